@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Lookup tables. map_open() takes "type:name" (or "type:{inline text}") and returns a handle that
+ * the process shares by name. Tables are opened before the worker's sandbox closes.
+ * One call looks up, and it is asynchronous in form: local types answer before it returns.
+ */
+#ifndef PH_CONF_MAP_H
+#define PH_CONF_MAP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "conf/conf.h"
+#include "lib/str.h"
+
+struct map;
+
+enum map_status {
+	MAP_FOUND,
+	MAP_NOT_FOUND,
+	MAP_ERROR, /* the table could not be asked: defer, never let through, never reject for good */
+};
+
+/* `value` is valid during the callback only. */
+typedef void (*map_fn)(void *ctx, enum map_status status, struct sv value);
+
+/* Open (or share) a table. On failure returns the error, and adds a diagnostic naming the table and
+ * what is wrong. `c` supplies $names inside inline text. */
+int map_open(const struct conf *c, const char *spec, struct map **map_r, struct conf_diag *d);
+void map_close(struct map **m);
+const char *map_spec(const struct map *m); /* "hash:/etc/postfix/access" */
+/* Keys are folded to lower case by table types that fold in Postfix (not regexp, pcre, cidr). */
+void map_lookup(struct map *m, struct sv key, map_fn fn, void *ctx);
+/* Local types only (all of them today): the answer at once, copied into out. */
+enum map_status map_get(struct map *m, struct sv key, struct buf *out);
+
+/* A parameter's list of tables ("hash:/a, pcre:/b"): asked in order, first hit wins. */
+struct map_list;
+int map_list_open(const struct conf *c, const char *specs, const char *param_name,
+		  struct map_list **l_r, struct conf_diag *d);
+void map_list_close(struct map_list **l);
+bool map_list_is_empty(const struct map_list *l);
+enum map_status map_list_get(struct map_list *l, struct sv key, struct buf *out);
+/* Postfix's address search: user+ext@domain, user@domain, (user+ext, user when `bare`), @domain, in
+ * Postfix's order; the unmatched extension in *ext_r (a view into addr, empty when none).
+ * `delimiters` is recipient_delimiter. */
+enum map_status map_list_get_addr(struct map_list *l, struct sv addr, const char *delimiters,
+				  bool bare, struct buf *out, struct sv *ext_r);
+
+/* Match lists: mynetworks, mydestination, relay_domains ...: names, .parents, networks with
+ * prefix length, type:table, /file, !negation, in order, first match decides. */
+enum matchlist_kind { MATCHLIST_DOMAIN, MATCHLIST_ADDRESS /* IP */, MATCHLIST_STRING };
+struct matchlist;
+/* parent_subdomains: the parameter's name stands in parent_domain_matches_subdomains. */
+int matchlist_open(const struct conf *c, const char *text, const char *param_name,
+		   enum matchlist_kind kind, struct matchlist **l_r, struct conf_diag *d);
+void matchlist_close(struct matchlist **l);
+/* 1 = matches, 0 = does not, negative = a table could not be asked (MAP_ERROR). */
+int matchlist_has_domain(struct matchlist *l, struct sv domain);
+int matchlist_has_ip(struct matchlist *l, const char *ip); /* text form, IPv4-mapped as IPv4 */
+
+#endif

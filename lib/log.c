@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Log lines and the severity ladder; see lib/log.h. */
+#include "lib/log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "lib/str.h"
+
+#define LINE_MAX_BYTES 2000
+
+static char program[64] = "posthaste";
+static char syslog_name[48] = "postfix";
+static log_sink_fn sink_fn;
+static void *sink_ctx;
+
+static const char *const level_words[] = {
+	[LOG_LEVEL_INFO] = "",
+	[LOG_LEVEL_WARN] = "warning: ",
+	[LOG_LEVEL_ERROR] = "error: ",
+	[LOG_LEVEL_FATAL] = "fatal: ",
+	[LOG_LEVEL_PANIC] = "panic: ",
+};
+
+void log_set_program(const char *name)
+{
+	snprintf(program, sizeof(program), "%s", name);
+}
+
+const char *log_program(void)
+{
+	return program;
+}
+
+void log_set_sink(log_sink_fn sink, void *ctx)
+{
+	sink_fn = sink;
+	sink_ctx = ctx;
+}
+
+void log_set_syslog_name(const char *name)
+{
+	snprintf(syslog_name, sizeof(syslog_name), "%s", name);
+}
+
+static void emit(enum log_level level, const char *prog, const char *fmt, va_list ap)
+{
+	char line[LINE_MAX_BYTES];
+	size_t used = strlen(level_words[level]);
+	int n;
+
+	memcpy(line, level_words[level], used);
+	n = vsnprintf(line + used, sizeof(line) - used, fmt, ap);
+	if (n < 0)
+		n = 0;
+	used += size_min((size_t)n, sizeof(line) - used - 1);
+	str_make_printable(line, used);
+	if (sink_fn != NULL)
+		sink_fn(sink_ctx, level, prog, line, used);
+	else
+		fprintf(stderr, "%s[%d]: %.*s\n", prog, (int)getpid(), (int)used, line);
+}
+
+#define EMIT(level, prog)                                                                          \
+	do {                                                                                       \
+		va_list ap;                                                                        \
+		va_start(ap, fmt);                                                                 \
+		emit((level), (prog), fmt, ap);                                                    \
+		va_end(ap);                                                                        \
+	} while (0)
+
+void log_info(const char *fmt, ...)
+{
+	EMIT(LOG_LEVEL_INFO, program);
+}
+
+void log_warn(const char *fmt, ...)
+{
+	EMIT(LOG_LEVEL_WARN, program);
+}
+
+void log_error(const char *fmt, ...)
+{
+	EMIT(LOG_LEVEL_ERROR, program);
+}
+
+void log_as(const char *name, enum log_level level, const char *fmt, ...)
+{
+	char prog[sizeof(syslog_name) + 64];
+
+	snprintf(prog, sizeof(prog), "%s/%s", syslog_name, name);
+	EMIT(level, prog);
+}
+
+void die(const char *fmt, ...)
+{
+	EMIT(LOG_LEVEL_FATAL, program);
+	exit(1);
+}
+
+void bug(const char *fmt, ...)
+{
+	EMIT(LOG_LEVEL_PANIC, program);
+	abort();
+}

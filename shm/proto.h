@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * What travels on the rings (shm/ring.h): one fixed struct per kind, host byte order, the first
+ * field is always the kind. Variable parts (names, entry lists) follow the struct directly. Readers
+ * check lengths first: proto_len_ok(). All spool places are {seg, off8}: segment number and byte
+ * offset / 8.
+ *
+ * Fencing: whatever concerns a queue entry carries (entry, word), the word being the entry's state
+ * word (shm/qtab.h) at the time the supervisor handed it out. The supervisor applies an answer only
+ * by a compare-and-swap from exactly that word, so late, repeated or forged answers change nothing.
+ */
+#ifndef PH_SHM_PROTO_H
+#define PH_SHM_PROTO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define PROTO_ENTRY_SPAN 64u  /* recipients an entry can cover: bits of its mask */
+#define PROTO_NAME_MAX 255u   /* transport names and next hops */
+#define PROTO_TEXT_MAX 400u   /* reply texts */
+
+enum proto_kind {
+	/* smtp-in -> rewrite */
+	PROTO_SUBMIT = 1,
+	/* rewrite -> smtp-in */
+	PROTO_SUBMIT_FREE, /* blocks may be reused */
+	PROTO_SUBMIT_DONE, /* the verdict on a message */
+	/* rewrite -> supervisor */
+	PROTO_DEST,        /* names a destination once */
+	PROTO_NEW,         /* a committed message and its entries */
+	PROTO_NEW_MORE,    /* further entries of the same message */
+	PROTO_LOADED,      /* answer to PROTO_LOAD */
+	PROTO_BOUNCED,     /* answer to PROTO_BOUNCE */
+	PROTO_COPIED,      /* answer to PROTO_COPY */
+	PROTO_FILE_NEED,   /* any spool writer: wants a number for the next segment or journal */
+	PROTO_FILE_CLOSED, /* any spool writer: writes no more into that file */
+	/* supervisor -> rewrite */
+	PROTO_LOAD,        /* read the recipients of an entry and resolve them (again) */
+	PROTO_BOUNCE,      /* make a delivery status notification */
+	PROTO_COPY,        /* copy a record forward */
+	PROTO_FILE_GRANT,  /* supervisor -> any spool writer */
+	/* supervisor -> deliver and local */
+	PROTO_JOB,
+	/* deliver and local -> supervisor */
+	PROTO_RESULT,
+	/* any worker <-> resolver */
+	PROTO_DNS_QUERY,
+	PROTO_DNS_ANSWER,
+	/* supervisor -> deliver: forget idle connections of a destination (flush, suspend) */
+	PROTO_DEST_IDLE,
+	PROTO_KIND_COUNT
+};
+
+struct proto_qid {
+	uint64_t time_us;
+	uint32_t life;
+	uint32_t pad;
+};
+
+struct proto_place { /* where a record is */
+	uint32_t seg;
+	uint32_t off8;
+	uint32_t len; /* bytes of the whole record */
+	uint32_t pad;
+};
+
+/* ---- smtp-in <-> rewrite ---- */
+
+enum {
+	SUBMIT_BEGIN = 1, /* the chain begins with the envelope (workers/mail/envelope.h) */
+	SUBMIT_END = 2,   /* content is complete: answer with PROTO_SUBMIT_DONE */
+	SUBMIT_ABORT = 4, /* client went away: forget it; no answer */
+};
+
+struct proto_submit {
+	uint32_t kind;
+	uint32_t flags;
+	uint32_t session;    /* smtp-in's number for the session, echoed */
+	uint32_t tx;         /* smtp-in's number for the transaction within its life, echoed; never 0 */
+	uint32_t first_block; /* BLOCK_NONE when there are no bytes */
+	uint32_t env_len;    /* bytes of envelope at the start of the chain; 0 unless BEGIN */
+	uint32_t data_len;   /* bytes of content behind it in the same chain */
+	uint32_t pad;
+	struct proto_qid qid;
+};
+
+struct proto_submit_free {
+	uint32_t kind;
+	uint32_t first_block; /* as it was submitted; the owner frees the chain it remembers */
+	uint32_t session;
+	uint32_t tx;
+};
+
+enum submit_verdict { SUBMIT_OK, SUBMIT_TEMPFAIL, SUBMIT_PERMFAIL, SUBMIT_DISCARDED };
+
+struct proto_submit_done {
+	uint32_t kind;
+	uint32_t session;
+	uint32_t tx;
+	uint16_t verdict;  /* enum submit_verdict */
+	uint16_t code;     /* SMTP reply code when not OK, e.g. 451 */
+	uint8_t dsn[3];    /* enhanced status code, e.g. 4 3 0 */
+	uint8_t pad;
+	uint32_t text_len; /* bytes of reply text that follow (no code, no CRLF) */
+};
+
+/* ---- rewrite <-> supervisor ---- */
+
+/* Destinations are named by each rewrite life with its own numbers, so that entries carry 4 bytes.
+ * A number may be defined again: the newest definition holds. */
+struct proto_dest {
+	uint32_t kind;
+	uint32_t local_id;
+	uint16_t transport_len; /* transport name: a master.cf unix service, e.g. "smtp" */
+	uint16_t nexthop_len;   /* next hop as transport_maps or relayhost gives it, e.g. "[10.0.0.1]:25" */
+	uint32_t pad;
+	/* transport, nexthop, without terminators */
+};
+
+struct proto_entry {
+	uint32_t rcpt_first; /* recipient number in the record of bit 0 of the mask */
+	uint32_t dest;       /* local id; UINT32_MAX: see `fail` of the message that carries it */
+	uint64_t mask;       /* recipients rcpt_first + bit; never 0 */
+};
+
+enum {
+	MSGF_NULL_SENDER = 1,  /* sender is <>: failures are not bounced */
+	MSGF_HOLD = 2,         /* goes to the hold queue */
+	MSGF_DOUBLE_BOUNCE = 4,
+	MSGF_WANT_SUCCESS = 8, /* some recipient asked NOTIFY=SUCCESS */
+	MSGF_DELAY_WARNED = 16, /* supervisor only */
+	MSGF_INTERNAL = 32,    /* made by us: bounce, notification */
+};
+
+struct proto_new {
+	uint32_t kind;
+	uint32_t flags; /* MSGF_* */
+	struct proto_qid qid;
+	struct proto_place place;
+	uint32_t rcpt_count;
+	uint32_t size;         /* message size as logged, bytes (saturates) */
+	uint32_t entry_total;  /* over this and all PROTO_NEW_MORE */
+	uint32_t entry_count;  /* struct proto_entry that follow here */
+};
+
+struct proto_new_more {
+	uint32_t kind;
+	uint32_t entry_count;
+	struct proto_qid qid;
+	/* struct proto_entry[entry_count] */
+};
+
+/* An entry handed to a worker. */
+struct proto_ref {
+	uint64_t word;
+	uint32_t entry;
+	uint32_t rcpt_first;
+	uint64_t mask;
+	struct proto_qid qid;
+	struct proto_place place;
+};
+
+struct proto_load {
+	uint32_t kind;
+	uint32_t pad;
+	struct proto_ref ref;
+};
+
+enum { LOAD_OK, LOAD_DAMAGED, LOAD_RETRY };
+
+struct proto_loaded {
+	uint32_t kind;
+	uint32_t status; /* LOAD_*; DAMAGED: the record failed its checksum and is quarantined */
+	uint64_t word;
+	uint32_t entry;
+	uint32_t entry_count; /* struct proto_entry that follow; together they cover the mask exactly */
+};
+
+/* Where an outcome stands: journal number and byte offset / 16. {0,0} = none. */
+struct proto_jref {
+	uint32_t journal;
+	uint32_t off16;
+};
+
+enum bounce_kind { BOUNCE_FAILURE, BOUNCE_EXPIRED, BOUNCE_DELAY, BOUNCE_SUCCESS };
+
+struct proto_bounce {
+	uint32_t kind;
+	uint16_t bounce; /* enum bounce_kind */
+	uint16_t msg_flags;
+	struct proto_ref ref;    /* mask: the recipients to report */
+	struct proto_jref jref;  /* reasons */
+};
+
+struct proto_bounced {
+	uint32_t kind;
+	uint32_t status; /* 0 done (committed, or nobody to tell), else try again later */
+	uint64_t word;
+	uint32_t entry;
+	uint32_t pad;
+};
+
+struct proto_copy { /* also the head of the answer, with the new place */
+	uint32_t kind;
+	uint32_t msg;     /* message slot */
+	uint64_t msg_seq; /* fence, echoed */
+	struct proto_qid qid;
+	struct proto_place place;
+};
+
+struct proto_copied {
+	uint32_t kind;
+	uint32_t status; /* 0 = committed at `place` */
+	uint32_t msg;
+	uint32_t pad;
+	uint64_t msg_seq;
+	struct proto_qid qid;
+	struct proto_place place;
+};
+
+enum spool_file_kind { SPOOL_SEGMENT = 1, SPOOL_JOURNAL = 2 };
+
+struct proto_file { /* PROTO_FILE_NEED, _GRANT, _CLOSED */
+	uint32_t kind;
+	uint32_t file_kind; /* enum spool_file_kind */
+	uint32_t number;    /* GRANT, CLOSED */
+	uint32_t recycle;   /* GRANT: number of a dead segment in spare/ to overwrite, 0 = none */
+	uint64_t bytes;     /* CLOSED: bytes used */
+};
+
+/* ---- supervisor <-> deliver, local ---- */
+
+struct proto_job {
+	uint32_t kind;
+	uint32_t dest;        /* destination table row: key for connection affinity */
+	struct proto_ref ref;
+	uint64_t active_us;   /* wall time the entry became ready: the b part of delays= begins */
+	uint32_t msg_flags;   /* MSGF_* */
+	uint16_t transport;   /* index of the transport in the configuration (conf/services.h) */
+	uint16_t window;      /* connections the destination may have now */
+	uint16_t nexthop_len;
+	uint16_t pad[3];
+	/* nexthop */
+};
+
+enum job_health {
+	JOB_HEALTH_OK,    /* the site answered: window may grow */
+	JOB_HEALTH_SITE,  /* connect or handshake failed: counts against the destination */
+	JOB_HEALTH_NONE,  /* says nothing about the site (worker had no memory, cancelled) */
+};
+
+struct proto_result {
+	uint32_t kind;
+	uint32_t health;     /* enum job_health */
+	uint64_t word;
+	uint32_t entry;
+	uint32_t pad;
+	uint64_t sent;       /* the three masks are disjoint and together the job's mask */
+	uint64_t deferred;
+	uint64_t bounced;
+	uint64_t report;     /* subset of sent whose NOTIFY=SUCCESS is ours to report (relayed to non-DSN host, or final) */
+	struct proto_jref jref; /* the outcome record; required when deferred or bounced is not 0 */
+};
+
+struct proto_dest_idle {
+	uint32_t kind;
+	uint32_t dest;
+};
+
+/* ---- any <-> resolver ---- */
+
+struct proto_dns_query {
+	uint32_t kind;
+	uint32_t id;      /* asker's number, echoed */
+	uint16_t rrtype;  /* 1 A, 28 AAAA, 15 MX, 12 PTR, 16 TXT, 33 SRV, 52 TLSA */
+	uint16_t name_len;
+	uint32_t pad;
+	/* name, presentation form, absolute, without the final dot */
+};
+
+enum dns_status {
+	DNS_OK,       /* rr_count >= 1 */
+	DNS_NXDOMAIN,
+	DNS_NODATA,
+	DNS_TEMP,     /* SERVFAIL, time-out, bogus: try later */
+	DNS_BADNAME,  /* not a domain name */
+};
+
+struct proto_dns_answer {
+	uint32_t kind;
+	uint32_t id;
+	uint16_t status;   /* enum dns_status */
+	uint16_t rrtype;
+	uint16_t rr_count; /* at most 100 */
+	uint8_t secure;    /* DNSSEC validated */
+	uint8_t pad;
+	uint32_t ttl_s;
+	uint32_t pad2;
+	/* rr_count times: uint16_t length, rdata in wire form with names uncompressed */
+};
+
+static inline bool proto_len_ok(size_t len, size_t fixed, size_t count, size_t each)
+{
+	return len >= fixed && (each == 0 || count <= (len - fixed) / each) &&
+	       len - fixed >= count * each;
+}
+
+#endif

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* The ground floor: strings, buffers, arenas, maps, checksums, log lines. */
+#include <stdlib.h>
+
+#include "lib/arena.h"
+#include "lib/buf.h"
+#include "lib/crc32c.h"
+#include "lib/err.h"
+#include "lib/hash.h"
+#include "lib/log.h"
+#include "lib/str.h"
+#include "t/unit/tap.h"
+
+static char logged[4096];
+
+static void sink(void *ctx UNUSED, enum log_level level UNUSED, const char *program,
+		 const char *text, size_t len)
+{
+	snprintf(logged, sizeof(logged), "%s: %.*s", program, (int)len, text);
+}
+
+static void test_str(void)
+{
+	uint64_t u;
+	char s[] = "a\nb\tc\x80"
+		   "\xc3\xa9\xed\xa0\x80\xc2\x85";
+
+	str_make_printable(s, sizeof(s) - 1);
+	is_str(s, "a?b?c?\xc3\xa9?????", "control bytes, broken UTF-8 and C1 become ?");
+	ok(str_is_utf8("\xf0\x9f\x93\xa7", 4), "four-byte UTF-8");
+	ok(!str_is_utf8("\xc0\xaf", 2), "overlong refused");
+	ok(!str_is_utf8("\xf4\x90\x80\x80", 4), "above U+10FFFF refused");
+	ok(!str_is_utf8("\xe2\x82", 2), "cut sequence refused");
+	is_int(str_to_u64(SV("18446744073709551615"), UINT64_MAX, &u), 0, "largest u64");
+	is_int(str_to_u64(SV("18446744073709551616"), UINT64_MAX, &u), E_LIMIT, "one more");
+	is_int(str_to_u64(SV(""), 10, &u), E_SYNTAX, "empty number");
+	is_int(str_to_u64(SV("11"), 10, &u), E_LIMIT, "above the bound");
+	is_int(str_to_u64(SV("1x"), 10, &u), E_SYNTAX, "trailing junk");
+}
+
+static void test_buf(void)
+{
+	struct buf b = BUF_INIT;
+
+	for (int i = 0; i < 1000; i++)
+		buf_printf(&b, "%d,", i);
+	is_int(b.len, 3890, "thousand numbers");
+	buf_consume(&b, 3886);
+	is_str(buf_cstr(&b), "999,", "consume keeps the rest");
+	buf_fini(&b);
+	buf_init(&b, 10);
+	ok(buf_add_str(&b, "0123456789"), "up to the limit");
+	ok(!buf_add_c(&b, 'x') && b.overflow, "one more is refused and remembered");
+	ok(!buf_printf(&b, "%d", 5), "printf respects the limit");
+	is_str(buf_cstr(&b), "0123456789", "content is whole");
+	buf_fini(&b);
+}
+
+static void test_arena(void)
+{
+	struct arena a;
+
+	arena_init(&a, 256, 1024);
+	ok(arena_strdup(&a, "hello") != NULL, "small allocation");
+	ok(arena_alloc(&a, 900) != NULL, "larger than a chunk");
+	ok(arena_alloc(&a, 200) == NULL && a.full, "past the limit");
+	ok(arena_alloc(&a, 8) != NULL && a.full, "full is sticky");
+	arena_reset(&a);
+	ok(!a.full && arena_alloc(&a, 1000) != NULL, "usable after a reset");
+	is_str((arena_reset(&a), arena_printf(&a, "%d-%s", 5, "x")), "5-x", "printf");
+	arena_fini(&a);
+}
+
+static void test_map(void)
+{
+	struct strmap *m = strmap_new();
+	char key[16];
+	size_t wrong = 0;
+
+	for (intptr_t i = 1; i <= 5000; i++) {
+		snprintf(key, sizeof(key), "k%d", (int)i);
+		strmap_put(m, sv_from(key), (void *)i);
+	}
+	for (intptr_t i = 1; i <= 5000; i += 2) {
+		snprintf(key, sizeof(key), "k%d", (int)i);
+		wrong += strmap_remove(m, sv_from(key)) != (void *)i;
+	}
+	for (intptr_t i = 1; i <= 5000; i++) {
+		snprintf(key, sizeof(key), "k%d", (int)i);
+		wrong += strmap_get(m, sv_from(key)) != (i % 2 != 0 ? NULL : (void *)i);
+	}
+	is_int(wrong, 0, "5000 keys, every other removed");
+	is_int(strmap_count(m), 2500, "count");
+	for (int round = 0; round < 20000; round++) {
+		snprintf(key, sizeof(key), "r%d", round);
+		strmap_put(m, sv_from(key), key);
+		strmap_remove(m, sv_from(key));
+	}
+	is_int(strmap_count(m), 2500, "churn leaves no trace");
+	strmap_free(&m);
+}
+
+int main(void)
+{
+	is_int(crc32c(0, "123456789", 9), 0xe3069283, "CRC32C check value");
+	is_int(crc32c(crc32c(0, "1234", 4), "56789", 5), 0xe3069283, "in two pieces");
+	test_str();
+	test_buf();
+	test_arena();
+	test_map();
+	log_set_sink(sink, NULL);
+	log_as("qmgr", LOG_LEVEL_WARN, "bad %s", "by\nte");
+	is_str(logged, "postfix/qmgr: warning: bad by?te", "one line stays one line");
+	is_str(err_str(E_STALE), "stale owner or sequence", "own error text");
+	is_str(err_str(E_NOSPC), "No space left on device", "errno text");
+	return tap_done();
+}

@@ -1,0 +1,3 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+noinst_LIBRARIES += libph_dns.a
+libph_dns_a_SOURCES = workers/dns/dns.h

@@ -1,0 +1,3 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+noinst_LIBRARIES += libph_mail.a
+libph_mail_a_SOURCES = workers/mail/envelope.h

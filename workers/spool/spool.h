@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The spool on disk: formats and operations. Layout below queue_directory:
+ *   seg/NNNNNNNN.seg     records, one writer each, spool_segment_size bytes preallocated
+ *   seg/NNNNNNNN.idx     one fixed row per record, written beside; rebuilt from the segment if absent
+ *   spare/NNNNNNNN.seg   dead segments kept to be overwritten (their number is never used again)
+ *   journal/NNNNNNNN.jnl outcomes, one writer each, appended
+ *   corrupt/             quarantined records, one file each, named by queue id
+ *   state                next free numbers (files, lives); replaced by rename, directory synced
+ * Numbers are 8 hex digits, given out by the supervisor (PROTO_FILE_GRANT), never used twice.
+ *
+ * A record: struct spool_record, envelope (workers/mail/envelope.h), content, zero padding to 8.
+ * Content is in wire form: CRLF line ends, dot-stuffed, without the final ".". The CRC32C covers the
+ * header (its crc field zero) and everything up to the padding, and the header carries the segment's
+ * number: an old record in an overwritten segment can never pass for a new one.
+ *
+ * Commit rule: a message may be acknowledged when its record is covered by an fdatasync that
+ * succeeded after the write, and the directory entry of its segment has been fsynced. A failed
+ * fdatasync is never repeated on the same file: the batch is refused (451) and the segment is closed.
+ */
+#ifndef PH_WORKERS_SPOOL_SPOOL_H
+#define PH_WORKERS_SPOOL_SPOOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/buf.h"
+#include "lib/qid.h"
+#include "lib/str.h"
+#include "shm/proto.h"
+
+#define SPOOL_RECORD_MAGIC 0x43455250u /* "PREC" */
+#define SPOOL_ALIGN 8u
+
+struct spool_record { /* 64 bytes, little endian on disk */
+	uint32_t magic;
+	uint32_t crc;
+	uint32_t seg;         /* number of the segment it was written to */
+	uint32_t flags;       /* MSGF_* of shm/proto.h */
+	uint64_t qid_us;
+	uint32_t qid_life;
+	uint32_t env_len;
+	uint64_t content_len;
+	uint32_t rcpt_count;
+	uint32_t size;        /* message size as logged (saturates) */
+	int64_t commit_us;    /* wall time of the append */
+	uint32_t spare[2];
+};
+
+/* ---- paths ---- */
+struct spool_dirs { /* directory descriptors, opened before the sandbox closes */
+	int root, seg, spare, journal, corrupt;
+};
+/* create: make missing directories (mode 0700). */
+int spool_dirs_open(const char *queue_directory, bool create, struct spool_dirs *d);
+void spool_dirs_close(struct spool_dirs *d);
+
+/* ---- writer: one per rewrite worker ---- */
+struct spool_writer;
+
+typedef void (*spool_commit_fn)(void *ctx, void *cookie, int err, const struct proto_place *place);
+
+struct spool_writer_ops {
+	/* Called from spool_writer_poll() in append order, once per append: 0 = on stable storage. */
+	spool_commit_fn committed;
+	/* The writer wants the next number (PROTO_FILE_NEED) / is done with one (PROTO_FILE_CLOSED). */
+	void (*need_file)(void *ctx);
+	void (*closed_file)(void *ctx, uint32_t number, uint64_t bytes);
+	void *ctx;
+};
+
+struct counters_shm;
+struct loop;
+
+struct spool_writer_conf {
+	uint64_t segment_bytes;  /* spool_segment_size */
+	bool sync;               /* false only in measurements: skip fdatasync, say so loudly */
+	unsigned max_syncs;      /* commits in flight, 1 or 2 (two segments) */
+	struct counters_shm *counters;
+};
+
+/* Starts the commit threads. `dirs` stays the caller's. */
+int spool_writer_new(const struct spool_writer_conf *conf, const struct spool_writer_ops *ops,
+		     const struct spool_dirs *dirs, struct loop *loop, struct spool_writer **w_r);
+void spool_writer_free(struct spool_writer **w);
+void spool_writer_grant(struct spool_writer *w, uint32_t number, uint32_t recycle);
+/* Append one record; content in pieces. E_AGAIN: no segment at hand yet (keep it and try when
+ * granted); E_NOSPC and others: answer 4xx. The bytes are copied or written before it returns.
+ * `hdr` gives flags, ids, rcpt_count, size; lengths, crc, seg, commit_us are filled in here. */
+struct spool_iov {
+	const void *p;
+	size_t len;
+};
+int spool_writer_append(struct spool_writer *w, const struct spool_record *hdr, struct sv envelope,
+			const struct spool_iov *content, size_t content_count, void *cookie);
+/* Large messages: open a record and add to it while it arrives; only the header is written last, so
+ * an unfinished one is never found by recovery. One or more may be open; each holds its own space. */
+struct spool_stream;
+int spool_stream_open(struct spool_writer *w, uint64_t max_bytes, struct spool_stream **s_r);
+int spool_stream_add(struct spool_stream *s, const void *data, size_t len);
+int spool_stream_commit(struct spool_stream **s, const struct spool_record *hdr, struct sv envelope,
+			void *cookie);
+void spool_stream_abort(struct spool_stream **s);
+/* End of turn: hand what was appended to the commit threads; deliver finished ones. True when there
+ * is more to do at once. Install as a loop hook. */
+bool spool_writer_poll(void *writer);
+
+/* ---- reader ---- */
+struct spool_reader; /* caches open segment descriptors */
+struct spool_reader *spool_reader_new(const struct spool_dirs *dirs, unsigned max_open);
+void spool_reader_free(struct spool_reader **r);
+/* Descriptor of a segment for sendfile/pread; valid until the next call. E_NOENT when gone. */
+int spool_reader_fd(struct spool_reader *r, uint32_t seg, int *fd_r);
+/* Header and envelope into `out` (envelope bytes only), not the content. `verify` reads all and
+ * checks the CRC. E_CORRUPT when it is not the record of `id`. */
+int spool_read_head(struct spool_reader *r, struct qid id, struct proto_place place, bool verify,
+		    struct spool_record *hdr_r, struct buf *envelope);
+/* Content bytes [off, off+len) of the record, wire form. */
+int spool_read_content(struct spool_reader *r, const struct spool_record *hdr,
+		       struct proto_place place, uint64_t off, size_t len, struct buf *out);
+/* Byte position of the content in the segment file. */
+uint64_t spool_content_pos(const struct spool_record *hdr, struct proto_place place);
+
+/* ---- outcome journal ---- */
+enum outcome_kind {
+	OUTCOME_STARTED = 1, /* attempt begins; unsynced; names what is in doubt after a crash */
+	OUTCOME_RESULT,      /* masks and reasons of one attempt */
+	OUTCOME_NOTIFIED,    /* failures of `bounced` are reported (or there is nobody to tell) */
+	OUTCOME_DELETED,     /* postsuper -d: whole message */
+	OUTCOME_HELD,        /* postsuper -h: whole message */
+	OUTCOME_RELEASED,    /* postsuper -H */
+	OUTCOME_REQUEUED,    /* postsuper -r */
+	OUTCOME_WARNED,      /* delay warning sent */
+};
+
+struct outcome_reason { /* why some recipients of the attempt were not delivered */
+	uint64_t mask;
+	uint8_t dsn[3];
+	char dsn_text[13];   /* spare */
+	struct sv mta;       /* "host[ip]" or "none"; for Remote-MTA and relay= */
+	struct sv text;      /* as logged in parentheses: "host x said: 450 ..." */
+	struct sv diag;      /* the remote reply itself, for Diagnostic-Code; empty = none */
+};
+
+struct outcome {
+	uint8_t kind;        /* enum outcome_kind */
+	struct qid qid;
+	uint32_t rcpt_first;
+	uint64_t mask;       /* recipients of the attempt */
+	uint64_t sent, deferred, bounced;
+	int64_t when_us;     /* wall */
+	struct sv transport, nexthop; /* for queue listing and recovery; may be empty */
+	struct outcome_reason *reasons;
+	size_t reason_count; /* at most 64 */
+};
+
+struct journal_writer;
+struct journal_conf {
+	int64_t sync_window_ms; /* outcomes older than this are synced (journal_sync_window) */
+	uint64_t file_bytes;    /* change to a new file past this size */
+	struct counters_shm *counters;
+	void (*need_file)(void *ctx);
+	void (*closed_file)(void *ctx, uint32_t number, uint64_t bytes);
+	void *ctx;
+};
+int journal_writer_new(const struct journal_conf *conf, const struct spool_dirs *dirs,
+		       struct loop *loop, struct journal_writer **w_r);
+void journal_writer_free(struct journal_writer **w); /* syncs what is there */
+void journal_writer_grant(struct journal_writer *w, uint32_t number);
+/* E_AGAIN: no file yet. E_NOSPC ...: the outcome is lost to disk; the caller still reports it. */
+int journal_append(struct journal_writer *w, const struct outcome *o, struct proto_jref *ref_r);
+int journal_sync(struct journal_writer *w); /* now; used before a command is acknowledged */
+/* Writes the buffer out once per turn and starts the sync when the window is over. Loop hook. */
+bool journal_writer_poll(void *writer);
+
+struct journal_reader;
+struct journal_reader *journal_reader_new(const struct spool_dirs *dirs, unsigned max_open);
+void journal_reader_free(struct journal_reader **r);
+/* One record; views point into `mem` (reset by the caller). E_CORRUPT, E_NOENT. */
+int journal_read(struct journal_reader *r, struct proto_jref ref, struct buf *mem,
+		 struct outcome *o, struct outcome_reason reasons[64]);
+
+/* ---- recovery and upkeep: the supervisor ---- */
+struct spool_found { /* one valid record */
+	struct qid qid;
+	struct proto_place place;
+	uint32_t rcpt_count;
+	uint32_t flags;
+	uint32_t size;
+	int64_t commit_us;
+	struct sv bounce_of; /* of notifications; empty otherwise */
+};
+typedef int (*spool_found_fn)(void *ctx, const struct spool_found *f);
+typedef int (*outcome_found_fn)(void *ctx, const struct outcome *o, struct proto_jref ref);
+
+struct spool_scan_stats {
+	uint64_t segments, records, index_rows, damaged, torn_bytes, journals, outcomes;
+};
+/* Segments and journals that exist, ascending. The arrays are malloc'd for the caller. */
+int spool_list(const struct spool_dirs *d, enum spool_file_kind kind, uint32_t **numbers_r,
+	       size_t *count_r);
+/* Every valid record of one segment from byte `from` on, by the index as far as it goes and by
+ * reading the segment behind it. Damaged records in the middle are skipped (their header says how
+ * far) and counted; a torn tail ends the scan. */
+int spool_scan_segment(const struct spool_dirs *d, uint32_t seg, uint64_t from, spool_found_fn fn,
+		       void *ctx, struct spool_scan_stats *stats);
+int spool_scan_journal(const struct spool_dirs *d, uint32_t journal, outcome_found_fn fn, void *ctx,
+		       struct spool_scan_stats *stats);
+/* Move a dead segment to spare/ (keep at most spare_max there) or unlink it, with its index. */
+int spool_segment_retire(const struct spool_dirs *d, uint32_t seg, unsigned spare_max,
+			 bool *kept_r);
+int spool_journal_remove(const struct spool_dirs *d, uint32_t journal);
+/* Copy a damaged record's bytes to corrupt/QID and return 0; used before it is dropped. */
+int spool_quarantine(const struct spool_dirs *d, struct qid id, struct proto_place place);
+
+/* Persistent numbers. Reserves a batch ahead, so it is written rarely. Life numbers and file numbers
+ * are never handed out twice, whatever crashes. */
+struct spool_state;
+int spool_state_open(const struct spool_dirs *d, struct spool_state **s_r);
+void spool_state_close(struct spool_state **s);
+int spool_state_next_file(struct spool_state *s, uint32_t *number_r);
+int spool_state_next_life(struct spool_state *s, uint32_t *life_r);
+
+#endif
