@@ -1,3 +1,4 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 noinst_LIBRARIES += libph_mail.a
-libph_mail_a_SOURCES = workers/mail/envelope.h
+libph_mail_a_SOURCES = \
+	workers/mail/envelope.c workers/mail/envelope.h

@@ -1,2 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
+check_PROGRAMS += t/unit/workers/envelope_test
+UNIT_TESTS += t/unit/workers/envelope_test
+t_unit_workers_envelope_test_SOURCES = t/unit/workers/envelope_test.c
+t_unit_workers_envelope_test_LDADD = libph_mail.a $(LIB_LIBS)
