@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Tests of the rewrite and local workers.
+check_PROGRAMS += t/unit/workers/deliverlog_test
+UNIT_TESTS += t/unit/workers/deliverlog_test
+t_unit_workers_deliverlog_test_SOURCES = t/unit/workers/deliverlog_test.c
+t_unit_workers_deliverlog_test_LDADD = libph_worker.a $(LIB_LIBS)
