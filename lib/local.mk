@@ -10,6 +10,7 @@ libph_lib_a_SOURCES = \
 	lib/io.c lib/io.h \
 	lib/log.c lib/log.h \
 	lib/loop.c lib/loop.h \
+	lib/mailaddr.c lib/mailaddr.h \
 	lib/qid.c lib/qid.h \
 	lib/rand.c lib/rand.h \
 	lib/str.c lib/str.h \

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 noinst_LIBRARIES += libph_mail.a
 libph_mail_a_SOURCES = \
+	workers/mail/address.c workers/mail/address.h \
+	workers/mail/addrlist.c \
 	workers/mail/envelope.c workers/mail/envelope.h

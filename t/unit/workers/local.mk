@@ -4,3 +4,7 @@ check_PROGRAMS += t/unit/workers/envelope_test
 UNIT_TESTS += t/unit/workers/envelope_test
 t_unit_workers_envelope_test_SOURCES = t/unit/workers/envelope_test.c
 t_unit_workers_envelope_test_LDADD = libph_mail.a $(LIB_LIBS)
+check_PROGRAMS += t/unit/workers/address_test
+UNIT_TESTS += t/unit/workers/address_test
+t_unit_workers_address_test_SOURCES = t/unit/workers/address_test.c
+t_unit_workers_address_test_LDADD = libph_mail.a $(LIB_LIBS)
