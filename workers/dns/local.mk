@@ -1,3 +1,3 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 noinst_LIBRARIES += libph_dns.a
-libph_dns_a_SOURCES = workers/dns/dns.h
+libph_dns_a_SOURCES = workers/dns/dns.h workers/dns/answer.c workers/dns/client.c workers/dns/name.c
