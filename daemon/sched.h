@@ -45,6 +45,7 @@ struct sched_ops {
  * segments and journals are not accounted for and file requests are refused. */
 struct sched_setup {
 	const struct conf *conf;
+	unsigned generation; /* of conf; workers are announced with theirs */
 	struct qtab *qtab;
 	struct dtab *dtab;
 	struct board_shm *board;
@@ -59,13 +60,15 @@ void sched_free(struct sched **s);
 /* A new configuration was accepted. Transport indexes may have changed: destinations are matched by
  * transport name; one whose transport is gone has its entries resolved again. The old conf must
  * stay valid until this returns. */
-int sched_reload(struct sched *s, const struct conf *conf);
+int sched_reload(struct sched *s, const struct conf *conf, unsigned generation);
 
 /* ---- workers: CLASS_REWRITE, CLASS_DELIVER, CLASS_LOCAL; others are ignored ---- */
 
-/* The worker's rings are attached and it may be given work. E_INVAL for a slot that is up already
- * or out of range. */
-int sched_worker_up(struct sched *s, enum worker_class class_id, unsigned slot, uint32_t life);
+/* The worker's rings are attached and it may be given work. `generation` is that of the
+ * configuration it runs: transport numbers in jobs are indexes of that one. E_INVAL for a slot that
+ * is up already or out of range. */
+int sched_worker_up(struct sched *s, enum worker_class class_id, unsigned slot, uint32_t life,
+		    unsigned generation);
 /* Takes nothing new from now on (reload, drain); what it holds it still answers. */
 void sched_worker_drain(struct sched *s, enum worker_class class_id, unsigned slot, uint32_t life);
 /* The worker was reaped and its ring drained into sched_input(). What it held goes back. For a
@@ -140,6 +143,7 @@ struct sched_found_entry {
 	uint32_t due_s;        /* DEFERRED */
 	uint16_t bounce;       /* NOTIFY: enum bounce_kind */
 	struct proto_jref jref;
+	struct sv transport, nexthop; /* DEFERRED: of the last outcome; may be empty */
 };
 /* E_EXIST when the message is known already, E_NOSPC when the table is full. */
 int sched_add_found(struct sched *s, const struct sched_found *m, const struct sched_found_entry *e,

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Recovery: fills the queue from the spool. Called by the supervisor at start, and when a rewrite
+ * worker has died. The disk is the truth: nothing else survives.
+ */
+#ifndef PH_DAEMON_RECOVER_H
+#define PH_DAEMON_RECOVER_H
+
+#include <stdint.h>
+
+#include "daemon/files.h"
+#include "daemon/sched.h"
+#include "shm/board.h"
+#include "workers/spool/spool.h"
+
+/* Scan journals, then segments, and give what is left to the scheduler. */
+int recover_all(struct sched *s, struct files *f, const struct spool_dirs *dirs,
+		struct board_shm *board);
+/* After sched_worker_gone() of a rewrite worker: take messages it committed and could not announce.
+ * Returns how many. */
+unsigned recover_adopt(struct sched *s, struct files *f, const struct spool_dirs *dirs,
+		       uint32_t life);
+
+#endif
