@@ -6,6 +6,7 @@ libph_lib_a_SOURCES = \
 	lib/clock.c lib/clock.h \
 	lib/crc32c.c lib/crc32c.h \
 	lib/err.c lib/err.h \
+	lib/fault.c lib/fault.h lib/fault.inc \
 	lib/hash.c lib/hash.h \
 	lib/io.c lib/io.h \
 	lib/log.c lib/log.h \
