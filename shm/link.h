@@ -26,7 +26,8 @@ struct link {
 /* Create with the given ring sizes (bytes of data, powers of two). Not attached. */
 int link_create(const char *name, uint32_t size_0to1, uint32_t size_1to0, uint32_t life0,
 		uint32_t life1, struct shm_region *r);
-/* Attach a mapped region as side 0 or 1; takes both the region and peer_wake_fd over. */
+/* Attach a mapped region as side 0 or 1; takes both the region and peer_wake_fd over (on failure
+ * they are closed). E_CORRUPT. */
 int link_attach(struct link *l, struct shm_region *r, unsigned side, int peer_wake_fd);
 void link_detach(struct link *l); /* harmless when not attached */
 bool link_is_attached(const struct link *l);

@@ -1,3 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 noinst_LIBRARIES += libph_shm.a
-libph_shm_a_SOURCES = shm/proto.h
+libph_shm_a_SOURCES = \
+	shm/blocks.c shm/blocks.h \
+	shm/board.h \
+	shm/counters.c shm/counters.h shm/counters.inc \
+	shm/link.c shm/link.h \
+	shm/proto.h \
+	shm/region.c shm/region.h \
+	shm/ring.c shm/ring.h

@@ -46,12 +46,20 @@ struct shm_region {
 
 #define SHM_REGION_INIT ((struct shm_region){ NULL, 0, -1 })
 
-/* Create, size, map read-write, write the header, seal. `name` shows in /proc/PID/maps. */
+/* Create, size, map read-write, write the header, seal. `name` shows in /proc/PID/maps. Kinds with
+ * one writer (QTAB, DTAB, BOARD) also get F_SEAL_FUTURE_WRITE: the creator's mapping is the only
+ * writable one there will ever be. */
 int shm_region_create(const char *name, enum shm_kind kind, size_t size, uint32_t life,
 		      uint32_t peer_life, struct shm_region *r);
 /* Map a received descriptor (taken over: closed on failure too). Checks seals, size and header.
  * E_VERSION, E_CORRUPT or an errno code. */
 int shm_region_map(int fd, enum shm_kind kind, bool writable, struct shm_region *r);
+/* A second descriptor of the region that cannot be mapped writable (for the readers of kinds that
+ * another worker writes, e.g. BLOCKS). >= 0, or an error code. Needs /proc; the supervisor's use. */
+int shm_region_readonly_fd(const struct shm_region *r);
+/* The header check alone, for memory that is mapped already. E_VERSION or E_CORRUPT. */
+int shm_header_check(const void *base, size_t size, enum shm_kind kind);
+uint64_t shm_build_id(void);
 void shm_region_close(struct shm_region *r); /* unmap and close; harmless when closed */
 /* Drop the descriptor but keep the mapping. */
 void shm_region_forget_fd(struct shm_region *r);

@@ -11,8 +11,11 @@
  *   field       written by  read by
  *   head        producer    consumer   (release by producer R1, acquire by consumer R2)
  *   tail        consumer    producer   (release by consumer R3, acquire by producer R4)
- *   cons_sleep  consumer    producer   (sequentially consistent on both sides, R5/R6)
- *   prod_wait   producer    consumer   (sequentially consistent on both sides, R7/R8)
+ *   cons_sleep  consumer 1  producer   (sequentially consistent on both sides, R5/R6)
+ *   prod_wait   producer 1  consumer   (sequentially consistent on both sides, R7/R8)
+ * Whoever finds the other's flag set takes it back (stores 0) and then writes the eventfd, so that
+ * one sleep costs one system call however often the other side publishes meanwhile. The flag is
+ * only a hint once the eventfd is written: the sleeper sets it again before it sleeps again.
  *
  * Sleeping: the consumer stores cons_sleep=1, then looks at head once more (R5); the producer
  * stores head, then looks at cons_sleep (R6). One of the two sees the other's store, so no wake-up
@@ -54,8 +57,9 @@ struct ring_prod {
 	uint64_t head;     /* next byte to write; published up to `published` */
 	uint64_t published;
 	uint64_t tail_seen;
-	uint32_t reserved; /* bytes of the open reservation, 0 = none */
+	uint32_t reserved; /* bytes of the open reservation, pad included; 0 = none */
 	int wake_fd;       /* the consumer's eventfd; not owned; -1 in tests */
+	bool bad;          /* the shared tail was nonsense once; the ring then counts as full */
 };
 
 struct ring_cons {
@@ -65,7 +69,7 @@ struct ring_cons {
 	uint64_t tail;
 	uint64_t released;
 	uint64_t head_seen;
-	int wake_fd; /* the producer's eventfd; not owned */
+	int wake_fd; /* the producer's eventfd; not owned; -1 in tests */
 };
 
 /* Bytes of shared memory for a ring of data_size (power of two, >= 2 * RING_RECORD_MAX unless in
@@ -85,7 +89,8 @@ void ring_commit(struct ring_prod *p);
 int ring_put(struct ring_prod *p, const void *rec, size_t len);
 /* Make committed records visible and wake a sleeping consumer. Call once per loop turn. */
 void ring_publish(struct ring_prod *p);
-/* Ask to be woken when room appears; returns true when there is room now (look again). */
+/* Publishes, then asks to be woken when room appears; returns true when there is room for len
+ * bytes now (look again). */
 bool ring_prod_wait(struct ring_prod *p, size_t len);
 size_t ring_prod_free(struct ring_prod *p);
 
@@ -94,7 +99,7 @@ size_t ring_prod_free(struct ring_prod *p);
 int ring_get(struct ring_cons *c, void *buf, size_t cap, size_t *len_r);
 /* Give the room of all records got so far back to the producer. Call once per loop turn. */
 void ring_release(struct ring_cons *c);
-/* Declare intent to sleep. Returns true when a record is there already: do not sleep. */
+/* Releases, then declares intent to sleep. Returns true when a record is there already: do not sleep. */
 bool ring_cons_sleep(struct ring_cons *c);
 void ring_cons_awake(struct ring_cons *c);
 bool ring_cons_is_empty(struct ring_cons *c);
