@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Unit tests of workers/dns, workers/resolver and workers/deliver.
+check_PROGRAMS += t/unit/workers/dns_test
+UNIT_TESTS += t/unit/workers/dns_test
+t_unit_workers_dns_test_SOURCES = t/unit/workers/dns_test.c
+t_unit_workers_dns_test_LDADD = libph_dns.a $(SHM_LIBS)
+check_PROGRAMS += t/unit/workers/resolver_test
+UNIT_TESTS += t/unit/workers/resolver_test
+t_unit_workers_resolver_test_SOURCES = t/unit/workers/resolver_test.c workers/resolver/packet.c \
+	workers/resolver/hosts.c workers/resolver/engine.c
+t_unit_workers_resolver_test_LDADD = libph_dns.a $(SHM_LIBS)
