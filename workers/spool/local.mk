@@ -1,3 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 noinst_LIBRARIES += libph_spool.a
-libph_spool_a_SOURCES = workers/spool/spool.h
+libph_spool_a_SOURCES = workers/spool/spool.h \
+	workers/spool/commit.c \
+	workers/spool/crew.c workers/spool/crew.h \
+	workers/spool/dirs.c \
+	workers/spool/fdcache.c workers/spool/fdcache.h \
+	workers/spool/format.c workers/spool/format.h \
+	workers/spool/journal.c \
+	workers/spool/journal_read.c \
+	workers/spool/outcome.c workers/spool/outcome.h \
+	workers/spool/reader.c \
+	workers/spool/segment.c workers/spool/segment.h \
+	workers/spool/stream.c \
+	workers/spool/writer.c workers/spool/writer.h

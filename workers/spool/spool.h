@@ -2,21 +2,23 @@
 /*
  * The spool on disk: formats and operations. Layout below queue_directory:
  *   seg/NNNNNNNN.seg     records, one writer each, spool_segment_size bytes preallocated
- *   seg/NNNNNNNN.idx     one fixed row per record, written beside; rebuilt from the segment if absent
- *   spare/NNNNNNNN.seg   dead segments kept to be overwritten (their number is never used again)
- *   journal/NNNNNNNN.jnl outcomes, one writer each, appended
- *   corrupt/             quarantined records, one file each, named by queue id
- *   state                next free numbers (files, lives); replaced by rename, directory synced
- * Numbers are 8 hex digits, given out by the supervisor (PROTO_FILE_GRANT), never used twice.
+ *   seg/NNNNNNNN.idx     one fixed row per record, written beside; rebuilt from the segment if
+ * absent spare/NNNNNNNN.seg   dead segments kept to be overwritten (their number is never used
+ * again) journal/NNNNNNNN.jnl outcomes, one writer each, appended corrupt/             quarantined
+ * records, one file each, named by queue id state                next free numbers (files, lives);
+ * replaced by rename, directory synced Numbers are 8 hex digits, given out by the supervisor
+ * (PROTO_FILE_GRANT), never used twice.
  *
  * A record: struct spool_record, envelope (workers/mail/envelope.h), content, zero padding to 8.
- * Content is in wire form: CRLF line ends, dot-stuffed, without the final ".". The CRC32C covers the
- * header (its crc field zero) and everything up to the padding, and the header carries the segment's
- * number: an old record in an overwritten segment can never pass for a new one.
+ * Content is in wire form: CRLF line ends, dot-stuffed, without the final ".". The CRC32C covers
+ * envelope and content in file order and then the header (its crc field zero), and the header
+ * carries the segment's number: an old record in an overwritten segment can never pass for a new
+ * one. doc/spool-format.md has all of it by byte.
  *
  * Commit rule: a message may be acknowledged when its record is covered by an fdatasync that
  * succeeded after the write, and the directory entry of its segment has been fsynced. A failed
- * fdatasync is never repeated on the same file: the batch is refused (451) and the segment is closed.
+ * fdatasync is never repeated on the same file: the batch is refused (451) and the segment is
+ * closed.
  */
 #ifndef PH_WORKERS_SPOOL_SPOOL_H
 #define PH_WORKERS_SPOOL_SPOOL_H
@@ -31,22 +33,25 @@
 #include "shm/proto.h"
 
 #define SPOOL_RECORD_MAGIC 0x43455250u /* "PREC" */
-#define SPOOL_ALIGN 8u
+#define SPOOL_ALIGN        8u
 
 struct spool_record { /* 64 bytes, little endian on disk */
 	uint32_t magic;
 	uint32_t crc;
-	uint32_t seg;         /* number of the segment it was written to */
-	uint32_t flags;       /* MSGF_* of shm/proto.h */
+	uint32_t seg;   /* number of the segment it was written to */
+	uint32_t flags; /* MSGF_* of shm/proto.h, and SPOOL_ENV_LAST */
 	uint64_t qid_us;
 	uint32_t qid_life;
 	uint32_t env_len;
 	uint64_t content_len;
 	uint32_t rcpt_count;
-	uint32_t size;        /* message size as logged (saturates) */
-	int64_t commit_us;    /* wall time of the append */
-	uint32_t spare[2];
+	uint32_t size;     /* message size as logged (saturates) */
+	int64_t commit_us; /* wall time of the append */
+	uint64_t nonce;    /* of the segment, random: content cannot pose as a record */
 };
+
+/* In flags: the envelope stands behind the content (streams), not before it. Set here only. */
+#define SPOOL_ENV_LAST 0x80000000u
 
 /* ---- paths ---- */
 struct spool_dirs { /* directory descriptors, opened before the sandbox closes */
@@ -62,9 +67,11 @@ struct spool_writer;
 typedef void (*spool_commit_fn)(void *ctx, void *cookie, int err, const struct proto_place *place);
 
 struct spool_writer_ops {
-	/* Called from spool_writer_poll() in append order, once per append: 0 = on stable storage. */
+	/* Called from spool_writer_poll() in append order, once per append: 0 = on stable storage.
+	 */
 	spool_commit_fn committed;
-	/* The writer wants the next number (PROTO_FILE_NEED) / is done with one (PROTO_FILE_CLOSED). */
+	/* The writer wants the next number (PROTO_FILE_NEED) / is done with one
+	 * (PROTO_FILE_CLOSED). */
 	void (*need_file)(void *ctx);
 	void (*closed_file)(void *ctx, uint32_t number, uint64_t bytes);
 	void *ctx;
@@ -74,10 +81,13 @@ struct counters_shm;
 struct loop;
 
 struct spool_writer_conf {
-	uint64_t segment_bytes;  /* spool_segment_size */
-	bool sync;               /* false only in measurements: skip fdatasync, say so loudly */
-	unsigned max_syncs;      /* commits in flight, 1 or 2 (two segments) */
-	struct counters_shm *counters;
+	uint64_t segment_bytes; /* spool_segment_size */
+	bool sync;              /* false only in measurements: skip fdatasync, say so loudly */
+	unsigned max_syncs;     /* commits in flight, 1 or 2 (two segments) */
+	/* Commit in the loop's own thread when at most this many records wait and nothing is in
+	 * flight (two thread switches less at low load); only while the disk is fast. 0 = never. */
+	unsigned inline_max;
+	struct counters_shm *counters; /* may be NULL */
 };
 
 /* Starts the commit threads. `dirs` stays the caller's. */
@@ -95,7 +105,9 @@ struct spool_iov {
 int spool_writer_append(struct spool_writer *w, const struct spool_record *hdr, struct sv envelope,
 			const struct spool_iov *content, size_t content_count, void *cookie);
 /* Large messages: open a record and add to it while it arrives; only the header is written last, so
- * an unfinished one is never found by recovery. One or more may be open; each holds its own space. */
+ * an unfinished one is never found by recovery. One or more may be open; each holds its own space:
+ * max_bytes bounds content and envelope together (E_LIMIT beyond). commit and abort set *s to NULL;
+ * after a failed commit the message is not in the spool. */
 struct spool_stream;
 int spool_stream_open(struct spool_writer *w, uint64_t max_bytes, struct spool_stream **s_r);
 int spool_stream_add(struct spool_stream *s, const void *data, size_t len);
@@ -137,19 +149,19 @@ enum outcome_kind {
 struct outcome_reason { /* why some recipients of the attempt were not delivered */
 	uint64_t mask;
 	uint8_t dsn[3];
-	char dsn_text[13];   /* spare */
-	struct sv mta;       /* "host[ip]" or "none"; for Remote-MTA and relay= */
-	struct sv text;      /* as logged in parentheses: "host x said: 450 ..." */
-	struct sv diag;      /* the remote reply itself, for Diagnostic-Code; empty = none */
+	char dsn_text[13]; /* spare */
+	struct sv mta;     /* "host[ip]" or "none"; for Remote-MTA and relay= */
+	struct sv text;    /* as logged in parentheses: "host x said: 450 ..." */
+	struct sv diag;    /* the remote reply itself, for Diagnostic-Code; empty = none */
 };
 
 struct outcome {
-	uint8_t kind;        /* enum outcome_kind */
+	uint8_t kind; /* enum outcome_kind */
 	struct qid qid;
 	uint32_t rcpt_first;
-	uint64_t mask;       /* recipients of the attempt */
+	uint64_t mask; /* recipients of the attempt */
 	uint64_t sent, deferred, bounced;
-	int64_t when_us;     /* wall */
+	int64_t when_us;              /* wall */
 	struct sv transport, nexthop; /* for queue listing and recovery; may be empty */
 	struct outcome_reason *reasons;
 	size_t reason_count; /* at most 64 */
@@ -214,8 +226,8 @@ int spool_journal_remove(const struct spool_dirs *d, uint32_t journal);
 /* Copy a damaged record's bytes to corrupt/QID and return 0; used before it is dropped. */
 int spool_quarantine(const struct spool_dirs *d, struct qid id, struct proto_place place);
 
-/* Persistent numbers. Reserves a batch ahead, so it is written rarely. Life numbers and file numbers
- * are never handed out twice, whatever crashes. */
+/* Persistent numbers. Reserves a batch ahead, so it is written rarely. Life numbers and file
+ * numbers are never handed out twice, whatever crashes. */
 struct spool_state;
 int spool_state_open(const struct spool_dirs *d, struct spool_state **s_r);
 void spool_state_close(struct spool_state **s);

@@ -16,3 +16,4 @@ check_PROGRAMS += t/unit/workers/smtpreply_test
 UNIT_TESTS += t/unit/workers/smtpreply_test
 t_unit_workers_smtpreply_test_SOURCES = t/unit/workers/smtpreply_test.c
 t_unit_workers_smtpreply_test_LDADD = libph_smtp.a $(LIB_LIBS)
+include t/unit/workers/spool/local.mk

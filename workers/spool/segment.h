@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* One segment file being written, with its index. Private to workers/spool; called by the writer.
+ */
+#ifndef PH_WORKERS_SPOOL_SEGMENT_H
+#define PH_WORKERS_SPOOL_SEGMENT_H
+
+#include "workers/spool/format.h"
+
+struct spool_segment {
+	uint32_t number;
+	int fd;
+	int idx_fd; /* -1: index given up; the segment alone tells */
+	uint64_t nonce;
+	uint64_t size;  /* bytes reserved on disk */
+	uint64_t tail;  /* first byte not given out */
+	uint32_t rows;  /* index rows written: the records committed */
+	unsigned refs;  /* lane, batches, streams */
+	bool in_flight; /* a batch of it is being committed */
+	bool failed;    /* a commit failed: nothing more goes in */
+};
+
+/* Make, reserve and sync a segment file and its directory entry, from spare/`recycle` when not 0.
+ * Blocks. After it a record is durable as soon as an fdatasync of the file succeeds. Nothing is
+ * left behind on failure. */
+int spool_segment_make(const struct spool_dirs *d, uint32_t number, uint32_t recycle,
+		       uint64_t bytes, struct spool_segment **s_r);
+/* Reserve more space, for one large record. */
+int spool_segment_extend(struct spool_segment *s, uint64_t bytes);
+/* Write rows [s->rows, + count): called after their records are on stable storage, so that the
+ * index never promises what the segment does not hold. Failures give the index up. */
+void spool_segment_rows(struct spool_segment *s, const struct spool_row *rows, size_t count);
+/* Last write: the close row. Then closes and frees. */
+void spool_segment_close(struct spool_segment **s);
+/* fallocate, or zeroes written where the file system cannot. */
+int spool_reserve(int fd, uint64_t from, uint64_t to);
+
+#endif
