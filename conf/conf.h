@@ -47,9 +47,16 @@ struct params {
 #undef PARAM_FIELD_ENUM
 };
 
+/* Values of ENUM parameters, in the order of their rows' words. */
+enum conf_bare_newline { BARE_NEWLINE_NO, BARE_NEWLINE_YES, BARE_NEWLINE_NORMALIZE,
+			 BARE_NEWLINE_REJECT, BARE_NEWLINE_NOTE }; /* smtpd_forbid_bare_newline */
+enum conf_address_preference { ADDRESS_PREFERENCE_ANY, ADDRESS_PREFERENCE_IPV4,
+			       ADDRESS_PREFERENCE_IPV6 }; /* {smtp,lmtp}_address_preference */
+enum conf_in_doubt { IN_DOUBT_RETRY, IN_DOUBT_HOLD }; /* in_doubt_action */
+
 /* Problems found: errors make the configuration unusable, warnings do not. */
 struct conf_diag {
-	struct buf text; /* one "FILE, line N: message" (or "FILE: message") per line */
+	struct buf text; /* one "[warning: ]FILE, line N: message" (or "FILE: message") per line */
 	unsigned errors;
 	unsigned warnings;
 };
@@ -127,7 +134,9 @@ struct conf_transport {
 	int64_t destination_concurrency_failed_cohort_limit;
 	const char *destination_concurrency_positive_feedback; /* as written, e.g. "1/concurrency" */
 	const char *destination_concurrency_negative_feedback;
-	int64_t maxproc; /* concurrent deliveries of the whole transport, 0 = no limit */
+	/* Concurrent deliveries of the whole transport, 0 = no limit. "-" in master.cf is
+	 * default_process_limit when main.cf sets that, else no limit. */
+	int64_t maxproc;
 };
 
 unsigned conf_transport_count(const struct conf *c);

@@ -1,3 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 noinst_LIBRARIES += libph_conf.a
-libph_conf_a_SOURCES = conf/conf.h
+libph_conf_a_SOURCES = conf/conf.h \
+	conf/conf.c conf/conf_priv.h \
+	conf/defaults.c \
+	conf/expand.c \
+	conf/maincf.c \
+	conf/mastercf.c \
+	conf/names.c \
+	conf/param.c \
+	conf/scope.c \
+	conf/transport.c \
+	conf/params.inc conf/params_bounce.inc conf/params_filter.inc conf/params_inert.inc \
+	conf/params_lmtp.inc conf/params_local.inc conf/params_main.inc conf/params_own.inc \
+	conf/params_queue.inc conf/params_rewrite.inc conf/params_smtp.inc \
+	conf/params_smtpd.inc conf/params_tls.inc
