@@ -17,7 +17,7 @@
 #define DTAB_NEXTHOP_SIZE 256
 #define DTAB_REASON_SIZE 120
 
-struct drow {
+struct drow { /* 512 bytes */
 	_Atomic uint32_t seq;       /* odd = being written */
 	uint16_t in_use;
 	uint16_t transport;         /* index in the configuration */
@@ -35,7 +35,7 @@ struct drow {
 	int64_t oldest_ready_s;     /* arrival of the list's first entry; 0 = none */
 	int64_t last_used_s;
 	char suspend_reason[DTAB_REASON_SIZE];
-	char pad[24];
+	char pad[56];
 };
 
 struct dtab_shm {
@@ -54,18 +54,25 @@ struct dtab {
 	uint32_t *buckets; /* private hash of names */
 	uint32_t *hash_next;
 	uint32_t bucket_count;
+	uint32_t cap; /* private copy */
 };
 
 int dtab_create(uint32_t cap, struct dtab *t);
 void dtab_fini(struct dtab *t);
-/* Find or add. E_NOSPC when the table is full. A new row is zero but for its name. */
+/* Find or add. E_NOSPC when the table is full, E_INVAL for a name that is too long or has a NUL. A
+ * new row is zero but for its name. The caller lower-cases the next hop. */
 int dtab_intern(struct dtab *t, uint16_t transport, struct sv nexthop, uint32_t *row_r);
+/* DTAB_NONE when absent. */
 uint32_t dtab_find(const struct dtab *t, uint16_t transport, struct sv nexthop);
 void dtab_free(struct dtab *t, uint32_t row);
-/* Bracket every change of a row. */
+/* Bracket every change of a row, as shortly as possible: readers skip it meanwhile. D1..D4 in
+ * shm/dtab.c are the memory order pairs. */
 struct drow *dtab_begin(struct dtab *t, uint32_t row);
 void dtab_end(struct dtab *t, uint32_t row);
-/* Reader: consistent copy; false when the row is not in use or keeps changing. */
+/* Rows ever handed out, clamped to what is mapped. */
+uint32_t dtab_used(const struct dtab *t);
+/* Reader: consistent copy, strings terminated; false when the row is not in use or keeps changing
+ * (a bounded number of tries: a writer that died in a row blocks nobody). */
 bool dtab_read(const struct dtab *t, uint32_t row, struct drow *out);
 int dtab_view(struct shm_region *r, struct dtab *t); /* read-only */
 int dtab_check(const struct dtab *t, char *why, size_t why_size);

@@ -12,7 +12,13 @@
  * Entry word: { state:8 | life:24 | seq:32 }. life is the worker life that holds the entry now (0 =
  * the supervisor), seq grows with every move. All moves go through qtab_entry_move(), which looks
  * the move up in qtab_moves[] - the one list of legal moves that code, checker, model
- * (t/model/slot.pml) and doc/INTERNALS.md share.
+ * (t/model/slot.pml) and doc/shm-layout.md share. seq goes on when a slot is used again, so a word
+ * names one stay of one entry in one state for 2^32 moves of the slot.
+ *
+ * Readers (stats, the checker) use qtab_entry_read(): the payload belongs to the word when the word
+ * is the same before and after. Q1 is the release that publishes a word, Q2 the acquire that reads
+ * it; Q3 keeps payload stores behind the move that took the entry, Q4 keeps the reader's second
+ * look at the word behind its reading of the payload.
  */
 #ifndef PH_SHM_QTAB_H
 #define PH_SHM_QTAB_H
@@ -24,6 +30,7 @@
 #include "shm/region.h"
 
 #define QTAB_NONE UINT32_MAX
+#define QTAB_LIFE_MAX 0xffffffu
 
 enum qstate {
 	QS_FREE,     /* not in use; on the free list */
@@ -51,6 +58,10 @@ extern const char *const qstate_names[QS_COUNT];
 /* What becomes of an entry whose owner died: indexed by state, QS_COUNT = nothing (not owned). */
 extern const uint8_t qtab_on_death[QS_COUNT];
 
+/* States whose words carry a worker life. */
+bool qstate_is_owned(enum qstate s);
+bool qtab_move_is_legal(enum qstate from, enum qstate to);
+
 struct qmsg { /* 36 bytes */
 	uint32_t qid_us_lo;
 	uint32_t qid_us_hi;
@@ -69,9 +80,9 @@ struct qentry { /* 48 bytes */
 	uint32_t msg;
 	uint32_t dest;       /* destination table row, QTAB_NONE = not resolved */
 	uint32_t rcpt_first;
-	uint32_t sibling;    /* next entry of the same message */
-	uint32_t list_next;  /* destination's list (ready or deferred), or the free list */
-	uint32_t list_prev;
+	uint32_t sibling;    /* next entry of the same message, QTAB_NONE = last */
+	uint32_t list_next;  /* destination's list (ready or deferred), or the free list; */
+	uint32_t list_prev;  /* both belong to the scheduler while the entry is not free */
 	uint32_t due_s;      /* deferred: wall second of the next try; ready: second it became ready */
 	uint32_t jref;       /* packed place of the last outcome (qtab_jref_pack), 0 = none */
 };
@@ -98,27 +109,62 @@ struct qtab {
 	uint32_t *buckets;    /* private: linear hashing of queue ids, grows one bucket at a time */
 	uint32_t bucket_count;
 	uint32_t bucket_cap;
+	uint32_t msg_cap;     /* private copies: the ones in the region are only checked */
+	uint32_t entry_cap;
+	uint32_t tail_msg;    /* the message that got entries last, and its last entry: entries of one */
+	uint32_t tail_entry;  /* message are listed in the order they were added */
 };
 
 /* Sparse: memory is used as slots are. */
 int qtab_create(uint32_t msg_cap, uint32_t entry_cap, struct qtab *t);
 void qtab_fini(struct qtab *t);
 
-/* Messages. alloc: E_NOSPC when full, E_EXIST when the id is there already. */
+/* Messages. alloc: E_NOSPC when full, E_EXIST when the id is there already, E_INVAL for an id that
+ * cannot be. A new message is zero but for its id, its sequence and an empty list. */
 int qtab_msg_alloc(struct qtab *t, struct qid id, uint32_t *msg_r);
 void qtab_msg_free(struct qtab *t, uint32_t msg); /* its entries must be gone */
 uint32_t qtab_msg_find(const struct qtab *t, struct qid id); /* QTAB_NONE when absent */
 struct qid qtab_msg_qid(const struct qmsg *m);
 
-/* Entries. alloc leaves the entry in QS_FRESH and links it to its message. */
+/* Entries. alloc leaves the entry in QS_FRESH, empty (mask 0, no destination, on no list), and links
+ * it to its message. E_NOSPC. The caller sets the mask before it moves the entry on. */
 int qtab_entry_alloc(struct qtab *t, uint32_t msg, uint32_t *entry_r);
-/* From QS_FRESH or any state that the table lets go to QS_FREE; unlinks it from the message. */
+/* From QS_FRESH or any state that the table lets go to QS_FREE; unlinks it from the message. The
+ * caller has taken it off its own lists. Costs a walk over the message's entries before this one.
+ * Errors as qtab_entry_move(). */
 int qtab_entry_free(struct qtab *t, uint32_t entry, uint64_t word);
 /* The only way to change a word: CAS from exactly `word` to {to, life, seq + 1}. E_STATE when the
- * table has no such move, E_STALE when the word is another one by now. *new_r may be NULL. */
+ * table has no such move (QS_FREE is reached and left by free and alloc only) or when `life` does
+ * not fit the state; E_STALE when the word is another one by now or there is no such entry, so that
+ * entry numbers and words from a worker can be passed in unchecked. *new_r may be NULL. */
 int qtab_entry_move(struct qtab *t, uint32_t entry, uint64_t word, enum qstate to, uint32_t life,
 		    uint64_t *new_r);
+/* 0 (a free word) when there is no such entry. */
 uint64_t qtab_entry_word(const struct qtab *t, uint32_t entry);
+/* Slots ever handed out, clamped to what is mapped. */
+uint32_t qtab_msg_used(const struct qtab *t);
+uint32_t qtab_entry_used(const struct qtab *t);
+
+/* For readers beside the running supervisor: copies without the list fields. False when there is no
+ * such entry or it kept moving. The payload is that of the word, except for what the supervisor
+ * changes in place (a mask that shrinks); the message is {0} when it went away meanwhile. */
+struct qentry_copy {
+	uint64_t word;
+	uint64_t mask;
+	uint32_t msg;
+	uint32_t dest;
+	uint32_t rcpt_first;
+	uint32_t due_s;
+	struct qid qid;
+};
+bool qtab_entry_read(const struct qtab *t, uint32_t entry, struct qentry_copy *out);
+
+/* Places of outcomes in 32 bits: the journal's number modulo 4096 and the offset / 16 below 2^20
+ * (journals of less than 16 MiB). 0 = does not fit or none. Unpacking needs the newest journal's
+ * number, and that journals live for fewer than 4096 newer ones. */
+uint32_t qtab_jref_pack(uint32_t journal, uint32_t off16);
+void qtab_jref_unpack(uint32_t jref, uint32_t newest_journal, uint32_t *journal_r,
+		      uint32_t *off16_r);
 
 static inline enum qstate qword_state(uint64_t w)
 {

@@ -3,7 +3,9 @@ SHM_TESTS = t/unit/shm/region_test \
 	t/unit/shm/ring_test \
 	t/unit/shm/link_test \
 	t/unit/shm/blocks_test \
-	t/unit/shm/counters_test
+	t/unit/shm/counters_test \
+	t/unit/shm/qtab_test \
+	t/unit/shm/dtab_test
 check_PROGRAMS += $(SHM_TESTS)
 UNIT_TESTS += $(SHM_TESTS)
 t_unit_shm_region_test_SOURCES = t/unit/shm/region_test.c
@@ -16,3 +18,7 @@ t_unit_shm_blocks_test_SOURCES = t/unit/shm/blocks_test.c
 t_unit_shm_blocks_test_LDADD = $(SHM_LIBS)
 t_unit_shm_counters_test_SOURCES = t/unit/shm/counters_test.c
 t_unit_shm_counters_test_LDADD = $(SHM_LIBS)
+t_unit_shm_qtab_test_SOURCES = t/unit/shm/qtab_test.c
+t_unit_shm_qtab_test_LDADD = $(SHM_LIBS)
+t_unit_shm_dtab_test_SOURCES = t/unit/shm/dtab_test.c
+t_unit_shm_dtab_test_LDADD = $(SHM_LIBS)
