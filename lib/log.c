@@ -39,6 +39,12 @@ void log_set_sink(log_sink_fn sink, void *ctx)
 	sink_ctx = ctx;
 }
 
+void log_get_sink(log_sink_fn *sink_r, void **ctx_r)
+{
+	*sink_r = sink_fn;
+	*ctx_r = sink_ctx;
+}
+
 void log_set_syslog_name(const char *name)
 {
 	snprintf(syslog_name, sizeof(syslog_name), "%s", name);

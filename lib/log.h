@@ -33,6 +33,8 @@ typedef void (*log_sink_fn)(void *ctx, enum log_level level, const char *program
 void log_set_program(const char *program);
 const char *log_program(void);
 void log_set_sink(log_sink_fn sink, void *ctx);
+/* The sink in force, to wrap it; NULL = stderr. */
+void log_get_sink(log_sink_fn *sink_r, void **ctx_r);
 
 void log_info(const char *fmt, ...) PRINTF_LIKE(1, 2);
 void log_warn(const char *fmt, ...) PRINTF_LIKE(1, 2);

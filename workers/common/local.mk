@@ -1,4 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 noinst_LIBRARIES += libph_worker.a
-libph_worker_a_SOURCES = workers/common/worker.h workers/common/classes.h \
-	workers/common/deliverlog.c workers/common/deliverlog.h
+libph_worker_a_SOURCES = \
+	workers/common/classes.h \
+	workers/common/ctl.h \
+	workers/common/deliverlog.c workers/common/deliverlog.h \
+	workers/common/drop.c workers/common/drop.h \
+	workers/common/logring.c workers/common/logring.h \
+	workers/common/worker.c workers/common/worker.h

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Plan: what the privileged process needs to know of the configuration, worked out by a short-lived
+ * run of `posthaste` so that the long-lived root process parses no main.cf. Text lines:
+ *   conf DIR | queue DIR | libexec DIR | posthaste PATH
+ *   listen CLASS INDEX ADDRESS PORT     numeric; CLASS smtpd or stats; INDEX as conf_listener()
+ */
+#ifndef PH_DAEMON_PRIV_PLAN_H
+#define PH_DAEMON_PRIV_PLAN_H
+
+#include <limits.h>
+#include <stdint.h>
+
+#include "workers/common/classes.h"
+
+#define PLAN_MAX_LISTENERS 64
+#define PLAN_FD 1     /* where `posthaste plan` writes the plan */
+#define PLAN_SNAP_FD 4 /* and the snapshot */
+
+struct plan_listener {
+	enum worker_class class_id;
+	unsigned index;
+	uint16_t port;
+	char address[64];
+};
+
+struct plan {
+	char conf_dir[PATH_MAX];
+	char queue_dir[PATH_MAX];
+	char libexec_dir[PATH_MAX];
+	char posthaste[PATH_MAX];
+	struct plan_listener listeners[PLAN_MAX_LISTENERS];
+	unsigned listener_count;
+};
+
+/* Read the plan from the start of fd. E_SYNTAX when it is not one. */
+int plan_read(int fd, struct plan *plan);
+
+#endif

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Giving up rights; see workers/common/drop.h. */
+#include "workers/common/drop.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "lib/log.h"
+
+void drop_rights(const struct drop_plan *plan)
+{
+	/* the entry is read before the chroot hides the user database */
+	struct passwd *pw = NULL;
+
+	if (plan->privileged && plan->user != NULL) {
+		pw = getpwnam(plan->user);
+		if (pw == NULL)
+			die("mail_owner: unknown user: %s", plan->user);
+		if (pw->pw_uid == 0)
+			die("mail_owner: %s has user id 0", plan->user);
+	}
+	if (plan->privileged && plan->chroot != NULL &&
+	    (chroot(plan->chroot) < 0 || chdir("/") < 0))
+		die("chroot %s: %s", plan->chroot, strerror(errno));
+	if (pw != NULL &&
+	    (setgroups(0, NULL) < 0 || setresgid(pw->pw_gid, pw->pw_gid, pw->pw_gid) < 0 ||
+	     setresuid(pw->pw_uid, pw->pw_uid, pw->pw_uid) < 0))
+		die("cannot become user %s: %s", plan->user, strerror(errno));
+	if (pw != NULL && setuid(0) == 0)
+		die("could get root rights back after giving them up");
+	/* local delivery keeps its user to change it per delivery, but must not gain any by exec */
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		die("no_new_privs: %s", strerror(errno));
+	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
+
+void drop_descriptors(int first, const int *keep, unsigned keep_count)
+{
+	int from = first;
+
+	for (unsigned i = 0; i < keep_count; i++) {
+		if (keep[i] < from)
+			continue;
+		if (keep[i] > from)
+			close_range((unsigned)from, (unsigned)keep[i] - 1, 0);
+		from = keep[i] + 1;
+	}
+	close_range((unsigned)from, ~0u, 0);
+}

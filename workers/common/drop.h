@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Giving up rights: the steps between start-up and work. Called by worker_main and supervisor. */
+#ifndef PH_WORKERS_COMMON_DROP_H
+#define PH_WORKERS_COMMON_DROP_H
+
+#include <stdbool.h>
+
+struct drop_plan {
+	const char *user;   /* mail_owner; NULL = keep the user (local delivery) */
+	const char *chroot; /* directory, NULL = none */
+	bool privileged;    /* false: an ordinary user runs it all, chroot and user are skipped */
+};
+
+/* no_new_privs, not dumpable, no core of secrets, chroot, groups, gid, uid. Dies on failure: a worker
+ * that cannot drop its rights must not run. */
+void drop_rights(const struct drop_plan *plan);
+/* Close every descriptor from `first` on that is not in keep[] (keep ascending). */
+void drop_descriptors(int first, const int *keep, unsigned keep_count);
+
+#endif

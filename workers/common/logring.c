@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Log rings; see workers/common/logring.h. Called by the worker frame and the supervisor. */
+#include "workers/common/logring.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/clock.h"
+#include "lib/err.h"
+
+int logring_create(const char *name, uint32_t ring_data, uint32_t life, struct shm_region *r)
+{
+	int err = shm_region_create(name, SHM_KIND_LOG,
+				    sizeof(struct shm_header) + ring_bytes(ring_data), life, 0, r);
+
+	if (err == 0)
+		ring_init((char *)r->base + sizeof(struct shm_header), ring_data);
+	return err;
+}
+
+void *logring_mem(const struct shm_region *r, size_t *len_r)
+{
+	*len_r = r->size - sizeof(struct shm_header);
+	return (char *)r->base + sizeof(struct shm_header);
+}
+
+static void sink(void *ctx, enum log_level level, const char *program, const char *text,
+		 size_t text_len)
+{
+	struct logring *l = ctx;
+	size_t program_len = size_min(strlen(program), UINT8_MAX);
+	struct logring_record rec = {
+		.wall_us = clock_wall().us,
+		.pid = (uint32_t)getpid(),
+		.level = (uint8_t)level,
+		.program_len = (uint8_t)program_len,
+		.text_len = (uint16_t)text_len,
+	};
+	char *p = ring_reserve(&l->prod, sizeof(rec) + program_len + text_len);
+
+	if (p == NULL) {
+		l->dropped++;
+		if (l->counters != NULL)
+			counter_add(l->counters, CTR_log_dropped, 1);
+		return;
+	}
+	memcpy(p, &rec, sizeof(rec));
+	memcpy(p + sizeof(rec), program, program_len);
+	memcpy(p + sizeof(rec) + program_len, text, text_len);
+	ring_commit(&l->prod);
+	if (l->counters != NULL)
+		counter_add(l->counters, CTR_log_lines, 1);
+	if (level >= LOG_LEVEL_FATAL)
+		logring_flush(l);
+}
+
+int logring_install(struct logring *l, struct shm_region *r, int wake_fd,
+		    struct counters_shm *counters)
+{
+	size_t len;
+	void *mem = logring_mem(r, &len);
+	int err = ring_prod_attach(&l->prod, mem, len, wake_fd);
+
+	if (err != 0)
+		return err;
+	l->region = *r;
+	*r = SHM_REGION_INIT;
+	l->counters = counters;
+	log_set_sink(sink, l);
+	return 0;
+}
+
+void logring_flush(struct logring *l)
+{
+	if (l->prod.shm != NULL)
+		ring_publish(&l->prod);
+}

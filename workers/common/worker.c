@@ -1,0 +1,566 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* The frame of every worker process; see workers/common/worker.h. */
+#include "workers/common/worker.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "lib/clock.h"
+#include "lib/err.h"
+#include "lib/io.h"
+#include "lib/log.h"
+#include "workers/common/ctl.h"
+#include "workers/common/drop.h"
+#include "workers/common/logring.h"
+
+#define MAX_PEERS 128
+#define RECORDS_PER_TURN 512
+
+struct overflow { /* a record that found its ring full */
+	struct overflow *next;
+	struct link *to;
+	size_t len;
+	char rec[];
+};
+
+struct worker_private {
+	const struct worker_ops *ops;
+	int sock;
+	struct loop_fd sock_lf, wake_lf;
+	struct logring logring;
+	struct shm_region counters_region, board_region;
+	struct worker_peer *peers[MAX_PEERS];
+	struct overflow *overflow, **overflow_tail;
+	char rec[RING_RECORD_MAX];
+};
+
+static struct worker the_worker;
+
+/* The last words of a worker that cannot start reach the start command through the supervisor. */
+static void send_text(struct worker *w, enum ctl_kind kind, const struct worker_peer *peer,
+		      const char *text)
+{
+	char packet[sizeof(struct ctl_msg) + CTL_TEXT_MAX];
+	size_t len = size_min(strlen(text), CTL_TEXT_MAX);
+	struct ctl_msg msg = { .kind = kind, .text_len = (uint32_t)len };
+
+	if (peer != NULL) {
+		msg.class_id = peer->class_id;
+		msg.slot = peer->slot;
+		msg.life = peer->life;
+	}
+	memcpy(packet, &msg, sizeof(msg));
+	memcpy(packet + sizeof(msg), text, len);
+	io_send_fds(w->priv_->sock, packet, sizeof(msg) + len, NULL, 0);
+}
+
+static log_sink_fn ring_sink;
+static void *ring_sink_ctx;
+
+static void start_sink(void *ctx, enum log_level level, const char *program, const char *text,
+		       size_t len)
+{
+	if (level >= LOG_LEVEL_FATAL) {
+		char copy[CTL_TEXT_MAX];
+
+		snprintf(copy, sizeof(copy), "%s: %.*s", program, (int)len, text);
+		send_text(ctx, CTL_FATAL, NULL, copy);
+	}
+	if (ring_sink != NULL)
+		ring_sink(ring_sink_ctx, level, program, text, len);
+}
+
+void worker_send(struct worker *w, struct link *to, const void *rec, size_t len)
+{
+	struct worker_private *p = w->priv_;
+
+	if (p->overflow == NULL && ring_put(&to->out, rec, len) == 0)
+		return;
+	struct overflow *o = xmalloc(sizeof(*o) + len);
+
+	o->next = NULL;
+	o->to = to;
+	o->len = len;
+	memcpy(o->rec, rec, len);
+	*p->overflow_tail = o;
+	p->overflow_tail = &o->next;
+}
+
+/* Retry what found no room. One list keeps the order of each ring. */
+static void send_overflow(struct worker *w)
+{
+	struct worker_private *p = w->priv_;
+
+	while (p->overflow != NULL) {
+		struct overflow *o = p->overflow;
+
+		if (link_is_attached(o->to) && ring_put(&o->to->out, o->rec, o->len) != 0) {
+			ring_prod_wait(&o->to->out, o->len);
+			return;
+		}
+		p->overflow = o->next;
+		if (p->overflow == NULL)
+			p->overflow_tail = &p->overflow;
+		free(o);
+	}
+}
+
+/* A link that goes away takes its unsent records with it. */
+static void drop_overflow_of(struct worker *w, const struct link *l)
+{
+	struct worker_private *p = w->priv_;
+	struct overflow **at = &p->overflow;
+
+	while (*at != NULL) {
+		struct overflow *o = *at;
+
+		if (o->to != l) {
+			at = &o->next;
+			continue;
+		}
+		*at = o->next;
+		free(o);
+	}
+	p->overflow_tail = at;
+}
+
+void worker_accuse(struct worker *w, const struct worker_peer *peer, const char *why)
+{
+	log_error("%s: peer worker (class %d, life %u) broke the protocol: %s", w->priv_->ops->program,
+		  (int)peer->class_id, peer->life, why);
+	send_text(w, CTL_ACCUSE, peer, why);
+}
+
+void worker_exit(struct worker *w)
+{
+	struct worker_private *p = w->priv_;
+
+	send_overflow(w);
+	if (link_is_attached(&w->super))
+		link_flush(&w->super);
+	for (size_t i = 0; i < MAX_PEERS; i++) {
+		if (p->peers[i] != NULL)
+			link_flush(p->peers[i]->link);
+	}
+	logring_flush(&p->logring);
+	_exit(0);
+}
+
+/* ---- setup ---- */
+
+static void recv_ctl(struct worker *w, struct ctl_msg *msg, int *fds, size_t *nfds)
+{
+	size_t len;
+	int err = io_recv_fds(w->priv_->sock, msg, sizeof(*msg), &len, fds, nfds);
+
+	if (err == E_EOF)
+		_exit(0);
+	if (err != 0 || len != sizeof(*msg))
+		die("supervisor socket: %s", err_str(err != 0 ? err : E_PEER));
+}
+
+static void must(int err, const char *what)
+{
+	if (err != 0)
+		die("%s: %s", what, err_str(err));
+}
+
+static void setup(struct worker *w)
+{
+	struct worker_private *p = w->priv_;
+	struct ctl_msg msg;
+	int fds[8];
+	size_t nfds = 8;
+	struct shm_region log = SHM_REGION_INIT, link = SHM_REGION_INIT;
+
+	recv_ctl(w, &msg, fds, &nfds);
+	if (msg.kind != CTL_SETUP || nfds != (msg.has_blocks ? 8u : 7u) ||
+	    msg.class_id != p->ops->class_id)
+		die("unexpected set-up message");
+	w->slot = msg.slot;
+	w->life = msg.life;
+	w->generation = msg.generation;
+	w->privileged = msg.privileged != 0;
+	must(shm_region_map(fds[0], SHM_KIND_LOG, true, &log), "log ring");
+	must(shm_region_map(fds[1], SHM_KIND_COUNTERS, true, &p->counters_region), "counters");
+	must(shm_region_map(fds[2], SHM_KIND_BOARD, false, &p->board_region), "board");
+	must(shm_region_map(fds[3], SHM_KIND_LINK, true, &link), "supervisor link");
+	w->wake_fd = fds[4];
+	must(link_attach(&w->super, &link, 1, fds[5]), "supervisor link");
+	w->counters = counters_of(&p->counters_region);
+	w->board = (const struct board_shm *)((const char *)p->board_region.base +
+					      sizeof(struct shm_header));
+	must(logring_install(&p->logring, &log, fds[6], w->counters), "log ring");
+	if (msg.has_blocks)
+		must(shm_region_map(fds[7], SHM_KIND_BLOCKS, true, &w->blocks), "blocks");
+}
+
+/* -L "3,3,0": configuration indexes of the inherited listening sockets, in descriptor order. */
+static void parse_listeners(struct worker *w, const char *list)
+{
+	int fd = CTL_FD_LISTEN;
+
+	while (*list != '\0' && w->listener_count < WORKER_MAX_LISTENERS) {
+		char *end;
+		unsigned long index = strtoul(list, &end, 10);
+
+		if (end == list)
+			die("bad listener list");
+		w->listeners[w->listener_count++] = (struct worker_listener){ fd++, (unsigned)index };
+		list = *end == ',' ? end + 1 : end;
+	}
+}
+
+/* ---- peers ---- */
+
+static struct worker_peer *find_peer(struct worker *w, const struct ctl_msg *msg)
+{
+	for (size_t i = 0; i < MAX_PEERS; i++) {
+		struct worker_peer *peer = w->priv_->peers[i];
+
+		if (peer != NULL && peer->class_id == msg->class_id && peer->slot == msg->slot &&
+		    peer->life == msg->life)
+			return peer;
+	}
+	return NULL;
+}
+
+static void attach_peer(struct worker *w, const struct ctl_msg *msg, int *fds, size_t nfds)
+{
+	struct worker_private *p = w->priv_;
+	struct worker_peer *peer = xcalloc(1, sizeof(*peer));
+	struct shm_region region = SHM_REGION_INIT;
+	size_t i = 0;
+
+	if (nfds != (msg->has_blocks ? 3u : 2u))
+		die("attach: %zu descriptors", nfds);
+	peer->class_id = (enum worker_class)msg->class_id;
+	peer->slot = msg->slot;
+	peer->life = msg->life;
+	peer->blocks = SHM_REGION_INIT;
+	peer->region = SHM_REGION_INIT;
+	peer->link = xcalloc(1, sizeof(*peer->link));
+	must(shm_region_map(fds[0], SHM_KIND_LINK, true, &region), "peer link");
+	must(link_attach(peer->link, &region, msg->side, fds[1]), "peer link");
+	if (msg->has_blocks)
+		must(shm_region_map(fds[2], SHM_KIND_BLOCKS, false, &peer->blocks), "peer blocks");
+	while (i < MAX_PEERS && p->peers[i] != NULL)
+		i++;
+	if (i == MAX_PEERS)
+		die("more than %d peers", MAX_PEERS);
+	p->peers[i] = peer;
+	if (p->ops->attach != NULL)
+		p->ops->attach(w, peer);
+}
+
+static void read_peer(struct worker *w, struct worker_peer *peer, unsigned limit);
+
+static void detach_peer(struct worker *w, struct worker_peer *peer)
+{
+	struct worker_private *p = w->priv_;
+
+	/* what the dead peer published before its end still counts */
+	read_peer(w, peer, UINT32_MAX);
+	if (p->ops->detach != NULL)
+		p->ops->detach(w, peer);
+	drop_overflow_of(w, peer->link);
+	for (size_t i = 0; i < MAX_PEERS; i++) {
+		if (p->peers[i] == peer)
+			p->peers[i] = NULL;
+	}
+	link_detach(peer->link);
+	free(peer->link);
+	shm_region_close(&peer->blocks);
+	free(peer);
+}
+
+/* stats and log get regions instead of links; they keep what they need out of peer->region. */
+static void give_region(struct worker *w, const struct ctl_msg *msg, int *fds, size_t nfds)
+{
+	struct worker_peer peer = { .class_id = (enum worker_class)msg->class_id,
+				    .slot = msg->slot,
+				    .life = msg->life,
+				    .blocks = SHM_REGION_INIT,
+				    .region = SHM_REGION_INIT };
+	bool gone = msg->kind == CTL_REGION_GONE;
+
+	if (nfds != (gone ? 0u : 1u))
+		die("region: %zu descriptors", nfds);
+	if (!gone)
+		must(shm_region_map(fds[0], (enum shm_kind)msg->region_kind,
+				    msg->region_kind == SHM_KIND_LOG, &peer.region),
+		     "region");
+	if (gone && w->priv_->ops->detach != NULL)
+		w->priv_->ops->detach(w, &peer);
+	else if (!gone && w->priv_->ops->attach != NULL)
+		w->priv_->ops->attach(w, &peer);
+	shm_region_close(&peer.region);
+}
+
+static void start_drain(struct worker *w)
+{
+	if (w->draining)
+		return;
+	w->draining = true;
+	if (w->priv_->ops->drain != NULL)
+		w->priv_->ops->drain(w);
+	else
+		worker_exit(w);
+}
+
+static void sock_event(void *ctx, unsigned events UNUSED)
+{
+	struct worker *w = ctx;
+	struct ctl_msg msg;
+	int fds[8];
+	size_t nfds, len;
+
+	for (;;) {
+		nfds = 8;
+		int err = io_recv_fds(w->priv_->sock, &msg, sizeof(msg), &len, fds, &nfds);
+
+		if (err == E_AGAIN)
+			return;
+		if (err != 0) /* the supervisor is gone: so are we */
+			_exit(0);
+		struct worker_peer *peer;
+
+		switch ((enum ctl_kind)msg.kind) {
+		case CTL_ATTACH:
+			attach_peer(w, &msg, fds, nfds);
+			break;
+		case CTL_DETACH:
+			peer = find_peer(w, &msg);
+			if (peer != NULL)
+				detach_peer(w, peer);
+			break;
+		case CTL_REGION:
+		case CTL_REGION_GONE:
+			give_region(w, &msg, fds, nfds);
+			break;
+		case CTL_DRAIN:
+			start_drain(w);
+			break;
+		default:
+			die("unexpected message %u from the supervisor", msg.kind);
+		}
+	}
+}
+
+/* ---- loop hooks ---- */
+
+static void read_super(struct worker *w)
+{
+	struct worker_private *p = w->priv_;
+	size_t len;
+
+	for (unsigned n = 0; n < RECORDS_PER_TURN; n++) {
+		int got = ring_get(&w->super.in, p->rec, sizeof(p->rec), &len);
+
+		if (got < 0)
+			die("supervisor ring: %s", err_str(got));
+		if (got == 0)
+			return;
+		if (p->ops->from_super != NULL)
+			p->ops->from_super(w, p->rec, len);
+	}
+}
+
+static void read_peer(struct worker *w, struct worker_peer *peer, unsigned limit)
+{
+	struct worker_private *p = w->priv_;
+	size_t len;
+
+	for (unsigned n = 0; n < limit; n++) {
+		int got = ring_get(&peer->link->in, p->rec, sizeof(p->rec), &len);
+
+		if (got < 0) {
+			worker_accuse(w, peer, "damaged ring");
+			return;
+		}
+		if (got == 0)
+			return;
+		if (p->ops->from_peer != NULL)
+			p->ops->from_peer(w, peer, p->rec, len);
+	}
+}
+
+static bool turn_hook(void *ctx)
+{
+	struct worker *w = ctx;
+	struct worker_private *p = w->priv_;
+	bool more = false;
+
+	read_super(w);
+	for (size_t i = 0; i < MAX_PEERS; i++) {
+		if (p->peers[i] != NULL)
+			read_peer(w, p->peers[i], RECORDS_PER_TURN);
+	}
+	if (p->ops->turn != NULL && p->ops->turn(w))
+		more = true;
+	send_overflow(w);
+	link_flush(&w->super);
+	for (size_t i = 0; i < MAX_PEERS; i++) {
+		if (p->peers[i] != NULL) {
+			link_flush(p->peers[i]->link);
+			more = more || !ring_cons_is_empty(&p->peers[i]->link->in);
+		}
+	}
+	logring_flush(&p->logring);
+	return more || !ring_cons_is_empty(&w->super.in);
+}
+
+/* Raise the sleeping flag of every incoming ring; any record seen now cancels the sleep. */
+static bool presleep_hook(void *ctx)
+{
+	struct worker *w = ctx;
+	bool awake = ring_cons_sleep(&w->super.in);
+
+	for (size_t i = 0; i < MAX_PEERS; i++) {
+		struct worker_peer *peer = w->priv_->peers[i];
+
+		if (peer != NULL && ring_cons_sleep(&peer->link->in))
+			awake = true;
+	}
+	return awake;
+}
+
+static bool awake_hook(void *ctx)
+{
+	struct worker *w = ctx;
+
+	ring_cons_awake(&w->super.in);
+	for (size_t i = 0; i < MAX_PEERS; i++) {
+		struct worker_peer *peer = w->priv_->peers[i];
+
+		if (peer != NULL)
+			ring_cons_awake(&peer->link->in);
+	}
+	return false;
+}
+
+/* Edge-triggered: each eventfd write is a new edge, so the counter is never read. */
+static void wake_event(void *ctx UNUSED, unsigned events UNUSED)
+{
+}
+
+static void term_signal(void *ctx)
+{
+	start_drain(ctx);
+}
+
+/* As many descriptors as the hard limit allows: sessions are counted by parameters, not by this. */
+static void raise_limits(void)
+{
+	struct rlimit rl;
+
+	if (getrlimit(RLIMIT_NOFILE, &rl) == 0) {
+		rl.rlim_cur = rl.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &rl);
+	}
+	rl = (struct rlimit){ 0, 0 };
+#ifdef NDEBUG
+	setrlimit(RLIMIT_CORE, &rl);
+#endif
+}
+
+static const struct {
+	bool chroot;
+	bool keep_user;
+} class_rights[CLASS_COUNT] = {
+	[CLASS_SMTP_IN] = { .chroot = true },
+	[CLASS_LOCAL] = { .keep_user = true },
+};
+
+static void become(struct worker *w)
+{
+	struct buf dir = BUF_INIT;
+	enum worker_class id = w->class_id;
+
+	buf_printf(&dir, "%s/empty", w->params->queue_directory);
+	drop_rights(&(struct drop_plan){
+		.user = class_rights[id].keep_user ? NULL : w->params->mail_owner,
+		.chroot = class_rights[id].chroot ? buf_cstr(&dir) : NULL,
+		.privileged = w->privileged,
+	});
+	buf_fini(&dir);
+}
+
+static void start_loop(struct worker *w)
+{
+	struct worker_private *p = w->priv_;
+
+	must(io_set_nonblock(p->sock), "supervisor socket");
+	loop_fd_add(w->loop, &p->sock_lf, p->sock, LOOP_READ, sock_event, w);
+	loop_fd_add(w->loop, &p->wake_lf, w->wake_fd, LOOP_READ | LOOP_EDGE, wake_event, w);
+	loop_signal_add(w->loop, SIGTERM, term_signal, w);
+	loop_add_hook(w->loop, awake_hook, w);
+	loop_add_hook(w->loop, turn_hook, w);
+	loop_add_presleep(w->loop, presleep_hook, w);
+}
+
+static void load_conf(struct worker *w)
+{
+	struct conf_diag d;
+
+	conf_diag_init(&d);
+	int err = conf_load_snapshot(CTL_FD_SNAPSHOT, &w->conf, &d);
+
+	if (err != 0)
+		die("configuration: %s", d.text.len > 0 ? buf_cstr(&d.text) : err_str(err));
+	conf_diag_fini(&d);
+	w->params = conf_params(w->conf);
+	log_set_syslog_name(w->params->syslog_name);
+}
+
+static void set_program(struct worker *w)
+{
+	char tag[64];
+
+	snprintf(tag, sizeof(tag), "%s/%s", w->params->syslog_name, w->priv_->ops->program);
+	log_set_program(tag);
+}
+
+int worker_main(int argc, char **argv, const struct worker_ops *ops)
+{
+	struct worker *w = &the_worker;
+	static struct worker_private private_part;
+
+	clock_init();
+	signal(SIGPIPE, SIG_IGN);
+	w->priv_ = &private_part;
+	w->class_id = ops->class_id;
+	w->super.peer_wake_fd = -1;
+	w->blocks = SHM_REGION_INIT;
+	private_part.ops = ops;
+	private_part.sock = CTL_FD_SUPERVISOR;
+	private_part.overflow_tail = &private_part.overflow;
+	log_set_program(ops->program);
+	raise_limits();
+	setup(w);
+	/* from here to the loop, fatal errors also travel to the start command */
+	log_get_sink(&ring_sink, &ring_sink_ctx);
+	log_set_sink(start_sink, w);
+	load_conf(w);
+	set_program(w);
+	if (argc == 3 && strcmp(argv[1], "-L") == 0)
+		parse_listeners(w, argv[2]);
+	w->loop = loop_new();
+	if (ops->init != NULL)
+		must(ops->init(w), "start-up");
+	become(w);
+	start_loop(w);
+	if (ops->start != NULL)
+		must(ops->start(w), "start-up");
+	log_set_sink(ring_sink, ring_sink_ctx);
+	send_text(w, CTL_READY, NULL, "");
+	loop_run(w->loop);
+	worker_exit(w);
+	return 0;
+}
