@@ -527,6 +527,22 @@ static void set_program(struct worker *w)
 	log_set_program(tag);
 }
 
+/* `posthaste check`: everything that can go wrong in the configuration goes wrong in init(). */
+static int check_only(struct worker *w)
+{
+	static struct counters_shm counters;
+	static struct board_shm board;
+
+	w->check_only = true;
+	w->counters = &counters;
+	w->board = &board;
+	load_conf(w);
+	w->loop = loop_new();
+	if (w->priv_->ops->init != NULL)
+		must(w->priv_->ops->init(w), "start-up");
+	return 0;
+}
+
 int worker_main(int argc, char **argv, const struct worker_ops *ops)
 {
 	struct worker *w = &the_worker;
@@ -542,6 +558,8 @@ int worker_main(int argc, char **argv, const struct worker_ops *ops)
 	private_part.sock = CTL_FD_SUPERVISOR;
 	private_part.overflow_tail = &private_part.overflow;
 	log_set_program(ops->program);
+	if (argc == 2 && strcmp(argv[1], "-C") == 0)
+		return check_only(w);
 	raise_limits();
 	setup(w);
 	/* from here to the loop, fatal errors also travel to the start command */

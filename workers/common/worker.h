@@ -11,6 +11,8 @@
  * Links to other workers arrive and go at any time after step 5: ops->attach / ops->detach.
  * SIGTERM or a DRAIN message calls ops->drain: take nothing new, finish, then worker_exit().
  * When the supervisor's socket closes the worker exits at once: its life is over.
+ * Started with -C it only checks: configuration and ops->init() (which must not bind or change
+ * anything then), problems to stderr, exit status 0 or 1.
  */
 #ifndef PH_WORKERS_COMMON_WORKER_H
 #define PH_WORKERS_COMMON_WORKER_H
@@ -49,6 +51,7 @@ struct worker {
 	unsigned listener_count;
 	int wake_fd;               /* own eventfd; watched by the frame */
 	bool draining;
+	bool check_only;           /* `posthaste check`: init() runs without a supervisor, then exit */
 	bool privileged;           /* started by root: local delivery may change its user */
 	struct shm_region blocks;  /* smtp-in only: its block region, writable, until attached */
 	void *state;               /* the class's own */

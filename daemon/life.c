@@ -1,0 +1,530 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Worker lives: from the request to priv, over set-up and readiness, to the end and what it leaves.
+ * Called by daemon/supervisor.c.
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "daemon/recover.h"
+#include "daemon/supervisor.h"
+#include "lib/clock.h"
+#include "lib/err.h"
+#include "lib/io.h"
+
+#define BACKOFF_FIRST_MS 100
+#define BACKOFF_MAX_MS 30000
+#define SHORT_LIFE_MS 10000 /* an end before this age counts towards the back-off */
+#define START_TRIES 3
+
+static const char *class_name(const struct sworker *w)
+{
+	return proc_classes[w->class_id].name;
+}
+
+unsigned life_count(const struct supervisor *s, enum worker_class c, enum life_state at_least)
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < MAX_WORKERS; i++) {
+		const struct sworker *w = &s->workers[i];
+
+		if (w->class_id == c && w->state >= at_least)
+			n++;
+	}
+	return n;
+}
+
+/* Of the present generation, started or about to be, not draining. */
+static unsigned count_current(const struct supervisor *s, enum worker_class c, bool only_up)
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < MAX_WORKERS; i++) {
+		const struct sworker *w = &s->workers[i];
+
+		if (w->class_id == c && w->generation == s->generation && w->state != LIFE_FREE &&
+		    w->state != LIFE_DRAINING && (!only_up || w->state == LIFE_UP))
+			n++;
+	}
+	return n;
+}
+
+bool life_all_up(const struct supervisor *s)
+{
+	for (int c = CLASS_LOG; c < CLASS_COUNT; c++) {
+		if (count_current(s, (enum worker_class)c, true) < proc_classes[c].count(s->params))
+			return false;
+	}
+	return true;
+}
+
+/* ---- start ---- */
+
+static unsigned free_slot(const struct supervisor *s, enum worker_class c)
+{
+	for (unsigned slot = 0; slot < PRIV_MAX_SLOTS; slot++) {
+		bool taken = false;
+
+		for (size_t i = 0; i < MAX_WORKERS; i++) {
+			if (s->workers[i].state != LIFE_FREE && s->workers[i].class_id == c &&
+			    s->workers[i].slot == slot)
+				taken = true;
+		}
+		if (!taken)
+			return slot;
+	}
+	return PRIV_MAX_SLOTS;
+}
+
+static void request(struct supervisor *s, enum worker_class c)
+{
+	struct sworker *w = NULL;
+	unsigned slot = free_slot(s, c);
+	uint32_t life;
+
+	for (size_t i = 0; i < MAX_WORKERS && w == NULL; i++) {
+		if (s->workers[i].state == LIFE_FREE)
+			w = &s->workers[i];
+	}
+	if (w == NULL || slot == PRIV_MAX_SLOTS)
+		return;
+	int err = spool_state_next_life(s->spool_state, &life);
+
+	if (err != 0) {
+		log_error("cannot record a new worker life: %s", err_str(err));
+		s->classes[c].retry_ms = clock_now().ms + 1000;
+		return;
+	}
+	*w = (struct sworker){ .sup = s,
+			       .state = LIFE_REQUESTED,
+			       .class_id = c,
+			       .slot = slot,
+			       .life = life,
+			       .generation = s->generation,
+			       .sock = -1,
+			       .wake_fd = -1,
+			       .counters = SHM_REGION_INIT,
+			       .blocks = SHM_REGION_INIT,
+			       .started_ms = clock_now().ms };
+	w->link.peer_wake_fd = -1;
+	supervisor_to_priv(s,
+			   &(struct priv_msg){ .kind = PRIV_SPAWN,
+					       .class_id = c,
+					       .slot = slot,
+					       .life = life },
+			   NULL);
+}
+
+static void release(struct supervisor *s, struct sworker *w)
+{
+	if (w->lf.ev != NULL)
+		loop_fd_del(s->loop, &w->lf);
+	io_close(&w->sock);
+	link_detach(&w->link);
+	if (w->wake_fd >= 0)
+		close(w->wake_fd);
+	shm_region_close(&w->counters);
+	shm_region_close(&w->blocks);
+	w->state = LIFE_FREE;
+}
+
+/* The log worker's eventfd is one for all its lives, because every process holds it. */
+static int make_wake_fd(const struct supervisor *s, enum worker_class c)
+{
+	return c == CLASS_LOG ? fcntl(s->log_wake_fd, F_DUPFD_CLOEXEC, 0)
+			      : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+}
+
+static int send_setup(struct supervisor *s, struct sworker *w)
+{
+	const struct proc_class *pc = &proc_classes[w->class_id];
+	struct shm_region link = SHM_REGION_INIT, log = SHM_REGION_INIT;
+	int fds[8], err;
+
+	w->wake_fd = make_wake_fd(s, w->class_id);
+	err = link_create(pc->name, pc->ring_to, pc->ring_from, 0, w->life, &link);
+	if (err == 0)
+		err = counters_create(pc->name, w->life, &w->counters);
+	if (err == 0)
+		err = logring_create(pc->name, (uint32_t)s->params->log_ring_size, w->life, &log);
+	if (err == 0 && pc->blocks)
+		err = blocks_create(pc->name, (uint32_t)(s->params->smtpd_region_size / BLOCK_SIZE),
+				    w->life, &w->blocks);
+	if (err == 0 && w->wake_fd < 0)
+		err = err_errno();
+	if (err == 0) {
+		struct counters_shm *c = counters_of(&w->counters);
+		struct ctl_msg msg = { .kind = CTL_SETUP,
+				       .class_id = w->class_id,
+				       .slot = w->slot,
+				       .life = w->life,
+				       .generation = w->generation,
+				       .privileged = s->privileged,
+				       .has_blocks = pc->blocks };
+
+		c->class_id = w->class_id;
+		c->slot = w->slot;
+		fds[0] = log.fd;
+		fds[1] = w->counters.fd;
+		fds[2] = s->board_region.fd;
+		fds[3] = link.fd;
+		fds[4] = w->wake_fd;
+		fds[5] = s->wake_fd;
+		fds[6] = s->log_wake_fd;
+		fds[7] = w->blocks.fd;
+		err = peers_ctl(w, &msg, fds, pc->blocks ? 8 : 7);
+	}
+	if (err == 0) {
+		peers_log_ring_add(s, fcntl(log.fd, F_DUPFD_CLOEXEC, 0), w->class_id, w->slot,
+				   w->life);
+		err = link_attach(&w->link, &link, 0, fcntl(w->wake_fd, F_DUPFD_CLOEXEC, 0));
+	}
+	shm_region_close(&link);
+	shm_region_close(&log);
+	return err;
+}
+
+static void became_up(struct supervisor *s, struct sworker *w)
+{
+	w->state = LIFE_UP;
+	s->classes[w->class_id].failures = 0;
+	peers_give_regions(s, w);
+	peers_connect(s, w);
+	peers_counters_announce(s, w, false);
+	if (proc_classes[w->class_id].scheduled)
+		sched_worker_up(s->sched, w->class_id, w->slot, w->life);
+}
+
+static void accused(struct supervisor *s, const struct ctl_msg *msg, const char *why)
+{
+	for (size_t i = 0; i < MAX_WORKERS; i++) {
+		struct sworker *w = &s->workers[i];
+
+		if (w->state >= LIFE_STARTING && w->class_id == (enum worker_class)msg->class_id &&
+		    w->slot == msg->slot && w->life == msg->life)
+			life_kill(s, w, why);
+	}
+}
+
+static void worker_event(void *ctx, unsigned events UNUSED)
+{
+	struct sworker *w = ctx;
+	struct supervisor *s = w->sup;
+	char packet[sizeof(struct ctl_msg) + CTL_TEXT_MAX + 1];
+	struct ctl_msg msg;
+	size_t len, nfds = 0;
+
+	for (;;) {
+		int err = io_recv_fds(w->sock, packet, sizeof(packet) - 1, &len, NULL, &nfds);
+
+		if (err == E_AGAIN)
+			return;
+		if (err != 0) {
+			/* it is ending; what it left is looked at when it has been reaped */
+			loop_fd_del(s->loop, &w->lf);
+			io_close(&w->sock);
+			return;
+		}
+		if (len < sizeof(msg))
+			continue;
+		memcpy(&msg, packet, sizeof(msg));
+		packet[len] = '\0';
+		if (msg.kind == CTL_READY && w->state == LIFE_STARTING)
+			became_up(s, w);
+		else if (msg.kind == CTL_ACCUSE)
+			accused(s, &msg, packet + sizeof(msg));
+		else if (msg.kind == CTL_FATAL)
+			snprintf(w->last_words, sizeof(w->last_words), "%s", packet + sizeof(msg));
+	}
+}
+
+static struct sworker *find(struct supervisor *s, const struct priv_msg *msg)
+{
+	for (size_t i = 0; i < MAX_WORKERS; i++) {
+		struct sworker *w = &s->workers[i];
+
+		if (w->state != LIFE_FREE && w->class_id == (enum worker_class)msg->class_id &&
+		    w->slot == msg->slot && w->life == msg->life)
+			return w;
+	}
+	return NULL;
+}
+
+void life_spawned(struct supervisor *s, const struct priv_msg *msg, int sock)
+{
+	struct sworker *w = find(s, msg);
+
+	if (w == NULL || w->state != LIFE_REQUESTED) {
+		io_close(&sock);
+		return;
+	}
+	if (sock < 0) {
+		log_error("cannot start a %s process", class_name(w));
+		s->classes[w->class_id].retry_ms = clock_now().ms + 1000;
+		release(s, w);
+		return;
+	}
+	w->sock = sock;
+	w->pid = msg->pid;
+	w->state = LIFE_STARTING;
+	io_set_nonblock(sock);
+	loop_fd_add(s->loop, &w->lf, sock, LOOP_READ, worker_event, w);
+	int err = send_setup(s, w);
+
+	if (err != 0) {
+		log_error("cannot set up %s: %s", class_name(w), err_str(err));
+		life_kill(s, w, "set-up failed");
+	}
+}
+
+/* ---- end ---- */
+
+void life_kill(struct supervisor *s, struct sworker *w, const char *why)
+{
+	if (w->kill_sent || w->state < LIFE_STARTING)
+		return;
+	w->kill_sent = true;
+	log_error("killing %s process %d: %s", class_name(w), w->pid, why);
+	supervisor_to_priv(s,
+			   &(struct priv_msg){ .kind = PRIV_KILL,
+					       .class_id = w->class_id,
+					       .slot = w->slot,
+					       .life = w->life,
+					       .status = SIGKILL },
+			   NULL);
+}
+
+void life_drain(struct supervisor *s, struct sworker *w)
+{
+	bool scheduled = proc_classes[w->class_id].scheduled;
+
+	if (w->state != LIFE_UP && w->state != LIFE_DRAINING)
+		return;
+	w->state = LIFE_DRAINING;
+	if (scheduled && !w->sched_drained)
+		sched_worker_drain(s->sched, w->class_id, w->slot, w->life);
+	w->sched_drained = true;
+	if (w->drain_sent ||
+	    (scheduled && sched_worker_load(s->sched, w->class_id, w->slot) > 0))
+		return;
+	w->drain_sent = true;
+	peers_ctl(w, &(struct ctl_msg){ .kind = CTL_DRAIN }, NULL, 0);
+}
+
+static int feed(struct supervisor *s, struct sworker *w, unsigned limit)
+{
+	size_t len;
+
+	for (unsigned n = 0; n < limit; n++) {
+		int got = ring_get(&w->link.in, s->rec, sizeof(s->rec), &len);
+
+		if (got <= 0)
+			return got;
+		if (!proc_classes[w->class_id].scheduled)
+			continue;
+		int err = sched_input(s->sched, w->class_id, w->slot, w->life, s->rec, len);
+
+		if (err != 0)
+			return err;
+	}
+	return 1;
+}
+
+static void log_end(const struct sworker *w, int status)
+{
+	if (WIFSIGNALED(status))
+		log_warn("process %s pid %d killed by signal %d", class_name(w), w->pid,
+			 WTERMSIG(status));
+	else if (WEXITSTATUS(status) != 0)
+		log_warn("process %s pid %d exit status %d", class_name(w), w->pid,
+			 WEXITSTATUS(status));
+}
+
+/* When the next of the class may start: at once after a long life, later and later after short ones,
+ * so that a crash loop of one class leaves the machine to the others. */
+static void set_backoff(struct supervisor *s, struct sworker *w, bool unexpected)
+{
+	struct class_state *cs = &s->classes[w->class_id];
+	int64_t now = clock_now().ms;
+
+	if (!unexpected || now - w->started_ms >= SHORT_LIFE_MS) {
+		cs->backoff_ms = 0;
+	} else {
+		cs->retry_ms = now + cs->backoff_ms;
+		cs->backoff_ms = cs->backoff_ms == 0 ? BACKOFF_FIRST_MS : cs->backoff_ms * 2;
+		if (cs->backoff_ms > BACKOFF_MAX_MS)
+			cs->backoff_ms = BACKOFF_MAX_MS;
+	}
+}
+
+static void start_failed(struct supervisor *s, struct sworker *w, int status)
+{
+	char text[CTL_TEXT_MAX + 100];
+
+	if (w->last_words[0] == '\0' && ++s->classes[w->class_id].failures < START_TRIES)
+		return;
+	snprintf(text, sizeof(text), "%s", w->last_words);
+	if (text[0] == '\0')
+		snprintf(text, sizeof(text), "%s process ended at start with status 0x%x",
+			 class_name(w), (unsigned)status);
+	supervisor_failed(s, text);
+}
+
+void life_exited(struct supervisor *s, const struct priv_msg *msg)
+{
+	struct sworker *w = find(s, msg);
+
+	if (w == NULL)
+		return;
+	bool expected = w->drain_sent && msg->status == 0;
+	bool scheduled = proc_classes[w->class_id].scheduled;
+
+	if (w->sock >= 0)
+		worker_event(w, 0); /* last words may still wait in the socket */
+	if (!expected) {
+		log_end(w, msg->status);
+		counter_add(s->counters, CTR_sched_worker_deaths, 1);
+		atomic_fetch_add_explicit(&s->board->worker_restarts, 1, memory_order_relaxed);
+	}
+	if (link_is_attached(&w->link))
+		feed(s, w, UINT32_MAX);
+	if (scheduled && (w->state == LIFE_UP || w->state == LIFE_DRAINING)) {
+		sched_worker_gone(s->sched, w->class_id, w->slot, w->life);
+		if (w->class_id == CLASS_REWRITE)
+			recover_adopt(s->sched, s->files, &s->dirs, w->life);
+	}
+	peers_disconnect(s, w);
+	if (w->counters.base != NULL)
+		counters_fold(s->counters, counters_of(&w->counters));
+	peers_counters_announce(s, w, true);
+	peers_log_ring_gone(s, w->class_id, w->slot, w->life);
+	set_backoff(s, w, !expected);
+	struct sworker copy = *w;
+
+	release(s, w);
+	if (!expected && !s->ready && !s->stopping)
+		start_failed(s, &copy, msg->status);
+	/* peers of the dead that now lack one of their generation get the newest */
+	for (size_t i = 0; i < MAX_WORKERS; i++) {
+		if (s->workers[i].state == LIFE_UP)
+			peers_connect(s, &s->workers[i]);
+	}
+}
+
+/* ---- upkeep ---- */
+
+/* May a `b` of an old generation go? Not while an `a` of that generation may still need it. */
+static bool still_needed(const struct supervisor *s, const struct sworker *w)
+{
+	for (unsigned l = 0; l < proc_link_count; l++) {
+		if (proc_links[l].b != w->class_id || !proc_links[l].same_generation)
+			continue;
+		for (size_t i = 0; i < MAX_WORKERS; i++) {
+			const struct sworker *a = &s->workers[i];
+
+			if (a->state != LIFE_FREE && a->class_id == proc_links[l].a &&
+			    a->generation == w->generation)
+				return true;
+		}
+	}
+	return false;
+}
+
+static void drain_old(struct supervisor *s)
+{
+	for (size_t i = 0; i < MAX_WORKERS; i++) {
+		struct sworker *w = &s->workers[i];
+
+		if ((w->state != LIFE_UP && w->state != LIFE_DRAINING) ||
+		    (w->generation == s->generation && w->state != LIFE_DRAINING))
+			continue;
+		if (w->state == LIFE_UP && !proc_classes[w->class_id].exclusive &&
+		    count_current(s, w->class_id, true) < proc_classes[w->class_id].count(s->params))
+			continue;
+		if (!still_needed(s, w))
+			life_drain(s, w);
+	}
+}
+
+void life_manage(struct supervisor *s)
+{
+	int64_t now = clock_now().ms;
+
+	if (s->stopping)
+		return;
+	for (int c = CLASS_LOG; c < CLASS_COUNT; c++) {
+		const struct proc_class *pc = &proc_classes[c];
+		unsigned want = pc->count(s->params);
+
+		/* the door opens last: not before the queue is known and mail has somewhere to go */
+		if ((c == CLASS_SMTP_IN || c == CLASS_STATS) &&
+		    (!s->recovered || count_current(s, CLASS_REWRITE, true) == 0))
+			continue;
+		if (pc->exclusive && life_count(s, (enum worker_class)c, LIFE_REQUESTED) > 0)
+			continue;
+		while (now >= s->classes[c].retry_ms &&
+		       count_current(s, (enum worker_class)c, false) < want) {
+			unsigned before = count_current(s, (enum worker_class)c, false);
+
+			request(s, (enum worker_class)c);
+			if (count_current(s, (enum worker_class)c, false) == before)
+				break;
+		}
+	}
+	drain_old(s);
+}
+
+bool life_read_rings(struct supervisor *s)
+{
+	bool more = false;
+
+	for (size_t i = 0; i < MAX_WORKERS; i++) {
+		struct sworker *w = &s->workers[i];
+
+		if (w->state < LIFE_UP || w->kill_sent)
+			continue;
+		int got = feed(s, w, RECORDS_PER_TURN);
+
+		if (got < 0)
+			life_kill(s, w, err_str(got));
+		more = more || got > 0;
+	}
+	return more;
+}
+
+bool life_presleep(struct supervisor *s)
+{
+	bool awake = false;
+
+	for (size_t i = 0; i < MAX_WORKERS; i++) {
+		struct sworker *w = &s->workers[i];
+
+		if (w->state >= LIFE_UP && !w->kill_sent && ring_cons_sleep(&w->link.in))
+			awake = true;
+	}
+	return awake;
+}
+
+void life_awake(struct supervisor *s)
+{
+	for (size_t i = 0; i < MAX_WORKERS; i++) {
+		if (s->workers[i].state >= LIFE_UP)
+			ring_cons_awake(&s->workers[i].link.in);
+	}
+}
+
+void life_flush(struct supervisor *s)
+{
+	for (size_t i = 0; i < MAX_WORKERS; i++) {
+		struct sworker *w = &s->workers[i];
+
+		if (w->state >= LIFE_UP)
+			link_flush(&w->link);
+	}
+}

@@ -1,0 +1,465 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * posthaste: the operator's command. start, start-fg, stop, abort, reload, status, check, flush.
+ * Also run by priv as "plan" to read a changed configuration on its behalf.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "daemon/control.h"
+#include "daemon/plan.h"
+#include "daemon/priv_plan.h"
+#include "lib/clock.h"
+#include "lib/err.h"
+#include "lib/io.h"
+#include "lib/log.h"
+#include "workers/common/ctl.h"
+
+#define START_LIMIT_MS 120000
+#define POLL_MS 50
+
+struct app {
+	const char *conf_path;
+	struct conf *conf;
+	const struct params *params;
+	char self[PATH_MAX];
+};
+
+static void print_diag(const struct conf_diag *d, const char *level)
+{
+	char *copy = xstrdup(buf_cstr(&d->text)), *save = NULL;
+
+	for (char *line = strtok_r(copy, "\n", &save); line != NULL;
+	     line = strtok_r(NULL, "\n", &save))
+		fprintf(stderr, "posthaste: %s%s\n", level, line);
+	free(copy);
+}
+
+static void load(struct app *a)
+{
+	struct conf_diag d;
+
+	conf_diag_init(&d);
+	int err = conf_load_dir(a->conf_path, &a->conf, &d);
+
+	print_diag(&d, err != 0 ? "fatal: " : "");
+	if (err != 0 && d.text.len == 0)
+		fprintf(stderr, "posthaste: fatal: %s: %s\n", a->conf_path, err_str(err));
+	conf_diag_fini(&d);
+	if (err != 0)
+		exit(1);
+	a->params = conf_params(a->conf);
+}
+
+/* ---- the pid file, locked while the system runs ---- */
+
+static int open_pid_file(const struct app *a, bool create)
+{
+	char *path = xasprintf("%s/pid/master.pid", a->params->queue_directory);
+	int fd = open(path, (create ? O_RDWR | O_CREAT : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW, 0644);
+
+	if (fd < 0 && (create || errno != ENOENT))
+		die("open %s: %s", path, strerror(errno));
+	free(path);
+	return fd;
+}
+
+/* The pid of the running instance, 0 when none runs. */
+static pid_t running(const struct app *a)
+{
+	char text[32] = "";
+	int fd = open_pid_file(a, false);
+	pid_t pid = 0;
+
+	if (fd < 0)
+		return 0;
+	if (flock(fd, LOCK_SH | LOCK_NB) < 0) {
+		ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
+
+		pid = n > 0 ? (pid_t)atoi(text) : 0;
+	}
+	close(fd);
+	return pid;
+}
+
+/* ---- check and plan ---- */
+
+/* Let each worker class try to open its tables and compile its lists. */
+static bool check_workers(const struct app *a, int snap_fd)
+{
+	static const char *const programs[] = { "smtpd", "rewrite", "deliver", "local", "stats" };
+	bool ok = true;
+
+	for (size_t i = 0; i < ARRAY_LEN(programs); i++) {
+		char *path = xasprintf("%s/%s", a->params->daemon_directory, programs[i]);
+		pid_t pid = fork();
+		int status;
+
+		if (pid == 0) {
+			int copy = fcntl(snap_fd, F_DUPFD, 200);
+
+			dup2(copy, CTL_FD_SNAPSHOT);
+			close_range(CTL_FD_SNAPSHOT + 1, ~0u, 0);
+			execl(path, programs[i], "-C", (char *)NULL);
+			fprintf(stderr, "posthaste: fatal: cannot execute %s: %s\n", path,
+				strerror(errno));
+			_exit(71);
+		}
+		if (pid < 0 || waitpid(pid, &status, 0) < 0 || status != 0)
+			ok = false;
+		free(path);
+	}
+	return ok;
+}
+
+/* The plan and the snapshot, each in a fresh memfd. */
+static bool prepare(struct app *a, int *plan_r, int *snap_r)
+{
+	struct conf_diag d;
+	struct buf plan = BUF_INIT;
+
+	conf_diag_init(&d);
+	*plan_r = memfd_create("plan", 0);
+	*snap_r = memfd_create("snapshot", 0);
+	int err = plan_make(a->conf, a->self, &plan, &d);
+
+	print_diag(&d, "fatal: ");
+	conf_diag_fini(&d);
+	if (err == 0)
+		err = io_write_all(*plan_r, plan.p, plan.len);
+	if (err == 0)
+		err = conf_write_snapshot(a->conf, *snap_r);
+	buf_fini(&plan);
+	if (err != 0 && err != E_CONFIG)
+		fprintf(stderr, "posthaste: fatal: %s\n", err_str(err));
+	return err == 0;
+}
+
+static int cmd_check(struct app *a)
+{
+	int plan, snap;
+
+	load(a);
+	if (!prepare(a, &plan, &snap) || !check_workers(a, snap))
+		return 1;
+	return 0;
+}
+
+/* Run by priv: the plan on descriptor 1, the snapshot on 4. */
+static int cmd_plan(struct app *a)
+{
+	struct buf copy = BUF_INIT;
+	int plan, snap;
+
+	load(a);
+	if (!prepare(a, &plan, &snap) || !check_workers(a, snap))
+		return 1;
+	plan_make_directories(a->conf);
+	lseek(plan, 0, SEEK_SET);
+	if (io_read_to_buf(plan, 1 << 20, &copy) != 0 ||
+	    io_write_all(PLAN_FD, copy.p, copy.len) != 0)
+		return 1;
+	return conf_write_snapshot(a->conf, PLAN_SNAP_FD) == 0 ? 0 : 1;
+}
+
+/* ---- start ---- */
+
+static NORETURN void exec_priv(struct app *a, int plan, int snap, int ready, int pid_fd)
+{
+	char fds[4][12], text[32];
+	char *path = xasprintf("%s/priv", a->params->daemon_directory);
+	const int list[4] = { plan, snap, ready, pid_fd };
+
+	for (size_t i = 0; i < 4; i++) {
+		snprintf(fds[i], sizeof(fds[i]), "%d", list[i]);
+		fcntl(list[i], F_SETFD, 0);
+	}
+	int len = snprintf(text, sizeof(text), "%d\n", (int)getpid());
+
+	if (ftruncate(pid_fd, 0) < 0 || pwrite(pid_fd, text, (size_t)len, 0) != len)
+		die("write the pid file: %s", strerror(errno));
+	execl(path, "posthaste-priv", fds[0], fds[1], fds[2], fds[3], (char *)NULL);
+	die("cannot execute %s: %s", path, strerror(errno));
+}
+
+static int lock_pid_file(struct app *a)
+{
+	int pid_fd = open_pid_file(a, true);
+
+	if (flock(pid_fd, LOCK_EX | LOCK_NB) < 0)
+		die("the Posthaste mail system is already running: PID %d", (int)running(a));
+	return pid_fd;
+}
+
+static void wait_ready(int fd, char *text, size_t size)
+{
+	struct pollfd pfd = { fd, POLLIN, 0 };
+	size_t len = 0;
+
+	while (len < size - 1) {
+		if (poll(&pfd, 1, START_LIMIT_MS) <= 0)
+			break;
+		ssize_t n = read(fd, text + len, size - 1 - len);
+
+		if (n <= 0)
+			break;
+		len += (size_t)n;
+	}
+	text[len] = '\0';
+}
+
+static int cmd_start(struct app *a)
+{
+	int plan, snap, ready[2];
+	char text[1000];
+
+	load(a);
+	plan_make_directories(a->conf);
+	int pid_fd = lock_pid_file(a);
+
+	if (!prepare(a, &plan, &snap))
+		return 1;
+	if (pipe2(ready, O_CLOEXEC) < 0)
+		die("pipe: %s", strerror(errno));
+	pid_t pid = fork();
+
+	if (pid < 0)
+		die("fork: %s", strerror(errno));
+	if (pid == 0) {
+		int null = open("/dev/null", O_RDWR);
+
+		setsid();
+		dup2(null, 0);
+		dup2(null, 1);
+		if (chdir("/") < 0)
+			_exit(1);
+		exec_priv(a, plan, snap, ready[1], pid_fd);
+	}
+	close(ready[1]);
+	fprintf(stderr, "posthaste: starting the Posthaste mail system\n");
+	wait_ready(ready[0], text, sizeof(text));
+	if (strcmp(text, "ok") == 0)
+		return 0;
+	fprintf(stderr, "posthaste: fatal: %s\n",
+		text[0] == '\0' ? "the mail system did not become ready" : text);
+	kill(pid, SIGTERM);
+	waitpid(pid, NULL, 0);
+	return 1;
+}
+
+static int cmd_start_fg(struct app *a)
+{
+	int plan, snap;
+
+	load(a);
+	plan_make_directories(a->conf);
+	int pid_fd = lock_pid_file(a);
+
+	if (!prepare(a, &plan, &snap))
+		return 1;
+	exec_priv(a, plan, snap, open("/dev/null", O_WRONLY), pid_fd);
+}
+
+/* ---- a running instance ---- */
+
+static pid_t must_run(struct app *a)
+{
+	load(a);
+	pid_t pid = running(a);
+
+	if (pid == 0) {
+		fprintf(stderr, "posthaste: fatal: the Posthaste mail system is not running\n");
+		exit(1);
+	}
+	return pid;
+}
+
+static int end_it(struct app *a, int signo, int64_t limit_ms)
+{
+	pid_t pid = must_run(a);
+	int64_t end = clock_mono().ms + limit_ms;
+
+	fprintf(stderr, "posthaste: %s the Posthaste mail system\n",
+		signo == SIGQUIT ? "aborting" : "stopping");
+	if (kill(pid, signo) < 0)
+		die("signal process %d: %s", (int)pid, strerror(errno));
+	while (running(a) == pid) {
+		if (clock_mono().ms >= end) {
+			fprintf(stderr, "posthaste: process %d does not end, killing it\n", (int)pid);
+			kill(pid, signo == SIGQUIT ? SIGKILL : SIGQUIT);
+			end += limit_ms;
+			if (signo == SIGQUIT)
+				return 1;
+			signo = SIGQUIT;
+		}
+		poll(NULL, 0, POLL_MS);
+	}
+	return 0;
+}
+
+static int cmd_stop(struct app *a)
+{
+	load(a);
+	return end_it(a, SIGTERM, a->params->stop_drain_time + 5000);
+}
+
+static int cmd_abort(struct app *a)
+{
+	return end_it(a, SIGQUIT, 5000);
+}
+
+static void collect(void *ctx, const void *data, size_t len)
+{
+	buf_add(ctx, data, len);
+}
+
+static int call(struct app *a, const char *verb, struct buf *out, char *text, size_t size)
+{
+	struct control_conn *c;
+	int err = control_connect(a->params->queue_directory, &c);
+
+	if (err == 0) {
+		err = control_call(c, 1, &verb, collect, out, text, size);
+		control_disconnect(&c);
+	}
+	if (err < 0)
+		snprintf(text, size, "%s", err_str(err));
+	return err;
+}
+
+static unsigned long generation(struct app *a)
+{
+	struct buf out = BUF_INIT;
+	char text[200];
+	unsigned long gen = 0;
+
+	if (call(a, "status", &out, text, sizeof(text)) == 0) {
+		const char *at = strstr(buf_cstr(&out), "generation ");
+
+		gen = at == NULL ? 0 : strtoul(at + 11, NULL, 10);
+	}
+	buf_fini(&out);
+	return gen;
+}
+
+static int cmd_reload(struct app *a)
+{
+	pid_t pid = must_run(a);
+	int plan, snap;
+
+	/* say here what is wrong; priv checks again on its own */
+	if (!prepare(a, &plan, &snap) || !check_workers(a, snap)) {
+		fprintf(stderr, "posthaste: the running configuration stays in force\n");
+		return 1;
+	}
+	unsigned long before = generation(a);
+
+	fprintf(stderr, "posthaste: refreshing the Posthaste mail system\n");
+	if (kill(pid, SIGHUP) < 0)
+		die("signal process %d: %s", (int)pid, strerror(errno));
+	for (int i = 0; i < 600; i++) {
+		if (generation(a) > before)
+			return 0;
+		poll(NULL, 0, POLL_MS);
+	}
+	fprintf(stderr, "posthaste: fatal: the mail system did not take the configuration\n");
+	return 1;
+}
+
+static int cmd_status(struct app *a)
+{
+	struct buf out = BUF_INIT;
+	char text[200];
+
+	load(a);
+	pid_t pid = running(a);
+
+	if (pid == 0) {
+		fprintf(stderr, "posthaste: the Posthaste mail system is not running\n");
+		return 1;
+	}
+	fprintf(stderr, "posthaste: the Posthaste mail system is running: PID: %d\n", (int)pid);
+	int err = call(a, "status", &out, text, sizeof(text));
+
+	if (err == 0)
+		fputs(buf_cstr(&out), stdout);
+	else
+		fprintf(stderr, "posthaste: warning: no answer from the supervisor: %s\n", text);
+	buf_fini(&out);
+	return 0;
+}
+
+static int cmd_flush(struct app *a)
+{
+	struct buf out = BUF_INIT;
+	char text[200];
+
+	must_run(a);
+	int err = call(a, "flush", &out, text, sizeof(text));
+
+	if (err != 0)
+		fprintf(stderr, "posthaste: fatal: flush: %s\n", text);
+	buf_fini(&out);
+	return err == 0 ? 0 : 1;
+}
+
+static const struct {
+	const char *name;
+	int (*run)(struct app *a);
+	const char *help;
+} commands[] = {
+	{ "start", cmd_start, "start; returns when mail is accepted" },
+	{ "start-fg", cmd_start_fg, "start and stay in the foreground" },
+	{ "stop", cmd_stop, "finish sessions and deliveries (stop_drain_time), then end" },
+	{ "abort", cmd_abort, "end at once" },
+	{ "reload", cmd_reload, "take a changed configuration" },
+	{ "status", cmd_status, "is it running, and with which processes" },
+	{ "check", cmd_check, "report problems of the configuration" },
+	{ "flush", cmd_flush, "try to deliver all deferred mail now" },
+	{ "plan", cmd_plan, NULL },
+};
+
+static NORETURN void usage(void)
+{
+	fprintf(stderr, "usage: posthaste [-c config_dir] command\n");
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+		if (commands[i].help != NULL)
+			fprintf(stderr, "  %-9s %s\n", commands[i].name, commands[i].help);
+	}
+	exit(2);
+}
+
+int main(int argc, char **argv)
+{
+	struct app a = { .conf_path = PH_CONFIG_DIR };
+	int opt;
+
+	log_set_program("posthaste");
+	clock_init();
+	signal(SIGPIPE, SIG_IGN);
+	while ((opt = getopt(argc, argv, "+c:v")) != -1) {
+		if (opt == 'c')
+			a.conf_path = optarg;
+		else if (opt != 'v')
+			usage();
+	}
+	if (optind != argc - 1)
+		usage();
+	ssize_t n = readlink("/proc/self/exe", a.self, sizeof(a.self) - 1);
+
+	a.self[n < 0 ? 0 : n] = '\0';
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+		if (strcmp(argv[optind], commands[i].name) == 0)
+			return commands[i].run(&a);
+	}
+	usage();
+}

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* The process table; see daemon/procs.h. */
+#include "daemon/procs.h"
+
+#include <unistd.h>
+
+#include "lib/util.h"
+
+#define KIB 1024u
+#define MIB (1024u * KIB)
+
+static unsigned cores(void)
+{
+	long n = sysconf(_SC_NPROCESSORS_ONLN);
+
+	return n < 1 ? 1 : (unsigned)n;
+}
+
+/* A second process of a class pays only when cores are left over: measured, see doc/PERFORMANCE. */
+static unsigned automatic(int64_t wanted, unsigned cores_each)
+{
+	if (wanted > 0)
+		return wanted > 32 ? 32 : (unsigned)wanted;
+	return cores() / cores_each > 1 ? cores() / cores_each : 1;
+}
+
+static unsigned count_one(const struct params *p UNUSED)
+{
+	return 1;
+}
+
+static unsigned count_smtp_in(const struct params *p)
+{
+	return automatic(p->smtpd_workers, 4);
+}
+
+static unsigned count_rewrite(const struct params *p)
+{
+	return automatic(p->rewrite_workers, 6);
+}
+
+static unsigned count_deliver(const struct params *p)
+{
+	return automatic(p->deliver_workers, 4);
+}
+
+static unsigned count_local(const struct params *p)
+{
+	return automatic(p->local_workers, 8);
+}
+
+static unsigned count_stats(const struct params *p)
+{
+	return p->stats_listen[0] == '\0' ? 0 : 1;
+}
+
+const struct proc_class proc_classes[CLASS_COUNT] = {
+	[CLASS_SUPERVISOR] = { .name = "supervisor", .count = NULL },
+	[CLASS_LOG] = { .name = "log", .count = count_one, .ring_to = 256 * KIB,
+			.ring_from = 256 * KIB, .exclusive = true },
+	[CLASS_RESOLVER] = { .name = "resolver", .count = count_one, .ring_to = 256 * KIB,
+			     .ring_from = 256 * KIB },
+	[CLASS_REWRITE] = { .name = "rewrite", .count = count_rewrite, .ring_to = MIB,
+			    .ring_from = 4 * MIB, .scheduled = true, .needed = true },
+	[CLASS_SMTP_IN] = { .name = "smtpd", .count = count_smtp_in, .ring_to = 256 * KIB,
+			    .ring_from = 256 * KIB, .blocks = true, .needed = true },
+	[CLASS_DELIVER] = { .name = "deliver", .count = count_deliver, .ring_to = 2 * MIB,
+			    .ring_from = 2 * MIB, .scheduled = true },
+	[CLASS_LOCAL] = { .name = "local", .count = count_local, .ring_to = 512 * KIB,
+			  .ring_from = 512 * KIB, .scheduled = true },
+	[CLASS_STATS] = { .name = "stats", .count = count_stats, .ring_to = 256 * KIB,
+			  .ring_from = 256 * KIB, .exclusive = true, .all_regions = true },
+};
+
+const struct proc_link proc_links[] = {
+	{ .a = CLASS_SMTP_IN, .b = CLASS_REWRITE, .ring_ab = MIB, .ring_ba = MIB,
+	  .give_blocks = true, .same_generation = true },
+	{ .a = CLASS_SMTP_IN, .b = CLASS_RESOLVER, .ring_ab = 256 * KIB, .ring_ba = 512 * KIB,
+	  .same_generation = true },
+	{ .a = CLASS_DELIVER, .b = CLASS_RESOLVER, .ring_ab = 512 * KIB, .ring_ba = MIB,
+	  .same_generation = true },
+};
+
+const unsigned proc_link_count = ARRAY_LEN(proc_links);

@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The supervisor: owns shared memory, the scheduler and the worker lives. Runs as mail_owner (or the
+ * ordinary user who started it all). Started by priv with its socket as descriptor 3 and the
+ * configuration snapshot as descriptor 4. If it dies, priv ends every worker and starts it again;
+ * the queue is then rebuilt from the spool.
+ */
+#include "daemon/supervisor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "daemon/qctl.h"
+#include "daemon/recover.h"
+#include "lib/clock.h"
+#include "lib/err.h"
+#include "lib/io.h"
+#include "workers/common/drop.h"
+
+#define TICK_MS 100
+#define SLOW_TICK_MS 1000
+#define LOG_GRACE_MS 1000
+#define PRIV_SOCK 3
+
+static struct supervisor the_supervisor;
+
+void supervisor_to_priv(struct supervisor *s, const struct priv_msg *msg, const char *text)
+{
+	char packet[sizeof(*msg) + PRIV_TEXT_MAX];
+	struct priv_msg copy = *msg;
+	size_t len = text == NULL ? 0 : size_min(strlen(text), PRIV_TEXT_MAX);
+
+	copy.text_len = (uint32_t)len;
+	memcpy(packet, &copy, sizeof(copy));
+	if (len > 0)
+		memcpy(packet + sizeof(copy), text, len);
+	int err = io_send_fds(s->priv_sock, packet, sizeof(copy) + len, NULL, 0);
+
+	if (err != 0)
+		die("the privileged process does not listen: %s", err_str(err));
+}
+
+/* Start-up cannot succeed: the reason goes to the start command, and everything ends. */
+void supervisor_failed(struct supervisor *s, const char *text)
+{
+	log_error("start-up failed: %s", text);
+	supervisor_to_priv(s, &(struct priv_msg){ .kind = PRIV_FAILED }, text);
+	logring_flush(&s->logring);
+	_exit(1);
+}
+
+static void must(struct supervisor *s, int err, const char *what)
+{
+	char text[300];
+
+	if (err == 0)
+		return;
+	snprintf(text, sizeof(text), "%s: %s", what, err_str(err));
+	supervisor_failed(s, text);
+}
+
+/* ---- the scheduler's way out ---- */
+
+static int send_to_worker(void *ctx, enum worker_class class_id, unsigned slot, const void *rec,
+			  size_t len)
+{
+	struct supervisor *s = ctx;
+
+	for (size_t i = 0; i < MAX_WORKERS; i++) {
+		struct sworker *w = &s->workers[i];
+
+		if (w->state >= LIFE_UP && w->class_id == class_id && w->slot == slot)
+			return ring_put(&w->link.out, rec, len);
+	}
+	return E_AGAIN;
+}
+
+/* ---- upkeep ---- */
+
+static void check_space(struct supervisor *s)
+{
+	struct statvfs vfs;
+
+	if (fstatvfs(s->dirs.root, &vfs) < 0)
+		return;
+	uint64_t avail = (uint64_t)vfs.f_bavail * vfs.f_frsize;
+	/* Postfix's rule: queue_minfree, and room for one and a half messages of the largest size */
+	uint64_t want = u64_max((uint64_t)s->params->queue_minfree,
+				(uint64_t)s->params->message_size_limit * 3 / 2);
+	bool low = avail < want || vfs.f_favail < 16;
+	bool was = atomic_load_explicit(&s->board->spool_low, memory_order_relaxed) != 0;
+
+	if (low != was)
+		log_warn("queue file system: %llu bytes and %llu inodes free%s",
+			 (unsigned long long)avail, (unsigned long long)vfs.f_favail,
+			 low ? ", mail is not accepted (queue_minfree, message_size_limit)" :
+			       ", mail is accepted again");
+	atomic_store_explicit(&s->board->spool_free_bytes, avail, memory_order_relaxed);
+	atomic_store_explicit(&s->board->spool_total_bytes, (uint64_t)vfs.f_blocks * vfs.f_frsize,
+			      memory_order_relaxed);
+	atomic_store_explicit(&s->board->spool_low, low, memory_order_relaxed);
+	uint32_t live = atomic_load_explicit(&s->qtab.shm->msg_live, memory_order_relaxed);
+
+	atomic_store_explicit(&s->board->queue_full, live > s->qtab.shm->msg_cap / 50 * 49,
+			      memory_order_relaxed);
+}
+
+static void check_ready(struct supervisor *s)
+{
+	bool up = life_all_up(s);
+
+	if (up && !s->ready) {
+		s->ready = true;
+		log_info("daemon started -- version %s, configuration %s", PH_VERSION,
+			 conf_dir(s->conf));
+		supervisor_to_priv(s, &(struct priv_msg){ .kind = PRIV_READY }, NULL);
+	}
+	/* readyz: mail is accepted while one worker of each needed class serves */
+	bool serving = s->ready && !s->stopping;
+
+	for (int c = CLASS_LOG; c < CLASS_COUNT; c++) {
+		if (proc_classes[c].needed && life_count(s, (enum worker_class)c, LIFE_UP) == 0)
+			serving = false;
+	}
+	atomic_store_explicit(&s->board->ready, serving, memory_order_relaxed);
+	atomic_store_explicit(&s->board->workers_alive,
+			      life_count(s, CLASS_LOG, LIFE_UP) + life_count(s, CLASS_RESOLVER, LIFE_UP) +
+				      life_count(s, CLASS_REWRITE, LIFE_UP) +
+				      life_count(s, CLASS_SMTP_IN, LIFE_UP) +
+				      life_count(s, CLASS_DELIVER, LIFE_UP) +
+				      life_count(s, CLASS_LOCAL, LIFE_UP) +
+				      life_count(s, CLASS_STATS, LIFE_UP),
+			      memory_order_relaxed);
+}
+
+/* Stop: the doors first, then those behind them, the log last. */
+static void stop_step(struct supervisor *s)
+{
+	static const enum worker_class order[] = { CLASS_SMTP_IN, CLASS_STATS, CLASS_DELIVER,
+						   CLASS_LOCAL,	  CLASS_REWRITE, CLASS_RESOLVER,
+						   CLASS_LOG };
+	bool late = clock_now().ms >= s->stop_deadline_ms;
+
+	for (size_t o = 0; o < ARRAY_LEN(order); o++) {
+		unsigned alive = life_count(s, order[o], LIFE_STARTING);
+
+		for (size_t i = 0; i < MAX_WORKERS; i++) {
+			struct sworker *w = &s->workers[i];
+
+			if (w->class_id != order[o] || w->state < LIFE_STARTING)
+				continue;
+			if (late && order[o] != CLASS_LOG)
+				life_kill(s, w, "did not finish within stop_drain_time");
+			else
+				life_drain(s, w);
+		}
+		/* rewrite serves the sessions and makes notifications: it waits for those before it */
+		if (alive > 0 && (order[o] == CLASS_SMTP_IN || o >= 3))
+			break;
+	}
+	if (life_count(s, CLASS_LOG, LIFE_STARTING) == 0 ||
+	    clock_now().ms >= s->stop_deadline_ms + LOG_GRACE_MS) {
+		control_free(&s->control);
+		_exit(0);
+	}
+	if (life_count(s, CLASS_REWRITE, LIFE_STARTING) == 0 && !s->log_draining) {
+		s->log_draining = true;
+		log_info("terminated");
+	}
+}
+
+static void tick(void *ctx)
+{
+	struct supervisor *s = ctx;
+
+	clock_tick();
+	sched_tick(s->sched);
+	if (clock_now().ms >= s->next_slow_ms || clock_now().ms < s->next_slow_ms - SLOW_TICK_MS) {
+		s->next_slow_ms = clock_now().ms + SLOW_TICK_MS;
+		check_space(s);
+		atomic_store_explicit(&s->board->beat_wall_s, (uint64_t)clock_wall_s(),
+				      memory_order_relaxed);
+	}
+	if (s->stopping) {
+		stop_step(s);
+	} else {
+		life_manage(s);
+		check_ready(s);
+	}
+	loop_timer_set(&s->tick, TICK_MS);
+}
+
+static bool turn_hook(void *ctx)
+{
+	struct supervisor *s = ctx;
+
+	life_awake(s);
+	bool more = life_read_rings(s);
+
+	more = sched_turn(s->sched) || more;
+	life_flush(s);
+	logring_flush(&s->logring);
+	int64_t next = sched_next_ms(s->sched);
+
+	if (next < TICK_MS)
+		loop_timer_set(&s->tick, next);
+	return more;
+}
+
+static bool presleep_hook(void *ctx)
+{
+	return life_presleep(ctx);
+}
+
+static void wake_event(void *ctx UNUSED, unsigned events UNUSED)
+{
+}
+
+/* ---- messages from priv ---- */
+
+static void reload(struct supervisor *s, const struct priv_msg *msg, int fd)
+{
+	struct conf *fresh;
+	struct conf_diag d;
+
+	conf_diag_init(&d);
+	int err = conf_load_snapshot(fd, &fresh, &d);
+
+	close(fd);
+	if (err != 0) {
+		log_error("reload: %s", d.text.len > 0 ? buf_cstr(&d.text) : err_str(err));
+		conf_diag_fini(&d);
+		return;
+	}
+	conf_diag_fini(&d);
+	sched_reload(s->sched, fresh);
+	conf_free(&s->conf);
+	s->conf = fresh;
+	s->params = conf_params(fresh);
+	s->generation = msg->generation;
+	atomic_store_explicit(&s->board->generation, s->generation, memory_order_relaxed);
+	for (int c = 0; c < CLASS_COUNT; c++)
+		s->classes[c].retry_ms = 0;
+	log_info("reload -- version %s, configuration %s", PH_VERSION, conf_dir(fresh));
+	life_manage(s);
+}
+
+static void stop(struct supervisor *s)
+{
+	if (s->stopping)
+		return;
+	log_info("terminating on signal 15");
+	s->stopping = true;
+	s->stop_deadline_ms = clock_now().ms + s->params->stop_drain_time;
+	atomic_store_explicit(&s->board->stopping, 1, memory_order_relaxed);
+	atomic_store_explicit(&s->board->ready, 0, memory_order_relaxed);
+	sched_stop(s->sched);
+	stop_step(s);
+}
+
+static void priv_event(void *ctx, unsigned events UNUSED)
+{
+	struct supervisor *s = ctx;
+	char packet[sizeof(struct priv_msg) + PRIV_TEXT_MAX + 1];
+	struct priv_msg msg;
+	size_t len;
+
+	for (;;) {
+		int fd = -1;
+		size_t nfds = 1;
+		int err = io_recv_fds(s->priv_sock, packet, sizeof(packet) - 1, &len, &fd, &nfds);
+
+		if (err == E_AGAIN)
+			return;
+		if (err != 0)
+			_exit(1); /* priv is gone: so is everything */
+		memcpy(&msg, packet, sizeof(msg));
+		packet[len] = '\0';
+		if (nfds == 0)
+			fd = -1;
+		if (msg.kind == PRIV_SPAWNED)
+			life_spawned(s, &msg, fd);
+		else if (msg.kind == PRIV_EXITED)
+			life_exited(s, &msg);
+		else if (msg.kind == PRIV_RELOAD && fd >= 0)
+			reload(s, &msg, fd);
+		else if (msg.kind == PRIV_STOP)
+			stop(s);
+		else if (msg.kind == PRIV_LOG)
+			log_as("master", (enum log_level)msg.status, "%s", packet + sizeof(msg));
+	}
+}
+
+/* ---- start ---- */
+
+static void hello(struct supervisor *s)
+{
+	struct priv_msg msg;
+	size_t len, nfds = 0;
+	int err = io_recv_fds(s->priv_sock, &msg, sizeof(msg), &len, NULL, &nfds);
+
+	if (err != 0 || len < sizeof(msg) || msg.kind != PRIV_HELLO)
+		die("this program is started by priv");
+	s->generation = msg.generation;
+	s->privileged = msg.privileged != 0;
+}
+
+static void load_conf(struct supervisor *s)
+{
+	struct conf_diag d;
+
+	conf_diag_init(&d);
+	int err = conf_load_snapshot(CTL_FD_SNAPSHOT, &s->conf, &d);
+
+	if (err != 0)
+		supervisor_failed(s, d.text.len > 0 ? buf_cstr(&d.text) : err_str(err));
+	conf_diag_fini(&d);
+	close(CTL_FD_SNAPSHOT);
+	s->params = conf_params(s->conf);
+	log_set_syslog_name(s->params->syslog_name);
+	char tag[64];
+
+	snprintf(tag, sizeof(tag), "%s/master", s->params->syslog_name);
+	log_set_program(tag);
+}
+
+static void make_memory(struct supervisor *s)
+{
+	const struct params *p = s->params;
+	struct shm_region log = SHM_REGION_INIT;
+
+	must(s, qtab_create((uint32_t)p->queue_table_size, (uint32_t)p->queue_table_size, &s->qtab),
+	     "queue table");
+	must(s, dtab_create((uint32_t)p->destination_table_size, &s->dtab), "destination table");
+	must(s, shm_region_create("board", SHM_KIND_BOARD,
+				  sizeof(struct shm_header) + sizeof(struct board_shm), 0, 0,
+				  &s->board_region),
+	     "board");
+	s->board = (struct board_shm *)((char *)s->board_region.base + sizeof(struct shm_header));
+	must(s, counters_create("boot", 0, &s->boot_region), "counters");
+	s->counters = counters_of(&s->boot_region);
+	s->counters->class_id = CLASS_SUPERVISOR;
+	s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	s->log_wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	must(s, logring_create("supervisor", (uint32_t)p->log_ring_size, 0, &log), "log ring");
+	peers_log_ring_add(s, fcntl(log.fd, F_DUPFD_CLOEXEC, 0), CLASS_SUPERVISOR, 0, 0);
+	must(s, logring_install(&s->logring, &log, s->log_wake_fd, s->counters), "log ring");
+	atomic_store_explicit(&s->board->start_wall_s, (uint64_t)clock_wall_s(),
+			      memory_order_relaxed);
+	atomic_store_explicit(&s->board->generation, s->generation, memory_order_relaxed);
+}
+
+static void make_scheduler(struct supervisor *s)
+{
+	must(s, spool_dirs_open(s->params->queue_directory, true, &s->dirs), "queue_directory");
+	must(s, spool_state_open(&s->dirs, &s->spool_state), "spool state");
+	must(s, files_new(&(struct files_setup){ .dirs = &s->dirs,
+						 .state = s->spool_state,
+						 .board = s->board,
+						 .params = s->params },
+			  &s->files),
+	     "spool files");
+	must(s, sched_new(&(struct sched_setup){ .conf = s->conf,
+						 .qtab = &s->qtab,
+						 .dtab = &s->dtab,
+						 .board = s->board,
+						 .counters = s->counters,
+						 .files = s->files,
+						 .ops = { .send = send_to_worker, .ctx = s } },
+			  &s->sched),
+	     "scheduler");
+	must(s, control_new(s->params->queue_directory, s->loop, &s->control), "control socket");
+	qctl_register(s->control, s->sched, s->files);
+	supctl_register(s);
+}
+
+static void start_loop(struct supervisor *s)
+{
+	io_set_nonblock(s->priv_sock);
+	loop_fd_add(s->loop, &s->priv_lf, s->priv_sock, LOOP_READ, priv_event, s);
+	loop_fd_add(s->loop, &s->wake_lf, s->wake_fd, LOOP_READ | LOOP_EDGE, wake_event, s);
+	loop_timer_init(s->loop, &s->tick, tick, s);
+	loop_timer_set(&s->tick, 0);
+	loop_add_hook(s->loop, turn_hook, s);
+	loop_add_presleep(s->loop, presleep_hook, s);
+}
+
+static void raise_descriptor_limit(void)
+{
+	struct rlimit rl;
+
+	if (getrlimit(RLIMIT_NOFILE, &rl) == 0) {
+		rl.rlim_cur = rl.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &rl);
+	}
+}
+
+int main(void)
+{
+	struct supervisor *s = &the_supervisor;
+
+	clock_init();
+	signal(SIGPIPE, SIG_IGN);
+	s->priv_sock = PRIV_SOCK;
+	hello(s);
+	raise_descriptor_limit();
+	load_conf(s);
+	drop_rights(&(struct drop_plan){ .user = s->params->mail_owner,
+					 .privileged = s->privileged });
+	umask(077);
+	s->loop = loop_new();
+	make_memory(s);
+	make_scheduler(s);
+	start_loop(s);
+	clock_tick();
+	/* log and the others start while the spool is read; smtp-in waits for it */
+	life_manage(s);
+	must(s, recover_all(s->sched, s->files, &s->dirs, s->board), "recovery of the spool");
+	s->recovered = true;
+	life_manage(s);
+	loop_run(s->loop);
+	return 0;
+}

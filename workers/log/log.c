@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The log worker: drains the log ring of every process into maillog_file (or syslog when that is
+ * empty). While lines come it looks every few milliseconds and nobody wakes it; when none have come
+ * for a while it asks to be woken. A log that cannot be written is counted and dropped here: rings
+ * are drained whatever happens, so that no other process ever sees a full one for long.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "lib/clock.h"
+#include "lib/err.h"
+#include "lib/io.h"
+#include "workers/common/logring.h"
+#include "workers/common/worker.h"
+#include "workers/log/format.h"
+
+#define MAX_RINGS 400
+#define POLL_MS 20
+#define IDLE_MS 500
+#define OUT_BYTES 65536
+#define REPORT_MS 10000
+
+struct source {
+	bool used;
+	enum worker_class class_id;
+	unsigned slot;
+	uint32_t life;
+	struct shm_region region;
+	struct ring_cons cons;
+};
+
+struct log_state {
+	struct source sources[MAX_RINGS];
+	unsigned high;             /* places in use are below */
+	int fd;                    /* the file, or -1 */
+	int syslog_fd;
+	unsigned facility;
+	bool json;
+	char host[256];
+	struct buf out;
+	struct loop_timer poll;
+	int64_t last_line_ms;
+	bool idle;
+	uint64_t lost, lost_reported;
+	int64_t next_report_ms;
+	char rec[RING_RECORD_MAX];
+};
+
+static struct log_state state;
+
+static void connect_syslog(struct log_state *s)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX, .sun_path = "/dev/log" };
+
+	s->syslog_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (s->syslog_fd >= 0 && connect(s->syslog_fd, (struct sockaddr *)&sa, sizeof(sa)) < 0)
+		io_close(&s->syslog_fd);
+}
+
+static int log_init(struct worker *w)
+{
+	struct log_state *s = &state;
+	const char *path = w->params->maillog_file;
+	int facility = log_facility(w->params->syslog_facility);
+
+	w->state = s;
+	s->fd = s->syslog_fd = -1;
+	s->facility = facility < 0 ? 2 : (unsigned)facility;
+	s->json = str_eq_nocase(w->params->maillog_format, "json");
+	buf_init(&s->out, 0);
+	snprintf(s->host, sizeof(s->host), "%s", w->params->myhostname);
+	/* syslog shows the node name up to the first dot; so do we */
+	s->host[strcspn(s->host, ".")] = '\0';
+	if (w->check_only)
+		return 0;
+	if (path[0] == '\0') {
+		connect_syslog(s);
+		return 0;
+	}
+	if (strcmp(path, "/dev/stdout") == 0)
+		s->fd = fcntl(1, F_DUPFD_CLOEXEC, 0);
+	else
+		s->fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+	if (s->fd < 0)
+		die("maillog_file: open %s: %s", path, strerror(errno));
+	return 0;
+}
+
+static void write_out(struct log_state *s)
+{
+	if (s->out.len == 0)
+		return;
+	int err = s->fd < 0 ? E_NOENT : io_write_all(s->fd, s->out.p, s->out.len);
+
+	if (err != 0) {
+		for (size_t i = 0; i < s->out.len; i++)
+			s->lost += s->out.p[i] == '\n';
+	}
+	buf_reset(&s->out);
+}
+
+static void put_line(struct log_state *s, const struct log_line *l)
+{
+	if (s->fd >= 0) {
+		if (s->json)
+			log_format_json(l, s->host, &s->out);
+		else
+			log_format_file(l, s->host, &s->out);
+		if (s->out.len >= OUT_BYTES)
+			write_out(s);
+		return;
+	}
+	if (s->syslog_fd >= 0) {
+		log_format_syslog(l, s->facility, &s->out);
+		if (send(s->syslog_fd, s->out.p, s->out.len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+			s->lost++;
+		buf_reset(&s->out);
+	} else {
+		s->lost++;
+	}
+}
+
+/* The record comes from another process: lengths are checked before use. */
+static void take_record(struct log_state *s, size_t len)
+{
+	struct logring_record rec;
+
+	if (len < sizeof(rec))
+		return;
+	memcpy(&rec, s->rec, sizeof(rec));
+	if (len != sizeof(rec) + rec.program_len + rec.text_len || rec.level > LOG_LEVEL_PANIC)
+		return;
+	struct log_line l = {
+		.wall_us = rec.wall_us,
+		.pid = rec.pid,
+		.level = (enum log_level)rec.level,
+		.program = { s->rec + sizeof(rec), rec.program_len },
+		.text = { s->rec + sizeof(rec) + rec.program_len, rec.text_len },
+	};
+
+	str_make_printable(s->rec + sizeof(rec), (size_t)rec.program_len + rec.text_len);
+	put_line(s, &l);
+}
+
+static unsigned drain_source(struct log_state *s, struct source *src, unsigned limit)
+{
+	unsigned n = 0;
+	size_t len;
+
+	while (n < limit && ring_get(&src->cons, s->rec, sizeof(s->rec), &len) == 1) {
+		take_record(s, len);
+		n++;
+	}
+	ring_release(&src->cons);
+	return n;
+}
+
+static void report_losses(struct worker *w, struct log_state *s)
+{
+	if (s->lost == s->lost_reported || clock_now().ms < s->next_report_ms)
+		return;
+	counter_add(w->counters, CTR_log_dropped, s->lost - s->lost_reported);
+	log_warn("%llu log lines could not be written", (unsigned long long)(s->lost - s->lost_reported));
+	s->lost_reported = s->lost;
+	s->next_report_ms = clock_now().ms + REPORT_MS;
+}
+
+static void drain_all(struct worker *w)
+{
+	struct log_state *s = w->state;
+	unsigned n;
+
+	do {
+		n = 0;
+		for (unsigned i = 0; i < s->high; i++) {
+			if (s->sources[i].used)
+				n += drain_source(s, &s->sources[i], 1000);
+		}
+		if (n > 0)
+			s->last_line_ms = clock_now().ms;
+		write_out(s);
+	} while (n >= 1000);
+	report_losses(w, s);
+}
+
+static void poll_tick(void *ctx)
+{
+	struct worker *w = ctx;
+	struct log_state *s = w->state;
+
+	drain_all(w);
+	s->idle = clock_now().ms - s->last_line_ms > IDLE_MS;
+	if (!s->idle)
+		loop_timer_set(&s->poll, POLL_MS);
+}
+
+/* Going to sleep for good: ask to be woken by the first line. */
+static bool log_presleep(void *ctx)
+{
+	struct worker *w = ctx;
+	struct log_state *s = w->state;
+	bool awake = false;
+
+	if (!s->idle)
+		return false;
+	for (unsigned i = 0; i < s->high; i++) {
+		if (s->sources[i].used && ring_cons_sleep(&s->sources[i].cons))
+			awake = true;
+	}
+	return awake;
+}
+
+static bool log_turn(struct worker *w)
+{
+	struct log_state *s = w->state;
+
+	if (!s->idle)
+		return false;
+	/* woken: back to looking by the clock */
+	for (unsigned i = 0; i < s->high; i++) {
+		if (s->sources[i].used)
+			ring_cons_awake(&s->sources[i].cons);
+	}
+	s->idle = false;
+	s->last_line_ms = clock_now().ms;
+	loop_timer_set(&s->poll, 0);
+	return false;
+}
+
+static int log_start(struct worker *w)
+{
+	struct log_state *s = w->state;
+
+	loop_timer_init(w->loop, &s->poll, poll_tick, w);
+	loop_timer_set(&s->poll, POLL_MS);
+	loop_add_presleep(w->loop, log_presleep, w);
+	return 0;
+}
+
+static void log_attach(struct worker *w, struct worker_peer *peer)
+{
+	struct log_state *s = w->state;
+	size_t len;
+
+	for (unsigned i = 0; i < MAX_RINGS; i++) {
+		struct source *src = &s->sources[i];
+
+		if (src->used)
+			continue;
+		void *mem = logring_mem(&peer->region, &len);
+
+		if (ring_cons_attach(&src->cons, mem, len, -1) != 0)
+			return;
+		src->used = true;
+		src->class_id = peer->class_id;
+		src->slot = peer->slot;
+		src->life = peer->life;
+		src->region = peer->region;
+		peer->region = SHM_REGION_INIT;
+		if (i >= s->high)
+			s->high = i + 1;
+		return;
+	}
+}
+
+static void log_detach(struct worker *w, struct worker_peer *peer)
+{
+	struct log_state *s = w->state;
+
+	for (unsigned i = 0; i < s->high; i++) {
+		struct source *src = &s->sources[i];
+
+		if (!src->used || src->class_id != peer->class_id || src->slot != peer->slot ||
+		    src->life != peer->life)
+			continue;
+		while (drain_source(s, src, 1000) == 1000)
+			;
+		write_out(s);
+		shm_region_close(&src->region);
+		src->used = false;
+	}
+}
+
+static void log_drain(struct worker *w)
+{
+	drain_all(w);
+	worker_exit(w);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct worker_ops ops = {
+		.class_id = CLASS_LOG,
+		.program = "postlog",
+		.init = log_init,
+		.start = log_start,
+		.attach = log_attach,
+		.detach = log_detach,
+		.turn = log_turn,
+		.drain = log_drain,
+	};
+
+	return worker_main(argc, argv, &ops);
+}
