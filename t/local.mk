@@ -10,6 +10,7 @@ include t/unit/daemon/local.mk
 include t/fuzz/local.mk
 include t/stress/local.mk
 include t/model/local.mk
+include t/bench/local.mk
 
 EXTRA_DIST += t/unit/tap.h
 

@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Load generator and sink: used by scripts/bench and by t/e2e.
+noinst_PROGRAMS += t/bench/load t/bench/sink
+t_bench_load_SOURCES = t/bench/load.c
+t_bench_load_LDADD = $(LIB_LIBS)
+t_bench_sink_SOURCES = t/bench/sink.c
+t_bench_sink_LDADD = $(LIB_LIBS)

@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * sink: SMTP server that swallows what t/bench/load.c sent and judges it: every message's id, the
+ * checksum of its body, and whether each recipient belongs to the message. Can refuse recipients:
+ * -T percent once with 450 (accepted when tried again), -P percent always with 550.
+ * Writes "ID RECIPIENT" lines to -o as they are accepted. Prints one line of JSON when it is ended
+ * by SIGTERM, or after -n messages. With -w it waits so many ms before each batch of replies.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "lib/buf.h"
+#include "lib/clock.h"
+#include "lib/crc32c.h"
+#include "lib/hash.h"
+#include "lib/log.h"
+#include "lib/loop.h"
+
+#define MAX_RCPTS 1000
+
+struct conn {
+	struct loop_fd lf;
+	struct loop_timer delay;
+	int fd;
+	bool in_data, waiting, closing, header, have_crc;
+	struct buf in, out, rcpts; /* accepted recipients, space separated */
+	unsigned rcpt_count;
+	char id[128];
+	uint32_t crc, want_crc;
+};
+
+static struct {
+	struct loop *loop;
+	struct loop_fd lf;
+	int fd;
+	unsigned temp_pct, perm_pct, wait_ms;
+	unsigned long messages, recipients, bad_crc, misdelivered, foreign, temp, perm, connections,
+		open, max_open, stop_after;
+	FILE *out;
+	struct strmap *refused; /* recipients that had their 450 */
+	int64_t first_us, last_us;
+} g;
+
+static void reply(struct conn *c, const char *text)
+{
+	buf_add_str(&c->out, text);
+}
+
+static void on_rcpt(struct conn *c, struct sv line)
+{
+	const char *lt = memchr(line.p, '<', line.len);
+	const char *gt = lt == NULL ? NULL : memchr(lt, '>', line.len - (size_t)(lt - line.p));
+
+	if (gt == NULL) {
+		reply(c, "501 5.5.4 syntax\r\n");
+		return;
+	}
+	struct sv addr = { lt + 1, (size_t)(gt - lt) - 1 };
+	uint32_t dice = crc32c(0x1234567, addr.p, addr.len) % 100;
+
+	if (dice >= 100 - g.perm_pct) {
+		g.perm++;
+		reply(c, "550 5.1.1 refused for good\r\n");
+	} else if (dice < g.temp_pct && strmap_get(g.refused, addr) == NULL) {
+		strmap_put(g.refused, addr, &g);
+		g.temp++;
+		reply(c, "450 4.2.0 refused once\r\n");
+	} else if (c->rcpt_count >= MAX_RCPTS) {
+		reply(c, "452 4.5.3 too many\r\n");
+	} else {
+		buf_add_sv(&c->rcpts, addr);
+		buf_add_c(&c->rcpts, ' ');
+		c->rcpt_count++;
+		reply(c, "250 2.1.5 ok\r\n");
+	}
+}
+
+static void reset_tx(struct conn *c)
+{
+	buf_reset(&c->rcpts);
+	c->rcpt_count = 0;
+}
+
+static void on_data(struct conn *c)
+{
+	if (c->rcpt_count == 0) {
+		reply(c, "554 5.5.1 no valid recipients\r\n");
+		return;
+	}
+	reply(c, "354 go\r\n");
+	c->in_data = c->header = true;
+	c->have_crc = false;
+	c->id[0] = '\0';
+	c->crc = c->want_crc = 0;
+}
+
+static void on_command(struct conn *c, struct sv line)
+{
+	struct sv verb = { line.p, size_min(line.len, 4) };
+
+	if (sv_eq_nocase(verb, SV("RCPT"))) {
+		on_rcpt(c, line);
+	} else if (sv_eq_nocase(verb, SV("DATA"))) {
+		on_data(c);
+	} else if (sv_eq_nocase(verb, SV("EHLO"))) {
+		reset_tx(c);
+		reply(c, "250-sink.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 0\r\n");
+	} else if (sv_eq_nocase(verb, SV("QUIT"))) {
+		reply(c, "221 2.0.0 bye\r\n");
+		c->closing = true;
+	} else {
+		if (sv_eq_nocase(verb, SV("RSET")) || sv_eq_nocase(verb, SV("MAIL")))
+			reset_tx(c);
+		reply(c, "250 2.0.0 ok\r\n");
+	}
+}
+
+/* The recipient is rK.ID@domain: it must be this message's. */
+static void judge_recipients(struct conn *c)
+{
+	size_t n = strlen(c->id);
+	char *save = NULL;
+
+	for (char *r = strtok_r(c->rcpts.p, " ", &save); r != NULL;
+	     r = strtok_r(NULL, " ", &save)) {
+		const char *dot = strchr(r, '.');
+
+		g.recipients++;
+		if (n > 0 && (dot == NULL || strncmp(dot + 1, c->id, n) != 0 || dot[1 + n] != '@'))
+			g.misdelivered++;
+		if (g.out != NULL)
+			fprintf(g.out, "%s %s\n", n == 0 ? "-" : c->id, r);
+	}
+}
+
+static void end_data(struct conn *c)
+{
+	c->in_data = false;
+	g.messages++;
+	g.last_us = clock_mono_us_raw();
+	if (g.first_us == 0)
+		g.first_us = g.last_us;
+	if (c->id[0] == '\0')
+		g.foreign++;
+	else if (!c->have_crc || c->crc != c->want_crc)
+		g.bad_crc++;
+	judge_recipients(c);
+	reset_tx(c);
+	reply(c, "250 2.0.0 swallowed\r\n");
+	if (g.stop_after != 0 && g.messages >= g.stop_after)
+		loop_stop(g.loop);
+}
+
+static void on_header(struct conn *c, struct sv line)
+{
+	if (line.len > 11 && sv_eq_nocase((struct sv){ line.p, 11 }, SV("X-Load-Id: "))) {
+		str_copy(c->id, sizeof(c->id), sv_trim((struct sv){ line.p + 11, line.len - 11 }));
+	} else if (line.len > 12 && sv_eq_nocase((struct sv){ line.p, 12 }, SV("X-Load-Crc: "))) {
+		c->want_crc = (uint32_t)strtoul(line.p + 12, NULL, 16);
+		c->have_crc = true;
+	}
+}
+
+/* A line with its CRLF. False at the end of the data. */
+static bool on_data_line(struct conn *c, struct sv line)
+{
+	if (line.len == 3 && memcmp(line.p, ".\r\n", 3) == 0)
+		return false;
+	if (line.p[0] == '.') {
+		line.p++;
+		line.len--;
+	}
+	if (!c->header)
+		c->crc = crc32c(c->crc, line.p, line.len);
+	else if (line.len == 2)
+		c->header = false;
+	else
+		on_header(c, line);
+	return true;
+}
+
+static void conn_close(struct conn *c)
+{
+	loop_fd_del(g.loop, &c->lf);
+	loop_timer_fini(&c->delay);
+	close(c->fd);
+	buf_fini(&c->in);
+	buf_fini(&c->out);
+	buf_fini(&c->rcpts);
+	free(c);
+	g.open--;
+}
+
+static void flush(struct conn *c)
+{
+	size_t off = 0;
+
+	while (off < c->out.len) {
+		ssize_t n = send(c->fd, c->out.p + off, c->out.len - off, MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EAGAIN) {
+			buf_consume(&c->out, off);
+			loop_fd_mod(g.loop, &c->lf, LOOP_READ | LOOP_WRITE);
+			return;
+		}
+		if (n < 0) {
+			conn_close(c);
+			return;
+		}
+		off += (size_t)n;
+	}
+	buf_reset(&c->out);
+	if (c->closing)
+		conn_close(c);
+}
+
+static void process(struct conn *c)
+{
+	size_t off = 0;
+
+	while (!c->closing && c->in.len > off) {
+		char *nl = memchr(c->in.p + off, '\n', c->in.len - off);
+
+		if (nl == NULL)
+			break;
+		struct sv line = { c->in.p + off, (size_t)(nl - (c->in.p + off)) + 1 };
+
+		off += line.len;
+		if (!c->in_data)
+			on_command(c, sv_trim(line));
+		else if (!on_data_line(c, line))
+			end_data(c);
+	}
+	buf_consume(&c->in, off);
+}
+
+static void delayed(void *ctx)
+{
+	struct conn *c = ctx;
+
+	c->waiting = false;
+	flush(c);
+}
+
+static void conn_event(void *ctx, unsigned events)
+{
+	struct conn *c = ctx;
+
+	if (events & LOOP_WRITE) {
+		loop_fd_mod(g.loop, &c->lf, LOOP_READ);
+		flush(c);
+		return; /* level-triggered: what is to be read is reported again */
+	}
+	char *place = buf_reserve(&c->in, 65536);
+	ssize_t n = recv(c->fd, place, 65536, 0);
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0) {
+		conn_close(c);
+		return;
+	}
+	c->in.len += (size_t)n;
+	process(c);
+	if (c->out.len == 0)
+		return;
+	if (g.wait_ms == 0) {
+		flush(c);
+	} else if (!c->waiting) {
+		loop_timer_set(&c->delay, g.wait_ms);
+		c->waiting = true;
+	}
+}
+
+static void accept_event(void *ctx UNUSED, unsigned events UNUSED)
+{
+	for (int i = 0; i < 64; i++) {
+		int fd = accept4(g.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		if (fd < 0)
+			return;
+		struct conn *c = xcalloc(1, sizeof(*c));
+
+		c->fd = fd;
+		g.connections++;
+		if (++g.open > g.max_open)
+			g.max_open = g.open;
+		loop_timer_init(g.loop, &c->delay, delayed, c);
+		loop_fd_add(g.loop, &c->lf, fd, LOOP_READ, conn_event, c);
+		reply(c, "220 sink.test ESMTP\r\n");
+		flush(c);
+	}
+}
+
+static void on_term(void *ctx UNUSED)
+{
+	loop_stop(g.loop);
+}
+
+static void report(void)
+{
+	double s = (double)(g.last_us - g.first_us) / 1e6;
+
+	printf("{\"messages\":%lu,\"recipients\":%lu,\"bad_crc\":%lu,\"misdelivered\":%lu,"
+	       "\"without_id\":%lu,\"refused_once\":%lu,\"refused\":%lu,\"connections\":%lu,"
+	       "\"max_open\":%lu,\"seconds\":%.3f,\"rate\":%.1f}\n",
+	       g.messages, g.recipients, g.bad_crc, g.misdelivered, g.foreign, g.temp, g.perm,
+	       g.connections, g.max_open, s, s > 0 ? (double)g.messages / s : 0);
+}
+
+static void listen_on(char *where)
+{
+	char *colon = where == NULL ? NULL : strrchr(where, ':');
+	int one = 1;
+
+	if (colon == NULL)
+		die("usage: sink [-o file] [-T percent] [-P percent] [-w ms] [-n messages] "
+		    "address:port");
+	*colon = '\0';
+	struct sockaddr_in sa = { .sin_family = AF_INET,
+				  .sin_port = htons((uint16_t)atoi(colon + 1)) };
+
+	if (inet_pton(AF_INET, where, &sa.sin_addr) != 1)
+		die("bad address %s", where);
+	g.fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	setsockopt(g.fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	setsockopt(g.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	if (bind(g.fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || listen(g.fd, 4096) < 0)
+		die("listen on port %s: %s", colon + 1, strerror(errno));
+}
+
+int main(int argc, char **argv)
+{
+	struct rlimit rl;
+	int opt;
+
+	log_set_program("sink");
+	signal(SIGPIPE, SIG_IGN);
+	while ((opt = getopt(argc, argv, "o:T:P:w:n:")) != -1) {
+		if (opt == 'o')
+			g.out = fopen(optarg, "w");
+		else if (opt == 'T')
+			g.temp_pct = (unsigned)atoi(optarg);
+		else if (opt == 'P')
+			g.perm_pct = (unsigned)atoi(optarg);
+		else if (opt == 'w')
+			g.wait_ms = (unsigned)atoi(optarg);
+		else if (opt == 'n')
+			g.stop_after = strtoul(optarg, NULL, 10);
+	}
+	listen_on(optind == argc - 1 ? argv[optind] : NULL);
+	getrlimit(RLIMIT_NOFILE, &rl);
+	rl.rlim_cur = rl.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &rl);
+	g.refused = strmap_new();
+	g.loop = loop_new();
+	loop_fd_add(g.loop, &g.lf, g.fd, LOOP_READ, accept_event, NULL);
+	loop_signal_add(g.loop, SIGTERM, on_term, NULL);
+	loop_signal_add(g.loop, SIGINT, on_term, NULL);
+	loop_run(g.loop);
+	if (g.out != NULL)
+		fclose(g.out);
+	report();
+	return 0;
+}
