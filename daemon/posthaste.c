@@ -404,7 +404,7 @@ static int cmd_flush(struct app *a)
 	char text[200];
 
 	must_run(a);
-	int err = call(a, "flush", &out, text, sizeof(text));
+	int err = call(a, "queue-flush", &out, text, sizeof(text));
 
 	if (err != 0)
 		fprintf(stderr, "posthaste: fatal: flush: %s\n", text);

@@ -242,6 +242,7 @@ static void reload(struct supervisor *s, const struct priv_msg *msg, int fd)
 	}
 	conf_diag_fini(&d);
 	sched_reload(s->sched, fresh);
+	files_reload(s->files, conf_params(fresh));
 	conf_free(&s->conf);
 	s->conf = fresh;
 	s->params = conf_params(fresh);
@@ -365,7 +366,9 @@ static void make_scheduler(struct supervisor *s)
 	must(s, files_new(&(struct files_setup){ .dirs = &s->dirs,
 						 .state = s->spool_state,
 						 .board = s->board,
-						 .params = s->params },
+						 .params = s->params,
+						 .counters = s->counters,
+						 .loop = s->loop },
 			  &s->files),
 	     "spool files");
 	must(s, sched_new(&(struct sched_setup){ .conf = s->conf,

@@ -1,0 +1,415 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# End-to-end stories: starts real instances on loopback, in directories of their own, and looks at
+# what comes out. Every process started here is ended here, by pid.
+#
+#   my $mta = Posthaste->start(main => { relayhost => "[127.0.0.1]:$port" });
+#   my $smtp = $mta->smtp; $smtp->ok("EHLO x"); ...
+#   $mta->wait_log(qr/status=sent/); $mta->stop;
+package Posthaste;
+use strict;
+use warnings;
+use Carp qw(croak);
+use Cwd qw(abs_path);
+use File::Basename qw(dirname);
+use File::Path qw(make_path remove_tree);
+use File::Temp qw(tempdir);
+use IO::Socket::INET;
+use POSIX qw(:sys_wait_h);
+use Time::HiRes qw(sleep time);
+use Exporter qw(import);
+our @EXPORT_OK = qw(free_port build_dir run_ok slurp spew wait_until spawn json_get);
+
+my $top   = abs_path(dirname(__FILE__) . '/../../..');
+my $build = $ENV{POSTHASTE_BUILD} || "$top/build";
+my (%children, @instances);
+
+sub top { $top }
+sub build_dir { $build }
+sub prefix { "$build/inst" }
+
+sub slurp {
+	my ($path) = @_;
+	open my $fh, '<', $path or return '';
+	local $/;
+	my $text = <$fh>;
+	return defined $text ? $text : '';
+}
+
+sub spew {
+	my ($path, $text) = @_;
+	open my $fh, '>', $path or croak "$path: $!";
+	print $fh $text;
+	close $fh or croak "$path: $!";
+}
+
+# A port that nobody listens on now. Kept apart from the range clients are given (32768 and up).
+my $next_port = 10000 + ($$ * 37) % 15000;
+sub free_port {
+	for (1 .. 500) {
+		my $port = $next_port++;
+		$next_port = 10000 if $next_port > 30000;
+		my $s = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port,
+			Proto => 'tcp', Listen => 1, ReuseAddr => 1) or next;
+		close $s;
+		return $port;
+	}
+	croak 'no free port';
+}
+
+# Poll until the condition holds; the time bound is generous because machines are slow at times.
+sub wait_until {
+	my ($cond, $seconds) = @_;
+	my $end = time + ($seconds || 20);
+	while (time < $end) {
+		my $v = $cond->();
+		return $v if $v;
+		sleep 0.02;
+	}
+	return $cond->();
+}
+
+# Start a program in the background; stdout to a file when given. Returns the pid.
+sub spawn {
+	my ($out, @cmd) = @_;
+	my $pid = fork;
+	croak "fork: $!" unless defined $pid;
+	if (!$pid) {
+		open STDIN, '<', '/dev/null';
+		if (defined $out) {
+			open STDOUT, '>', $out or POSIX::_exit(71);
+		}
+		exec { $cmd[0] } @cmd;
+		POSIX::_exit(71);
+	}
+	$children{$pid} = 1;
+	return $pid;
+}
+
+sub end_child {
+	my ($pid, $sig) = @_;
+	return unless delete $children{$pid};
+	kill $sig || 'TERM', $pid;
+	for (1 .. 500) {
+		return $? if waitpid($pid, WNOHANG) != 0;
+		sleep 0.02;
+	}
+	kill 'KILL', $pid;
+	waitpid $pid, 0;
+	return $?;
+}
+
+sub wait_child {
+	my ($pid) = @_;
+	delete $children{$pid};
+	waitpid $pid, 0;
+	return $?;
+}
+
+sub run_ok {
+	my (@cmd) = @_;
+	my $pid = open my $fh, '-|';
+	croak "fork: $!" unless defined $pid;
+	if (!$pid) {
+		open STDERR, '>&', \*STDOUT;
+		exec { $cmd[0] } @cmd;
+		POSIX::_exit(71);
+	}
+	local $/;
+	my $out = <$fh>;
+	close $fh;
+	return wantarray ? ($? >> 8, defined $out ? $out : '') : $? == 0;
+}
+
+# A sink that judges what t/bench/load sent (t/bench/sink.c).
+sub sink {
+	my ($class, %opt) = @_;
+	my $dir  = tempdir('posthaste-sink-XXXXXX', TMPDIR => 1, CLEANUP => 1);
+	my $port = $opt{port} || free_port();
+	my @args = @{ $opt{args} || [] };
+	my $pid  = spawn("$dir/json", "$build/t/bench/sink", '-o', "$dir/ids", @args,
+		"127.0.0.1:$port");
+	wait_until(sub { IO::Socket::INET->new(PeerAddr => "127.0.0.1:$port") }, 10)
+		or croak 'the sink does not listen';
+	return bless { port => $port, pid => $pid, dir => $dir }, 'Posthaste::Sink';
+}
+
+# Run the generator to its end; returns the JSON report as a hash.
+sub load {
+	my ($class, @args) = @_;
+	my ($rc, $out) = run_ok("$build/t/bench/load", @args);
+	croak "load failed: $out" if $rc;
+	return parse_json($out);
+}
+
+# Numbers and strings of one flat JSON object.
+sub parse_json {
+	my ($text) = @_;
+	my %h;
+	while ($text =~ /"(\w+)":\s*("(?:[^"\\]|\\.)*"|[-\d.eE+]+|true|false|null)/g) {
+		my ($k, $v) = ($1, $2);
+		$v =~ s/^"(.*)"$/$1/s;
+		$h{$k} = $v;
+	}
+	return \%h;
+}
+
+sub start {
+	my ($class, %opt) = @_;
+	my $self = $class->prepare(%opt);
+	$self->launch;
+	return $self;
+}
+
+# Directories and configuration, not started.
+sub prepare {
+	my ($class, %opt) = @_;
+	my $dir = tempdir('posthaste-XXXXXX', TMPDIR => 1);
+	chmod 0755, $dir;
+	my $self = bless { dir => $dir, port => $opt{port} || free_port(), stats => free_port(),
+		opt => \%opt }, $class;
+	push @instances, $self;
+	make_path("$dir/conf", "$dir/mail");
+	if ($> == 0) {
+		my ($uid, $gid) = (getpwnam 'nobody')[2, 3];
+		chown $uid, $gid, "$dir/mail";
+		$self->{owner} = 'nobody';
+	} else {
+		$self->{owner} = (getpwuid $>)[0];
+	}
+	spew("$dir/clock", pack('q', 0) . "\0" x 4088);
+	chmod 0644, "$dir/clock";
+	$self->configure;
+	return $self;
+}
+
+sub configure {
+	my ($self, %main) = @_;
+	my ($opt, $dir) = ($self->{opt}, $self->{dir});
+	my %p = (
+		queue_directory  => "$dir/spool",
+		data_directory   => "$dir/data",
+		daemon_directory => prefix() . '/libexec/posthaste',
+		command_directory => prefix() . '/sbin',
+		mail_owner       => $self->{owner},
+		myhostname       => 'mx.posthaste.test',
+		mydestination    => '',
+		mynetworks       => '127.0.0.0/8',
+		inet_interfaces  => '127.0.0.1',
+		inet_protocols   => 'ipv4',
+		maillog_file     => "$dir/log",
+		stats_listen     => "127.0.0.1:$self->{stats}",
+		smtpd_peername_lookup => 'no',
+		queue_minfree    => 0,
+		%{ $opt->{main} || {} },
+		%main,
+	);
+	spew("$dir/conf/main.cf", join '', map { "$_ = $p{$_}\n" } sort keys %p);
+	spew("$dir/conf/master.cf", $opt->{master} ||
+		"127.0.0.1:$self->{port} inet n - n - - smtpd\n");
+	return;
+}
+
+sub command {
+	my ($self, $name, @args) = @_;
+	local $ENV{POSTHASTE_CLOCK} = "$self->{dir}/clock";
+	return run_ok(prefix() . "/sbin/$name", '-c', "$self->{dir}/conf", @args);
+}
+
+sub launch {
+	my ($self) = @_;
+	my ($rc, $out) = $self->command('posthaste', 'start');
+	croak "start failed: $out\n" . $self->log if $rc;
+	$self->{running} = 1;
+	return;
+}
+
+sub stop {
+	my ($self) = @_;
+	return 0 unless delete $self->{running};
+	my ($rc, $out) = $self->command('posthaste', 'stop');
+	warn $out if $rc;
+	return $rc;
+}
+
+sub log { return slurp("$_[0]{dir}/log") }
+
+sub wait_log {
+	my ($self, $re, $seconds) = @_;
+	my $found = wait_until(sub { my $l = $self->log; $l =~ $re ? [ $1 // $& ] : undef }, $seconds);
+	return $found ? $found->[0] : undef;
+}
+
+sub count_log {
+	my ($self, $re) = @_;
+	my $n = () = $self->log =~ /$re/g;
+	return $n;
+}
+
+# Let time pass for every process of the instance.
+sub advance {
+	my ($self, $seconds) = @_;
+	$self->{skew_ms} += int($seconds * 1000);
+	open my $fh, '+<', "$self->{dir}/clock" or croak "clock: $!";
+	syswrite $fh, pack('q', $self->{skew_ms});
+	close $fh;
+	return;
+}
+
+sub smtp {
+	my ($self, $port) = @_;
+	return Posthaste::Client->new($port || $self->{port});
+}
+
+# Worker processes: list of { class, slot, life, pid, generation, state }.
+sub workers {
+	my ($self) = @_;
+	my ($rc, $out) = $self->command('posthaste', 'status');
+	my @w;
+	while ($out =~ /^worker (\S+) (\d+) (\d+) (\d+) (\d+) (\S+)$/mg) {
+		push @w, { class => $1, slot => $2, life => $3, pid => $4, generation => $5, state => $6 };
+	}
+	return @w;
+}
+
+sub status {
+	my ($self) = @_;
+	my ($rc, $out) = $self->command('posthaste', 'status');
+	my %s = $out =~ /^(\w+) (\d+)$/mg;
+	return \%s;
+}
+
+sub master_pid {
+	my ($self) = @_;
+	my ($pid) = slurp("$self->{dir}/spool/pid/master.pid") =~ /(\d+)/;
+	return $pid;
+}
+
+# kill -9 of every process of the instance, the privileged one last so that it restarts nothing.
+sub crash {
+	my ($self) = @_;
+	my $master = $self->master_pid or croak 'not running';
+	kill 'STOP', $master;
+	my @pids = grep { $_ } map { /(\d+)/ ? $1 : () } slurp("/proc/$master/task/$master/children") =~ /\d+/g;
+	kill 'KILL', @pids, $master;
+	wait_until(sub { !kill 0, $master }, 10);
+	for my $p (@pids) {
+		wait_until(sub { !-e "/proc/$p" || slurp("/proc/$p/stat") =~ /\) Z / }, 10);
+	}
+	delete $self->{running};
+	return;
+}
+
+sub http {
+	my ($self, $path) = @_;
+	my $s = IO::Socket::INET->new(PeerAddr => "127.0.0.1:$self->{stats}", Timeout => 10) or return '';
+	print $s "GET $path HTTP/1.0\r\nHost: localhost\r\n\r\n";
+	local $/;
+	my $out = <$s>;
+	return defined $out ? $out : '';
+}
+
+sub maildir_files {
+	my ($self, $path) = @_;
+	return glob "$self->{dir}/mail/$path/new/*";
+}
+
+END {
+	my $status = $?;
+	for my $i (@instances) {
+		if ($i->{running}) {
+			my $master = $i->master_pid;
+			if ($status && $ENV{POSTHASTE_KEEP}) {
+				warn "kept: $i->{dir}\n";
+			}
+			kill 'QUIT', $master if $master;
+			wait_until(sub { !kill 0, $master }, 10) if $master;
+		}
+		remove_tree($i->{dir}) unless $status && $ENV{POSTHASTE_KEEP};
+	}
+	for my $pid (keys %children) {
+		kill 'KILL', $pid;
+		waitpid $pid, 0;
+	}
+	$? = $status;
+}
+
+package Posthaste::Sink;
+use strict;
+use warnings;
+
+# End it; returns its report, and keeps what it received.
+sub finish {
+	my ($self) = @_;
+	Posthaste::end_child($self->{pid});
+	$self->{report} = Posthaste::parse_json(Posthaste::slurp("$self->{dir}/json"));
+	return $self->{report};
+}
+
+# { "ID RECIPIENT" => times } of what was accepted; after finish().
+sub received {
+	my ($self) = @_;
+	my %got;
+	$got{$_}++ for split /\n/, Posthaste::slurp("$self->{dir}/ids");
+	return \%got;
+}
+
+package Posthaste::Client;
+use strict;
+use warnings;
+use IO::Socket::INET;
+use Carp qw(croak);
+
+sub new {
+	my ($class, $port) = @_;
+	my $s = IO::Socket::INET->new(PeerAddr => "127.0.0.1:$port", Timeout => 20)
+		or croak "connect to $port: $!";
+	$s->autoflush(1);
+	my $self = bless { sock => $s }, $class;
+	$self->{banner} = $self->reply;
+	return $self;
+}
+
+sub send_raw { my ($self, $text) = @_; print { $self->{sock} } $text; return }
+
+# One reply, all its lines, without the last CRLF; undef when the connection ended.
+sub reply {
+	my ($self) = @_;
+	my $text = '';
+	local $SIG{ALRM} = sub { die "no reply within 30 s\n" };
+	alarm 30;
+	while (defined(my $line = readline $self->{sock})) {
+		$text .= $line;
+		if ($line =~ /^\d{3}(?: |\r?$)/) {
+			alarm 0;
+			$text =~ s/\r\n\z//;
+			return $text;
+		}
+	}
+	alarm 0;
+	return $text eq '' ? undef : $text;
+}
+
+sub cmd { my ($self, $line) = @_; $self->send_raw("$line\r\n"); return $self->reply }
+
+sub ok {
+	my ($self, $line) = @_;
+	my $r = $self->cmd($line);
+	croak "$line: " . ($r // 'connection ended') unless defined $r && $r =~ /^[23]/;
+	return $r;
+}
+
+# One message; returns the final reply.
+sub mail {
+	my ($self, $from, $to, $content) = @_;
+	$self->ok("MAIL FROM:<$from>");
+	$self->ok("RCPT TO:<$_>") for ref $to ? @$to : $to;
+	$self->ok('DATA');
+	$content =~ s/\r?\n/\r\n/g;
+	$content =~ s/^\./../mg;
+	$self->send_raw("$content\r\n.\r\n");
+	return $self->reply;
+}
+
+sub quit { my ($self) = @_; my $r = $self->cmd('QUIT'); close $self->{sock}; return $r }
+
+1;
