@@ -376,6 +376,17 @@ static void start_failed(struct supervisor *s, struct sworker *w, int status)
 	supervisor_failed(s, text);
 }
 
+/* Readers see the sum before or after, never a page counted twice or not at all. */
+static void fold_counters(struct supervisor *s, struct sworker *w)
+{
+	struct counters_shm *page = counters_of(&w->counters);
+
+	atomic_fetch_add_explicit(&s->board->fold_seq, 1, memory_order_seq_cst);
+	counters_fold(s->counters, page);
+	atomic_store_explicit(&page->folded, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&s->board->fold_seq, 1, memory_order_seq_cst);
+}
+
 void life_exited(struct supervisor *s, const struct priv_msg *msg)
 {
 	struct sworker *w = find(s, msg);
@@ -401,7 +412,7 @@ void life_exited(struct supervisor *s, const struct priv_msg *msg)
 	}
 	peers_disconnect(s, w);
 	if (w->counters.base != NULL)
-		counters_fold(s->counters, counters_of(&w->counters));
+		fold_counters(s, w);
 	peers_counters_announce(s, w, true);
 	peers_log_ring_gone(s, w->class_id, w->slot, w->life);
 	set_backoff(s, w, !expected);

@@ -3,6 +3,8 @@
  * Counters: one region per worker life, written by that worker only (relaxed stores of its own
  * values), summed by readers. When a life ends the supervisor adds its page to the boot page, so
  * that a sum over all pages never goes backwards. Rows: shm/counters.inc.
+ * A reader that sums must not see a page both folded and not: it reads board.fold_seq before and
+ * after, and begins again when it was odd or has changed (shm/board.h).
  * A counter counts events since the life began. A gauge (sessions open now) is dropped, not folded.
  * A histogram counts values in buckets by powers of two with 4 steps each: value v falls into the
  * first bucket whose bound (counter_bucket_bound) is >= v.
@@ -58,6 +60,8 @@ struct counter_histogram {
 struct counters_shm { /* behind shm_header */
 	uint32_t class_id; /* enum worker_class */
 	uint32_t slot;
+	_Atomic uint32_t folded; /* 1: added to the boot page already, do not count it again */
+	uint32_t spare;
 	_Atomic uint64_t counter[CTR_COUNT];
 	_Atomic uint64_t gauge[GAU_COUNT];
 	struct counter_histogram histogram[HIS_COUNT];
