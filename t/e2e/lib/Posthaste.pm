@@ -127,7 +127,7 @@ sub sink {
 	my $port = $opt{port} || free_port();
 	my @args = @{ $opt{args} || [] };
 	my $pid  = spawn("$dir/json", "$build/t/bench/sink", '-o', "$dir/ids", @args,
-		"127.0.0.1:$port");
+		"0.0.0.0:$port");
 	wait_until(sub { IO::Socket::INET->new(PeerAddr => "127.0.0.1:$port") }, 10)
 		or croak 'the sink does not listen';
 	return bless { port => $port, pid => $pid, dir => $dir }, 'Posthaste::Sink';
