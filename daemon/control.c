@@ -15,7 +15,7 @@
 #include "lib/io.h"
 #include "lib/log.h"
 
-#define MAX_VERBS 32
+#define MAX_VERBS   32
 #define MAX_CLIENTS 32
 
 struct verb {
@@ -28,8 +28,8 @@ struct control_client {
 	struct control *ctl;
 	struct loop_fd lf;
 	int fd;
-	bool busy;         /* a request is being answered */
-	char *end;         /* end packet that found no room */
+	bool busy; /* a request is being answered */
+	char *end; /* end packet that found no room */
 	size_t end_len;
 	loop_timer_fn room_fn, close_fn;
 	void *room_ctx, *close_ctx;

@@ -4,8 +4,8 @@
  * A SOCK_SEQPACKET socket at $queue_directory/control/socket; the directory belongs to mail_owner
  * and has mode 0700, so file permissions are the access control.
  * Request: one packet "verb\0arg\0arg\0" (at most CONTROL_PACKET_MAX bytes, 64 arguments).
- * Answer: any number of data packets ('D' + bytes), then one end packet ('E' + status digit + text).
- * One request per connection at a time; a client may send the next one after the end packet.
+ * Answer: any number of data packets ('D' + bytes), then one end packet ('E' + status digit +
+ * text). One request per connection at a time; a client may send the next one after the end packet.
  */
 #ifndef PH_DAEMON_CONTROL_H
 #define PH_DAEMON_CONTROL_H
@@ -17,15 +17,15 @@
 #include "lib/util.h"
 
 #define CONTROL_PACKET_MAX 32768u
-#define CONTROL_ARGS_MAX 64u
+#define CONTROL_ARGS_MAX   64u
 
 /* ---- server: inside the supervisor ---- */
 struct control;
 struct control_client;
 
-/* Handle a request. Either answer at once (control_data*, control_end) or keep `c` and answer later,
- * in pieces from sched_turn or a timer. If the client goes away meanwhile, the closed callback set by
- * control_on_close() is called and `c` must not be used again. */
+/* Handle a request. Either answer at once (control_data*, control_end) or keep `c` and answer
+ * later, in pieces from sched_turn or a timer. If the client goes away meanwhile, the closed
+ * callback set by control_on_close() is called and `c` must not be used again. */
 typedef void (*control_fn)(void *ctx, struct control_client *c, unsigned argc,
 			   const char *const *argv);
 

@@ -18,9 +18,9 @@
 #include "lib/io.h"
 
 #define BACKOFF_FIRST_MS 100
-#define BACKOFF_MAX_MS 30000
-#define SHORT_LIFE_MS 10000 /* an end before this age counts towards the back-off */
-#define START_TRIES 3
+#define BACKOFF_MAX_MS   30000
+#define SHORT_LIFE_MS    10000 /* an end before this age counts towards the back-off */
+#define START_TRIES      3
 
 static const char *class_name(const struct sworker *w)
 {
@@ -113,12 +113,10 @@ static void request(struct supervisor *s, enum worker_class c)
 			       .blocks = SHM_REGION_INIT,
 			       .started_ms = clock_now().ms };
 	w->link.peer_wake_fd = -1;
-	supervisor_to_priv(s,
-			   &(struct priv_msg){ .kind = PRIV_SPAWN,
-					       .class_id = c,
-					       .slot = slot,
-					       .life = life },
-			   NULL);
+	supervisor_to_priv(
+		s,
+		&(struct priv_msg){ .kind = PRIV_SPAWN, .class_id = c, .slot = slot, .life = life },
+		NULL);
 }
 
 static void release(struct supervisor *s, struct sworker *w)
@@ -198,7 +196,7 @@ static void became_up(struct supervisor *s, struct sworker *w)
 	peers_connect(s, w);
 	peers_counters_announce(s, w, false);
 	if (proc_classes[w->class_id].scheduled)
-		sched_worker_up(s->sched, w->class_id, w->slot, w->life);
+		sched_worker_up(s->sched, w->class_id, w->slot, w->life, w->generation);
 }
 
 static void accused(struct supervisor *s, const struct ctl_msg *msg, const char *why)
@@ -310,8 +308,7 @@ void life_drain(struct supervisor *s, struct sworker *w)
 	if (scheduled && !w->sched_drained)
 		sched_worker_drain(s->sched, w->class_id, w->slot, w->life);
 	w->sched_drained = true;
-	if (w->drain_sent ||
-	    (scheduled && sched_worker_load(s->sched, w->class_id, w->slot) > 0))
+	if (w->drain_sent || (scheduled && sched_worker_load(s->sched, w->class_id, w->slot) > 0))
 		return;
 	w->drain_sent = true;
 	peers_ctl(w, &(struct ctl_msg){ .kind = CTL_DRAIN }, NULL, 0);
@@ -346,8 +343,8 @@ static void log_end(const struct sworker *w, int status)
 			 WEXITSTATUS(status));
 }
 
-/* When the next of the class may start: at once after a long life, later and later after short ones,
- * so that a crash loop of one class leaves the machine to the others. */
+/* When the next of the class may start: at once after a long life, later and later after short
+ * ones, so that a crash loop of one class leaves the machine to the others. */
 static void set_backoff(struct supervisor *s, struct sworker *w, bool unexpected)
 {
 	struct class_state *cs = &s->classes[w->class_id];
@@ -456,7 +453,8 @@ static void drain_old(struct supervisor *s)
 		    (w->generation == s->generation && w->state != LIFE_DRAINING))
 			continue;
 		if (w->state == LIFE_UP && !proc_classes[w->class_id].exclusive &&
-		    count_current(s, w->class_id, true) < proc_classes[w->class_id].count(s->params))
+		    count_current(s, w->class_id, true) <
+			    proc_classes[w->class_id].count(s->params))
 			continue;
 		if (!still_needed(s, w))
 			life_drain(s, w);
@@ -473,7 +471,8 @@ void life_manage(struct supervisor *s)
 		const struct proc_class *pc = &proc_classes[c];
 		unsigned want = pc->count(s->params);
 
-		/* the door opens last: not before the queue is known and mail has somewhere to go */
+		/* the door opens last: not before the queue is known and mail has somewhere to go
+		 */
 		if ((c == CLASS_SMTP_IN || c == CLASS_STATS) &&
 		    (!s->recovered || count_current(s, CLASS_REWRITE, true) == 0))
 			continue;

@@ -107,10 +107,9 @@ void peers_connect(struct supervisor *s, struct sworker *w)
 
 void peers_disconnect(struct supervisor *s, struct sworker *w)
 {
-	struct ctl_msg msg = { .kind = CTL_DETACH,
-			       .class_id = w->class_id,
-			       .slot = w->slot,
-			       .life = w->life };
+	struct ctl_msg msg = {
+		.kind = CTL_DETACH, .class_id = w->class_id, .slot = w->slot, .life = w->life
+	};
 	size_t me = index_of(s, w);
 
 	for (size_t i = 0; i < MAX_WORKERS; i++) {
@@ -125,11 +124,9 @@ void peers_disconnect(struct supervisor *s, struct sworker *w)
 void peers_region_to(struct supervisor *s UNUSED, struct sworker *to, const struct shm_region *r,
 		     enum shm_kind kind, enum worker_class c, unsigned slot, uint32_t life)
 {
-	struct ctl_msg msg = { .kind = CTL_REGION,
-			       .class_id = c,
-			       .slot = slot,
-			       .life = life,
-			       .region_kind = kind };
+	struct ctl_msg msg = {
+		.kind = CTL_REGION, .class_id = c, .slot = slot, .life = life, .region_kind = kind
+	};
 
 	peers_ctl(to, &msg, &r->fd, 1);
 }
@@ -187,8 +184,9 @@ void peers_log_ring_add(struct supervisor *s, int fd, enum worker_class c, unsig
 
 		if (lr->used)
 			continue;
-		*lr = (struct log_ring){ .fd = fd, .class_id = c, .slot = slot, .life = life,
-					 .used = true };
+		*lr = (struct log_ring){
+			.fd = fd, .class_id = c, .slot = slot, .life = life, .used = true
+		};
 		if (log != NULL)
 			give_log_ring(log, lr);
 		return;
@@ -203,7 +201,8 @@ void peers_log_ring_gone(struct supervisor *s, enum worker_class c, unsigned slo
 	for (size_t i = 0; i < MAX_LOG_RINGS; i++) {
 		struct log_ring *lr = &s->log_rings[i];
 
-		if (!lr->used || lr->class_id != (uint32_t)c || lr->slot != slot || lr->life != life)
+		if (!lr->used || lr->class_id != (uint32_t)c || lr->slot != slot ||
+		    lr->life != life)
 			continue;
 		lr->gone = true;
 		if (log != NULL && lr->given)

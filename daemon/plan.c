@@ -32,9 +32,9 @@ static int add(struct planner *pl, const char *class_name, unsigned index, const
 {
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM,
 				  .ai_flags = AI_PASSIVE,
-				  .ai_family = pl->v4 && pl->v6 ? AF_UNSPEC :
-					       pl->v6		? AF_INET6 :
-								  AF_INET };
+				  .ai_family = pl->v4 && pl->v6 ? AF_UNSPEC
+					       : pl->v6         ? AF_INET6
+								: AF_INET };
 	struct addrinfo *list;
 	int rc = getaddrinfo(host[0] == '\0' ? NULL : host, port, &hints, &list);
 
@@ -151,8 +151,8 @@ int plan_make(const struct conf *c, const char *program_path, struct buf *out, s
 
 		snprintf(where, sizeof(where), "master.cf, line %u: %s", l->service->line,
 			 l->service->name);
-		one = l->host[0] == '\0' ? add_interfaces(&pl, i, l->port, where) :
-					   add(&pl, "smtpd", i, l->host, l->port, where);
+		one = l->host[0] == '\0' ? add_interfaces(&pl, i, l->port, where)
+					 : add(&pl, "smtpd", i, l->host, l->port, where);
 		err = err != 0 ? err : one;
 	}
 	int one = add_stats(&pl);
@@ -160,7 +160,8 @@ int plan_make(const struct conf *c, const char *program_path, struct buf *out, s
 	return err != 0 ? err : one;
 }
 
-static void make_directory(const char *base, const char *sub, mode_t mode, const struct passwd *owner)
+static void make_directory(const char *base, const char *sub, mode_t mode,
+			   const struct passwd *owner)
 {
 	char *path = sub == NULL ? xstrdup(base) : xasprintf("%s/%s", base, sub);
 	int err = io_mkdir_p(path, sub == NULL ? 0755 : mode);

@@ -25,7 +25,7 @@
 #include "workers/common/ctl.h"
 
 #define START_LIMIT_MS 120000
-#define POLL_MS 50
+#define POLL_MS        50
 
 struct app {
 	const char *conf_path;
@@ -294,7 +294,8 @@ static int end_it(struct app *a, int signo, int64_t limit_ms)
 		die("signal process %d: %s", (int)pid, strerror(errno));
 	while (running(a) == pid) {
 		if (clock_mono().ms >= end) {
-			fprintf(stderr, "posthaste: process %d does not end, killing it\n", (int)pid);
+			fprintf(stderr, "posthaste: process %d does not end, killing it\n",
+				(int)pid);
 			kill(pid, signo == SIGQUIT ? SIGKILL : SIGQUIT);
 			end += limit_ms;
 			if (signo == SIGQUIT)

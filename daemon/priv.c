@@ -3,7 +3,8 @@
  * priv: the started process, the only long-lived code with root rights besides local delivery. It
  * binds listening sockets, starts processes of the const table below, reaps them, and passes
  * signals on. It parses no mail, no main.cf, and maps no shared memory.
- * Started by `posthaste start` as: priv PLAN_FD SNAPSHOT_FD READY_FD PID_FD (see daemon/posthaste.c).
+ * Started by `posthaste start` as: priv PLAN_FD SNAPSHOT_FD READY_FD PID_FD (see
+ * daemon/posthaste.c).
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -31,15 +32,15 @@
 #include "lib/log.h"
 #include "workers/common/ctl.h"
 
-#define MAX_CHILDREN 512
+#define MAX_CHILDREN   512
 #define BACKOFF_MIN_MS 1000
 #define BACKOFF_MAX_MS 30000
-#define STEADY_MS 60000
+#define STEADY_MS      60000
 #define LISTEN_BACKLOG 4096
 
 static const char *const class_programs[CLASS_COUNT] = {
-	[CLASS_SUPERVISOR] = "supervisor", [CLASS_LOG] = "log",         [CLASS_RESOLVER] = "resolver",
-	[CLASS_REWRITE] = "rewrite",       [CLASS_SMTP_IN] = "smtpd",   [CLASS_DELIVER] = "deliver",
+	[CLASS_SUPERVISOR] = "supervisor", [CLASS_LOG] = "log",       [CLASS_RESOLVER] = "resolver",
+	[CLASS_REWRITE] = "rewrite",       [CLASS_SMTP_IN] = "smtpd", [CLASS_DELIVER] = "deliver",
 	[CLASS_LOCAL] = "local",           [CLASS_STATS] = "stats",
 };
 
@@ -417,7 +418,8 @@ static void plan_done(int status)
 		send_msg(&(struct priv_msg){ .kind = PRIV_RELOAD, .generation = generation }, NULL,
 			 snapshot_fd);
 	} else {
-		say(LOG_LEVEL_ERROR, "reload: configuration not accepted, the old one stays in force");
+		say(LOG_LEVEL_ERROR,
+		    "reload: configuration not accepted, the old one stays in force");
 	}
 	io_close(&plan_out);
 	io_close(&plan_snap);
@@ -461,7 +463,8 @@ static void on_message(void)
 	size_t len, nfds = 0;
 	int err;
 
-	while ((err = io_recv_fds(super_sock, packet, sizeof(packet) - 1, &len, NULL, &nfds)) == 0) {
+	while ((err = io_recv_fds(super_sock, packet, sizeof(packet) - 1, &len, NULL, &nfds)) ==
+	       0) {
 		if (len < sizeof(msg))
 			continue;
 		memcpy(&msg, packet, sizeof(msg));

@@ -14,8 +14,8 @@
 #include "workers/common/classes.h"
 
 #define PLAN_MAX_LISTENERS 64
-#define PLAN_FD 1     /* where `posthaste plan` writes the plan */
-#define PLAN_SNAP_FD 4 /* and the snapshot */
+#define PLAN_FD            1 /* where `posthaste plan` writes the plan */
+#define PLAN_SNAP_FD       4 /* and the snapshot */
 
 struct plan_listener {
 	enum worker_class class_id;

@@ -10,15 +10,15 @@
 #include "workers/common/classes.h"
 
 struct proc_class {
-	const char *name;        /* program name, for the log */
+	const char *name; /* program name, for the log */
 	unsigned (*count)(const struct params *p);
-	uint32_t ring_to;        /* bytes of the ring supervisor -> worker; power of two */
+	uint32_t ring_to; /* bytes of the ring supervisor -> worker; power of two */
 	uint32_t ring_from;
-	bool blocks;             /* owns a block region (smtp-in) */
-	bool exclusive;          /* never two at a time: the old one ends before the next begins */
-	bool scheduled;          /* the scheduler talks to it */
-	bool needed;             /* mail is accepted only while one of them is up */
-	bool all_regions;        /* is given counters, queue and destination tables read-only */
+	bool blocks;      /* owns a block region (smtp-in) */
+	bool exclusive;   /* never two at a time: the old one ends before the next begins */
+	bool scheduled;   /* the scheduler talks to it */
+	bool needed;      /* mail is accepted only while one of them is up */
+	bool all_regions; /* is given counters, queue and destination tables read-only */
 };
 extern const struct proc_class proc_classes[CLASS_COUNT];
 
@@ -26,8 +26,8 @@ extern const struct proc_class proc_classes[CLASS_COUNT];
 struct proc_link {
 	enum worker_class a, b;
 	uint32_t ring_ab, ring_ba;
-	bool give_blocks;        /* b maps a's blocks read-only */
-	bool same_generation;    /* b keeps running until the last a of its generation has ended */
+	bool give_blocks;     /* b maps a's blocks read-only */
+	bool same_generation; /* b keeps running until the last a of its generation has ended */
 };
 extern const struct proc_link proc_links[];
 extern const unsigned proc_link_count;

@@ -7,8 +7,8 @@
 #include "lib/clock.h"
 
 static const char *const state_names[] = {
-	[LIFE_FREE] = "free",	    [LIFE_REQUESTED] = "requested", [LIFE_STARTING] = "starting",
-	[LIFE_UP] = "up",	    [LIFE_DRAINING] = "draining",
+	[LIFE_FREE] = "free", [LIFE_REQUESTED] = "requested", [LIFE_STARTING] = "starting",
+	[LIFE_UP] = "up",     [LIFE_DRAINING] = "draining",
 };
 
 /* status: one line "key value" each, then one "worker CLASS SLOT LIFE PID GENERATION STATE" each */
@@ -32,8 +32,8 @@ static void status(void *ctx, struct control_client *c, unsigned argc UNUSED,
 		if (w->state == LIFE_FREE)
 			continue;
 		n = snprintf(line, sizeof(line), "worker %s %u %u %d %u %s\n",
-			     proc_classes[w->class_id].name, w->slot, w->life, w->pid, w->generation,
-			     state_names[w->state]);
+			     proc_classes[w->class_id].name, w->slot, w->life, w->pid,
+			     w->generation, state_names[w->state]);
 		control_data(c, line, (size_t)n);
 	}
 	control_end(c, 0, "ok");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The supervisor: owns shared memory, the scheduler and the worker lives. Runs as mail_owner (or the
- * ordinary user who started it all). Started by priv with its socket as descriptor 3 and the
+ * The supervisor: owns shared memory, the scheduler and the worker lives. Runs as mail_owner (or
+ * the ordinary user who started it all). Started by priv with its socket as descriptor 3 and the
  * configuration snapshot as descriptor 4. If it dies, priv ends every worker and starts it again;
  * the queue is then rebuilt from the spool.
  */
@@ -25,10 +25,10 @@
 #include "lib/io.h"
 #include "workers/common/drop.h"
 
-#define TICK_MS 100
+#define TICK_MS      100
 #define SLOW_TICK_MS 1000
 #define LOG_GRACE_MS 1000
-#define PRIV_SOCK 3
+#define PRIV_SOCK    3
 
 static struct supervisor the_supervisor;
 
@@ -92,7 +92,8 @@ static void check_space(struct supervisor *s)
 	if (fstatvfs(s->dirs.root, &vfs) < 0)
 		return;
 	uint64_t avail = (uint64_t)vfs.f_bavail * vfs.f_frsize;
-	/* Postfix's rule: queue_minfree, and room for one and a half messages of the largest size */
+	/* Postfix's rule: queue_minfree, and room for one and a half messages of the largest size
+	 */
 	uint64_t want = u64_max((uint64_t)s->params->queue_minfree,
 				(uint64_t)s->params->message_size_limit * 3 / 2);
 	bool low = avail < want || vfs.f_favail < 16;
@@ -101,8 +102,8 @@ static void check_space(struct supervisor *s)
 	if (low != was)
 		log_warn("queue file system: %llu bytes and %llu inodes free%s",
 			 (unsigned long long)avail, (unsigned long long)vfs.f_favail,
-			 low ? ", mail is not accepted (queue_minfree, message_size_limit)" :
-			       ", mail is accepted again");
+			 low ? ", mail is not accepted (queue_minfree, message_size_limit)"
+			     : ", mail is accepted again");
 	atomic_store_explicit(&s->board->spool_free_bytes, avail, memory_order_relaxed);
 	atomic_store_explicit(&s->board->spool_total_bytes, (uint64_t)vfs.f_blocks * vfs.f_frsize,
 			      memory_order_relaxed);
@@ -131,21 +132,21 @@ static void check_ready(struct supervisor *s)
 			serving = false;
 	}
 	atomic_store_explicit(&s->board->ready, serving, memory_order_relaxed);
-	atomic_store_explicit(&s->board->workers_alive,
-			      life_count(s, CLASS_LOG, LIFE_UP) + life_count(s, CLASS_RESOLVER, LIFE_UP) +
-				      life_count(s, CLASS_REWRITE, LIFE_UP) +
-				      life_count(s, CLASS_SMTP_IN, LIFE_UP) +
-				      life_count(s, CLASS_DELIVER, LIFE_UP) +
-				      life_count(s, CLASS_LOCAL, LIFE_UP) +
-				      life_count(s, CLASS_STATS, LIFE_UP),
-			      memory_order_relaxed);
+	atomic_store_explicit(
+		&s->board->workers_alive,
+		life_count(s, CLASS_LOG, LIFE_UP) + life_count(s, CLASS_RESOLVER, LIFE_UP) +
+			life_count(s, CLASS_REWRITE, LIFE_UP) +
+			life_count(s, CLASS_SMTP_IN, LIFE_UP) +
+			life_count(s, CLASS_DELIVER, LIFE_UP) +
+			life_count(s, CLASS_LOCAL, LIFE_UP) + life_count(s, CLASS_STATS, LIFE_UP),
+		memory_order_relaxed);
 }
 
 /* Stop: the doors first, then those behind them, the log last. */
 static void stop_step(struct supervisor *s)
 {
-	static const enum worker_class order[] = { CLASS_SMTP_IN, CLASS_STATS, CLASS_DELIVER,
-						   CLASS_LOCAL,	  CLASS_REWRITE, CLASS_RESOLVER,
+	static const enum worker_class order[] = { CLASS_SMTP_IN, CLASS_STATS,   CLASS_DELIVER,
+						   CLASS_LOCAL,   CLASS_REWRITE, CLASS_RESOLVER,
 						   CLASS_LOG };
 	bool late = clock_now().ms >= s->stop_deadline_ms;
 
@@ -162,7 +163,8 @@ static void stop_step(struct supervisor *s)
 			else
 				life_drain(s, w);
 		}
-		/* rewrite serves the sessions and makes notifications: it waits for those before it */
+		/* rewrite serves the sessions and makes notifications: it waits for those before it
+		 */
 		if (alive > 0 && (order[o] == CLASS_SMTP_IN || o >= 3))
 			break;
 	}
@@ -241,7 +243,7 @@ static void reload(struct supervisor *s, const struct priv_msg *msg, int fd)
 		return;
 	}
 	conf_diag_fini(&d);
-	sched_reload(s->sched, fresh);
+	sched_reload(s->sched, fresh, msg->generation);
 	files_reload(s->files, conf_params(fresh));
 	conf_free(&s->conf);
 	s->conf = fresh;
@@ -341,9 +343,10 @@ static void make_memory(struct supervisor *s)
 	must(s, qtab_create((uint32_t)p->queue_table_size, (uint32_t)p->queue_table_size, &s->qtab),
 	     "queue table");
 	must(s, dtab_create((uint32_t)p->destination_table_size, &s->dtab), "destination table");
-	must(s, shm_region_create("board", SHM_KIND_BOARD,
-				  sizeof(struct shm_header) + sizeof(struct board_shm), 0, 0,
-				  &s->board_region),
+	must(s,
+	     shm_region_create("board", SHM_KIND_BOARD,
+			       sizeof(struct shm_header) + sizeof(struct board_shm), 0, 0,
+			       &s->board_region),
 	     "board");
 	s->board = (struct board_shm *)((char *)s->board_region.base + sizeof(struct shm_header));
 	must(s, counters_create("boot", 0, &s->boot_region), "counters");
@@ -363,22 +366,24 @@ static void make_scheduler(struct supervisor *s)
 {
 	must(s, spool_dirs_open(s->params->queue_directory, true, &s->dirs), "queue_directory");
 	must(s, spool_state_open(&s->dirs, &s->spool_state), "spool state");
-	must(s, files_new(&(struct files_setup){ .dirs = &s->dirs,
-						 .state = s->spool_state,
-						 .board = s->board,
-						 .params = s->params,
-						 .counters = s->counters,
-						 .loop = s->loop },
-			  &s->files),
+	must(s,
+	     files_new(&(struct files_setup){ .dirs = &s->dirs,
+					      .state = s->spool_state,
+					      .board = s->board,
+					      .params = s->params,
+					      .counters = s->counters,
+					      .loop = s->loop },
+		       &s->files),
 	     "spool files");
-	must(s, sched_new(&(struct sched_setup){ .conf = s->conf,
-						 .qtab = &s->qtab,
-						 .dtab = &s->dtab,
-						 .board = s->board,
-						 .counters = s->counters,
-						 .files = s->files,
-						 .ops = { .send = send_to_worker, .ctx = s } },
-			  &s->sched),
+	must(s,
+	     sched_new(&(struct sched_setup){ .conf = s->conf,
+					      .qtab = &s->qtab,
+					      .dtab = &s->dtab,
+					      .board = s->board,
+					      .counters = s->counters,
+					      .files = s->files,
+					      .ops = { .send = send_to_worker, .ctx = s } },
+		       &s->sched),
 	     "scheduler");
 	must(s, control_new(s->params->queue_directory, s->loop, &s->control), "control socket");
 	qctl_register(s->control, s->sched, s->files);
@@ -416,8 +421,8 @@ int main(void)
 	hello(s);
 	raise_descriptor_limit();
 	load_conf(s);
-	drop_rights(&(struct drop_plan){ .user = s->params->mail_owner,
-					 .privileged = s->privileged });
+	drop_rights(
+		&(struct drop_plan){ .user = s->params->mail_owner, .privileged = s->privileged });
 	umask(077);
 	s->loop = loop_new();
 	make_memory(s);

@@ -13,6 +13,7 @@
 #include "daemon/procs.h"
 #include "daemon/sched.h"
 #include "lib/loop.h"
+#include "shm/blocks.h"
 #include "shm/board.h"
 #include "shm/counters.h"
 #include "shm/dtab.h"
@@ -22,9 +23,9 @@
 #include "workers/common/logring.h"
 #include "workers/spool/spool.h"
 
-#define MAX_WORKERS 256
+#define MAX_WORKERS      256
 #define RECORDS_PER_TURN 1024
-#define MAX_LOG_RINGS (MAX_WORKERS + 64)
+#define MAX_LOG_RINGS    (MAX_WORKERS + 64)
 
 enum life_state { LIFE_FREE, LIFE_REQUESTED, LIFE_STARTING, LIFE_UP, LIFE_DRAINING };
 
@@ -38,10 +39,10 @@ struct sworker {
 	int pid;
 	int sock;
 	struct loop_fd lf;
-	struct link link;              /* side 0 */
-	int wake_fd;                   /* the worker's eventfd */
+	struct link link; /* side 0 */
+	int wake_fd;      /* the worker's eventfd */
 	struct shm_region counters;
-	struct shm_region blocks;      /* smtp-in: not mapped here, only held for its peers */
+	struct shm_region blocks; /* smtp-in: not mapped here, only held for its peers */
 	bool drain_sent, sched_drained, kill_sent;
 	int64_t started_ms;
 	char last_words[CTL_TEXT_MAX + 1];
@@ -54,9 +55,9 @@ struct log_ring { /* of every life whose lines may not all be written yet */
 };
 
 struct class_state {
-	int64_t retry_ms;   /* not before */
+	int64_t retry_ms; /* not before */
 	int64_t backoff_ms;
-	unsigned failures;  /* before the first readiness */
+	unsigned failures; /* before the first readiness */
 };
 
 struct supervisor {
@@ -69,7 +70,7 @@ struct supervisor {
 	struct loop_fd priv_lf, wake_lf;
 	int wake_fd, log_wake_fd;
 	struct loop_timer tick;
-	int64_t next_slow_ms;          /* disk space and the like, about once a second */
+	int64_t next_slow_ms; /* disk space and the like, about once a second */
 
 	struct spool_dirs dirs;
 	struct spool_state *spool_state;

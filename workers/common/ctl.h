@@ -9,29 +9,30 @@
 
 #include <stdint.h>
 
-#define CTL_TEXT_MAX 900u
+#define CTL_TEXT_MAX      900u
 #define CTL_FD_SUPERVISOR 3
-#define CTL_FD_SNAPSHOT 4
-#define CTL_FD_LISTEN 5
+#define CTL_FD_SNAPSHOT   4
+#define CTL_FD_LISTEN     5
 
 enum ctl_kind {
 	/* supervisor -> worker */
-	CTL_SETUP = 1,   /* fds: log, counters, board, link, own eventfd, supervisor's eventfd, log
-			  * eventfd [, blocks] */
-	CTL_ATTACH,      /* fds: link, peer's eventfd [, blocks] */
+	CTL_SETUP = 1, /* fds: log, counters, board, link, own eventfd, supervisor's eventfd, log
+			* eventfd [, blocks] */
+	CTL_ATTACH,    /* fds: link, peer's eventfd [, blocks] */
 	CTL_DETACH,
 	CTL_REGION,      /* fds: region; to stats (counters, qtab, dtab) and log (log rings) */
 	CTL_REGION_GONE, /* a log ring's producer ended: drain it and close */
 	CTL_DRAIN,       /* finish and exit */
 	/* worker -> supervisor */
 	CTL_READY,
-	CTL_ACCUSE,      /* the named peer broke the protocol */
-	CTL_FATAL,       /* last words, for the start command */
+	CTL_ACCUSE, /* the named peer broke the protocol */
+	CTL_FATAL,  /* last words, for the start command */
 };
 
 struct ctl_msg {
 	uint32_t kind;
-	uint32_t class_id; /* SETUP: the worker's own; ATTACH, DETACH, REGION, ACCUSE: the other's */
+	uint32_t
+		class_id; /* SETUP: the worker's own; ATTACH, DETACH, REGION, ACCUSE: the other's */
 	uint32_t slot;
 	uint32_t life;
 	uint32_t generation;

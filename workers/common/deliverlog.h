@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * The log line of one recipient's delivery attempt, in Postfix's shape:
- *   QID: to=<r>, orig_to=<o>, relay=R, conn_use=N, delay=T, delays=a/b/c/d, dsn=x.y.z, status=S (text)
- * and the delays= figures. Used by the deliver, local and rewrite workers, so that all of them write
- * the same line.
+ *   QID: to=<r>, orig_to=<o>, relay=R, conn_use=N, delay=T, delays=a/b/c/d, dsn=x.y.z, status=S
+ * (text) and the delays= figures. Used by the deliver, local and rewrite workers, so that all of
+ * them write the same line.
  */
 #ifndef PH_WORKERS_COMMON_DELIVERLOG_H
 #define PH_WORKERS_COMMON_DELIVERLOG_H
@@ -23,16 +23,17 @@ struct deliver_delays {
 };
 
 struct deliver_log_line {
-	const char *program; /* log tag after syslog_name: "smtp", "lmtp", "virtual", "local", ... */
+	const char
+		*program; /* log tag after syslog_name: "smtp", "lmtp", "virtual", "local", ... */
 	struct qid qid;
 	struct sv to;
-	struct sv orig_to;   /* empty or equal to `to`: left out */
-	struct sv relay;     /* "host[ip]:25", "virtual", "none" */
-	unsigned conn_use;   /* transactions over this connection; 0 and 1 are left out */
+	struct sv orig_to; /* empty or equal to `to`: left out */
+	struct sv relay;   /* "host[ip]:25", "virtual", "none" */
+	unsigned conn_use; /* transactions over this connection; 0 and 1 are left out */
 	struct deliver_delays delays;
 	uint8_t dsn[3];
-	const char *status;  /* "sent", "deferred", "bounced" */
-	struct sv text;      /* without the parentheses */
+	const char *status; /* "sent", "deferred", "bounced" */
+	struct sv text;     /* without the parentheses */
 };
 
 void deliver_log(const struct deliver_log_line *line);

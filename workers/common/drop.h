@@ -11,8 +11,8 @@ struct drop_plan {
 	bool privileged;    /* false: an ordinary user runs it all, chroot and user are skipped */
 };
 
-/* no_new_privs, not dumpable, no core of secrets, chroot, groups, gid, uid. Dies on failure: a worker
- * that cannot drop its rights must not run. */
+/* no_new_privs, not dumpable, no core of secrets, chroot, groups, gid, uid. Dies on failure: a
+ * worker that cannot drop its rights must not run. */
 void drop_rights(const struct drop_plan *plan);
 /* Close every descriptor from `first` on that is not in keep[] (keep ascending). */
 void drop_descriptors(int first, const int *keep, unsigned keep_count);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Log ring: the way of a log line from any process to the log worker. One ring per worker life in a
- * region of kind SHM_KIND_LOG. When it is full the line is counted and dropped: mail never waits for
- * a log. The log worker wakes itself often while lines come and asks to be woken only when idle.
+ * region of kind SHM_KIND_LOG. When it is full the line is counted and dropped: mail never waits
+ * for a log. The log worker wakes itself often while lines come and asks to be woken only when
+ * idle.
  */
 #ifndef PH_WORKERS_COMMON_LOGRING_H
 #define PH_WORKERS_COMMON_LOGRING_H

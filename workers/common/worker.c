@@ -19,7 +19,7 @@
 #include "workers/common/drop.h"
 #include "workers/common/logring.h"
 
-#define MAX_PEERS 128
+#define MAX_PEERS        128
 #define RECORDS_PER_TURN 512
 
 struct overflow { /* a record that found its ring full */
@@ -132,8 +132,8 @@ static void drop_overflow_of(struct worker *w, const struct link *l)
 
 void worker_accuse(struct worker *w, const struct worker_peer *peer, const char *why)
 {
-	log_error("%s: peer worker (class %d, life %u) broke the protocol: %s", w->priv_->ops->program,
-		  (int)peer->class_id, peer->life, why);
+	log_error("%s: peer worker (class %d, life %u) broke the protocol: %s",
+		  w->priv_->ops->program, (int)peer->class_id, peer->life, why);
 	send_text(w, CTL_ACCUSE, peer, why);
 }
 
@@ -212,7 +212,8 @@ static void parse_listeners(struct worker *w, const char *list)
 
 		if (end == list)
 			die("bad listener list");
-		w->listeners[w->listener_count++] = (struct worker_listener){ fd++, (unsigned)index };
+		w->listeners[w->listener_count++] =
+			(struct worker_listener){ fd++, (unsigned)index };
 		list = *end == ',' ? end + 1 : end;
 	}
 }

@@ -46,15 +46,15 @@ struct worker {
 	const struct params *params;
 	struct counters_shm *counters;
 	const struct board_shm *board;
-	struct link super;         /* ring pair with the supervisor; side 1 */
+	struct link super; /* ring pair with the supervisor; side 1 */
 	struct worker_listener listeners[WORKER_MAX_LISTENERS]; /* smtp-in, stats */
 	unsigned listener_count;
-	int wake_fd;               /* own eventfd; watched by the frame */
+	int wake_fd; /* own eventfd; watched by the frame */
 	bool draining;
-	bool check_only;           /* `posthaste check`: init() runs without a supervisor, then exit */
-	bool privileged;           /* started by root: local delivery may change its user */
-	struct shm_region blocks;  /* smtp-in only: its block region, writable, until attached */
-	void *state;               /* the class's own */
+	bool check_only; /* `posthaste check`: init() runs without a supervisor, then exit */
+	bool privileged; /* started by root: local delivery may change its user */
+	struct shm_region blocks; /* smtp-in only: its block region, writable, until attached */
+	void *state;              /* the class's own */
 	struct worker_private *priv_;
 };
 
@@ -62,14 +62,16 @@ struct worker_peer { /* given to attach */
 	enum worker_class class_id;
 	unsigned slot;
 	uint32_t life;
-	struct link *link;         /* attached; owned by the frame until detach returns */
-	struct shm_region blocks;  /* rewrite side of an smtp-in: its blocks, read-only; take it over */
-	struct shm_region region;  /* stats and log: the region handed out (counters, qtab, dtab, log ring) */
+	struct link *link; /* attached; owned by the frame until detach returns */
+	struct shm_region
+		blocks; /* rewrite side of an smtp-in: its blocks, read-only; take it over */
+	struct shm_region
+		region; /* stats and log: the region handed out (counters, qtab, dtab, log ring) */
 };
 
 struct worker_ops {
 	enum worker_class class_id;
-	const char *program;       /* log tag after syslog_name, e.g. "smtpd" */
+	const char *program; /* log tag after syslog_name, e.g. "smtpd" */
 	int (*init)(struct worker *w);
 	int (*start)(struct worker *w);
 	void (*attach)(struct worker *w, struct worker_peer *peer);
@@ -77,7 +79,8 @@ struct worker_ops {
 	/* One record from the supervisor's ring / from a peer's ring. */
 	void (*from_super)(struct worker *w, const void *rec, size_t len);
 	void (*from_peer)(struct worker *w, struct worker_peer *peer, const void *rec, size_t len);
-	/* After the records of a turn were handed over, before rings are published. True = more to do. */
+	/* After the records of a turn were handed over, before rings are published. True = more to
+	 * do. */
 	bool (*turn)(struct worker *w);
 	void (*drain)(struct worker *w);
 };

@@ -12,20 +12,20 @@ static const struct {
 	const char *name;
 	int number;
 } facilities[] = {
-	{ "kern", 0 },	 { "user", 1 },	   { "mail", 2 },    { "daemon", 3 },  { "auth", 4 },
-	{ "syslog", 5 }, { "lpr", 6 },	   { "news", 7 },    { "uucp", 8 },    { "cron", 9 },
-	{ "authpriv", 10 }, { "ftp", 11 }, { "local0", 16 }, { "local1", 17 }, { "local2", 18 },
-	{ "local3", 19 }, { "local4", 20 }, { "local5", 21 }, { "local6", 22 }, { "local7", 23 },
+	{ "kern", 0 },      { "user", 1 },    { "mail", 2 },    { "daemon", 3 },  { "auth", 4 },
+	{ "syslog", 5 },    { "lpr", 6 },     { "news", 7 },    { "uucp", 8 },    { "cron", 9 },
+	{ "authpriv", 10 }, { "ftp", 11 },    { "local0", 16 }, { "local1", 17 }, { "local2", 18 },
+	{ "local3", 19 },   { "local4", 20 }, { "local5", 21 }, { "local6", 22 }, { "local7", 23 },
 };
 
 /* syslog severities of the ladder in lib/log.h */
 static const unsigned severities[] = {
-	[LOG_LEVEL_INFO] = 6, [LOG_LEVEL_WARN] = 4, [LOG_LEVEL_ERROR] = 3,
+	[LOG_LEVEL_INFO] = 6,  [LOG_LEVEL_WARN] = 4,  [LOG_LEVEL_ERROR] = 3,
 	[LOG_LEVEL_FATAL] = 2, [LOG_LEVEL_PANIC] = 2,
 };
 
 static const char *const level_names[] = {
-	[LOG_LEVEL_INFO] = "info", [LOG_LEVEL_WARN] = "warning", [LOG_LEVEL_ERROR] = "error",
+	[LOG_LEVEL_INFO] = "info",   [LOG_LEVEL_WARN] = "warning", [LOG_LEVEL_ERROR] = "error",
 	[LOG_LEVEL_FATAL] = "fatal", [LOG_LEVEL_PANIC] = "panic",
 };
 
@@ -52,8 +52,8 @@ static const char *local_stamp(int64_t wall_us)
 		return text;
 	last = now;
 	localtime_r(&now, &tm);
-	snprintf(text, sizeof(text), "%s %2d %02d:%02d:%02d", months[tm.tm_mon % 12], tm.tm_mday % 100,
-		 tm.tm_hour % 100, tm.tm_min % 100, tm.tm_sec % 100);
+	snprintf(text, sizeof(text), "%s %2d %02d:%02d:%02d", months[tm.tm_mon % 12],
+		 tm.tm_mday % 100, tm.tm_hour % 100, tm.tm_min % 100, tm.tm_sec % 100);
 	return text;
 }
 
@@ -96,8 +96,9 @@ void log_format_json(const struct log_line *l, const char *host, struct buf *out
 	const char *colon = memchr(l->text.p, ':', l->text.len);
 
 	gmtime_r(&s, &tm);
-	buf_printf(out, "{\"time\":\"%04d-%02d-%02dT%02d:%02d:%02d.%06dZ\",\"host\":",
-		   tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
+	buf_printf(out,
+		   "{\"time\":\"%04d-%02d-%02dT%02d:%02d:%02d.%06dZ\",\"host\":", tm.tm_year + 1900,
+		   tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
 		   (int)(l->wall_us % 1000000));
 	add_json_string(out, sv_from(host));
 	buf_add_str(out, ",\"program\":");

@@ -21,8 +21,8 @@
 #include "workers/log/format.h"
 
 #define MAX_RINGS 400
-#define POLL_MS 20
-#define IDLE_MS 500
+#define POLL_MS   20
+#define IDLE_MS   500
 #define OUT_BYTES 65536
 #define REPORT_MS 10000
 
@@ -37,8 +37,8 @@ struct source {
 
 struct log_state {
 	struct source sources[MAX_RINGS];
-	unsigned high;             /* places in use are below */
-	int fd;                    /* the file, or -1 */
+	unsigned high; /* places in use are below */
+	int fd;        /* the file, or -1 */
 	int syslog_fd;
 	unsigned facility;
 	bool json;
@@ -72,7 +72,7 @@ static int log_init(struct worker *w)
 	w->state = s;
 	s->fd = s->syslog_fd = -1;
 	s->facility = facility < 0 ? 2 : (unsigned)facility;
-	s->json = str_eq_nocase(w->params->maillog_format, "json");
+	s->json = w->params->maillog_format == 1;
 	buf_init(&s->out, 0);
 	snprintf(s->host, sizeof(s->host), "%s", w->params->myhostname);
 	/* syslog shows the node name up to the first dot; so do we */
@@ -166,7 +166,8 @@ static void report_losses(struct worker *w, struct log_state *s)
 	if (s->lost == s->lost_reported || clock_now().ms < s->next_report_ms)
 		return;
 	counter_add(w->counters, CTR_log_dropped, s->lost - s->lost_reported);
-	log_warn("%llu log lines could not be written", (unsigned long long)(s->lost - s->lost_reported));
+	log_warn("%llu log lines could not be written",
+		 (unsigned long long)(s->lost - s->lost_reported));
 	s->lost_reported = s->lost;
 	s->next_report_ms = clock_now().ms + REPORT_MS;
 }

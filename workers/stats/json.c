@@ -70,8 +70,9 @@ static json_t *queue(const struct snapshot *s, const struct board_shm *b)
 	json_object_set_new(o, "oldest_ready_age_s", age(&b->oldest_ready_wall_s, s->wall_s));
 	json_object_set_new(o, "oldest_deferred_age_s", age(&b->oldest_deferred_wall_s, s->wall_s));
 	json_object_set_new(o, "in_doubt", board_num(&b->in_doubt));
-	json_object_set_new(o, "full",
-			    json_boolean(atomic_load_explicit(&b->queue_full, memory_order_relaxed)));
+	json_object_set_new(
+		o, "full",
+		json_boolean(atomic_load_explicit(&b->queue_full, memory_order_relaxed)));
 	return o;
 }
 
@@ -97,10 +98,10 @@ static json_t *one_dest(const struct drow *d, const struct conf *conf)
 	json_object_set_new(o, "suspended_until",
 			    json_integer(d->suspend_until_s > 0 ? d->suspend_until_s : 0));
 	if (d->suspend_until_s > 0)
-		json_object_set_new(o, "suspend_reason",
-				    json_stringn(d->suspend_reason,
-						 strnlen(d->suspend_reason,
-							 sizeof(d->suspend_reason))));
+		json_object_set_new(
+			o, "suspend_reason",
+			json_stringn(d->suspend_reason,
+				     strnlen(d->suspend_reason, sizeof(d->suspend_reason))));
 	return o;
 }
 
@@ -113,7 +114,8 @@ static uint64_t rest(uint64_t total, uint64_t listed)
 
 static json_t *destinations(const struct snapshot *s, const struct conf *conf)
 {
-	json_t *o = json_object(), *top = json_array(), *other = json_object(), *sum = json_object();
+	json_t *o = json_object(), *top = json_array(), *other = json_object(),
+	       *sum = json_object();
 	struct drow l = { 0 };
 
 	for (unsigned i = 0; i < s->dest_count; i++) {
@@ -161,8 +163,8 @@ static json_t *spool(const struct snapshot *s, const struct board_shm *b)
 	json_object_set_new(o, "journal_bytes", board_num(&b->journal_bytes));
 	json_object_set_new(o, "free_bytes", board_num(&b->spool_free_bytes));
 	json_object_set_new(o, "total_bytes", board_num(&b->spool_total_bytes));
-	json_object_set_new(o, "low",
-			    json_boolean(atomic_load_explicit(&b->spool_low, memory_order_relaxed)));
+	json_object_set_new(
+		o, "low", json_boolean(atomic_load_explicit(&b->spool_low, memory_order_relaxed)));
 	json_object_set_new(o, "commits", num(s->counter[CTR_spool_commits]));
 	json_object_set_new(o, "commit_errors", num(s->counter[CTR_spool_commit_errors]));
 	json_object_set_new(o, "batch_size", histogram(s, HIS_spool_batch));

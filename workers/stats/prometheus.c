@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* /metrics: the snapshot in the Prometheus text format 0.0.4. Field reference: doc/statistics.md. */
+/* /metrics: the snapshot in the Prometheus text format 0.0.4. Field reference: doc/statistics.md.
+ */
 #include <string.h>
 
 #include "workers/stats/snapshot.h"
@@ -35,8 +36,8 @@ static void histogram(struct buf *out, const struct snapshot *s, unsigned id)
 	for (unsigned b = 0; b < COUNTER_BUCKETS - 1; b++) {
 		seen += h->bucket[b];
 		if (b % 4 == 3)
-			buf_printf(out, "posthaste_%s_%s_bucket{le=\"%llu\"} %llu\n", d->name, d->unit,
-				   (unsigned long long)counter_bucket_bound(b),
+			buf_printf(out, "posthaste_%s_%s_bucket{le=\"%llu\"} %llu\n", d->name,
+				   d->unit, (unsigned long long)counter_bucket_bound(b),
 				   (unsigned long long)seen);
 	}
 	seen += h->bucket[COUNTER_BUCKETS - 1];
@@ -64,9 +65,9 @@ static void dest_series(struct buf *out, const struct snapshot *s, const struct 
 		const struct drow *d = &s->dests[i].d;
 
 		buf_printf(out, "posthaste_destination_%s{transport=\"%s\",nexthop=\"", name,
-			   d->transport < conf_transport_count(conf) ?
-				   conf_transport(conf, d->transport)->name :
-				   "?");
+			   d->transport < conf_transport_count(conf)
+				   ? conf_transport(conf, d->transport)->name
+				   : "?");
 		label(out, d->nexthop, sizeof(d->nexthop));
 		buf_printf(out, "\"} %llu\n", (unsigned long long)value(d));
 	}

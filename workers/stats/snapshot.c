@@ -11,8 +11,9 @@
 #define FOLD_TRIES 1000
 
 const char *const snapshot_class_names[CLASS_COUNT] = {
-	[CLASS_SUPERVISOR] = "supervisor", [CLASS_LOG] = "log",         [CLASS_RESOLVER] = "resolver",
-	[CLASS_REWRITE] = "rewrite",       [CLASS_SMTP_IN] = "smtp_in", [CLASS_DELIVER] = "deliver",
+	[CLASS_SUPERVISOR] = "supervisor", [CLASS_LOG] = "log",
+	[CLASS_RESOLVER] = "resolver",     [CLASS_REWRITE] = "rewrite",
+	[CLASS_SMTP_IN] = "smtp_in",       [CLASS_DELIVER] = "deliver",
 	[CLASS_LOCAL] = "local",           [CLASS_STATS] = "stats",
 };
 
@@ -144,7 +145,8 @@ static void scan_dests(const struct snapshot_sources *src, unsigned top, struct 
 		s->rows_deferred += d->deferred;
 		s->suspended += d->suspend_until_s != 0;
 		n = offer(heap, n, top,
-			  (struct candidate){ (uint64_t)d->ready + d->busy + d->deferred, d->sent, i });
+			  (struct candidate){ (uint64_t)d->ready + d->busy + d->deferred, d->sent,
+					      i });
 	}
 	qsort(heap, n, sizeof(*heap), by_weight);
 	for (unsigned i = 0; i < n; i++) {

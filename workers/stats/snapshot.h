@@ -13,7 +13,7 @@
 #include "workers/common/classes.h"
 
 #define SNAPSHOT_MAX_PAGES 320
-#define SNAPSHOT_TOP_MAX 1000
+#define SNAPSHOT_TOP_MAX   1000
 
 struct page { /* a counter page we were given */
 	bool used;
@@ -42,7 +42,7 @@ struct snapshot {
 	/* destinations: the first dest_count by what they have queued, then by what they sent */
 	struct snap_dest *dests;
 	unsigned dest_count;
-	uint64_t dest_rows;      /* in use */
+	uint64_t dest_rows;                            /* in use */
 	uint64_t rows_ready, rows_busy, rows_deferred; /* sums over all rows */
 	uint64_t suspended;
 };

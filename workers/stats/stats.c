@@ -16,11 +16,11 @@
 #include "workers/common/worker.h"
 #include "workers/stats/snapshot.h"
 
-#define DEFAULT_TOP 20
-#define MAX_HEADER_BYTES 8192
-#define MAX_BODY_BYTES 1024
+#define DEFAULT_TOP       20
+#define MAX_HEADER_BYTES  8192
+#define MAX_BODY_BYTES    1024
 #define REQUEST_TIMEOUT_S 10
-#define BEAT_LIMIT_S 15
+#define BEAT_LIMIT_S      15
 
 struct stats_state {
 	struct snapshot_sources src;
