@@ -9,7 +9,12 @@ libph_spool_a_SOURCES = workers/spool/spool.h \
 	workers/spool/journal.c \
 	workers/spool/journal_read.c \
 	workers/spool/outcome.c workers/spool/outcome.h \
+	workers/spool/quarantine.c \
 	workers/spool/reader.c \
+	workers/spool/scan.c \
+	workers/spool/scan_journal.c \
 	workers/spool/segment.c workers/spool/segment.h \
+	workers/spool/state.c \
 	workers/spool/stream.c \
+	workers/spool/window.c workers/spool/window.h \
 	workers/spool/writer.c workers/spool/writer.h

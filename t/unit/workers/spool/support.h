@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "lib/clock.h"
+#include "lib/crc32c.h"
 #include "lib/err.h"
 #include "lib/io.h"
 #include "lib/log.h"

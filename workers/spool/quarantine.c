@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Damaged records are kept for a human, in corrupt/QID as they were found; postcat prints them. */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "lib/err.h"
+#include "lib/io.h"
+#include "lib/util.h"
+#include "workers/spool/format.h"
+
+#define CHUNK 65536u
+
+static int copy_bytes(int from, uint64_t off, uint64_t len, int to)
+{
+	char *chunk = xmalloc(CHUNK);
+	int err = 0;
+
+	while (len > 0 && err == 0) {
+		ssize_t n = pread(from, chunk, (size_t)u64_min(len, CHUNK), (off_t)off);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			err = err_errno();
+		if (n <= 0)
+			break; /* the file ends before the record: keep what there is */
+		err = io_write_all(to, chunk, (size_t)n);
+		off += (uint64_t)n;
+		len -= (uint64_t)n;
+	}
+	free(chunk);
+	return err;
+}
+
+int spool_quarantine(const struct spool_dirs *d, struct qid id, struct proto_place place)
+{
+	char text[QID_TEXT_SIZE], name[SPOOL_NAME_SIZE];
+	int to = openat(d->corrupt, qid_format(id, text),
+			O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (to < 0)
+		return errno == EEXIST ? 0 : err_errno();
+	int from = openat(d->seg, spool_name(place.seg, "seg", name),
+			  O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	int err = from < 0 ? err_errno()
+			   : copy_bytes(from, (uint64_t)place.off8 * SPOOL_ALIGN, place.len, to);
+
+	if (err == 0 && (fsync(to) < 0 || fsync(d->corrupt) < 0))
+		err = err_errno();
+	if (err != 0)
+		unlinkat(d->corrupt, text, 0);
+	io_close(&from);
+	close(to);
+	return err;
+}
