@@ -14,3 +14,15 @@ libph_conf_a_SOURCES = conf/conf.h \
 	conf/params_lmtp.inc conf/params_local.inc conf/params_main.inc conf/params_own.inc \
 	conf/params_queue.inc conf/params_rewrite.inc conf/params_smtp.inc \
 	conf/params_smtpd.inc conf/params_tls.inc
+libph_conf_a_SOURCES += \
+	conf/map.c conf/map.h conf/map_impl.h \
+	conf/map_cidr.c \
+	conf/map_hash.c \
+	conf/map_kch.c \
+	conf/map_list.c \
+	conf/map_multi.c \
+	conf/map_regex.c \
+	conf/map_rules.c \
+	conf/map_simple.c \
+	conf/map_text.c conf/map_text.h \
+	conf/matchlist.c

@@ -1,2 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
+check_PROGRAMS += t/unit/conf/map_test t/unit/conf/matchlist_test
+UNIT_TESTS += t/unit/conf/map_test t/unit/conf/matchlist_test
+t_unit_conf_map_test_SOURCES = t/unit/conf/map_test.c
+t_unit_conf_map_test_LDADD = $(CONF_LIBS)
+t_unit_conf_matchlist_test_SOURCES = t/unit/conf/matchlist_test.c
+t_unit_conf_matchlist_test_LDADD = $(CONF_LIBS)

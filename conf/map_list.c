@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Lists of tables and Postfix's address search; see conf/map.h. Called by policy and rewrite. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "conf/map_impl.h"
+#include "lib/err.h"
+#include "lib/mailaddr.h"
+
+struct map_list {
+	size_t count;
+	struct map **maps;
+};
+
+int map_list_open(const struct conf *c, const char *specs, const char *param_name,
+		  struct map_list **l_r, struct conf_diag *d)
+{
+	struct map_list *l = xcalloc(1, sizeof(*l));
+	struct sv rest = sv_from(specs), item;
+	bool group;
+	int more, err = 0;
+
+	*l_r = NULL;
+	while ((more = map_item_next(&rest, &item, &group)) > 0) {
+		char *spec = xstrndup(item.p, item.len);
+		struct map *m;
+		int open_err = map_open(c, spec, &m, d);
+
+		if (open_err < 0) {
+			err = open_err;
+			if (d != NULL)
+				conf_diag_add(d, true, NULL, 0, "%s: cannot use table \"%.200s\"",
+					      param_name, spec);
+		} else {
+			l->maps = xrealloc(l->maps, (l->count + 1) * sizeof(struct map *));
+			l->maps[l->count++] = m;
+		}
+		free(spec);
+	}
+	if (more < 0) {
+		err = E_SYNTAX;
+		if (d != NULL)
+			conf_diag_add(d, true, NULL, 0, "%s: unbalanced braces", param_name);
+	}
+	if (err < 0)
+		map_list_close(&l);
+	*l_r = l;
+	return err;
+}
+
+void map_list_close(struct map_list **lp)
+{
+	struct map_list *l;
+
+	TAKE(l, *lp);
+	if (l == NULL)
+		return;
+	for (size_t i = 0; i < l->count; i++)
+		map_close(&l->maps[i]);
+	free(l->maps);
+	free(l);
+}
+
+bool map_list_is_empty(const struct map_list *l)
+{
+	return l == NULL || l->count == 0;
+}
+
+/* Ask the tables in order; `whole` = the key is not a part of an address, so patterns are asked,
+ * too. */
+static enum map_status ask(struct map_list *l, struct sv key, bool whole, struct buf *out)
+{
+	for (size_t i = 0; l != NULL && i < l->count; i++) {
+		if (!whole && !map_has_fixed_keys(l->maps[i]))
+			continue;
+		enum map_status status = map_get(l->maps[i], key, out);
+
+		if (status != MAP_NOT_FOUND)
+			return status;
+	}
+	return MAP_NOT_FOUND;
+}
+
+enum map_status map_list_get(struct map_list *l, struct sv key, struct buf *out)
+{
+	buf_reset(out);
+	return ask(l, key, true, out);
+}
+
+/* local@domain (or local alone), in external form, then in internal form if that differs. */
+static enum map_status ask_addr(struct map_list *l, struct sv local, struct sv domain, bool whole,
+				struct buf *out)
+{
+	struct buf internal = BUF_INIT, external = BUF_INIT;
+
+	buf_add_sv(&internal, local);
+	if (domain.len > 0) {
+		buf_add_c(&internal, '@');
+		buf_add_sv(&internal, domain);
+		mail_addr_quote(buf_sv(&internal), &external);
+	} else {
+		/* a bare local part may hold an '@' that separates nothing */
+		buf_add_c(&internal, '@');
+		mail_addr_quote(buf_sv(&internal), &external);
+		internal.len--;
+		external.len--;
+	}
+	enum map_status status = ask(l, buf_sv(&external), whole, out);
+
+	if (status == MAP_NOT_FOUND && !sv_eq(buf_sv(&external), buf_sv(&internal)))
+		status = ask(l, buf_sv(&internal), whole, out);
+	buf_fini(&internal);
+	buf_fini(&external);
+	return status;
+}
+
+static enum map_status ask_at_domain(struct map_list *l, struct sv domain, struct buf *out)
+{
+	struct buf key = BUF_INIT;
+
+	buf_add_c(&key, '@');
+	buf_add_sv(&key, domain);
+	enum map_status status = ask(l, buf_sv(&key), false, out);
+
+	buf_fini(&key);
+	return status;
+}
+
+enum map_status map_list_get_addr(struct map_list *l, struct sv addr, const char *delimiters,
+				  bool bare, struct buf *out, struct sv *ext_r)
+{
+	struct sv local, domain, base, ext;
+	bool has_domain = mail_addr_split(addr, &local, &domain);
+	bool has_ext = mail_addr_split_ext(local, delimiters, &base, &ext);
+
+	buf_reset(out);
+	*ext_r = SV("");
+	if (map_list_is_empty(l))
+		return MAP_NOT_FOUND;
+	enum map_status status = ask_addr(l, local, domain, true, out);
+
+	if (status != MAP_NOT_FOUND)
+		return status;
+	if (has_ext)
+		status = ask_addr(l, base, domain, false, out);
+	bool by_base = status != MAP_NOT_FOUND;
+
+	if (!by_base && bare && has_domain) {
+		status = ask_addr(l, local, SV(""), false, out);
+		if (status != MAP_NOT_FOUND)
+			return status;
+		if (has_ext)
+			status = ask_addr(l, base, SV(""), false, out);
+	}
+	if (status == MAP_NOT_FOUND && has_domain)
+		status = ask_at_domain(l, domain, out);
+	if (status == MAP_FOUND && has_ext)
+		*ext_r = (struct sv){ ext.p - 1, ext.len + 1 };
+	return status;
+}
