@@ -1,2 +1,38 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# Fuzz targets: t/fuzz/NAME_fuzz.c defines LLVMFuzzerTestOneInput(); seed files are in
+# t/fuzz/corpus/NAME/. To add one: a row in FUZZ_TARGETS, its _SOURCES, and
+# _LDADD = $(FUZZ_MAIN) and the libraries it needs. In ordinary builds t/fuzz/driver.c runs each
+# over a fixed set of inputs as part of "make check"; with --enable-fuzz they are libFuzzer programs.
+FUZZ_TARGETS = \
+	t/fuzz/ring_fuzz \
+	t/fuzz/link_fuzz \
+	t/fuzz/blocks_fuzz \
+	t/fuzz/qtab_fuzz \
+	t/fuzz/dtab_fuzz \
+	t/fuzz/counters_fuzz
+EXTRA_DIST += t/fuzz/corpus t/fuzz/patch.h
 
+if FUZZ
+noinst_PROGRAMS += $(FUZZ_TARGETS)
+FUZZ_MAIN = $(FUZZ_ENGINE)
+else
+check_PROGRAMS += $(FUZZ_TARGETS)
+UNIT_TESTS += $(FUZZ_TARGETS)
+check_LIBRARIES = libph_fuzz.a
+libph_fuzz_a_SOURCES = t/fuzz/driver.c
+libph_fuzz_a_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_CORPUS_DIR='"$(abs_top_srcdir)/t/fuzz/corpus"'
+FUZZ_MAIN = libph_fuzz.a
+endif
+
+t_fuzz_ring_fuzz_SOURCES = t/fuzz/ring_fuzz.c
+t_fuzz_ring_fuzz_LDADD = $(FUZZ_MAIN) $(SHM_LIBS)
+t_fuzz_link_fuzz_SOURCES = t/fuzz/link_fuzz.c
+t_fuzz_link_fuzz_LDADD = $(FUZZ_MAIN) $(SHM_LIBS)
+t_fuzz_blocks_fuzz_SOURCES = t/fuzz/blocks_fuzz.c
+t_fuzz_blocks_fuzz_LDADD = $(FUZZ_MAIN) $(SHM_LIBS)
+t_fuzz_qtab_fuzz_SOURCES = t/fuzz/qtab_fuzz.c
+t_fuzz_qtab_fuzz_LDADD = $(FUZZ_MAIN) $(SHM_LIBS)
+t_fuzz_dtab_fuzz_SOURCES = t/fuzz/dtab_fuzz.c
+t_fuzz_dtab_fuzz_LDADD = $(FUZZ_MAIN) $(SHM_LIBS)
+t_fuzz_counters_fuzz_SOURCES = t/fuzz/counters_fuzz.c
+t_fuzz_counters_fuzz_LDADD = $(FUZZ_MAIN) $(SHM_LIBS)
