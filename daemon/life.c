@@ -31,7 +31,7 @@ unsigned life_count(const struct supervisor *s, enum worker_class c, enum life_s
 {
 	unsigned n = 0;
 
-	for (size_t i = 0; i < MAX_WORKERS; i++) {
+	for (size_t i = 0; i < s->high; i++) {
 		const struct sworker *w = &s->workers[i];
 
 		if (w->class_id == c && w->state >= at_least)
@@ -45,7 +45,7 @@ static unsigned count_current(const struct supervisor *s, enum worker_class c, b
 {
 	unsigned n = 0;
 
-	for (size_t i = 0; i < MAX_WORKERS; i++) {
+	for (size_t i = 0; i < s->high; i++) {
 		const struct sworker *w = &s->workers[i];
 
 		if (w->class_id == c && w->generation == s->generation && w->state != LIFE_FREE &&
@@ -71,7 +71,7 @@ static unsigned free_slot(const struct supervisor *s, enum worker_class c)
 	for (unsigned slot = 0; slot < PRIV_MAX_SLOTS; slot++) {
 		bool taken = false;
 
-		for (size_t i = 0; i < MAX_WORKERS; i++) {
+		for (size_t i = 0; i < s->high; i++) {
 			if (s->workers[i].state != LIFE_FREE && s->workers[i].class_id == c &&
 			    s->workers[i].slot == slot)
 				taken = true;
@@ -113,6 +113,8 @@ static void request(struct supervisor *s, enum worker_class c)
 			       .blocks = SHM_REGION_INIT,
 			       .started_ms = clock_now().ms };
 	w->link.peer_wake_fd = -1;
+	if (w - s->workers >= s->high)
+		s->high = (unsigned)(w - s->workers) + 1;
 	supervisor_to_priv(
 		s,
 		&(struct priv_msg){ .kind = PRIV_SPAWN, .class_id = c, .slot = slot, .life = life },
@@ -121,6 +123,8 @@ static void request(struct supervisor *s, enum worker_class c)
 
 static void release(struct supervisor *s, struct sworker *w)
 {
+	if (s->scheduled[w->class_id][w->slot] == w)
+		s->scheduled[w->class_id][w->slot] = NULL;
 	if (w->lf.ev != NULL)
 		loop_fd_del(s->loop, &w->lf);
 	io_close(&w->sock);
@@ -191,6 +195,7 @@ static int send_setup(struct supervisor *s, struct sworker *w)
 static void became_up(struct supervisor *s, struct sworker *w)
 {
 	w->state = LIFE_UP;
+	s->scheduled[w->class_id][w->slot] = w;
 	s->classes[w->class_id].failures = 0;
 	peers_give_regions(s, w);
 	peers_connect(s, w);
@@ -201,7 +206,7 @@ static void became_up(struct supervisor *s, struct sworker *w)
 
 static void accused(struct supervisor *s, const struct ctl_msg *msg, const char *why)
 {
-	for (size_t i = 0; i < MAX_WORKERS; i++) {
+	for (size_t i = 0; i < s->high; i++) {
 		struct sworker *w = &s->workers[i];
 
 		if (w->state >= LIFE_STARTING && w->class_id == (enum worker_class)msg->class_id &&
@@ -244,7 +249,7 @@ static void worker_event(void *ctx, unsigned events UNUSED)
 
 static struct sworker *find(struct supervisor *s, const struct priv_msg *msg)
 {
-	for (size_t i = 0; i < MAX_WORKERS; i++) {
+	for (size_t i = 0; i < s->high; i++) {
 		struct sworker *w = &s->workers[i];
 
 		if (w->state != LIFE_FREE && w->class_id == (enum worker_class)msg->class_id &&
@@ -419,7 +424,7 @@ void life_exited(struct supervisor *s, const struct priv_msg *msg)
 	if (!expected && !s->ready && !s->stopping)
 		start_failed(s, &copy, msg->status);
 	/* peers of the dead that now lack one of their generation get the newest */
-	for (size_t i = 0; i < MAX_WORKERS; i++) {
+	for (size_t i = 0; i < s->high; i++) {
 		if (s->workers[i].state == LIFE_UP)
 			peers_connect(s, &s->workers[i]);
 	}
@@ -433,7 +438,7 @@ static bool still_needed(const struct supervisor *s, const struct sworker *w)
 	for (unsigned l = 0; l < proc_link_count; l++) {
 		if (proc_links[l].b != w->class_id || !proc_links[l].same_generation)
 			continue;
-		for (size_t i = 0; i < MAX_WORKERS; i++) {
+		for (size_t i = 0; i < s->high; i++) {
 			const struct sworker *a = &s->workers[i];
 
 			if (a->state != LIFE_FREE && a->class_id == proc_links[l].a &&
@@ -446,7 +451,7 @@ static bool still_needed(const struct supervisor *s, const struct sworker *w)
 
 static void drain_old(struct supervisor *s)
 {
-	for (size_t i = 0; i < MAX_WORKERS; i++) {
+	for (size_t i = 0; i < s->high; i++) {
 		struct sworker *w = &s->workers[i];
 
 		if ((w->state != LIFE_UP && w->state != LIFE_DRAINING) ||
@@ -494,7 +499,7 @@ bool life_read_rings(struct supervisor *s)
 {
 	bool more = false;
 
-	for (size_t i = 0; i < MAX_WORKERS; i++) {
+	for (size_t i = 0; i < s->high; i++) {
 		struct sworker *w = &s->workers[i];
 
 		if (w->state < LIFE_UP || w->kill_sent)
@@ -512,7 +517,7 @@ bool life_presleep(struct supervisor *s)
 {
 	bool awake = false;
 
-	for (size_t i = 0; i < MAX_WORKERS; i++) {
+	for (size_t i = 0; i < s->high; i++) {
 		struct sworker *w = &s->workers[i];
 
 		if (w->state >= LIFE_UP && !w->kill_sent && ring_cons_sleep(&w->link.in))
@@ -523,7 +528,7 @@ bool life_presleep(struct supervisor *s)
 
 void life_awake(struct supervisor *s)
 {
-	for (size_t i = 0; i < MAX_WORKERS; i++) {
+	for (size_t i = 0; i < s->high; i++) {
 		if (s->workers[i].state >= LIFE_UP)
 			ring_cons_awake(&s->workers[i].link.in);
 	}
@@ -531,7 +536,7 @@ void life_awake(struct supervisor *s)
 
 void life_flush(struct supervisor *s)
 {
-	for (size_t i = 0; i < MAX_WORKERS; i++) {
+	for (size_t i = 0; i < s->high; i++) {
 		struct sworker *w = &s->workers[i];
 
 		if (w->state >= LIFE_UP)

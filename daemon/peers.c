@@ -20,7 +20,7 @@ int peers_ctl(struct sworker *to, const struct ctl_msg *msg, const int *fds, siz
 
 static struct sworker *up_worker(struct supervisor *s, enum worker_class c)
 {
-	for (size_t i = 0; i < MAX_WORKERS; i++) {
+	for (size_t i = 0; i < s->high; i++) {
 		struct sworker *w = &s->workers[i];
 
 		if (w->class_id == c && w->state == LIFE_UP)
@@ -76,7 +76,7 @@ static bool belongs(struct supervisor *s, const struct sworker *a, const struct 
 {
 	if (a->generation == b->generation)
 		return true;
-	for (size_t i = 0; i < MAX_WORKERS; i++) {
+	for (size_t i = 0; i < s->high; i++) {
 		const struct sworker *o = &s->workers[i];
 
 		if (o->class_id == b->class_id && o->generation == a->generation &&
@@ -91,7 +91,7 @@ void peers_connect(struct supervisor *s, struct sworker *w)
 	for (unsigned l = 0; l < proc_link_count; l++) {
 		const struct proc_link *pl = &proc_links[l];
 
-		for (size_t i = 0; i < MAX_WORKERS; i++) {
+		for (size_t i = 0; i < s->high; i++) {
 			struct sworker *o = &s->workers[i];
 
 			if ((o->state != LIFE_UP && o->state != LIFE_DRAINING) ||
@@ -112,7 +112,7 @@ void peers_disconnect(struct supervisor *s, struct sworker *w)
 	};
 	size_t me = index_of(s, w);
 
-	for (size_t i = 0; i < MAX_WORKERS; i++) {
+	for (size_t i = 0; i < s->high; i++) {
 		if (!s->linked[me][i])
 			continue;
 		s->linked[me][i] = s->linked[i][me] = 0;
@@ -228,7 +228,7 @@ void peers_give_regions(struct supervisor *s, struct sworker *w)
 	peers_region_to(s, w, &s->qtab.region, SHM_KIND_QTAB, CLASS_SUPERVISOR, 0, 0);
 	peers_region_to(s, w, &s->dtab.region, SHM_KIND_DTAB, CLASS_SUPERVISOR, 0, 0);
 	peers_region_to(s, w, &s->boot_region, SHM_KIND_COUNTERS, CLASS_SUPERVISOR, 0, 0);
-	for (size_t i = 0; i < MAX_WORKERS; i++) {
+	for (size_t i = 0; i < s->high; i++) {
 		struct sworker *o = &s->workers[i];
 
 		if (o->state != LIFE_FREE && o->counters.fd >= 0)

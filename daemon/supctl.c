@@ -26,7 +26,7 @@ static void status(void *ctx, struct control_client *c, unsigned argc UNUSED,
 			 (unsigned long long)b->messages, (unsigned long long)b->worker_restarts);
 
 	control_data(c, line, (size_t)n);
-	for (size_t i = 0; i < MAX_WORKERS; i++) {
+	for (size_t i = 0; i < s->high; i++) {
 		const struct sworker *w = &s->workers[i];
 
 		if (w->state == LIFE_FREE)

@@ -73,14 +73,9 @@ static int send_to_worker(void *ctx, enum worker_class class_id, unsigned slot, 
 			  size_t len)
 {
 	struct supervisor *s = ctx;
+	struct sworker *w = slot < PRIV_MAX_SLOTS ? s->scheduled[class_id][slot] : NULL;
 
-	for (size_t i = 0; i < MAX_WORKERS; i++) {
-		struct sworker *w = &s->workers[i];
-
-		if (w->state >= LIFE_UP && w->class_id == class_id && w->slot == slot)
-			return ring_put(&w->link.out, rec, len);
-	}
-	return E_AGAIN;
+	return w == NULL ? E_AGAIN : ring_put(&w->link.out, rec, len);
 }
 
 /* ---- upkeep ---- */
@@ -153,7 +148,7 @@ static void stop_step(struct supervisor *s)
 	for (size_t o = 0; o < ARRAY_LEN(order); o++) {
 		unsigned alive = life_count(s, order[o], LIFE_STARTING);
 
-		for (size_t i = 0; i < MAX_WORKERS; i++) {
+		for (size_t i = 0; i < s->high; i++) {
 			struct sworker *w = &s->workers[i];
 
 			if (w->class_id != order[o] || w->state < LIFE_STARTING)

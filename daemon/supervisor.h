@@ -85,6 +85,8 @@ struct supervisor {
 	struct control *control;
 
 	struct sworker workers[MAX_WORKERS];
+	unsigned high;                 /* places in use are below */
+	struct sworker *scheduled[CLASS_COUNT][PRIV_MAX_SLOTS]; /* those the scheduler may send to */
 	struct class_state classes[CLASS_COUNT];
 	struct log_ring log_rings[MAX_LOG_RINGS];
 	/* links: pairs of workers that are linked, as a matrix of lives */

@@ -29,7 +29,8 @@ ok $mta->wait_log(qr/$_: to=.*status=deferred \(connect to 127\.0\.0\.1\[127\.0\
 ($rc, $out) = $mta->command('postqueue', '-p');
 like $out, qr/^-Queue ID-\s+--Size--\s+----Arrival Time----\s+-Sender\/Recipient-------$/m, 'mailq header';
 for my $i (1 .. 3) {
-	like $out, qr/^$ids[$i - 1]\s+\d+ \w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d\s+s$i\@client\.example$/m, "message $i listed";
+	my $id = $ids[$i - 1];
+	like $out, qr/^$id\s+\d+ \w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d\s+s$i\@client\.example$/m, "message $i listed";
 	like $out, qr/^ +r$i\@far\.example$/m, '... with its recipient';
 }
 like $out, qr/^ *\(.*Connection refused.*\)$/m, 'and the reason';
