@@ -26,3 +26,13 @@ libph_conf_a_SOURCES += \
 	conf/map_simple.c \
 	conf/map_text.c conf/map_text.h \
 	conf/matchlist.c
+
+# one program, three names
+sbin_PROGRAMS += conf/postmap conf/postalias conf/newaliases
+POSTMAP_SOURCES = conf/postmap.c conf/kch_build.c conf/kch_build.h
+conf_postmap_SOURCES = $(POSTMAP_SOURCES)
+conf_postmap_LDADD = $(CONF_LIBS)
+conf_postalias_SOURCES = $(POSTMAP_SOURCES)
+conf_postalias_LDADD = $(CONF_LIBS)
+conf_newaliases_SOURCES = $(POSTMAP_SOURCES)
+conf_newaliases_LDADD = $(CONF_LIBS)

@@ -313,23 +313,28 @@ bool map_has_fixed_keys(const struct map *m)
 	return m->type->fixed != NULL ? m->type->fixed(m->impl) : !m->type->pattern;
 }
 
-enum map_status map_get(struct map *m, struct sv key, struct buf *out)
+enum map_status map_get_as_is(struct map *m, struct sv key, struct buf *out)
 {
-	char folded[MAP_KEY_MAX];
-
 	buf_reset(out);
-	if (key.len > sizeof(folded) && !m->type->pattern)
+	if (key.len > MAP_KEY_MAX && !m->type->pattern)
 		return MAP_NOT_FOUND;
-	if (m->type->fold) {
-		for (size_t i = 0; i < key.len; i++)
-			folded[i] = ascii_lower(key.p[i]);
-		key.p = folded;
-	}
 	enum map_status status = m->type->get(m->impl, key, out);
 
 	if (status != MAP_FOUND)
 		buf_reset(out);
 	return status;
+}
+
+enum map_status map_get(struct map *m, struct sv key, struct buf *out)
+{
+	char folded[MAP_KEY_MAX];
+
+	if (m->type->fold && key.len <= sizeof(folded)) {
+		for (size_t i = 0; i < key.len; i++)
+			folded[i] = ascii_lower(key.p[i]);
+		key.p = folded;
+	}
+	return map_get_as_is(m, key, out);
 }
 
 void map_lookup(struct map *m, struct sv key, map_fn fn, void *ctx)

@@ -65,6 +65,9 @@ int map_rand_open(struct map_open *o);
 enum map_status map_rand_get(void *impl, struct sv key, struct buf *out);
 void map_rand_close(void *impl);
 
+/* map_get without folding the key (postmap -f). */
+enum map_status map_get_as_is(struct map *m, struct sv key, struct buf *out);
+
 /* An error naming the table. Returns err. */
 int map_open_fail(const struct map_open *o, int err, const char *fmt, ...) PRINTF_LIKE(3, 4);
 void map_open_warn(const struct map_open *o, const char *fmt, ...) PRINTF_LIKE(2, 3);

@@ -6,3 +6,7 @@ t_unit_conf_map_test_SOURCES = t/unit/conf/map_test.c
 t_unit_conf_map_test_LDADD = $(CONF_LIBS)
 t_unit_conf_matchlist_test_SOURCES = t/unit/conf/matchlist_test.c
 t_unit_conf_matchlist_test_LDADD = $(CONF_LIBS)
+check_PROGRAMS += t/unit/conf/postmap_test
+UNIT_TESTS += t/unit/conf/postmap_test
+t_unit_conf_postmap_test_SOURCES = t/unit/conf/postmap_test.c conf/kch_build.c
+t_unit_conf_postmap_test_LDADD = $(CONF_LIBS)
