@@ -1,2 +1,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# The processing of messages is a library of its own, so that tests, the fuzz target and the
+# benchmark use it without processes.
+noinst_LIBRARIES += libph_rewrite.a
+libph_rewrite_a_SOURCES = \
+	workers/rewrite/addr.c workers/rewrite/addr.h \
+	workers/rewrite/dsn.c workers/rewrite/dsn.h \
+	workers/rewrite/expand.c workers/rewrite/expand.h \
+	workers/rewrite/header.c workers/rewrite/header.h \
+	workers/rewrite/message.c workers/rewrite/message.h \
+	workers/rewrite/names.c workers/rewrite/names.h \
+	workers/rewrite/ownaddr.c workers/rewrite/ownaddr.h \
+	workers/rewrite/plan.c workers/rewrite/plan.h \
+	workers/rewrite/resolve.c workers/rewrite/resolve.h \
+	workers/rewrite/rules.c workers/rewrite/rules.h \
+	workers/rewrite/wire.c workers/rewrite/wire.h
+REWRITE_LIBS = libph_rewrite.a $(WORKER_LIBS)
 
+pkglibexec_PROGRAMS += workers/rewrite/rewrite
+workers_rewrite_rewrite_SOURCES = \
+	workers/rewrite/commit.c \
+	workers/rewrite/notify.c \
+	workers/rewrite/queue.c \
+	workers/rewrite/rewrite.c workers/rewrite/rewrite.h \
+	workers/rewrite/submit.c
+workers_rewrite_rewrite_LDADD = $(REWRITE_LIBS)

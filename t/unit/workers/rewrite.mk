@@ -4,3 +4,8 @@ check_PROGRAMS += t/unit/workers/deliverlog_test
 UNIT_TESTS += t/unit/workers/deliverlog_test
 t_unit_workers_deliverlog_test_SOURCES = t/unit/workers/deliverlog_test.c
 t_unit_workers_deliverlog_test_LDADD = libph_worker.a $(LIB_LIBS)
+
+check_PROGRAMS += t/unit/workers/message_test
+UNIT_TESTS += t/unit/workers/message_test
+t_unit_workers_message_test_SOURCES = t/unit/workers/message_test.c t/unit/workers/testconf.h
+t_unit_workers_message_test_LDADD = $(REWRITE_LIBS)

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Addresses in standard form; see workers/rewrite/addr.h. */
+#include "workers/rewrite/addr.h"
+
+#include <string.h>
+
+#include "lib/err.h"
+#include "lib/mailaddr.h"
+#include "workers/mail/address.h"
+
+#define ADDR_PARTS_MAX 5
+
+/* The standard form as up to ADDR_PARTS_MAX pieces. */
+struct addr_parts {
+	struct sv part[ADDR_PARTS_MAX];
+	size_t count;
+};
+
+static void add_part(struct addr_parts *ps, struct sv s)
+{
+	ps->part[ps->count++] = s;
+}
+
+/* site!user, user%site: the two halves; false when the local part is neither. */
+static bool split_routed(const struct addr_rules *r, struct sv s, struct sv *user, struct sv *site)
+{
+	const char *mark;
+
+	if (s.len == 0)
+		return false;
+	mark = r->swap_bangpath ? memchr(s.p, '!', s.len) : NULL;
+	if (mark != NULL && mark > s.p && mark + 1 < s.p + s.len) {
+		*site = (struct sv){ s.p, (size_t)(mark - s.p) };
+		*user = (struct sv){ mark + 1, s.len - site->len - 1 };
+		return true;
+	}
+	mark = r->allow_percent_hack ? memrchr(s.p, '%', s.len) : NULL;
+	if (mark != NULL && mark > s.p && mark + 1 < s.p + s.len) {
+		*user = (struct sv){ s.p, (size_t)(mark - s.p) };
+		*site = (struct sv){ mark + 1, s.len - user->len - 1 };
+		return true;
+	}
+	return false;
+}
+
+static void complete_parts(const struct addr_rules *r, struct sv addr, bool routes,
+			   struct addr_parts *ps)
+{
+	struct sv local, domain;
+
+	ps->count = 0;
+	if (!mail_addr_split(addr, &local, &domain) && routes)
+		split_routed(r, addr, &local, &domain);
+	if (domain.len > 1 && domain.p[domain.len - 1] == '.')
+		domain.len--;
+	add_part(ps, local);
+	if (domain.len == 0 && r->append_at_myorigin) {
+		domain = r->myorigin;
+	}
+	if (domain.len == 0)
+		return;
+	add_part(ps, SV("@"));
+	add_part(ps, domain);
+	if (r->append_dot_mydomain && r->mydomain.len > 0 && domain.p[0] != '[' &&
+	    memchr(domain.p, '.', domain.len) == NULL) {
+		add_part(ps, SV("."));
+		add_part(ps, r->mydomain);
+	}
+}
+
+static size_t parts_len(const struct addr_parts *ps)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < ps->count; i++)
+		n += ps->part[i].len;
+	return n;
+}
+
+/* The pieces are the bytes of `addr`, one behind the other. */
+static bool parts_are(const struct addr_parts *ps, struct sv addr)
+{
+	size_t at = 0;
+
+	if (parts_len(ps) != addr.len)
+		return false;
+	for (size_t i = 0; i < ps->count; i++) {
+		if (memcmp(addr.p + at, ps->part[i].p, ps->part[i].len) != 0)
+			return false;
+		at += ps->part[i].len;
+	}
+	return true;
+}
+
+int addr_complete(const struct addr_rules *r, struct sv addr, bool routes, struct arena *a,
+		  struct sv *out)
+{
+	struct addr_parts ps;
+	char *p;
+
+	*out = addr;
+	if (addr.len == 0)
+		return 0;
+	complete_parts(r, addr, routes, &ps);
+	if (parts_are(&ps, addr))
+		return 0;
+	p = arena_alloc(a, parts_len(&ps) + 1);
+	if (p == NULL)
+		return E_LIMIT;
+	*out = (struct sv){ p, parts_len(&ps) };
+	for (size_t i = 0; i < ps.count; i++) {
+		memcpy(p, ps.part[i].p, ps.part[i].len);
+		p += ps.part[i].len;
+	}
+	*p = '\0';
+	return 0;
+}
+
+bool addr_rewrite_header(const struct addr_rules *r, struct sv value, struct buf *out)
+{
+	static struct buf addr, done; /* keep their memory from call to call */
+	struct mail_addrlist list;
+	struct mail_addrlist_item item;
+	struct addr_parts ps;
+	size_t copied = 0;
+
+	mail_addrlist_init(&list, value);
+	while (mail_addrlist_next(&list, &item, &addr)) {
+		complete_parts(r, buf_sv(&addr), true, &ps);
+		if (parts_are(&ps, buf_sv(&addr)))
+			continue;
+		buf_reset(&done);
+		for (size_t i = 0; i < ps.count; i++)
+			buf_add_sv(&done, ps.part[i]);
+		buf_add(out, value.p + copied, item.begin - copied);
+		mail_addr_quote(buf_sv(&done), out);
+		copied = item.end;
+	}
+	if (copied == 0)
+		return false;
+	buf_add(out, value.p + copied, value.len - copied);
+	return true;
+}

@@ -1,0 +1,481 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Header section of a message; see workers/rewrite/header.h. Called by message.c. */
+#include "workers/rewrite/header.h"
+
+#include <string.h>
+#include <time.h>
+
+#include "lib/mailaddr.h"
+
+/* A line without a colon is no header line once it is this long. */
+#define NAME_MAX_BYTES 1000u
+
+enum header_id {
+	H_FROM,
+	H_SENDER,
+	H_REPLY_TO,
+	H_TO,
+	H_CC,
+	H_BCC,
+	H_DATE,
+	H_MESSAGE_ID,
+	H_RESENT_FROM,
+	H_RESENT_SENDER,
+	H_RESENT_REPLY_TO,
+	H_RESENT_TO,
+	H_RESENT_CC,
+	H_RESENT_BCC,
+	H_RESENT_DATE,
+	H_RESENT_MESSAGE_ID,
+	H_RECEIVED,
+	H_APPARENTLY_TO,
+	H_ERRORS_TO,
+	H_RETURN_RECEIPT_TO,
+	H_DISPOSITION,
+	H_COUNT
+};
+
+#define BIT(id) (1u << (id))
+#define NAME(literal)                                                                              \
+	{                                                                                          \
+		(literal), sizeof(literal) - 1                                                     \
+	}
+
+static const struct header_desc {
+	struct sv name;
+	bool address; /* holds addresses to complete */
+	bool resent;
+} header_descs[H_COUNT] = {
+	[H_FROM] = { NAME("From"), .address = true },
+	[H_SENDER] = { NAME("Sender"), .address = true },
+	[H_REPLY_TO] = { NAME("Reply-To"), .address = true },
+	[H_TO] = { NAME("To"), .address = true },
+	[H_CC] = { NAME("Cc"), .address = true },
+	[H_BCC] = { NAME("Bcc"), .address = true },
+	[H_DATE] = { NAME("Date") },
+	[H_MESSAGE_ID] = { NAME("Message-Id") },
+	[H_RESENT_FROM] = { NAME("Resent-From"), .address = true, .resent = true },
+	[H_RESENT_SENDER] = { NAME("Resent-Sender"), .address = true, .resent = true },
+	[H_RESENT_REPLY_TO] = { NAME("Resent-Reply-To"), .address = true, .resent = true },
+	[H_RESENT_TO] = { NAME("Resent-To"), .address = true, .resent = true },
+	[H_RESENT_CC] = { NAME("Resent-Cc"), .address = true, .resent = true },
+	[H_RESENT_BCC] = { NAME("Resent-Bcc"), .address = true, .resent = true },
+	[H_RESENT_DATE] = { NAME("Resent-Date"), .resent = true },
+	[H_RESENT_MESSAGE_ID] = { NAME("Resent-Message-Id"), .resent = true },
+	[H_RECEIVED] = { NAME("Received") },
+	[H_APPARENTLY_TO] = { NAME("Apparently-To"), .address = true },
+	[H_ERRORS_TO] = { NAME("Errors-To"), .address = true },
+	[H_RETURN_RECEIPT_TO] = { NAME("Return-Receipt-To"), .address = true },
+	[H_DISPOSITION] = { NAME("Disposition-Notification-To"), .address = true },
+};
+
+static enum header_id find_header(struct sv name)
+{
+	for (unsigned i = 0; i < H_COUNT; i++) {
+		if (header_descs[i].name.len == name.len &&
+		    ascii_lower(header_descs[i].name.p[0]) == ascii_lower(name.p[0]) &&
+		    sv_eq_nocase(header_descs[i].name, name))
+			return (enum header_id)i;
+	}
+	return H_COUNT;
+}
+
+/* ---- lines ---- */
+
+enum name_verdict { NAME_YES, NAME_NO, NAME_MAYBE };
+
+/* Does a line begin with a header name and a colon (white space between them is tolerated, as in
+ * Postfix)? MAYBE: the bytes end before it shows. */
+static enum name_verdict line_is_header(const char *p, size_t len, size_t *name_len_r,
+					size_t *colon_r)
+{
+	size_t i = 0, name;
+
+	while (i < len && (unsigned char)p[i] > ' ' && (unsigned char)p[i] < 127 && p[i] != ':')
+		i++;
+	name = i;
+	while (i < len && (p[i] == ' ' || p[i] == '\t'))
+		i++;
+	if (i == len)
+		return name > NAME_MAX_BYTES || (name == 0 && i > 0) ? NAME_NO : NAME_MAYBE;
+	if (p[i] != ':' || name == 0)
+		return NAME_NO;
+	*name_len_r = name;
+	*colon_r = i;
+	return NAME_YES;
+}
+
+/* ---- missing headers ---- */
+
+void header_date(int64_t wall_s, struct buf *out)
+{
+	static const char days[] = "SunMonTueWedThuFriSat";
+	static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+	time_t t = (time_t)wall_s;
+	struct tm tm;
+	long off;
+
+	if (localtime_r(&t, &tm) == NULL)
+		memset(&tm, 0, sizeof(tm));
+	off = tm.tm_gmtoff / 60;
+	buf_printf(out, "%.3s, %02d %.3s %04d %02d:%02d:%02d %c%02ld%02ld", days + 3 * tm.tm_wday,
+		   tm.tm_mday, months + 3 * tm.tm_mon, tm.tm_year + 1900, tm.tm_hour, tm.tm_min,
+		   tm.tm_sec, off < 0 ? '-' : '+', (off < 0 ? -off : off) / 60,
+		   (off < 0 ? -off : off) % 60);
+}
+
+static bool is_missing(const struct header_state *h, enum header_id plain, enum header_id resent,
+		       bool is_resent)
+{
+	return (h->seen & BIT(is_resent ? resent : plain)) == 0;
+}
+
+static void add_from(struct header_state *h, const char *prefix)
+{
+	buf_add_str(h->out, prefix);
+	buf_add_str(h->out, "From: ");
+	if (h->facts->sender.len > 0) {
+		mail_addr_quote(h->facts->sender, h->out);
+	} else {
+		buf_add_str(h->out, "MAILER-DAEMON@");
+		buf_add_sv(h->out, h->rules->addr.myorigin);
+		buf_add_str(h->out, " (Mail Delivery System)");
+	}
+	buf_add_str(h->out, "\r\n");
+}
+
+static void add_message_id(struct header_state *h, const char *prefix, bool resent)
+{
+	size_t at;
+	char *keep = resent ? h->resent_message_id : h->message_id;
+
+	buf_add_str(h->out, prefix);
+	buf_add_str(h->out, "Message-Id: ");
+	at = h->out->len;
+	buf_add_c(h->out, '<');
+	buf_add_sv(h->out, h->facts->qid);
+	buf_add_c(h->out, '@');
+	buf_add_sv(h->out, h->rules->myhostname);
+	buf_add_c(h->out, '>');
+	str_copy(keep, HEADER_MSGID_SIZE, (struct sv){ h->out->p + at, h->out->len - at });
+	buf_add_str(h->out, "\r\n");
+}
+
+/* As Postfix: behind the headers the message has, in this order. */
+static void add_missing(struct header_state *h)
+{
+	uint32_t resent_bits = 0,
+		 visible = BIT(H_TO) | BIT(H_CC) | BIT(H_RESENT_TO) | BIT(H_RESENT_CC);
+	bool resent;
+	const char *prefix;
+
+	if (!h->add)
+		return;
+	for (unsigned i = 0; i < H_COUNT; i++)
+		resent_bits |= header_descs[i].resent ? BIT(i) : 0;
+	resent = (h->seen & resent_bits) != 0;
+	prefix = resent ? "Resent-" : "";
+	if (is_missing(h, H_MESSAGE_ID, H_RESENT_MESSAGE_ID, resent))
+		add_message_id(h, prefix, resent);
+	if (is_missing(h, H_DATE, H_RESENT_DATE, resent)) {
+		buf_add_str(h->out, prefix);
+		buf_add_str(h->out, "Date: ");
+		header_date(h->facts->arrival_s, h->out);
+		buf_add_str(h->out, "\r\n");
+	}
+	if (is_missing(h, H_FROM, H_RESENT_FROM, resent))
+		add_from(h, prefix);
+	if ((h->seen & visible) == 0 && h->rules->undisclosed.len > 0) {
+		buf_add_sv(h->out, h->rules->undisclosed);
+		buf_add_str(h->out, "\r\n");
+	}
+}
+
+/* ---- one logical header ---- */
+
+static bool is_dropped(const struct header_rules *r, struct sv name)
+{
+	for (size_t i = 0; i < r->drop_count; i++) {
+		if (sv_eq_nocase(r->drop[i], name))
+			return true;
+	}
+	return false;
+}
+
+static void note_id(char *keep, struct sv value)
+{
+	size_t n;
+
+	if (keep[0] != '\0')
+		return;
+	value = sv_trim(value);
+	str_copy(keep, HEADER_MSGID_SIZE, value);
+	/* a folded id is logged as one line */
+	n = strlen(keep);
+	for (size_t i = 0; i < n; i++) {
+		if (keep[i] == '\r' || keep[i] == '\n')
+			keep[i] = ' ';
+	}
+}
+
+static void output_header(struct header_state *h, struct sv value, struct sv whole, bool address)
+{
+	size_t mark = h->out->len;
+
+	if (address && h->complete) {
+		buf_add(h->out, whole.p, whole.len - value.len);
+		if (addr_rewrite_header(&h->addr, value, h->out))
+			return;
+		h->out->len = mark;
+	}
+	buf_add_sv(h->out, whole);
+}
+
+/* `whole` is a logical header with its CRLFs; `name_len` and `colon` describe its first line. */
+static void process_header(struct header_state *h, struct sv whole, size_t name_len, size_t colon)
+{
+	struct sv name = { whole.p, name_len };
+	struct sv value = { whole.p + colon + 1, whole.len - colon - 1 };
+	enum header_id id = find_header(name);
+
+	if (id < H_COUNT)
+		h->seen |= BIT(id);
+	if (id == H_RECEIVED && ++h->received > h->rules->hopcount_limit)
+		h->too_many_hops = true;
+	else if (id == H_MESSAGE_ID)
+		note_id(h->message_id, value);
+	else if (id == H_RESENT_MESSAGE_ID)
+		note_id(h->resent_message_id, value);
+	if (is_dropped(h->rules, name) && !h->facts->internal)
+		return;
+	output_header(h, value, whole, id < H_COUNT && header_descs[id].address);
+}
+
+/* Too long: keep what the limit allows, in whole bytes, and end the line. */
+static void process_long(struct header_state *h, struct sv whole)
+{
+	size_t name_len, colon, n = h->rules->size_limit;
+	struct buf cut = BUF_INIT;
+
+	while (n > 0 && (whole.p[n - 1] == '\r' || whole.p[n - 1] == '\n'))
+		n--;
+	buf_add(&cut, whole.p, n);
+	buf_add_str(&cut, "\r\n");
+	if (line_is_header(cut.p, cut.len, &name_len, &colon) == NAME_YES)
+		process_header(h, buf_sv(&cut), name_len, colon);
+	buf_fini(&cut);
+}
+
+static void process(struct header_state *h, struct sv whole, size_t name_len, size_t colon)
+{
+	if (whole.len > h->rules->size_limit)
+		process_long(h, whole);
+	else
+		process_header(h, whole, name_len, colon);
+}
+
+/* ---- bytes ---- */
+
+static void finish(struct header_state *h)
+{
+	h->done = true;
+	add_missing(h);
+	buf_add_str(h->out, "\r\n");
+}
+
+static void flush_carry(struct header_state *h)
+{
+	size_t name_len, colon;
+	struct sv c = buf_sv(&h->carry);
+
+	if (c.len == 0)
+		return;
+	if (line_is_header(c.p, c.len, &name_len, &colon) == NAME_YES)
+		process(h, c, name_len, colon);
+	buf_reset(&h->carry);
+	h->carry_is_header = false;
+	h->line_open = false;
+}
+
+/* Keep bytes of an incomplete header; what is past the limit is dropped, the last byte counts. */
+static void carry_add(struct header_state *h, const char *p, size_t len)
+{
+	size_t limit = size_max(h->rules->size_limit, 2 * NAME_MAX_BYTES) + 2;
+
+	buf_add(&h->carry, p, size_min(len, limit - size_min(limit, h->carry.len)));
+	h->line_open = p[len - 1] != '\n';
+}
+
+/* The carried bytes turn out to be no header: they are the first line of the body. */
+static void carry_is_body(struct header_state *h)
+{
+	finish(h);
+	buf_add_sv(h->out, buf_sv(&h->carry));
+	buf_reset(&h->carry);
+}
+
+/* Judge the carried first line as soon as that is possible. False: the header section is over. */
+static bool judge_carry(struct header_state *h)
+{
+	size_t name_len, colon;
+
+	if (h->carry_is_header)
+		return true;
+	if (h->carry.len == 2 && h->carry.p[0] == '\r' && h->carry.p[1] == '\n') {
+		buf_reset(&h->carry);
+		finish(h);
+		return false;
+	}
+	if (h->carry.len == 1 && h->carry.p[0] == '\r')
+		return true;
+	switch (line_is_header(h->carry.p, h->carry.len, &name_len, &colon)) {
+	case NAME_YES:
+		h->carry_is_header = true;
+		return true;
+	case NAME_MAYBE:
+		return true;
+	case NAME_NO:
+		break;
+	}
+	carry_is_body(h);
+	return false;
+}
+
+/* Go on with a header that began in an earlier piece. Returns bytes taken; the carry is empty or
+ * the piece is used up afterwards. */
+static size_t feed_carry(struct header_state *h, const char *data, size_t len)
+{
+	size_t pos = 0;
+
+	while (pos < len) {
+		const char *nl;
+		size_t n;
+
+		if (!h->line_open && data[pos] != ' ' && data[pos] != '\t') {
+			flush_carry(h);
+			return pos;
+		}
+		nl = memchr(data + pos, '\n', len - pos);
+		n = nl == NULL ? len - pos : (size_t)(nl + 1 - data) - pos;
+		if (!h->carry_is_header) /* few bytes at a time: no header name is longer */
+			n = size_min(n, NAME_MAX_BYTES + 2);
+		carry_add(h, data + pos, n);
+		pos += n;
+		if (!judge_carry(h))
+			return pos;
+	}
+	return pos;
+}
+
+/* End of the logical header that starts at `start`: the place of the first byte behind it, or 0
+ * when the piece ends before that is known. */
+static size_t logical_end(const char *data, size_t start, size_t len)
+{
+	size_t pos = start;
+
+	for (;;) {
+		const char *nl = memchr(data + pos, '\n', len - pos);
+
+		if (nl == NULL)
+			return 0;
+		pos = (size_t)(nl + 1 - data);
+		if (pos == len)
+			return 0;
+		if (data[pos] != ' ' && data[pos] != '\t')
+			return pos;
+	}
+}
+
+size_t header_feed(struct header_state *h, const char *data, size_t len)
+{
+	size_t pos = 0;
+
+	while (pos < len && !h->done) {
+		size_t end, name_len, colon;
+		enum name_verdict v;
+
+		if (h->carry.len > 0) {
+			pos += feed_carry(h, data + pos, len - pos);
+			continue;
+		}
+		if (data[pos] == '\r' && pos + 1 < len && data[pos + 1] == '\n') {
+			finish(h);
+			return pos + 2;
+		}
+		v = line_is_header(data + pos, len - pos, &name_len, &colon);
+		if (v == NAME_NO && data[pos] != '\r') {
+			finish(h);
+			return pos;
+		}
+		end = v == NAME_YES ? logical_end(data, pos, len) : 0;
+		if (end == 0) {
+			h->carry_is_header = v == NAME_YES;
+			carry_add(h, data + pos, len - pos);
+			return len;
+		}
+		process(h, (struct sv){ data + pos, end - pos }, name_len, colon);
+		pos = end;
+	}
+	return pos;
+}
+
+static void add_prepended(struct header_state *h)
+{
+	for (size_t i = 0; i < h->facts->prepend_count; i++) {
+		struct sv line = h->facts->prepend[i];
+
+		if (line.len == 0)
+			continue;
+		if (line.p[0] == '.')
+			buf_add_c(h->out, '.');
+		buf_add_sv(h->out, line);
+		buf_add_str(h->out, "\r\n");
+	}
+}
+
+void header_begin(struct header_state *h, const struct header_rules *rules,
+		  const struct header_facts *facts, struct buf *out)
+{
+	struct buf carry = h->carry;
+
+	*h = (struct header_state){ .rules = rules, .facts = facts, .out = out, .carry = carry };
+	buf_reset(&h->carry);
+	h->complete = !facts->internal && (facts->local || rules->remote_domain.len > 0);
+	h->add = !facts->internal &&
+		 (facts->local || rules->remote_domain.len > 0 || rules->always_add_missing);
+	h->addr = rules->addr;
+	if (!facts->local && rules->remote_domain.len > 0) {
+		h->addr.myorigin = rules->remote_domain;
+		h->addr.mydomain = rules->remote_domain;
+	}
+	add_prepended(h);
+}
+
+void header_end(struct header_state *h)
+{
+	if (h->done)
+		return;
+	flush_carry(h);
+	add_missing(h);
+	h->done = true;
+}
+
+void header_fini(struct header_state *h)
+{
+	buf_fini(&h->carry);
+}
+
+void header_drop_list(const char *text, struct header_rules *rules)
+{
+	rules->drop_count = 0;
+	while (*text != '\0' && rules->drop_count < HEADER_DROP_MAX) {
+		size_t skip = strspn(text, ", \t\r\n"), n;
+
+		text += skip;
+		n = strcspn(text, ", \t\r\n:");
+		if (n > 0)
+			rules->drop[rules->drop_count++] = (struct sv){ text, n };
+		text += n;
+		text += *text == ':';
+	}
+}

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* One message from bytes to record; see workers/rewrite/message.h. */
+#include "workers/rewrite/message.h"
+
+#include <string.h>
+
+#include "lib/clock.h"
+#include "lib/err.h"
+#include "lib/log.h"
+#include "lib/mailaddr.h"
+
+#define ARENA_CHUNK     (16u << 10)
+#define ARENA_LIMIT     (64u << 20)
+#define BUF_KEEP        (256u << 10) /* larger buffers are given back between messages */
+#define SUBMIT_RCPT_MAX 100000u
+#define TRACE_BYTES     (16u << 10) /* Received and the like */
+
+const struct message_verdict verdict_ok = { .verdict = SUBMIT_OK };
+const struct message_verdict verdict_write_error = {
+	SUBMIT_TEMPFAIL, 451, { 4, 3, 0 }, "Error: queue file write error"
+};
+const struct message_verdict verdict_no_space = {
+	SUBMIT_TEMPFAIL, 452, { 4, 3, 1 }, "Insufficient system storage"
+};
+static const struct message_verdict verdict_too_big = {
+	SUBMIT_PERMFAIL, 552, { 5, 3, 4 }, "Message size exceeds fixed limit"
+};
+static const struct message_verdict verdict_hops = {
+	SUBMIT_PERMFAIL, 554, { 5, 4, 0 }, "Error: too many hops"
+};
+static const struct message_verdict verdict_table = {
+	SUBMIT_TEMPFAIL, 451, { 4, 3, 0 }, "Temporary lookup failure"
+};
+static const struct message_verdict verdict_alias = {
+	SUBMIT_TEMPFAIL, 451, { 4, 6, 0 }, "Alias expansion error"
+};
+static const struct message_verdict verdict_no_rcpt = {
+	SUBMIT_PERMFAIL, 554, { 5, 5, 1 }, "Error: no valid recipients"
+};
+static const struct message_verdict verdict_discard = { .verdict = SUBMIT_DISCARDED };
+
+const struct message_verdict *verdict_of_error(int err)
+{
+	return err == E_NOSPC ? &verdict_no_space : &verdict_write_error;
+}
+
+void message_init(struct message *m, const struct rules *rules)
+{
+	*m = (struct message){ .rules = rules };
+	arena_init(&m->arena, ARENA_CHUNK, ARENA_LIMIT);
+}
+
+void message_fini(struct message *m)
+{
+	arena_fini(&m->arena);
+	buf_fini(&m->env_in);
+	buf_fini(&m->out);
+	buf_fini(&m->env_out);
+	header_fini(&m->header);
+}
+
+static void recycle(struct buf *b)
+{
+	if (b->cap > BUF_KEEP)
+		buf_fini(b);
+	buf_reset(b);
+}
+
+static void begin(struct message *m, struct qid qid)
+{
+	arena_reset(&m->arena);
+	recycle(&m->env_in);
+	recycle(&m->out);
+	recycle(&m->env_out);
+	m->qid = qid;
+	qid_format(qid, m->qid_text);
+	m->wire = (struct wire){ 0 };
+	m->in_bytes = 0;
+	m->failed = verdict_ok;
+}
+
+static void begin_header(struct message *m)
+{
+	m->facts = (struct header_facts){
+		.local = (m->env.flags & ENVF_LOCAL_CLIENT) != 0,
+		.internal = (m->env.flags & ENVF_INTERNAL) != 0,
+		.sender = m->env.sender,
+		.qid = sv_from(m->qid_text),
+		.arrival_s = m->env.arrival_us / 1000000,
+		.prepend = m->env.prepend,
+		.prepend_count = m->env.prepend_count,
+	};
+	header_begin(&m->header, &m->rules->header, &m->facts, &m->out);
+}
+
+/* Is what the smtp-in worker says possible at all? */
+static bool envelope_is_sane(const struct message *m)
+{
+	if (m->env.sender.len > MAIL_ADDR_MAX_BYTES || m->env.redirect.len > MAIL_ADDR_MAX_BYTES)
+		return false;
+	for (size_t i = 0; i < m->env.rcpt_count; i++) {
+		if (m->env.rcpts[i].addr.len > MAIL_ADDR_MAX_BYTES)
+			return false;
+	}
+	return true;
+}
+
+int message_begin(struct message *m, struct qid qid, struct sv env)
+{
+	int64_t now = clock_now_wall().us;
+
+	begin(m, qid);
+	buf_add_sv(&m->env_in, env);
+	if (env_decode(buf_sv(&m->env_in), SUBMIT_RCPT_MAX, &m->arena, &m->env) < 0 ||
+	    !envelope_is_sane(m))
+		return E_PEER;
+	m->env.flags &= ~(uint32_t)ENVF_INTERNAL;
+	m->env.bounce_of.len = 0;
+	if (m->env.arrival_us <= 0 || m->env.arrival_us > now)
+		m->env.arrival_us = now;
+	begin_header(m);
+	return 0;
+}
+
+void message_begin_own(struct message *m, struct qid qid, const struct envelope *env)
+{
+	begin(m, qid);
+	m->env = *env;
+	begin_header(m);
+	m->header.done = true;
+}
+
+/* What smtp-in puts in front does not count. */
+static uint64_t too_big(const struct message *m)
+{
+	uint64_t limit = m->rules->message_size_limit;
+
+	return limit < UINT64_MAX - TRACE_BYTES ? limit + TRACE_BYTES : limit;
+}
+
+int message_feed(struct message *m, char *data, size_t len, struct sv *body_r)
+{
+	size_t usable, used = 0;
+
+	*body_r = (struct sv){ data, 0 };
+	if (wire_check(&m->wire, data, len, &usable) < 0)
+		return E_PEER;
+	m->in_bytes += usable;
+	if (m->in_bytes > too_big(m) && m->failed.verdict == SUBMIT_OK)
+		m->failed = verdict_too_big;
+	if (m->failed.verdict != SUBMIT_OK)
+		return 0;
+	if (!m->header.done)
+		used = header_feed(&m->header, data, usable);
+	*body_r = (struct sv){ data + used, usable - used };
+	if (m->header.too_many_hops)
+		m->failed = verdict_hops;
+	return 0;
+}
+
+/* ---- finish ---- */
+
+static const struct message_verdict *expand(struct message *m)
+{
+	switch (expand_envelope(m->rules->expander, &m->env, &m->arena)) {
+	case EXPAND_OK:
+		return m->env.rcpt_count > 0 ? &verdict_ok : &verdict_no_rcpt;
+	case EXPAND_TABLE:
+		return &verdict_table;
+	case EXPAND_LOOP:
+		return &verdict_alias;
+	case EXPAND_MEMORY:
+		break;
+	}
+	return &verdict_no_space;
+}
+
+static uint32_t message_flags(const struct message *m)
+{
+	uint32_t flags = 0;
+
+	if (m->env.sender.len == 0)
+		flags |= MSGF_NULL_SENDER;
+	if (rules_is_double_bounce(m->rules, m->env.sender))
+		flags |= MSGF_DOUBLE_BOUNCE;
+	if (m->env.flags & ENVF_HOLD)
+		flags |= MSGF_HOLD;
+	if (m->env.flags & ENVF_INTERNAL)
+		flags |= MSGF_INTERNAL;
+	for (size_t i = 0; i < m->env.rcpt_count; i++) {
+		if (m->env.rcpts[i].notify & NOTIFY_SUCCESS)
+			flags |= MSGF_WANT_SUCCESS;
+	}
+	return flags;
+}
+
+static const struct message_verdict *build(struct message *m)
+{
+	const struct message_verdict *v = expand(m);
+
+	if (v->verdict != SUBMIT_OK)
+		return v;
+	if (plan_new(m->rules->conf, m->rules->resolver, &m->env, &m->arena, &m->plan) < 0)
+		return &verdict_no_space;
+	/* the record keeps what later stages need, not what was for this one */
+	m->env.prepend_count = 0;
+	m->env.redirect.len = 0;
+	if (env_encode(&m->env, &m->env_out) < 0)
+		return &verdict_no_space;
+	m->hdr = (struct spool_record){
+		.flags = message_flags(m),
+		.qid_us = m->qid.time_us,
+		.qid_life = m->qid.life,
+		.rcpt_count = (uint32_t)m->env.rcpt_count,
+	};
+	return &verdict_ok;
+}
+
+const struct message_verdict *message_finish(struct message *m, int *err_r)
+{
+	*err_r = wire_end(&m->wire);
+	if (*err_r < 0)
+		return &verdict_write_error;
+	if (m->failed.verdict != SUBMIT_OK)
+		return &m->failed;
+	header_end(&m->header);
+	if (m->header.too_many_hops)
+		return &verdict_hops;
+	if (m->env.flags & ENVF_DISCARD)
+		return &verdict_discard;
+	return build(m);
+}
+
+void message_log_id(const struct message *m)
+{
+	if (m->header.resent_message_id[0] != '\0')
+		log_as("cleanup", LOG_LEVEL_INFO, "%s: resent-message-id=%s", m->qid_text,
+		       m->header.resent_message_id);
+	log_as("cleanup", LOG_LEVEL_INFO, "%s: message-id=%s", m->qid_text,
+	       m->header.message_id[0] != '\0' ? m->header.message_id : "<>");
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * One message on its way into the spool, without processes, rings or files: envelope and content go
+ * in as bytes from somebody who may be hostile; record parts and a plan of deliveries come out, or
+ * a verdict for the SMTP client. Unit tests, the fuzz target and the benchmark drive this directly.
+ *
+ *   message_begin()   envelope bytes
+ *   message_feed()    content, as it comes, any number of times
+ *   message_finish()  resolves, encodes; then hdr, env and plan are set
+ */
+#ifndef PH_WORKERS_REWRITE_MESSAGE_H
+#define PH_WORKERS_REWRITE_MESSAGE_H
+
+#include "lib/qid.h"
+#include "shm/proto.h"
+#include "workers/mail/envelope.h"
+#include "workers/rewrite/header.h"
+#include "workers/rewrite/plan.h"
+#include "workers/rewrite/rules.h"
+#include "workers/rewrite/wire.h"
+#include "workers/spool/spool.h"
+
+struct message_verdict {
+	uint16_t verdict; /* enum submit_verdict */
+	uint16_t code;
+	uint8_t dsn[3];
+	const char *text; /* constant */
+};
+
+struct message {
+	const struct rules *rules;
+	struct arena arena; /* reset with each message */
+	struct buf env_in;  /* our copy of the envelope as submitted */
+	struct buf out;     /* header section, or all content so far: what precedes the body */
+	struct buf env_out; /* envelope of the record */
+	struct envelope env;
+	struct header_state header;
+	struct header_facts facts;
+	struct wire wire;
+	struct qid qid;
+	char qid_text[QID_TEXT_SIZE];
+	uint64_t in_bytes; /* content fed */
+	struct message_verdict
+		failed; /* verdict is not SUBMIT_OK: decided already, content is skipped */
+	/* results of message_finish() */
+	struct spool_record hdr;
+	struct plan plan;
+};
+
+extern const struct message_verdict verdict_ok;
+extern const struct message_verdict verdict_write_error; /* 451 4.3.0 */
+extern const struct message_verdict verdict_no_space;    /* 452 4.3.1 */
+/* The verdict for an error of the spool. */
+const struct message_verdict *verdict_of_error(int err);
+
+void message_init(struct message *m, const struct rules *rules);
+void message_fini(struct message *m);
+/* Copies the envelope and decodes it. E_PEER when it is damaged. What only we may say about a
+ * message (ENVF_INTERNAL, bounce_of) is removed. */
+int message_begin(struct message *m, struct qid qid, struct sv env);
+/* A message of our own: content goes straight into m->out. What `env` points to must live until
+ * message_finish(). */
+void message_begin_own(struct message *m, struct qid qid, const struct envelope *env);
+/*
+ * The next bytes of content, changed in place where a lone CR must go. Header bytes go to m->out;
+ * *body_r is what is to follow m->out, a part of `data`. After a failure (m->failed) both stay
+ * empty. E_PEER when the bytes are no wire form. A CR held back at the end must be put in front of
+ * the next piece when m->wire.cr is set.
+ */
+int message_feed(struct message *m, char *data, size_t len, struct sv *body_r);
+/* End of content. Returns what is to be done: SUBMIT_OK = write the record (hdr, env_out, out,
+ * body), else the answer. E_PEER through *err_r when the content does not end as it must. */
+const struct message_verdict *message_finish(struct message *m, int *err_r);
+/* Logs the message-id line as cleanup does; once the record is appended. */
+void message_log_id(const struct message *m);
+
+#endif

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * From a recipient to (transport, next hop), as Postfix's trivial-rewrite does: the address class
+ * of the domain decides (local, virtual alias, virtual mailbox, relay, default, in this order),
+ * then relayhost for what leaves this host, then transport_maps on top, then relocated_maps. Called
+ * by rewrite for new mail and again whenever a deferred recipient is due.
+ */
+#ifndef PH_WORKERS_REWRITE_RESOLVE_H
+#define PH_WORKERS_REWRITE_RESOLVE_H
+
+#include <stdbool.h>
+
+#include "conf/conf.h"
+#include "lib/arena.h"
+#include "lib/str.h"
+
+enum addr_class {
+	ADDR_CLASS_LOCAL,
+	ADDR_CLASS_VIRTUAL_ALIAS,
+	ADDR_CLASS_VIRTUAL_MAILBOX,
+	ADDR_CLASS_RELAY,
+	ADDR_CLASS_DEFAULT
+};
+
+struct route {
+	struct sv transport; /* a transport of master.cf */
+	struct sv nexthop;   /* of error and retry: "x.y.z text" */
+	enum addr_class class_id;
+};
+
+struct resolver;
+
+/* Opens all tables; `c` must outlive it. Problems go to `d`. */
+int resolver_open(const struct conf *c, struct resolver **r_r, struct conf_diag *d);
+void resolver_close(struct resolver **r);
+
+/*
+ * `rcpt` is complete and in internal form. `filter` ("transport:nexthop", or empty) overrides all.
+ * Views in the result point into the configuration, the arguments or the arena. A table that cannot
+ * be asked gives the route "retry" with the reason: such mail is kept and tried again. E_LIMIT when
+ * the arena is full, else 0.
+ */
+int resolve(struct resolver *r, struct sv sender, struct sv rcpt, struct sv filter, struct arena *a,
+	    struct route *route_r);
+
+/* Is the domain one of ours in the sense of the local class ($mydestination, our own [address])?
+ * 1, 0, or negative when a table could not be asked. */
+int resolver_is_local(struct resolver *r, struct sv domain);
+
+#endif

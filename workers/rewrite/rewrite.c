@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The rewrite worker: what Postfix calls cleanup, trivial-rewrite and bounce. Takes messages from
+ * smtp-in workers, makes them durable, announces them; reads recipients back for the supervisor;
+ * makes notifications. Started by priv, framed by workers/common/worker.h.
+ */
+#include "workers/rewrite/rewrite.h"
+
+#include <string.h>
+
+#include "lib/err.h"
+#include "lib/log.h"
+
+#define ARENA_CHUNK  (16u << 10)
+#define ARENA_LIMIT  (64u << 20)
+#define READER_FILES 64
+#define TICK_MS      1000
+
+static struct rewrite the_rewrite;
+
+/* ---- files ---- */
+
+static void need_file(struct rewrite *r, enum spool_file_kind kind)
+{
+	struct proto_file f = { .kind = PROTO_FILE_NEED, .file_kind = kind };
+
+	worker_send(r->w, &r->w->super, &f, sizeof(f));
+}
+
+static void closed_file(struct rewrite *r, enum spool_file_kind kind, uint32_t number,
+			uint64_t bytes)
+{
+	struct proto_file f = {
+		.kind = PROTO_FILE_CLOSED, .file_kind = kind, .number = number, .bytes = bytes
+	};
+
+	worker_send(r->w, &r->w->super, &f, sizeof(f));
+}
+
+static void need_segment(void *ctx)
+{
+	need_file(ctx, SPOOL_SEGMENT);
+}
+
+static void closed_segment(void *ctx, uint32_t number, uint64_t bytes)
+{
+	closed_file(ctx, SPOOL_SEGMENT, number, bytes);
+}
+
+static void need_journal(void *ctx)
+{
+	need_file(ctx, SPOOL_JOURNAL);
+}
+
+static void closed_journal(void *ctx, uint32_t number, uint64_t bytes)
+{
+	closed_file(ctx, SPOOL_JOURNAL, number, bytes);
+}
+
+static void granted(struct rewrite *r, const void *rec, size_t len)
+{
+	struct proto_file f;
+
+	if (len != sizeof(f))
+		die("supervisor ring: file record of %zu bytes", len);
+	memcpy(&f, rec, sizeof(f));
+	r->progress = true;
+	if (f.file_kind == SPOOL_SEGMENT)
+		spool_writer_grant(r->writer, f.number, f.recycle);
+	else
+		journal_writer_grant(r->journal, f.number);
+}
+
+/* ---- life ---- */
+
+static int rewrite_init(struct worker *w)
+{
+	struct rewrite *r = &the_rewrite;
+	struct conf_diag d;
+	int err;
+
+	w->state = r;
+	r->w = w;
+	conf_diag_init(&d);
+	err = rules_open(w->conf, &r->rules, &d);
+	if (err < 0)
+		log_error("%s", d.text.len > 0 ? buf_cstr(&d.text) : err_str(err));
+	else if (d.warnings > 0)
+		log_warn("%s", buf_cstr(&d.text));
+	conf_diag_fini(&d);
+	return err;
+}
+
+static int open_spool(struct rewrite *r)
+{
+	const struct params *p = r->w->params;
+	struct spool_writer_conf wc = { .segment_bytes = (uint64_t)p->spool_segment_size,
+					.sync = p->spool_sync,
+					.max_syncs = (unsigned)p->spool_syncs_in_flight,
+					.inline_max = 1,
+					.counters = r->w->counters };
+	struct spool_writer_ops ops = { .committed = commit_done,
+					.need_file = need_segment,
+					.closed_file = closed_segment,
+					.ctx = r };
+	struct journal_conf jc = { .sync_window_ms = p->journal_sync_window,
+				   .file_bytes = (uint64_t)p->journal_file_size,
+				   .counters = r->w->counters,
+				   .need_file = need_journal,
+				   .closed_file = closed_journal,
+				   .ctx = r };
+	int err = spool_dirs_open(p->queue_directory, false, &r->dirs);
+
+	if (err == 0)
+		err = spool_writer_new(&wc, &ops, &r->dirs, r->w->loop, &r->writer);
+	if (err == 0)
+		err = journal_writer_new(&jc, &r->dirs, r->w->loop, &r->journal);
+	if (err == 0)
+		r->reader = spool_reader_new(&r->dirs, READER_FILES);
+	if (err == 0)
+		r->journal_reader = journal_reader_new(&r->dirs, READER_FILES);
+	return err;
+}
+
+static void tick(void *ctx)
+{
+	struct rewrite *r = ctx;
+
+	/* the turn that follows looks at waiting submissions and at old outcomes */
+	loop_timer_set(&r->tick, TICK_MS);
+}
+
+static int rewrite_start(struct worker *w)
+{
+	struct rewrite *r = w->state;
+	int err;
+
+	commit_init(r);
+	r->ids.life = w->life;
+	r->names = names_new(NAMES_MAX);
+	message_init(&r->scratch, &r->rules);
+	arena_init(&r->load_arena, ARENA_CHUNK, ARENA_LIMIT);
+	err = open_spool(r);
+	if (err < 0) {
+		log_error("spool below %s: %s", w->params->queue_directory, err_str(err));
+		return err;
+	}
+	loop_timer_init(w->loop, &r->tick, tick, r);
+	loop_timer_set(&r->tick, TICK_MS);
+	return 0;
+}
+
+/* ---- dispatch ---- */
+
+typedef void (*super_fn)(struct rewrite *r, const void *rec, size_t len);
+
+static const super_fn super_kinds[PROTO_KIND_COUNT] = {
+	[PROTO_LOAD] = queue_load,
+	[PROTO_BOUNCE] = notify_bounce,
+	[PROTO_COPY] = queue_copy,
+	[PROTO_FILE_GRANT] = granted,
+};
+
+static void rewrite_from_super(struct worker *w, const void *rec, size_t len)
+{
+	struct rewrite *r = w->state;
+	uint32_t kind = PROTO_KIND_COUNT;
+
+	if (len >= sizeof(kind))
+		memcpy(&kind, rec, sizeof(kind));
+	if (kind >= PROTO_KIND_COUNT || super_kinds[kind] == NULL) {
+		log_warn("supervisor ring: record of kind %u ignored", kind);
+		return;
+	}
+	super_kinds[kind](r, rec, len);
+}
+
+static void rewrite_attach(struct worker *w, struct worker_peer *peer)
+{
+	if (peer->class_id == CLASS_SMTP_IN)
+		submit_attach(w->state, peer);
+}
+
+static void rewrite_detach(struct worker *w, struct worker_peer *peer)
+{
+	if (peer->class_id == CLASS_SMTP_IN)
+		submit_detach(w->state, peer);
+}
+
+static void rewrite_from_peer(struct worker *w, struct worker_peer *peer, const void *rec,
+			      size_t len)
+{
+	submit_record(w->state, peer, rec, len);
+}
+
+/* Draining and nothing left: close the files, so that the supervisor can retire them. */
+static void end_if_idle(struct rewrite *r)
+{
+	if (!r->w->draining || r->pending_count > 0 || !submit_is_idle(r))
+		return;
+	journal_writer_free(&r->journal);
+	spool_writer_free(&r->writer);
+	worker_exit(r->w);
+}
+
+static bool rewrite_turn(struct worker *w)
+{
+	struct rewrite *r = w->state;
+	bool more;
+
+	r->progress = false;
+	more = submit_resume(r);
+	more = spool_writer_poll(r->writer) || more;
+	more = journal_writer_poll(r->journal) || more;
+	end_if_idle(r);
+	return more || (r->stalled && r->progress);
+}
+
+static void rewrite_drain(struct worker *w)
+{
+	end_if_idle(w->state);
+}
+
+static const struct worker_ops rewrite_ops = {
+	.class_id = CLASS_REWRITE,
+	.program = "cleanup",
+	.init = rewrite_init,
+	.start = rewrite_start,
+	.attach = rewrite_attach,
+	.detach = rewrite_detach,
+	.from_super = rewrite_from_super,
+	.from_peer = rewrite_from_peer,
+	.turn = rewrite_turn,
+	.drain = rewrite_drain,
+};
+
+int main(int argc, char **argv)
+{
+	return worker_main(argc, argv, &rewrite_ops);
+}

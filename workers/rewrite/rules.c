@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Configuration of the rewrite worker; see workers/rewrite/rules.h. */
+#include "workers/rewrite/rules.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "lib/util.h"
+
+static void set_header_rules(const struct params *p, struct header_rules *h)
+{
+	*h = (struct header_rules){
+		.addr = { .myorigin = sv_from(p->myorigin),
+			  .mydomain = sv_from(p->mydomain),
+			  .append_at_myorigin = p->append_at_myorigin,
+			  .append_dot_mydomain = p->append_dot_mydomain,
+			  .swap_bangpath = p->swap_bangpath,
+			  .allow_percent_hack = p->allow_percent_hack },
+		.myhostname = sv_from(p->myhostname),
+		.remote_domain = sv_from(p->remote_header_rewrite_domain),
+		.undisclosed = sv_from(p->undisclosed_recipients_header),
+		.always_add_missing = p->always_add_missing_headers,
+		.size_limit = (size_t)p->header_size_limit,
+		.hopcount_limit = (unsigned)p->hopcount_limit,
+	};
+	header_drop_list(p->message_drop_headers, h);
+}
+
+static unsigned parse_notify_classes(const char *text)
+{
+	static const struct {
+		struct sv name;
+		unsigned bit;
+	} words[] = {
+		{ { "bounce", 6 }, NOTIFY_CLASS_BOUNCE },
+		{ { "2bounce", 7 }, NOTIFY_CLASS_2BOUNCE },
+		{ { "delay", 5 }, NOTIFY_CLASS_DELAY },
+	};
+	unsigned bits = 0;
+
+	for (;;) {
+		size_t n;
+
+		text += strspn(text, ", \t\r\n");
+		n = strcspn(text, ", \t\r\n");
+		if (n == 0)
+			return bits;
+		for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+			if (sv_eq_nocase(words[i].name, (struct sv){ text, n }))
+				bits |= words[i].bit;
+		}
+		text += n;
+	}
+}
+
+int rules_open(const struct conf *c, struct rules *r, struct conf_diag *d)
+{
+	const struct params *p = conf_params(c);
+	int err;
+
+	*r = (struct rules){ .conf = c, .p = p };
+	set_header_rules(p, &r->header);
+	r->message_size_limit =
+		p->message_size_limit > 0 ? (uint64_t)p->message_size_limit : UINT64_MAX;
+	r->notify_classes = parse_notify_classes(p->notify_classes);
+	snprintf(r->double_bounce, sizeof(r->double_bounce), "%s%s%s", p->double_bounce_sender,
+		 strchr(p->double_bounce_sender, '@') == NULL ? "@" : "",
+		 strchr(p->double_bounce_sender, '@') == NULL ? p->myorigin : "");
+	err = resolver_open(c, &r->resolver, d);
+	if (err == 0)
+		err = expander_open(c, &r->header.addr, r->resolver, &r->expander, d);
+	if (err < 0)
+		rules_close(r);
+	return err;
+}
+
+void rules_close(struct rules *r)
+{
+	expander_close(&r->expander);
+	resolver_close(&r->resolver);
+}
+
+bool rules_is_double_bounce(const struct rules *r, struct sv addr)
+{
+	return sv_eq_nocase(addr, sv_from(r->double_bounce)) ||
+	       sv_eq_nocase(addr, sv_from(r->p->double_bounce_sender));
+}

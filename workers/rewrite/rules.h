@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Everything the rewrite worker takes from the configuration, opened once: header and address
+ * rules, tables, limits. Knows nothing of processes, rings or the spool.
+ */
+#ifndef PH_WORKERS_REWRITE_RULES_H
+#define PH_WORKERS_REWRITE_RULES_H
+
+#include "conf/conf.h"
+#include "workers/rewrite/expand.h"
+#include "workers/rewrite/header.h"
+#include "workers/rewrite/resolve.h"
+
+enum { /* notify_classes */
+       NOTIFY_CLASS_BOUNCE = 1,
+       NOTIFY_CLASS_2BOUNCE = 2,
+       NOTIFY_CLASS_DELAY = 4,
+};
+
+struct rules {
+	const struct conf *conf;
+	const struct params *p;
+	struct header_rules header;
+	struct resolver *resolver;
+	struct expander *expander;
+	uint64_t message_size_limit; /* UINT64_MAX = none */
+	unsigned notify_classes;
+	char double_bounce[512]; /* address, complete */
+};
+
+/* `c` must outlive the rules. Problems go to `d`; on error nothing is left open. */
+int rules_open(const struct conf *c, struct rules *r, struct conf_diag *d);
+void rules_close(struct rules *r);
+/* Is this the address that double bounces are sent from? */
+bool rules_is_double_bounce(const struct rules *r, struct sv addr);
+
+#endif
