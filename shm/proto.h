@@ -111,7 +111,7 @@ struct proto_submit_done {
  * A number may be defined again: the newest definition holds. */
 struct proto_dest {
 	uint32_t kind;
-	uint32_t local_id;
+	uint32_t local_id;      /* below 2^20 */
 	uint16_t transport_len; /* transport name: a master.cf unix service, e.g. "smtp" */
 	uint16_t nexthop_len;   /* next hop as transport_maps or relayhost gives it, e.g. "[10.0.0.1]:25" */
 	uint32_t pad;
@@ -131,6 +131,9 @@ enum {
 	MSGF_WANT_SUCCESS = 8, /* some recipient asked NOTIFY=SUCCESS */
 	MSGF_DELAY_WARNED = 16, /* supervisor only */
 	MSGF_INTERNAL = 32,    /* made by us: bounce, notification */
+	/* bits 6 to 11 belong to the supervisor */
+	MSGF_FLOW_SHIFT = 12,  /* four bits of a hash of the sender: within a destination, flows take */
+	MSGF_FLOW_MASK = 0xf000, /* turns, so that one sender's mailing does not hold up the others */
 };
 
 struct proto_new {
@@ -213,7 +216,7 @@ struct proto_copied {
 	uint32_t kind;
 	uint32_t status; /* 0 = committed at `place` */
 	uint32_t msg;
-	uint32_t pad;
+	uint32_t rcpt_count; /* of the record */
 	uint64_t msg_seq;
 	struct proto_qid qid;
 	struct proto_place place;
