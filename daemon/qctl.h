@@ -17,8 +17,6 @@
 #include "daemon/files.h"
 #include "daemon/sched.h"
 
-#define QCTL_ITEM_MAX_NEXTHOP 256
-
 /* One queue entry, host byte order; items of one message follow each other. */
 struct qctl_item {
 	struct proto_qid qid;
@@ -33,6 +31,6 @@ struct qctl_item {
 	uint32_t pad;
 };
 
-void qctl_register(struct control *ctl, struct sched *s, struct files *f);
+void qctl_register(struct control *ctl, struct sched *s, struct files *f, struct loop *loop);
 
 #endif

@@ -127,6 +127,11 @@ int sched_reload(struct sched *s, const struct conf *conf, unsigned generation)
 	return 0;
 }
 
+const struct params *sched_params(const struct sched *s)
+{
+	return s->params;
+}
+
 void sched_stop(struct sched *s)
 {
 	s->stopping = true;
@@ -366,10 +371,9 @@ void sched_tick(struct sched *s)
 	work_copy_tick(s);
 	if (s->su.files != NULL)
 		files_tick(s->su.files);
-	s->timers_set = false;
 }
 
 int64_t sched_next_ms(const struct sched *s)
 {
-	return s->timers_set ? DEST_TIMER_MS : 1000;
+	return s->short_timers > 0 ? DEST_TIMER_MS : 1000;
 }

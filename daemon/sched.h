@@ -129,6 +129,8 @@ typedef void (*sched_item_fn)(void *ctx, const struct sched_item *it);
 bool sched_list(struct sched *s, uint32_t *cursor, unsigned max_msgs, sched_item_fn fn, void *ctx);
 /* The entries of one message; E_NOENT. */
 int sched_list_one(struct sched *s, struct qid id, sched_item_fn fn, void *ctx);
+/* Whether a destination (sched_item.dest) is suspended, and why. */
+bool sched_is_suspended(const struct sched *s, uint32_t row, struct sv *reason_r);
 
 /* ---- for recovery (daemon/recover.c): fill the table before or between turns ---- */
 struct sched_found {
@@ -145,6 +147,7 @@ struct sched_found_entry {
 	struct proto_jref jref;
 	struct sv transport, nexthop; /* DEFERRED: of the last outcome; may be empty */
 };
+const struct params *sched_params(const struct sched *s);
 /* E_EXIST when the message is known already, E_NOSPC when the table is full. */
 int sched_add_found(struct sched *s, const struct sched_found *m, const struct sched_found_entry *e,
 		    size_t count);

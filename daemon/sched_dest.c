@@ -296,11 +296,21 @@ uint32_t dest_ready_peek(struct sched *s, uint32_t row)
 
 /* ---- suspension ---- */
 
-static void timer_set(struct sched *s, struct twheel_node *n, int64_t after_ms)
+#define SHORT_MS 1000 /* longer ones are kept well enough by the tick */
+
+static void timer_set(struct sched *s, struct twheel_node *n, bool *is_short, int64_t after_ms)
 {
 	twheel_cancel(n);
 	twheel_set(&s->timers, n, s->now_ms + after_ms);
-	s->timers_set = true;
+	s->short_timers -= *is_short;
+	*is_short = after_ms < SHORT_MS;
+	s->short_timers += *is_short;
+}
+
+static void timer_over(struct sched *s, bool *is_short)
+{
+	s->short_timers -= *is_short;
+	*is_short = false;
 }
 
 static void suspend(struct sched *s, uint32_t row, struct proto_jref ref)
@@ -314,7 +324,7 @@ static void suspend(struct sched *s, uint32_t row, struct proto_jref ref)
 	d->suspend_until_s = s->now_s + ms / 1000;
 	d->reason_ref = ref;
 	d->want_reason = true;
-	timer_set(s, &d->timer, ms);
+	timer_set(s, &d->timer, &d->short_timer, ms);
 	if (d->node.next != UINT32_MAX)
 		dest_sleep(s, row);
 	if (d->ready_count > 0)
@@ -329,6 +339,7 @@ void dest_revive(struct sched *s, uint32_t row)
 	if (!d->dead)
 		return;
 	twheel_cancel(&d->timer);
+	timer_over(s, &d->short_timer);
 	d->dead = false;
 	d->suspend_until_s = 0;
 	d->want_reason = false;
@@ -431,10 +442,10 @@ void dest_job_end(struct sched *s, uint32_t row, unsigned share, enum job_health
 	dest_touch(s, row);
 	if (t->rate_delay_ms > 0 && !d->dead) {
 		d->rate_wait = true;
-		timer_set(s, &d->timer, t->rate_delay_ms);
+		timer_set(s, &d->timer, &d->short_timer, t->rate_delay_ms);
 	}
 	if (t->transport_delay_ms > 0)
-		timer_set(s, &t->timer, t->transport_delay_ms);
+		timer_set(s, &t->timer, &t->short_timer, t->transport_delay_ms);
 	else
 		t->rate_locked = false;
 	dest_wake(s, row);
@@ -465,6 +476,7 @@ void dest_conf_changed(struct sched *s, uint32_t row)
 
 void transport_timer_fired(struct stransport *t)
 {
+	timer_over(t->sched, &t->short_timer);
 	t->rate_locked = false;
 	transport_wake(t->sched, t);
 }
@@ -474,6 +486,7 @@ void dest_timer_fired(struct sdest *d)
 	struct sched *s = d->sched;
 	uint32_t row = (uint32_t)(d - s->dests);
 
+	timer_over(s, &d->short_timer);
 	if (d->dead) {
 		dest_revive(s, row);
 		return;

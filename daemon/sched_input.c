@@ -565,7 +565,7 @@ static void apply_result(struct sched *s, const struct proto_result *r, uint32_t
 		apply_deferred(s, e);
 }
 
-int input_result(struct sched *s, struct sched_worker *w, const void *rec, size_t len)
+static int in_result(struct sched *s, struct sched_worker *w, const void *rec, size_t len)
 {
 	struct proto_result r;
 	uint32_t packed = 0;
@@ -657,7 +657,7 @@ int sched_input(struct sched *s, enum worker_class class_id, unsigned slot, uint
 	if (kind == PROTO_FILE_CLOSED)
 		return in_file_closed(s, w, rec, len);
 	if (kind == PROTO_RESULT && p != &s->rewrite)
-		return input_result(s, w, rec, len);
+		return in_result(s, w, rec, len);
 	if (p != &s->rewrite || kind >= PROTO_KIND_COUNT)
 		return E_PEER;
 	if (kind == PROTO_COPIED)

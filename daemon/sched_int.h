@@ -43,6 +43,7 @@
 /* supervisor-only marks in qmsg.flags, next to MSGF_* */
 #define MSGM_DOOMED 0x0040u     /* deleted: drop what comes back */
 #define MSGM_REQUEUE 0x0080u    /* requeued or flushed: try at once what comes back */
+#define MSGM_DELETED 0x0100u    /* by the operator, who gets the log line */
 #define MSG_FLAGS_IN (MSGF_NULL_SENDER | MSGF_HOLD | MSGF_DOUBLE_BOUNCE | MSGF_WANT_SUCCESS | \
 		      MSGF_INTERNAL | MSGF_FLOW_MASK)
 
@@ -128,6 +129,7 @@ struct stransport {
 	uint32_t conns;       /* sum over destinations of min(busy, window) */
 	uint32_t active_head; /* ring of destinations */
 	struct ring_node node; /* on its pool's ring */
+	bool short_timer;
 	bool rate_locked;     /* transport_delay: a delivery is going on or the delay runs */
 	struct twheel_node timer;
 	struct sched *sched;
@@ -146,7 +148,7 @@ struct sdest {
 	uint16_t share_busy[SHARES];
 	uint8_t ready_mask;   /* non-empty ready lists */
 	uint8_t ready_next;
-	bool in_use, rate_wait, dead, dirty, want_reason, on_drain, on_idle;
+	bool in_use, rate_wait, short_timer, dead, dirty, want_reason, on_drain, on_idle;
 	int8_t deficit;
 	struct ring_node node; /* on its transport's ring */
 	uint32_t dirty_next, drain_next;
@@ -230,7 +232,7 @@ struct sched {
 	struct wheel wheel;
 	struct ages ready_ages, deferred_ages;
 	struct twheel timers;
-	bool timers_set;      /* something was armed since sched_next_ms() */
+	unsigned short_timers; /* rate delays running that are finer than the tick */
 	uint32_t reason_pos;
 	struct sdest *dests;  /* by destination table row */
 	uint32_t dest_cap, dest_used;

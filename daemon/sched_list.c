@@ -304,7 +304,8 @@ static void msg_end(struct sched *s, uint32_t msg)
 	struct qmsg *m = &s->q->msgs[msg];
 	char text[QID_TEXT_SIZE];
 
-	log_as("qmgr", LOG_LEVEL_INFO, "%s: removed", qid_format(qtab_msg_qid(m), text));
+	if (!(m->flags & MSGM_DELETED))
+		log_as("qmgr", LOG_LEVEL_INFO, "%s: removed", qid_format(qtab_msg_qid(m), text));
 	if (s->su.files != NULL)
 		files_msg_del(s->su.files, m->seg, m->len);
 	qtab_msg_free(s->q, msg);

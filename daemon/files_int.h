@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Inside daemon/files*.c only. */
+#ifndef PH_DAEMON_FILES_INT_H
+#define PH_DAEMON_FILES_INT_H
+
+#include <pthread.h>
+
+#include "daemon/files.h"
+
+#define OPEN_FILES_MAX 64u      /* of one kind that one life may hold */
+#define SETTLE_MS 5000          /* a closed segment's last announcements may still be on their way */
+#define COPY_AGE_MS 60000       /* what was just closed mostly dies by itself */
+#define COPY_AGAIN_MS 60000
+#define LOOK_MS 2000            /* between looks for something to remove or to copy */
+#define JREF_SLOTS 1024u        /* journals that queue entries can refer to at once */
+#define JREF_OFF_BITS 22        /* in units of 16 bytes: the first 64 MiB of a journal */
+
+struct fseg {
+	uint32_t number;
+	uint32_t life;          /* 0 = nobody's */
+	uint64_t live;          /* messages */
+	uint64_t live_bytes;
+	uint64_t known_end;     /* end of the last record that was announced */
+	uint64_t bytes;         /* of the file, as far as known */
+	int64_t closed_ms;
+	int64_t copy_not_before_ms;
+	bool closed;
+	bool orphan;            /* its writer died: to be adopted from before it can be retired */
+	bool leaving;           /* with the helper thread */
+};
+
+struct fjnl {
+	uint32_t number;
+	uint32_t life;
+	uint32_t closed_at;     /* newest file number when it was closed */
+	uint32_t refs;          /* queue entries whose last outcome is in it */
+	uint32_t slot;          /* in files.slots, 0 = none */
+	uint64_t bytes;
+	bool closed;
+	bool leaving;
+};
+
+enum fjob_kind { FJOB_RETIRE, FJOB_REMOVE_JOURNAL, FJOB_SCAN };
+
+struct fjob {
+	struct fjob *next;
+	enum fjob_kind kind;
+	uint32_t number;
+	int err;
+	bool kept;              /* RETIRE: moved to spare/ */
+	struct qid *ids;        /* SCAN: of the records found */
+	size_t id_count, id_cap;
+};
+
+struct flist {
+	void **p;
+	size_t count, cap;
+};
+
+struct files {
+	struct files_setup su;
+	unsigned spare_max;
+	struct flist segs;      /* struct fseg, ascending numbers */
+	struct flist jnls;      /* struct fjnl, ascending numbers */
+	struct fseg *last_seg;
+	struct fjnl *slots[JREF_SLOTS];
+	uint32_t *spares;
+	size_t spare_count, spare_cap;
+	uint32_t newest;        /* highest file number seen */
+	bool recovered;
+	int64_t next_look_ms;
+	/* own journal */
+	struct journal_writer *marks;
+	struct journal_reader *reader;
+	bool marks_unsynced;
+	/* copy-forward: one segment at a time */
+	struct fseg *copying;
+	struct qid *copy_ids;
+	size_t copy_count, copy_pos;
+	unsigned copy_out;
+	bool scanning;
+	/* helper thread */
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t wake;
+	struct fjob *todo, **todo_end, *done;
+	unsigned jobs_out;
+	bool stop;
+};
+
+/* files_thread.c */
+int files_thread_start(struct files *f);
+void files_thread_stop(struct files *f);
+void files_thread_give(struct files *f, enum fjob_kind kind, uint32_t number);
+struct fjob *files_thread_done(struct files *f); /* a list, newest first; the caller frees */
+
+/* files_mark.c */
+int files_marks_new(struct files *f);
+void files_marks_free(struct files *f);
+
+/* files.c */
+struct fseg *files_seg_find(struct files *f, uint32_t number);
+struct fjnl *files_jnl_find(struct files *f, uint32_t number);
+
+#endif

@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Recovery of the queue from the spool; see daemon/recover.h. Called by the supervisor. */
+#include "daemon/recover.h"
+
+#include <stdio.h>
+
+#include "daemon/recover_int.h"
+#include "lib/clock.h"
+#include "lib/err.h"
+#include "lib/log.h"
+
+/* ---- table of records by queue id ---- */
+
+static void rehash(struct recovery *r)
+{
+	r->bucket_count = r->bucket_count == 0 ? 4096 : r->bucket_count * 2;
+	free(r->buckets);
+	r->buckets = xmalloc(r->bucket_count * sizeof(*r->buckets));
+	memset(r->buckets, 0xff, r->bucket_count * sizeof(*r->buckets));
+	for (size_t i = 0; i < r->msg_count; i++) {
+		size_t b = qid_hash(r->msgs[i].qid) & (r->bucket_count - 1);
+
+		while (r->buckets[b] != RMSG_NONE)
+			b = (b + 1) & (r->bucket_count - 1);
+		r->buckets[b] = (uint32_t)i;
+	}
+}
+
+/* The bucket where the id is or belongs. */
+static uint32_t *bucket_of(struct recovery *r, struct qid id)
+{
+	size_t b = qid_hash(id) & (r->bucket_count - 1);
+
+	while (r->buckets[b] != RMSG_NONE && !qid_eq(r->msgs[r->buckets[b]].qid, id))
+		b = (b + 1) & (r->bucket_count - 1);
+	return &r->buckets[b];
+}
+
+static struct rmsg *find_msg(struct recovery *r, struct qid id)
+{
+	if (r->bucket_count == 0)
+		return NULL;
+	uint32_t i = *bucket_of(r, id);
+
+	return i == RMSG_NONE ? NULL : &r->msgs[i];
+}
+
+static struct rmsg *add_msg(struct recovery *r, struct qid id)
+{
+	if (r->msg_count * 2 >= r->bucket_count)
+		rehash(r);
+	if (r->msg_count == r->msg_cap) {
+		r->msg_cap = r->msg_cap == 0 ? 4096 : r->msg_cap * 2;
+		r->msgs = xrealloc(r->msgs, r->msg_cap * sizeof(*r->msgs));
+	}
+	*bucket_of(r, id) = (uint32_t)r->msg_count;
+	struct rmsg *m = &r->msgs[r->msg_count++];
+
+	*m = (struct rmsg){ .qid = id, .pieces = RMSG_NONE };
+	return m;
+}
+
+static struct rpiece *add_piece(struct recovery *r, struct rmsg *m)
+{
+	if (r->piece_count == r->piece_cap) {
+		r->piece_cap = r->piece_cap == 0 ? 4096 : r->piece_cap * 2;
+		r->pieces = xrealloc(r->pieces, r->piece_cap * sizeof(*r->pieces));
+	}
+	struct rpiece *p = &r->pieces[r->piece_count];
+
+	*p = (struct rpiece){ .next = m->pieces };
+	m->pieces = (uint32_t)r->piece_count++;
+	return p;
+}
+
+/* ---- segments ---- */
+
+struct seg_scan {
+	struct recovery *r;
+	struct files *f;
+	/* notifications name what they report; originals may come later in the scan */
+	struct buf *reports;
+};
+
+static int found_record(void *ctx, const struct spool_found *found)
+{
+	struct seg_scan *sc = ctx;
+	struct rmsg *m = find_msg(sc->r, found->qid);
+
+	/* a copy-forward that was cut short leaves two equal records: the newer place is taken */
+	if (m != NULL)
+		sc->r->duplicates++;
+	else
+		m = add_msg(sc->r, found->qid);
+	m->place = found->place;
+	m->rcpt_count = found->rcpt_count;
+	m->flags = (uint16_t)found->flags;
+	files_found_bytes(sc->f, found->place.seg,
+			  (uint64_t)found->place.off8 * 8 + found->place.len);
+	if (found->bounce_of.len > 0) {
+		buf_add_sv(sc->reports, found->bounce_of);
+		buf_add_c(sc->reports, '\0');
+	}
+	return 0;
+}
+
+/* "QID first mask kind", mask in hex: those recipients' failures are reported by a message that is
+ * in the spool. */
+static void apply_report(struct recovery *r, const char *text)
+{
+	char id_text[QID_TEXT_SIZE];
+	unsigned first, kind;
+	unsigned long long mask;
+	struct qid id;
+
+	if (sscanf(text, "%31s %u %llx %u", id_text, &first, &mask, &kind) != 4 ||
+	    qid_parse(sv_from(id_text), &id) != 0)
+		return;
+	struct rmsg *m = find_msg(r, id);
+
+	if (m == NULL)
+		return;
+	if (kind == BOUNCE_DELAY) {
+		m->marks |= RMARK_WARNED;
+		return;
+	}
+	struct rpiece *p = add_piece(r, m);
+
+	p->kind = OUTCOME_NOTIFIED;
+	p->rcpt_first = first;
+	p->mask = p->done = mask;
+	p->when_us = INT64_MAX;
+}
+
+/* ---- journals ---- */
+
+static uint32_t name_of(struct recovery *r, const struct outcome *o)
+{
+	if (o->nexthop.len == 0)
+		return 0;
+	/* mail for one destination comes in runs */
+	if (r->last_name != 0) {
+		const char *t = r->names.p + r->last_name;
+
+		if (sv_eq_str(o->transport, t) && sv_eq_str(o->nexthop, t + strlen(t) + 1))
+			return r->last_name;
+	}
+	if (r->names.len == 0)
+		buf_add_c(&r->names, '\0'); /* place 0 means none */
+	if (r->names.len > UINT32_MAX / 2)
+		return 0;
+	r->last_name = (uint32_t)r->names.len;
+	buf_add_sv(&r->names, o->transport);
+	buf_add_c(&r->names, '\0');
+	buf_add_sv(&r->names, o->nexthop);
+	buf_add_c(&r->names, '\0');
+	return r->last_name;
+}
+
+static void hold_mark(struct rmsg *m, const struct outcome *o)
+{
+	if (m->marks & RMARK_HOLD_SEEN && o->when_us < m->hold_when_us)
+		return;
+	m->marks |= RMARK_HOLD_SEEN;
+	m->hold_when_us = o->when_us;
+	m->marks &= (uint16_t) ~(RMARK_HELD | RMARK_REQUEUED);
+	if (o->kind == OUTCOME_HELD)
+		m->marks |= RMARK_HELD;
+	if (o->kind == OUTCOME_REQUEUED)
+		m->marks |= RMARK_REQUEUED;
+}
+
+static void result(struct recovery *r, struct rmsg *m, const struct outcome *o,
+		   struct proto_jref ref)
+{
+	uint64_t done = o->kind == OUTCOME_NOTIFIED ? o->mask : o->sent;
+
+	if (m->rcpt_count == 1 && o->rcpt_first == 0 && done & 1) {
+		m->marks |= RMARK_DONE;
+		return;
+	}
+	struct rpiece *p = add_piece(r, m);
+
+	p->kind = o->kind;
+	p->rcpt_first = o->rcpt_first;
+	p->mask = o->mask;
+	p->done = done;
+	p->when_us = o->when_us;
+	p->jref = ref;
+	if (o->kind != OUTCOME_RESULT)
+		return;
+	p->deferred = o->deferred;
+	p->bounced = o->bounced;
+	p->name = name_of(r, o);
+}
+
+static int found_outcome(void *ctx, const struct outcome *o, struct proto_jref ref)
+{
+	struct recovery *r = ctx;
+	struct rmsg *m = find_msg(r, o->qid);
+
+	if (m == NULL || m->marks & RMARK_DONE)
+		return 0;
+	switch (o->kind) {
+	case OUTCOME_STARTED:
+	case OUTCOME_RESULT:
+	case OUTCOME_NOTIFIED:
+		result(r, m, o, ref);
+		break;
+	case OUTCOME_DELETED:
+		m->marks |= RMARK_DONE;
+		break;
+	case OUTCOME_HELD:
+	case OUTCOME_RELEASED:
+	case OUTCOME_REQUEUED:
+		hold_mark(m, o);
+		break;
+	case OUTCOME_WARNED:
+		m->marks |= RMARK_WARNED;
+		break;
+	default:
+		break; /* of a newer version */
+	}
+	return 0;
+}
+
+/* ---- all ---- */
+
+static int scan_segments(struct recovery *r, struct files *f, const struct spool_dirs *dirs)
+{
+	struct buf reports = BUF_INIT;
+	struct seg_scan sc = { .r = r, .f = f, .reports = &reports };
+	uint32_t *numbers = NULL;
+	size_t count = 0;
+	int err = spool_list(dirs, SPOOL_SEGMENT, &numbers, &count);
+
+	for (size_t i = 0; err == 0 && i < count; i++) {
+		files_found(f, SPOOL_SEGMENT, numbers[i]);
+		err = spool_scan_segment(dirs, numbers[i], 0, found_record, &sc, &r->stats);
+		if (err != 0)
+			log_error("segment %08x: %s", numbers[i], err_str(err));
+	}
+	for (size_t at = 0; err == 0 && at < reports.len; at += strlen(reports.p + at) + 1)
+		apply_report(r, reports.p + at);
+	buf_fini(&reports);
+	free(numbers);
+	return err;
+}
+
+static int scan_journals(struct recovery *r, struct files *f, const struct spool_dirs *dirs)
+{
+	uint32_t *numbers = NULL;
+	size_t count = 0;
+	int err = spool_list(dirs, SPOOL_JOURNAL, &numbers, &count);
+
+	for (size_t i = 0; err == 0 && i < count; i++) {
+		files_found(f, SPOOL_JOURNAL, numbers[i]);
+		err = spool_scan_journal(dirs, numbers[i], found_outcome, r, &r->stats);
+		if (err != 0)
+			log_error("journal %08x: %s", numbers[i], err_str(err));
+	}
+	free(numbers);
+	return err;
+}
+
+static void note_doubt(struct recovery *r, struct rplan *plan)
+{
+	bool hold = r->params->in_doubt_action == 1;
+	char text[QID_TEXT_SIZE];
+
+	r->in_doubt += plan->in_doubt;
+	log_warn("%s: delivery was under way when the mail system stopped, its outcome is unknown: %s",
+		 qid_format(plan->found.qid, text), hold ? "placed on hold" : "will be tried again");
+	if (!hold)
+		return;
+	plan->found.flags |= MSGF_HOLD;
+	for (size_t i = 0; i < plan->count; i++) {
+		if (plan->entries[i].state != QS_NOTIFY)
+			plan->entries[i].state = QS_HOLD;
+	}
+}
+
+static int fill_queue(struct recovery *r, struct sched *s)
+{
+	struct rplan plan = { 0 };
+	int err = 0;
+
+	for (size_t i = 0; err == 0 && i < r->msg_count; i++) {
+		recover_plan(r, &r->msgs[i], &plan);
+		if (plan.count == 0)
+			continue;
+		if (plan.in_doubt > 0)
+			note_doubt(r, &plan);
+		err = sched_add_found(s, &plan.found, plan.entries, plan.count);
+		r->live += err == 0;
+	}
+	if (err == E_NOSPC) {
+		log_error("queue table is too small for the spool: raise queue_table_size; the rest "
+			  "stays on disk until the next start");
+		err = 0;
+	}
+	recover_plan_fini(&plan);
+	return err;
+}
+
+static void report(const struct recovery *r, int64_t took_us)
+{
+	if (r->msg_count == 0)
+		return;
+	log_info("recovered %llu messages of %zu records in %llu segments and %llu journals in %lld "
+		 "ms (damaged records %llu, duplicates %llu, in doubt %llu)",
+		 (unsigned long long)r->live, r->msg_count,
+		 (unsigned long long)r->stats.segments, (unsigned long long)r->stats.journals,
+		 (long long)(took_us / 1000), (unsigned long long)r->stats.damaged,
+		 (unsigned long long)r->duplicates, (unsigned long long)r->in_doubt);
+}
+
+int recover_all(struct sched *s, struct files *f, const struct spool_dirs *dirs,
+		struct board_shm *board)
+{
+	struct recovery r = { .params = sched_params(s), .now_us = clock_wall().us };
+	int64_t start = clock_mono_us_raw();
+	int err = scan_segments(&r, f, dirs);
+
+	if (err == 0)
+		err = scan_journals(&r, f, dirs);
+	if (err == 0)
+		err = fill_queue(&r, s);
+	if (err == 0) {
+		files_recovered(f);
+		atomic_store_explicit(&board->in_doubt, r.in_doubt, memory_order_relaxed);
+		report(&r, clock_mono_us_raw() - start);
+	}
+	free(r.msgs);
+	free(r.buckets);
+	free(r.pieces);
+	buf_fini(&r.names);
+	return err;
+}
+
+/* ---- adoption ---- */
+
+struct adoption {
+	struct sched *s;
+	const struct spool_dirs *dirs;
+	struct rplan plan;
+	struct spool_scan_stats stats;
+	unsigned count;
+};
+
+static int adopt_record(void *ctx, const struct spool_found *found)
+{
+	struct adoption *a = ctx;
+	char text[QID_TEXT_SIZE];
+
+	a->plan.found = (struct sched_found){ .qid = found->qid,
+					      .place = found->place,
+					      .flags = found->flags };
+	recover_plan_fresh(found->rcpt_count, QS_LOAD, &a->plan);
+	if (a->plan.count == 0 ||
+	    sched_add_found(a->s, &a->plan.found, a->plan.entries, a->plan.count) != 0)
+		return 0; /* known already */
+	log_info("%s: taken over from a worker that ended", qid_format(found->qid, text));
+	a->count++;
+	return 0;
+}
+
+static void adopt_segment(void *ctx, uint32_t seg, uint64_t known_end)
+{
+	struct adoption *a = ctx;
+	int err = spool_scan_segment(a->dirs, seg, known_end, adopt_record, a, &a->stats);
+
+	if (err != 0 && err != E_NOENT)
+		log_error("segment %08x: %s", seg, err_str(err));
+}
+
+unsigned recover_adopt(struct sched *s, struct files *f, const struct spool_dirs *dirs,
+		       uint32_t life)
+{
+	struct adoption a = { .s = s, .dirs = dirs };
+
+	files_each_segment_of(f, life, adopt_segment, &a);
+	recover_plan_fini(&a.plan);
+	return a.count;
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Inside daemon/recover*.c only: what the scans gather before the queue is filled. Records first,
+ * then outcomes, so that only outcomes of messages that still exist take memory.
+ */
+#ifndef PH_DAEMON_RECOVER_INT_H
+#define PH_DAEMON_RECOVER_INT_H
+
+#include "daemon/recover.h"
+
+#define RMSG_NONE UINT32_MAX
+
+enum { /* rmsg.marks */
+	RMARK_DONE = 1,     /* the only recipient is done, or the message was deleted */
+	RMARK_HELD = 2,
+	RMARK_HOLD_SEEN = 4, /* an operator's word on holding exists, so the record's flag is void */
+	RMARK_WARNED = 8,
+	RMARK_REQUEUED = 16,
+};
+
+struct rmsg { /* a record that exists */
+	struct qid qid;
+	struct proto_place place;
+	uint32_t rcpt_count;
+	uint16_t flags;
+	uint16_t marks;
+	uint32_t pieces;     /* newest first; RMSG_NONE */
+	int64_t hold_when_us;
+};
+
+struct rpiece { /* what one outcome says about up to 64 recipients */
+	uint64_t mask, done, deferred, bounced;
+	int64_t when_us;
+	struct proto_jref jref;
+	uint32_t next;
+	uint32_t rcpt_first;
+	uint32_t name;       /* index of "transport\0nexthop\0", 0 = none */
+	uint8_t kind;        /* enum outcome_kind */
+};
+
+struct recovery {
+	struct rmsg *msgs;
+	size_t msg_count, msg_cap;
+	uint32_t *buckets;
+	size_t bucket_count; /* power of two */
+	struct rpiece *pieces;
+	size_t piece_count, piece_cap;
+	struct buf names;
+	uint32_t last_name;
+	const struct params *params;
+	int64_t now_us;
+	uint64_t in_doubt, duplicates, live;
+	struct spool_scan_stats stats;
+};
+
+/* recover_plan.c: from the pieces of one message to its queue entries. */
+struct rplan {
+	struct sched_found found;
+	struct sched_found_entry *entries;
+	size_t count, cap;
+	uint64_t in_doubt;       /* entries whose delivery had begun */
+	struct rpiece **order;   /* scratch, oldest first */
+	size_t order_cap;
+	uint32_t *owner;         /* scratch, per recipient */
+	size_t owner_cap;
+};
+
+/* Fills plan->entries; none when the message is done. */
+void recover_plan(const struct recovery *r, struct rmsg *m, struct rplan *plan);
+void recover_plan_fini(struct rplan *plan);
+/* Entries for all recipients, to be loaded. */
+void recover_plan_fresh(uint32_t rcpt_count, enum qstate state, struct rplan *plan);
+
+#endif
