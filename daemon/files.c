@@ -147,6 +147,11 @@ void files_free(struct files **fp)
 	free(f);
 }
 
+struct loop *files_loop(const struct files *f)
+{
+	return f->su.loop;
+}
+
 void files_reload(struct files *f, const struct params *params)
 {
 	f->su.params = params;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Spool files as the supervisor sees them: which segments and journals exist, who writes them, how
- * much of each is still needed; numbers for new ones; retiring dead segments, removing journals that
- * nothing refers to, choosing segments to copy forward. Called by the scheduler and by recovery.
+ * much of each is still needed; numbers for new ones; retiring dead segments, removing journals
+ * that nothing refers to, choosing segments to copy forward. Called by the scheduler and by
+ * recovery.
  *
  * A segment is dead when it is closed and no live message lies in it. A journal can go when it is
  * closed, no queue entry's last outcome lies in it, and no segment is left that existed while the
@@ -41,6 +42,7 @@ struct files_setup {
 
 int files_new(const struct files_setup *setup, struct files **f_r);
 void files_free(struct files **f);
+struct loop *files_loop(const struct files *f);
 void files_reload(struct files *f, const struct params *params);
 
 /* ---- writers ---- */
@@ -79,13 +81,14 @@ bool files_reason(struct files *f, struct proto_jref ref, char *out, size_t out_
 int files_mark(struct files *f, enum outcome_kind kind, struct qid id);
 int files_mark_sync(struct files *f);
 /* Journal what is left of recipients [first, first + 64): `live` are still to be delivered, the
- * rest of `all` is done. Carries the reasons of `old` along. *packed_r: its place, with a reference. */
+ * rest of `all` is done. Carries the reasons of `old` along. *packed_r: its place, with a
+ * reference. */
 int files_keep(struct files *f, struct qid id, uint32_t first, uint64_t all, uint64_t live,
 	       struct proto_jref old, uint32_t *packed_r);
 
 /* ---- copy-forward ---- */
-/* Ids of the records of a segment that should be copied forward, some at a time. False when there is
- * nothing to do. The caller skips what is dead or elsewhere by now. */
+/* Ids of the records of a segment that should be copied forward, some at a time. False when there
+ * is nothing to do. The caller skips what is dead or elsewhere by now. */
 bool files_copy_next(struct files *f, struct qid *id_r, uint32_t *seg_r);
 /* The copy of a record of `seg` ended (also when it was skipped). */
 void files_copy_ended(struct files *f, uint32_t seg);

@@ -7,34 +7,34 @@
 
 #include "daemon/files.h"
 
-#define OPEN_FILES_MAX 64u      /* of one kind that one life may hold */
-#define SETTLE_MS 5000          /* a closed segment's last announcements may still be on their way */
-#define COPY_AGE_MS 60000       /* what was just closed mostly dies by itself */
-#define COPY_AGAIN_MS 60000
-#define LOOK_MS 2000            /* between looks for something to remove or to copy */
-#define JREF_SLOTS 1024u        /* journals that queue entries can refer to at once */
-#define JREF_OFF_BITS 22        /* in units of 16 bytes: the first 64 MiB of a journal */
+#define OPEN_FILES_MAX 64u   /* of one kind that one life may hold */
+#define SETTLE_MS      5000  /* a closed segment's last announcements may still be on their way */
+#define COPY_AGE_MS    60000 /* what was just closed mostly dies by itself */
+#define COPY_AGAIN_MS  60000
+#define LOOK_MS        2000  /* between looks for something to remove or to copy */
+#define JREF_SLOTS     1024u /* journals that queue entries can refer to at once */
+#define JREF_OFF_BITS  22    /* in units of 16 bytes: the first 64 MiB of a journal */
 
 struct fseg {
 	uint32_t number;
-	uint32_t life;          /* 0 = nobody's */
-	uint64_t live;          /* messages */
+	uint32_t life; /* 0 = nobody's */
+	uint64_t live; /* messages */
 	uint64_t live_bytes;
-	uint64_t known_end;     /* end of the last record that was announced */
-	uint64_t bytes;         /* of the file, as far as known */
+	uint64_t known_end; /* end of the last record that was announced */
+	uint64_t bytes;     /* of the file, as far as known */
 	int64_t closed_ms;
 	int64_t copy_not_before_ms;
 	bool closed;
-	bool orphan;            /* its writer died: to be adopted from before it can be retired */
-	bool leaving;           /* with the helper thread */
+	bool orphan;  /* its writer died: to be adopted from before it can be retired */
+	bool leaving; /* with the helper thread */
 };
 
 struct fjnl {
 	uint32_t number;
 	uint32_t life;
-	uint32_t closed_at;     /* newest file number when it was closed */
-	uint32_t refs;          /* queue entries whose last outcome is in it */
-	uint32_t slot;          /* in files.slots, 0 = none */
+	uint32_t closed_at; /* newest file number when it was closed */
+	uint32_t refs;      /* queue entries whose last outcome is in it */
+	uint32_t slot;      /* in files.slots, 0 = none */
 	uint64_t bytes;
 	bool closed;
 	bool leaving;
@@ -47,8 +47,8 @@ struct fjob {
 	enum fjob_kind kind;
 	uint32_t number;
 	int err;
-	bool kept;              /* RETIRE: moved to spare/ */
-	struct qid *ids;        /* SCAN: of the records found */
+	bool kept;       /* RETIRE: moved to spare/ */
+	struct qid *ids; /* SCAN: of the records found */
 	size_t id_count, id_cap;
 };
 
@@ -60,13 +60,13 @@ struct flist {
 struct files {
 	struct files_setup su;
 	unsigned spare_max;
-	struct flist segs;      /* struct fseg, ascending numbers */
-	struct flist jnls;      /* struct fjnl, ascending numbers */
+	struct flist segs; /* struct fseg, ascending numbers */
+	struct flist jnls; /* struct fjnl, ascending numbers */
 	struct fseg *last_seg;
 	struct fjnl *slots[JREF_SLOTS];
 	uint32_t *spares;
 	size_t spare_count, spare_cap;
-	uint32_t newest;        /* highest file number seen */
+	uint32_t newest; /* highest file number seen */
 	bool recovered;
 	int64_t next_look_ms;
 	/* own journal */

@@ -41,8 +41,8 @@ int files_marks_new(struct files *f)
 	};
 
 	f->reader = journal_reader_new(f->su.dirs, 16);
-	return f->su.loop == NULL ? 0 :
-				    journal_writer_new(&conf, f->su.dirs, f->su.loop, &f->marks);
+	return f->su.loop == NULL ? 0
+				  : journal_writer_new(&conf, f->su.dirs, f->su.loop, &f->marks);
 }
 
 void files_marks_free(struct files *f)

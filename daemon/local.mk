@@ -2,7 +2,15 @@
 noinst_LIBRARIES += libph_daemon.a
 libph_daemon_a_SOURCES = \
 	daemon/control.c daemon/control.h \
-	daemon/control_client.c
+	daemon/control_client.c \
+	daemon/files.c daemon/files.h daemon/files_int.h \
+	daemon/files_mark.c daemon/files_thread.c \
+	daemon/qctl.c daemon/qctl.h \
+	daemon/recover.c daemon/recover.h daemon/recover_int.h daemon/recover_plan.c \
+	daemon/sched.c daemon/sched.h daemon/sched_int.h \
+	daemon/sched_dest.c daemon/sched_input.c daemon/sched_job.c daemon/sched_list.c \
+	daemon/sched_op.c daemon/sched_transport.c daemon/sched_wheel.c daemon/sched_window.c \
+	daemon/sched_work.c
 
 DAEMON_LIBS = libph_daemon.a $(WORKER_LIBS)
 

@@ -8,8 +8,8 @@
 #include "lib/log.h"
 
 #define LIST_MSGS_PER_STEP 256u
-#define LIST_OUT_MAX 24000u /* bytes per packet: below CONTROL_PACKET_MAX */
-#define LIST_STEP_MS 1
+#define LIST_OUT_MAX       24000u /* bytes per packet: below CONTROL_PACKET_MAX */
+#define LIST_STEP_MS       1
 
 struct qctl {
 	struct sched *sched;
@@ -22,7 +22,7 @@ struct qctl {
 struct listing {
 	struct qctl *q;
 	struct control_client *c;
-	struct buf out;      /* items that were not sent yet */
+	struct buf out; /* items that were not sent yet */
 	uint32_t cursor;
 	bool more;
 	struct loop_timer timer;
@@ -177,8 +177,8 @@ static void started(struct change *ch, struct control_client *c, int err)
 	}
 	free(ch);
 	control_end(c, 1, "%s",
-		    err == E_AGAIN ? "another operation on the whole queue is running" :
-				     err_str(err));
+		    err == E_AGAIN ? "another operation on the whole queue is running"
+				   : err_str(err));
 }
 
 static struct change *new_change(struct qctl *q, struct control_client *c)
@@ -258,17 +258,20 @@ static const struct {
 	const char *verb;
 	control_fn fn;
 } verbs[] = {
-	{ "queue-list", queue_list },	    { "queue-hold", queue_hold },
-	{ "queue-release", queue_release }, { "queue-requeue", queue_requeue },
-	{ "queue-delete", queue_delete },   { "queue-flush", queue_flush },
+	{ "queue-list", queue_list },
+	{ "queue-hold", queue_hold },
+	{ "queue-release", queue_release },
+	{ "queue-requeue", queue_requeue },
+	{ "queue-delete", queue_delete },
+	{ "queue-flush", queue_flush },
 	{ "queue-flush-site", queue_flush_site },
 };
 
-void qctl_register(struct control *ctl, struct sched *s, struct files *f, struct loop *loop)
+void qctl_register(struct control *ctl, struct sched *s, struct files *f)
 {
 	static struct qctl q;
 
-	q = (struct qctl){ .sched = s, .files = f, .loop = loop };
+	q = (struct qctl){ .sched = s, .files = f, .loop = files_loop(f) };
 	for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
 		control_register(ctl, verbs[i].verb, verbs[i].fn, &q);
 }

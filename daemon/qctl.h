@@ -26,11 +26,11 @@ struct qctl_item {
 	uint32_t rcpt_first;
 	uint32_t msg_flags;
 	uint32_t due_s;
-	uint32_t state;       /* enum qstate */
-	uint32_t reason_len;  /* bytes of reason that follow: why its destination is suspended */
+	uint32_t state;      /* enum qstate */
+	uint32_t reason_len; /* bytes of reason that follow: why its destination is suspended */
 	uint32_t pad;
 };
 
-void qctl_register(struct control *ctl, struct sched *s, struct files *f, struct loop *loop);
+void qctl_register(struct control *ctl, struct sched *s, struct files *f);
 
 #endif

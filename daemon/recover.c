@@ -269,8 +269,10 @@ static void note_doubt(struct recovery *r, struct rplan *plan)
 	char text[QID_TEXT_SIZE];
 
 	r->in_doubt += plan->in_doubt;
-	log_warn("%s: delivery was under way when the mail system stopped, its outcome is unknown: %s",
-		 qid_format(plan->found.qid, text), hold ? "placed on hold" : "will be tried again");
+	log_warn("%s: delivery was under way when the mail system stopped, its outcome is unknown: "
+		 "%s",
+		 qid_format(plan->found.qid, text),
+		 hold ? "placed on hold" : "will be tried again");
 	if (!hold)
 		return;
 	plan->found.flags |= MSGF_HOLD;
@@ -295,8 +297,9 @@ static int fill_queue(struct recovery *r, struct sched *s)
 		r->live += err == 0;
 	}
 	if (err == E_NOSPC) {
-		log_error("queue table is too small for the spool: raise queue_table_size; the rest "
-			  "stays on disk until the next start");
+		log_error(
+			"queue table is too small for the spool: raise queue_table_size; the rest "
+			"stays on disk until the next start");
 		err = 0;
 	}
 	recover_plan_fini(&plan);
@@ -307,12 +310,13 @@ static void report(const struct recovery *r, int64_t took_us)
 {
 	if (r->msg_count == 0)
 		return;
-	log_info("recovered %llu messages of %zu records in %llu segments and %llu journals in %lld "
-		 "ms (damaged records %llu, duplicates %llu, in doubt %llu)",
-		 (unsigned long long)r->live, r->msg_count,
-		 (unsigned long long)r->stats.segments, (unsigned long long)r->stats.journals,
-		 (long long)(took_us / 1000), (unsigned long long)r->stats.damaged,
-		 (unsigned long long)r->duplicates, (unsigned long long)r->in_doubt);
+	log_info(
+		"recovered %llu messages of %zu records in %llu segments and %llu journals in %lld "
+		"ms (damaged records %llu, duplicates %llu, in doubt %llu)",
+		(unsigned long long)r->live, r->msg_count, (unsigned long long)r->stats.segments,
+		(unsigned long long)r->stats.journals, (long long)(took_us / 1000),
+		(unsigned long long)r->stats.damaged, (unsigned long long)r->duplicates,
+		(unsigned long long)r->in_doubt);
 }
 
 int recover_all(struct sched *s, struct files *f, const struct spool_dirs *dirs,

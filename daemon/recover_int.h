@@ -10,12 +10,12 @@
 
 #define RMSG_NONE UINT32_MAX
 
-enum { /* rmsg.marks */
-	RMARK_DONE = 1,     /* the only recipient is done, or the message was deleted */
-	RMARK_HELD = 2,
-	RMARK_HOLD_SEEN = 4, /* an operator's word on holding exists, so the record's flag is void */
-	RMARK_WARNED = 8,
-	RMARK_REQUEUED = 16,
+enum {                 /* rmsg.marks */
+       RMARK_DONE = 1, /* the only recipient is done, or the message was deleted */
+       RMARK_HELD = 2,
+       RMARK_HOLD_SEEN = 4, /* an operator's word on holding exists, so the record's flag is void */
+       RMARK_WARNED = 8,
+       RMARK_REQUEUED = 16,
 };
 
 struct rmsg { /* a record that exists */
@@ -24,7 +24,7 @@ struct rmsg { /* a record that exists */
 	uint32_t rcpt_count;
 	uint16_t flags;
 	uint16_t marks;
-	uint32_t pieces;     /* newest first; RMSG_NONE */
+	uint32_t pieces; /* newest first; RMSG_NONE */
 	int64_t hold_when_us;
 };
 
@@ -34,8 +34,8 @@ struct rpiece { /* what one outcome says about up to 64 recipients */
 	struct proto_jref jref;
 	uint32_t next;
 	uint32_t rcpt_first;
-	uint32_t name;       /* index of "transport\0nexthop\0", 0 = none */
-	uint8_t kind;        /* enum outcome_kind */
+	uint32_t name; /* index of "transport\0nexthop\0", 0 = none */
+	uint8_t kind;  /* enum outcome_kind */
 };
 
 struct recovery {
@@ -58,10 +58,10 @@ struct rplan {
 	struct sched_found found;
 	struct sched_found_entry *entries;
 	size_t count, cap;
-	uint64_t in_doubt;       /* entries whose delivery had begun */
-	struct rpiece **order;   /* scratch, oldest first */
+	uint64_t in_doubt;     /* entries whose delivery had begun */
+	struct rpiece **order; /* scratch, oldest first */
 	size_t order_cap;
-	uint32_t *owner;         /* scratch, per recipient */
+	uint32_t *owner; /* scratch, per recipient */
 	size_t owner_cap;
 };
 

@@ -9,7 +9,7 @@
 #include "lib/rand.h"
 #include "lib/util.h"
 
-#define OWNER_NONE UINT32_MAX       /* no outcome */
+#define OWNER_NONE UINT32_MAX /* no outcome */
 #define OWNER_DONE (UINT32_MAX - 1)
 
 static struct sched_found_entry *add_entry(struct rplan *p)
@@ -197,8 +197,8 @@ static void plan_pieces(const struct recovery *r, const struct rmsg *m, struct r
 
 void recover_plan(const struct recovery *r, struct rmsg *m, struct rplan *p)
 {
-	bool hold = m->marks & RMARK_HOLD_SEEN ? (m->marks & RMARK_HELD) != 0 :
-						 (m->flags & MSGF_HOLD) != 0;
+	bool hold = m->marks & RMARK_HOLD_SEEN ? (m->marks & RMARK_HELD) != 0
+					       : (m->flags & MSGF_HOLD) != 0;
 
 	p->found = (struct sched_found){
 		.qid = m->qid,

@@ -88,7 +88,10 @@ int sched_new(const struct sched_setup *setup, struct sched **s_r)
 	pool_init(&s->rewrite, 0);
 	pool_init(&s->deliver, 0);
 	pool_init(&s->local, 0);
-	read_conf(s, setup->conf, setup->generation);
+	read_conf(s, setup->conf,
+		  setup->generation != 0 ? setup->generation
+					 : (unsigned)atomic_load_explicit(&setup->board->generation,
+									  memory_order_relaxed));
 	*s_r = s;
 	return 0;
 }
@@ -249,9 +252,9 @@ unsigned sched_worker_load(const struct sched *s, enum worker_class class_id, un
 {
 	struct pool *p = sched_pool((struct sched *)(uintptr_t)s, class_id);
 
-	return p != NULL && slot < SCHED_SLOTS && p->w[slot].up ?
-		       p->w[slot].held.count + p->w[slot].copies :
-		       0;
+	return p != NULL && slot < SCHED_SLOTS && p->w[slot].up
+		       ? p->w[slot].held.count + p->w[slot].copies
+		       : 0;
 }
 
 /* ---- turn and tick ---- */
@@ -336,13 +339,14 @@ static void check_room(struct sched *s)
 	struct qtab_shm *q = s->q->shm;
 	uint32_t msgs = atomic_load_explicit(&q->msg_live, memory_order_relaxed);
 	uint32_t entries = atomic_load_explicit(&q->entry_live, memory_order_relaxed);
-	bool full = msgs > q->msg_cap - q->msg_cap / 16 ||
-		    entries > q->entry_cap - q->entry_cap / 16;
+	bool full =
+		msgs > q->msg_cap - q->msg_cap / 16 || entries > q->entry_cap - q->entry_cap / 16;
 
 	if (full != s->full && full)
-		log_warn("queue table is nearly full (%u messages, %u entries): new mail is refused "
-			 "for now; see queue_table_size",
-			 msgs, entries);
+		log_warn(
+			"queue table is nearly full (%u messages, %u entries): new mail is refused "
+			"for now; see queue_table_size",
+			msgs, entries);
 	s->full = full;
 	atomic_store_explicit(&s->su.board->queue_full, full, memory_order_relaxed);
 }

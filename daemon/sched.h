@@ -6,7 +6,8 @@
  *
  * The supervisor calls, in each loop turn: sched_input() for every record it drained from the rings
  * of rewrite, deliver and local workers, then sched_turn(); about every 100 ms sched_tick().
- * All time comes from clock_now() and clock_now_wall(), so the caller ticks the clock once per turn.
+ * All time comes from clock_now() and clock_now_wall(), so the caller ticks the clock once per
+ * turn.
  *
  * Everything workers send is input: an error code from sched_input() means that the worker broke
  * the protocol and must be killed; nothing of that record was applied.
@@ -34,7 +35,8 @@ struct sched_ops {
 	/* Put one record on the ring towards a worker that was announced with sched_worker_up().
 	 * 0, or E_AGAIN when the ring is full (the record is not kept; it is offered again later).
 	 * Published by the caller once per turn. */
-	int (*send)(void *ctx, enum worker_class class_id, unsigned slot, const void *rec, size_t len);
+	int (*send)(void *ctx, enum worker_class class_id, unsigned slot, const void *rec,
+		    size_t len);
 	/* Text of a journaled reason, for the record of why a destination is suspended. Written to
 	 * out (terminated); false when it cannot be read (yet). May be NULL. */
 	bool (*reason)(void *ctx, struct proto_jref jref, char *out, size_t out_size);
@@ -45,7 +47,8 @@ struct sched_ops {
  * segments and journals are not accounted for and file requests are refused. */
 struct sched_setup {
 	const struct conf *conf;
-	unsigned generation; /* of conf; workers are announced with theirs */
+	unsigned generation; /* of conf; 0 = what the board says. Workers are announced with theirs
+			      */
 	struct qtab *qtab;
 	struct dtab *dtab;
 	struct board_shm *board;
@@ -97,8 +100,8 @@ uint64_t sched_outstanding(const struct sched *s);
  * marked, and the rest follows when its workers have answered. ---- */
 struct sched_cmd_result {
 	uint64_t messages; /* affected */
-	uint64_t busy;     /* of those: some recipients are in delivery now; the command applies to what
-			    * is left afterwards */
+	uint64_t busy; /* of those: some recipients are in delivery now; the command applies to what
+			* is left afterwards */
 };
 enum sched_cmd { SCHED_HOLD, SCHED_RELEASE, SCHED_REQUEUE, SCHED_DELETE, SCHED_FLUSH };
 
@@ -120,9 +123,9 @@ struct sched_item { /* one queue entry, with its message */
 	uint32_t rcpt_first;
 	uint64_t mask;
 	uint32_t due_s;
-	uint32_t dest;            /* destination table row, DTAB_NONE */
-	struct proto_jref jref;   /* last outcome, {0,0} = none */
-	uint8_t state;            /* enum qstate */
+	uint32_t dest;          /* destination table row, DTAB_NONE */
+	struct proto_jref jref; /* last outcome, {0,0} = none */
+	uint8_t state;          /* enum qstate */
 };
 typedef void (*sched_item_fn)(void *ctx, const struct sched_item *it);
 /* Visits messages from slot *cursor on, at most max_msgs slots; false at the end of the table. */
@@ -136,14 +139,14 @@ bool sched_is_suspended(const struct sched *s, uint32_t row, struct sv *reason_r
 struct sched_found {
 	struct qid qid;
 	struct proto_place place;
-	uint32_t flags;        /* MSGF_* */
+	uint32_t flags; /* MSGF_* */
 };
 struct sched_found_entry {
 	uint32_t rcpt_first;
 	uint64_t mask;
-	enum qstate state;     /* QS_LOAD, QS_DEFERRED, QS_HOLD or QS_NOTIFY */
-	uint32_t due_s;        /* DEFERRED */
-	uint16_t bounce;       /* NOTIFY: enum bounce_kind */
+	enum qstate state; /* QS_LOAD, QS_DEFERRED, QS_HOLD or QS_NOTIFY */
+	uint32_t due_s;    /* DEFERRED */
+	uint16_t bounce;   /* NOTIFY: enum bounce_kind */
 	struct proto_jref jref;
 	struct sv transport, nexthop; /* DEFERRED: of the last outcome; may be empty */
 };

@@ -256,7 +256,7 @@ static void list_remove(struct sched *s, struct sdest *d, uint32_t row, unsigned
 {
 	elist_remove(s, &d->ready[list], e);
 	if (d->ready[list].head == QTAB_NONE)
-		d->ready_mask &= (uint8_t)~(1u << list);
+		d->ready_mask &= (uint8_t) ~(1u << list);
 	d->ready_count--;
 	dest_touch(s, row);
 	if (d->ready_count == 0 && d->node.next != UINT32_MAX)
@@ -287,8 +287,8 @@ uint32_t dest_ready_peek(struct sched *s, uint32_t row)
 {
 	struct sdest *d = &s->dests[row];
 	unsigned turned = (unsigned)d->ready_mask << READY_LISTS | d->ready_mask;
-	unsigned list = (unsigned)__builtin_ctz(turned >> d->ready_next << d->ready_next) %
-			READY_LISTS;
+	unsigned list =
+		(unsigned)__builtin_ctz(turned >> d->ready_next << d->ready_next) % READY_LISTS;
 
 	d->ready_next = (uint8_t)((list + 1) % READY_LISTS);
 	return d->ready[list].head;
@@ -379,11 +379,11 @@ static void read_reason(struct sched *s, uint32_t row)
 {
 	struct sdest *d = &s->dests[row];
 	char text[DTAB_REASON_SIZE];
-	bool got = s->su.ops.reason != NULL ?
-			   s->su.ops.reason(s->su.ops.ctx, d->reason_ref, text, sizeof(text)) :
-		   s->su.files != NULL ?
-			   files_reason(s->su.files, d->reason_ref, text, sizeof(text)) :
-			   false;
+	bool got = s->su.ops.reason != NULL
+			   ? s->su.ops.reason(s->su.ops.ctx, d->reason_ref, text, sizeof(text))
+		   : s->su.files != NULL
+			   ? files_reason(s->su.files, d->reason_ref, text, sizeof(text))
+			   : false;
 
 	if (!got)
 		return;

@@ -441,8 +441,8 @@ static int in_loaded(struct sched *s, struct sched_worker *w, const void *rec, s
 
 	if (err != 0 || list == NULL || r.entry_count > PROTO_ENTRY_SPAN)
 		return err == E_STALE && list != NULL ? stale(s) : E_PEER;
-	if (r.status == LOAD_OK && (r.entry_count == 0 || !loaded_ok(s, w, r.entry, list,
-								      r.entry_count)))
+	if (r.status == LOAD_OK &&
+	    (r.entry_count == 0 || !loaded_ok(s, w, r.entry, list, r.entry_count)))
 		return E_PEER;
 	struct qmsg *m = sched_msg_of(s, sched_entry(s, r.entry));
 
@@ -579,9 +579,9 @@ static int in_result(struct sched *s, struct sched_worker *w, const void *rec, s
 		return err == E_STALE ? stale(s) : E_PEER;
 	struct qentry *q = sched_entry(s, r.entry);
 
-	if (r.health > JOB_HEALTH_NONE || (r.sent & r.deferred) != 0 ||
-	    (r.sent & r.bounced) != 0 || (r.deferred & r.bounced) != 0 ||
-	    (r.sent | r.deferred | r.bounced) != q->mask || (r.report & ~r.sent) != 0)
+	if (r.health > JOB_HEALTH_NONE || (r.sent & r.deferred) != 0 || (r.sent & r.bounced) != 0 ||
+	    (r.deferred & r.bounced) != 0 || (r.sent | r.deferred | r.bounced) != q->mask ||
+	    (r.report & ~r.sent) != 0)
 		return E_PEER;
 	if (s->su.files != NULL && (r.deferred | r.bounced | r.report) != 0 &&
 	    files_jref_take(s->su.files, w->life, r.jref, &packed) != 0)
@@ -635,7 +635,7 @@ static int in_file_closed(struct sched *s, struct sched_worker *w, const void *r
 typedef int (*input_fn)(struct sched *s, struct sched_worker *w, const void *rec, size_t len);
 
 static const input_fn from_rewrite[PROTO_KIND_COUNT] = {
-	[PROTO_DEST] = in_dest,	    [PROTO_NEW] = in_new,	[PROTO_NEW_MORE] = in_new_more,
+	[PROTO_DEST] = in_dest,     [PROTO_NEW] = in_new,         [PROTO_NEW_MORE] = in_new_more,
 	[PROTO_LOADED] = in_loaded, [PROTO_BOUNCED] = in_bounced,
 };
 

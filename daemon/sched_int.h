@@ -3,9 +3,9 @@
  * Inside the scheduler (daemon/sched*.c only). How an entry's state and its place in memory go
  * together; every entry is on exactly one list, linked through qentry.list_next/list_prev:
  *
- *   READY      one of its destination's ready lists       DEFERRED   its destination's deferred list
- *   LOAD       sched.load_q   NOTIFY  sched.notify_q       HOLD       sched.hold_q
- *   BUSY, LOADING, NOTIFYING  the held list of the worker that has it
+ *   READY      one of its destination's ready lists       DEFERRED   its destination's deferred
+ * list LOAD       sched.load_q   NOTIFY  sched.notify_q       HOLD       sched.hold_q BUSY,
+ * LOADING, NOTIFYING  the held list of the worker that has it
  *
  * due_s means: DEFERRED the second of the next try; READY the second it became ready; NOTIFY and
  * NOTIFYING the kind of the notification (enum bounce_kind); BUSY the share (below).
@@ -21,40 +21,41 @@
 #include "daemon/sched.h"
 #include "lib/twheel.h"
 
-#define SCHED_SLOTS 256u        /* worker slots per class */
-#define SCHED_TRANSPORTS 512u
-#define SCHED_GENERATIONS 8u    /* configurations whose workers may be alive */
-#define READY_LISTS 8u          /* 7 flows by sender, and what is large or was tried before */
-#define READY_BULK 7u
-#define SHARES 8u               /* workers that one destination's window is split over */
-#define TURN_JOBS 2048u         /* jobs handed out per turn */
-#define TURN_WORK 1024u         /* tasks for rewrite workers per turn */
-#define TURN_SLICE 2048u        /* entries moved per turn by sliced work */
-#define LOADED_AHEAD 20000u     /* entries that wait for rewrite workers before retries pause */
-#define LOADS_MAX 128u          /* outstanding per rewrite worker */
-#define NOTIFIES_MAX 16u
-#define COPIES_MAX 8u
-#define LOCAL_DESTS_MAX 1048576u /* destination numbers of one rewrite life */
-#define QUANTUM 16              /* deficit round robin: 16 small jobs per visit, 4 big ones */
-#define AHEAD_MAX 256u
-#define IDLE_KEEP_MS 60000      /* an unused destination's window is remembered so long */
-#define DEST_TIMER_MS 5         /* resolution of rate delays */
+#define SCHED_SLOTS       256u /* worker slots per class */
+#define SCHED_TRANSPORTS  512u
+#define SCHED_GENERATIONS 8u /* configurations whose workers may be alive */
+#define READY_LISTS       8u /* 7 flows by sender, and what is large or was tried before */
+#define READY_BULK        7u
+#define SHARES            8u     /* workers that one destination's window is split over */
+#define TURN_JOBS         2048u  /* jobs handed out per turn */
+#define TURN_WORK         1024u  /* tasks for rewrite workers per turn */
+#define TURN_SLICE        2048u  /* entries moved per turn by sliced work */
+#define LOADED_AHEAD      20000u /* entries that wait for rewrite workers before retries pause */
+#define LOADS_MAX         128u   /* outstanding per rewrite worker */
+#define NOTIFIES_MAX      16u
+#define COPIES_MAX        8u
+#define LOCAL_DESTS_MAX   1048576u /* destination numbers of one rewrite life */
+#define QUANTUM           16       /* deficit round robin: 16 small jobs per visit, 4 big ones */
+#define AHEAD_MAX         256u
+#define IDLE_KEEP_MS      60000 /* an unused destination's window is remembered so long */
+#define DEST_TIMER_MS     5     /* resolution of rate delays */
 
 /* supervisor-only marks in qmsg.flags, next to MSGF_* */
-#define MSGM_DOOMED 0x0040u     /* deleted: drop what comes back */
-#define MSGM_REQUEUE 0x0080u    /* requeued or flushed: try at once what comes back */
-#define MSGM_DELETED 0x0100u    /* by the operator, who gets the log line */
-#define MSG_FLAGS_IN (MSGF_NULL_SENDER | MSGF_HOLD | MSGF_DOUBLE_BOUNCE | MSGF_WANT_SUCCESS | \
-		      MSGF_INTERNAL | MSGF_FLOW_MASK)
+#define MSGM_DOOMED  0x0040u /* deleted: drop what comes back */
+#define MSGM_REQUEUE 0x0080u /* requeued or flushed: try at once what comes back */
+#define MSGM_DELETED 0x0100u /* by the operator, who gets the log line */
+#define MSG_FLAGS_IN                                                                               \
+	(MSGF_NULL_SENDER | MSGF_HOLD | MSGF_DOUBLE_BOUNCE | MSGF_WANT_SUCCESS | MSGF_INTERNAL |   \
+	 MSGF_FLOW_MASK)
 
 struct elist {
 	uint32_t head, tail, count;
 };
 
 /* ---- retry wheel: 4 bytes per reference (daemon/sched_wheel.c) ---- */
-#define WHEEL_SLOTS 8192u
-#define WHEEL_PARKED 0x80000000u /* filed at the horizon, its time is later */
-#define WHEEL_CHUNK_IDS 62u
+#define WHEEL_SLOTS       8192u
+#define WHEEL_PARKED      0x80000000u /* filed at the horizon, its time is later */
+#define WHEEL_CHUNK_IDS   62u
 #define WHEEL_SLAB_CHUNKS 512u
 
 struct wheel_chunk {
@@ -64,7 +65,7 @@ struct wheel_chunk {
 };
 
 struct wheel {
-	int64_t now_s;      /* this second and later ones are not finished */
+	int64_t now_s; /* this second and later ones are not finished */
 	uint64_t refs;
 	uint32_t heads[WHEEL_SLOTS];
 	struct wheel_chunk **slabs;
@@ -95,7 +96,7 @@ struct window_conf {
 };
 
 struct window {
-	uint32_t size;           /* 0 = dead */
+	uint32_t size; /* 0 = dead */
 	double success, failure, cohorts;
 };
 
@@ -107,7 +108,7 @@ bool window_bad(struct window *w, const struct window_conf *c);
 
 /* ---- age of the oldest: counts by arrival minute ---- */
 #define AGE_BUCKETS 131072u
-#define AGE_SHIFT 6 /* seconds per bucket, as a power of two */
+#define AGE_SHIFT   6 /* seconds per bucket, as a power of two */
 struct ages {
 	uint32_t *count;
 	uint64_t total;
@@ -121,16 +122,16 @@ struct ring_node {
 
 struct stransport {
 	char *name;
-	bool gone;            /* not in the present configuration */
+	bool gone; /* not in the present configuration */
 	enum worker_class class_id;
 	struct window_conf window;
 	int64_t rate_delay_ms, transport_delay_ms;
-	uint32_t maxproc;     /* 0 = no limit */
-	uint32_t conns;       /* sum over destinations of min(busy, window) */
-	uint32_t active_head; /* ring of destinations */
+	uint32_t maxproc;      /* 0 = no limit */
+	uint32_t conns;        /* sum over destinations of min(busy, window) */
+	uint32_t active_head;  /* ring of destinations */
 	struct ring_node node; /* on its pool's ring */
 	bool short_timer;
-	bool rate_locked;     /* transport_delay: a delivery is going on or the delay runs */
+	bool rate_locked; /* transport_delay: a delivery is going on or the delay runs */
 	struct twheel_node timer;
 	struct sched *sched;
 };
@@ -140,13 +141,13 @@ struct sdest {
 	struct elist deferred;
 	uint32_t ready_count, busy;
 	struct window window;
-	uint32_t ahead;       /* jobs beyond the window that workers may queue */
-	uint32_t counted;     /* its part of stransport.conns */
-	uint32_t generation;  /* of the row: grows when it is freed */
-	uint16_t transport;   /* index in sched.transports */
-	uint16_t home;        /* first worker of its shares */
+	uint32_t ahead;      /* jobs beyond the window that workers may queue */
+	uint32_t counted;    /* its part of stransport.conns */
+	uint32_t generation; /* of the row: grows when it is freed */
+	uint16_t transport;  /* index in sched.transports */
+	uint16_t home;       /* first worker of its shares */
 	uint16_t share_busy[SHARES];
-	uint8_t ready_mask;   /* non-empty ready lists */
+	uint8_t ready_mask; /* non-empty ready lists */
 	uint8_t ready_next;
 	bool in_use, rate_wait, short_timer, dead, dirty, want_reason, on_drain, on_idle;
 	int8_t deficit;
@@ -171,17 +172,17 @@ struct local_dest { /* what one rewrite life means by a number */
 struct sched_worker {
 	bool up, draining;
 	uint32_t life;
-	unsigned map;          /* index in sched.maps */
+	unsigned map; /* index in sched.maps */
 	struct elist held;
 	unsigned loads, notifies, copies;
 	/* rewrite: */
 	struct local_dest *dests;
 	uint32_t dest_cap;
-	uint32_t open_msg;     /* announced in part; QTAB_NONE */
-	uint32_t open_guard;   /* entry that keeps it meanwhile */
+	uint32_t open_msg;   /* announced in part; QTAB_NONE */
+	uint32_t open_guard; /* entry that keeps it meanwhile */
 	uint32_t open_left;
 	uint32_t open_rcpts;
-	uint64_t *open_cover;  /* bitmap of recipients announced */
+	uint64_t *open_cover; /* bitmap of recipients announced */
 };
 
 struct pool { /* the workers of a class */
@@ -211,8 +212,8 @@ struct walker { /* sliced operator work */
 	enum { WALK_NONE, WALK_MSGS, WALK_DESTS } kind;
 	enum sched_cmd cmd;
 	uint32_t pos, end;
-	uint32_t left;        /* entries still to take from the present destination; UINT32_MAX: next */
-	bool nowhere;         /* entries without destination are next */
+	uint32_t left; /* entries still to take from the present destination; UINT32_MAX: next */
+	bool nowhere;  /* entries without destination are next */
 	char site[DTAB_NEXTHOP_SIZE]; /* empty = all */
 	struct sched_cmd_result result;
 	sched_done_fn done;
@@ -234,7 +235,7 @@ struct sched {
 	struct twheel timers;
 	unsigned short_timers; /* rate delays running that are finer than the tick */
 	uint32_t reason_pos;
-	struct sdest *dests;  /* by destination table row */
+	struct sdest *dests; /* by destination table row */
 	uint32_t dest_cap, dest_used;
 	uint32_t dirty_head, drain_head;
 	uint32_t idle_head, idle_tail;
@@ -242,7 +243,8 @@ struct sched {
 	unsigned transport_count;
 	struct transport_map maps[SCHED_GENERATIONS];
 	struct pool rewrite, deliver, local;
-	struct sched_worker *holder; /* whose record is being applied: holds the entry, most likely */
+	struct sched_worker
+		*holder; /* whose record is being applied: holds the entry, most likely */
 	struct copy_out copies[COPIES_MAX];
 	int64_t notify_pause_ms;
 	struct walker walk;
@@ -258,7 +260,7 @@ static inline struct ring_node *ring_at(void *first_node, size_t stride, uint32_
 }
 void ring_add(void *first_node, size_t stride, uint32_t *head, uint32_t idx); /* at the tail */
 void ring_del(void *first_node, size_t stride, uint32_t *head, uint32_t idx);
-#define DEST_RING(s) &(s)->dests[0].node, sizeof(struct sdest)
+#define DEST_RING(s)      &(s)->dests[0].node, sizeof(struct sdest)
 #define TRANSPORT_RING(s) &(s)->transports[0].node, sizeof(struct stransport)
 
 /* sched_list.c: lists, states, what every other part is made of */
@@ -281,7 +283,7 @@ void sched_entry_end(struct sched *s, uint32_t e);
 /* To a worker's held list; the new word. */
 uint64_t sched_entry_give(struct sched *s, uint32_t e, enum qstate to, struct sched_worker *w);
 void sched_entry_jref(struct sched *s, uint32_t e, uint32_t packed); /* takes the reference */
-void sched_entry_dest(struct sched *s, uint32_t e, uint32_t row);   /* while not listed there */
+void sched_entry_dest(struct sched *s, uint32_t e, uint32_t row);    /* while not listed there */
 /* Retry by age; expired or to be warned about goes to NOTIFY instead. `tried`: after an attempt. */
 void sched_entry_backoff(struct sched *s, uint32_t e);
 bool sched_msg_expired(const struct sched *s, const struct qmsg *m);
@@ -297,14 +299,14 @@ void dest_ready_push(struct sched *s, uint32_t row, uint32_t e, unsigned list);
 void dest_ready_remove(struct sched *s, uint32_t row, uint32_t e);
 uint32_t dest_ready_peek(struct sched *s, uint32_t row);
 void dest_conf_changed(struct sched *s, uint32_t row);
-void dest_touch(struct sched *s, uint32_t row);   /* figures changed: row is written at end of turn */
+void dest_touch(struct sched *s, uint32_t row); /* figures changed: row is written at end of turn */
 void dest_check_idle(struct sched *s, uint32_t row);
 void dest_job_begin(struct sched *s, uint32_t row, unsigned share);
 /* An entry of this destination came back. */
 void dest_job_end(struct sched *s, uint32_t row, unsigned share, enum job_health health,
 		  struct proto_jref ref);
-void dest_revive(struct sched *s, uint32_t row);  /* end a suspension */
-void dest_wake(struct sched *s, uint32_t row);    /* put on the active ring if it can take work */
+void dest_revive(struct sched *s, uint32_t row); /* end a suspension */
+void dest_wake(struct sched *s, uint32_t row);   /* put on the active ring if it can take work */
 void dest_transports_load(struct sched *s, const struct conf *conf, unsigned generation);
 void dest_drain_slice(struct sched *s, unsigned *budget);
 void dest_flush_dirty(struct sched *s);
@@ -320,7 +322,8 @@ void dest_timer_fired(struct sdest *d);
 bool jobs_turn(struct sched *s);
 bool work_turn(struct sched *s);
 void work_copy_tick(struct sched *s);
-int work_copied(struct sched *s, struct sched_worker *w, unsigned slot, const void *rec, size_t len);
+int work_copied(struct sched *s, struct sched_worker *w, unsigned slot, const void *rec,
+		size_t len);
 void work_copies_gone(struct sched *s, unsigned slot);
 
 /* sched_input.c */

@@ -352,8 +352,8 @@ static int64_t age_s(const struct sched *s, const struct qmsg *m)
 
 bool sched_msg_expired(const struct sched *s, const struct qmsg *m)
 {
-	int64_t life_ms = m->flags & MSGF_NULL_SENDER ? s->params->bounce_queue_lifetime :
-							s->params->maximal_queue_lifetime;
+	int64_t life_ms = m->flags & MSGF_NULL_SENDER ? s->params->bounce_queue_lifetime
+						      : s->params->maximal_queue_lifetime;
 
 	return age_s(s, m) * 1000 >= life_ms;
 }

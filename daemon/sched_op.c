@@ -10,9 +10,9 @@
 #include "lib/log.h"
 
 struct cmd_desc {
-	const char *done;    /* log text */
-	uint8_t mark;        /* enum outcome_kind, journaled; 0 = none */
-	uint16_t states;     /* of entries it moves */
+	const char *done; /* log text */
+	uint8_t mark;     /* enum outcome_kind, journaled; 0 = none */
+	uint16_t states;  /* of entries it moves */
 };
 
 #define ST(state) (1u << QS_##state)
@@ -179,7 +179,7 @@ static bool walk_dests(struct sched *s, unsigned *budget)
 {
 	struct walker *w = &s->walk;
 
-	while (w->pos < w->end && *budget > 0) {
+	while (w->pos<w->end && * budget> 0) {
 		struct sdest *d = &s->dests[w->pos];
 
 		(*budget)--;
@@ -209,7 +209,7 @@ static bool walk_msgs(struct sched *s, unsigned *budget)
 {
 	struct walker *w = &s->walk;
 
-	while (w->pos < w->end && *budget > 0) {
+	while (w->pos<w->end && * budget> 0) {
 		unsigned looks = 1;
 
 		if (s->q->msgs[w->pos].qid_life != 0)
@@ -256,8 +256,8 @@ static void list_message(struct sched *s, uint32_t msg, sched_item_fn fn, void *
 		it.mask = q->mask;
 		it.due_s = q->due_s;
 		it.dest = q->dest;
-		it.jref = s->su.files != NULL ? files_jref_unpack(s->su.files, q->jref) :
-						(struct proto_jref){ 0, 0 };
+		it.jref = s->su.files != NULL ? files_jref_unpack(s->su.files, q->jref)
+					      : (struct proto_jref){ 0, 0 };
 		fn(ctx, &it);
 	}
 }

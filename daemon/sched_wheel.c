@@ -112,6 +112,6 @@ bool wheel_pop(struct wheel *w, int64_t now_s, uint32_t *entry_r, bool *parked_r
 
 size_t wheel_bytes(const struct wheel *w)
 {
-	return sizeof(*w) + w->slab_count * (sizeof(*w->slabs) +
-					     WHEEL_SLAB_CHUNKS * sizeof(struct wheel_chunk));
+	return sizeof(*w) +
+	       w->slab_count * (sizeof(*w->slabs) + WHEEL_SLAB_CHUNKS * sizeof(struct wheel_chunk));
 }

@@ -68,8 +68,8 @@ static int send_bounce(struct sched *s, struct sched_worker *w, uint32_t e)
 	struct proto_bounce r = { .kind = PROTO_BOUNCE };
 
 	r.bounce = (uint16_t)q->due_s;
-	r.msg_flags = (uint16_t)(sched_msg_of(s, q)->flags &
-				 (MSG_FLAGS_IN & ~(unsigned)MSGF_FLOW_MASK));
+	r.msg_flags =
+		(uint16_t)(sched_msg_of(s, q)->flags & (MSG_FLAGS_IN & ~(unsigned)MSGF_FLOW_MASK));
 	if (s->su.files != NULL)
 		r.jref = files_jref_unpack(s->su.files, q->jref);
 	sched_proto_ref(s, e, next_word(s, e, QS_NOTIFYING, w), &r.ref);
@@ -240,8 +240,8 @@ static int apply_copy(struct sched *s, struct sched_worker *w, const struct copy
 	uint32_t msg = qtab_msg_find(s->q, c->qid);
 	struct qmsg *m = &s->q->msgs[msg == QTAB_NONE ? 0 : msg];
 
-	if (r->status != 0 || msg == QTAB_NONE || m->seg != c->old_seg ||
-	    m->off8 != c->old_off8 || !is_quiet(s, msg))
+	if (r->status != 0 || msg == QTAB_NONE || m->seg != c->old_seg || m->off8 != c->old_off8 ||
+	    !is_quiet(s, msg))
 		return 0;
 	if (r->place.len != c->old_len || r->rcpt_count == 0 || r->rcpt_count > 10000000 ||
 	    files_msg_add(s->su.files, w->life, &r->place) != 0)
