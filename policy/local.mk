@@ -1,3 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 noinst_LIBRARIES += libph_policy.a
-libph_policy_a_SOURCES =
+libph_policy_a_SOURCES = \
+	policy/access.c \
+	policy/check_basic.c \
+	policy/check_dest.c \
+	policy/compile.c \
+	policy/own_addr.c policy/own_addr.h \
+	policy/policy.h policy/policy_int.h \
+	policy/resolve.c \
+	policy/run.c \
+	policy/table.c

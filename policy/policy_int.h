@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Shared by the files of policy/: table rows, compiled items, what the restrictions call. */
+#ifndef PH_POLICY_POLICY_INT_H
+#define PH_POLICY_POLICY_INT_H
+
+#include "conf/map.h"
+#include "lib/hash.h"
+#include "policy/own_addr.h"
+#include "policy/policy.h"
+
+/* A table row pushed a nested list: the walk goes on there. Never leaves policy/. */
+#define POLICY_PUSHED ((enum policy_verdict)100)
+
+enum policy_list {
+	LIST_CLIENT,
+	LIST_HELO,
+	LIST_SENDER,
+	LIST_RELAY,
+	LIST_RCPT,
+	LIST_DATA,
+	LIST_EOD,
+	LIST_ETRN,
+	LIST_COUNT
+};
+
+enum { /* bits for struct restriction.lists */
+	IN_CLIENT = 1 << LIST_CLIENT,
+	IN_HELO = 1 << LIST_HELO,
+	IN_SENDER = 1 << LIST_SENDER,
+	IN_RELAY = 1 << LIST_RELAY,
+	IN_RCPT = 1 << LIST_RCPT,
+	IN_DATA = 1 << LIST_DATA,
+	IN_EOD = 1 << LIST_EOD,
+	IN_ETRN = 1 << LIST_ETRN,
+	IN_ANY = (1 << LIST_COUNT) - 1,
+	FROM_HELO = IN_ANY & ~IN_CLIENT,
+	FROM_SENDER = IN_SENDER | IN_RELAY | IN_RCPT | IN_DATA | IN_EOD,
+	FROM_RCPT = IN_RELAY | IN_RCPT | IN_DATA | IN_EOD,
+};
+
+enum policy_arg { ARG_NONE, ARG_MAP, ARG_NUMBER, ARG_TEXT };
+
+typedef enum policy_verdict (*restriction_fn)(struct policy_run *r, const struct policy_item *it);
+
+struct restriction {
+	const char *name;
+	const char *alias;      /* older name, NULL = none */
+	restriction_fn fn;      /* NULL: known, but without effect in this version */
+	const char *text;       /* one line for the manual */
+	enum policy_arg arg;
+	unsigned lists;         /* where its facts exist when smtpd_delay_reject = no */
+	bool guards_relay;      /* counts as protection against open relaying */
+	bool warn_next;         /* warn_if_reject */
+	bool ends_list;         /* what follows is never reached */
+	bool removed;           /* Postfix has dropped it too */
+	bool grants_only;       /* not acting can only refuse more: no error when without effect */
+};
+
+extern const struct restriction restriction_table[];
+extern const unsigned restriction_count;
+/* NULL when there is no such row. Names compare without case. */
+const struct restriction *restriction_find(struct sv name);
+
+struct policy_class {
+	char *name;
+	struct policy_item *items;
+	unsigned count;
+	bool busy;  /* being compiled: a use now is a cycle */
+	bool ready;
+	struct policy_class *next;
+};
+
+struct policy_item { /* exactly one of row, cls is set; a bare type:table has only map */
+	const struct restriction *row;
+	const struct policy_class *cls;
+	struct map *map;
+	unsigned number;
+	char *text; /* argument as written */
+};
+
+struct policy_lst {
+	struct policy_item *items;
+	unsigned count;
+};
+
+struct policy_conf {
+	const struct conf *conf;
+	const struct conf_service *service;
+	const struct params *p;
+	struct policy_lst lists[LIST_COUNT];
+	struct policy_class *classes;
+	struct strmap *dynamic;  /* restriction lists found in access tables, compiled once */
+	uint8_t plans[POLICY_EVENT_COUNT][12];
+
+	struct own_addrs own;
+	struct matchlist *mynetworks, *mydestination, *virtual_alias_domains,
+		*virtual_mailbox_domains, *relay_domains;
+	struct map_list *local_recipient_maps, *virtual_alias_maps, *virtual_mailbox_maps,
+		*relay_recipient_maps, *canonical_maps, *sender_canonical_maps,
+		*recipient_canonical_maps;
+	struct policy_item *rewrite_clients; /* local_header_rewrite_clients */
+	unsigned rewrite_client_count;
+	bool access_parent;      /* smtpd_access_maps in parent_domain_matches_subdomains */
+	bool skip_unlisted;      /* receive_override_options = no_unknown_recipient_checks */
+	struct addr_resolved rcpt; /* scratch */
+	struct buf value;          /* scratch: table answers */
+	struct buf key;            /* scratch: table keys */
+};
+
+/* compile.c */
+int policy_compile(struct policy_conf *pc, const char *param, const char *text,
+		   struct policy_lst *out, struct conf_diag *d);
+void policy_items_free(struct policy_item *items, unsigned count);
+/* A list from an access table; NULL when it is not one (then the reason was logged). */
+const struct policy_lst *policy_dynamic(struct policy_conf *pc, const char *text);
+
+/* run.c */
+void policy_plans_make(struct policy_conf *pc);
+
+/* run.c: verdicts */
+enum policy_verdict policy_reject(struct policy_run *r, int64_t code, const char *dsn,
+				  const char *fmt, ...) PRINTF_LIKE(4, 5);
+/* Trouble of ours: warn_if_reject does not soften it. */
+enum policy_verdict policy_trouble(struct policy_run *r, int64_t code, const char *dsn,
+				   const char *fmt, ...) PRINTF_LIKE(4, 5);
+enum policy_verdict policy_defer_if_permit(struct policy_run *r, int64_t code, const char *dsn,
+					   const char *fmt, ...) PRINTF_LIKE(4, 5);
+void policy_defer_if_reject(struct policy_run *r, int64_t code, const char *dsn, const char *fmt,
+			    ...) PRINTF_LIKE(4, 5);
+enum policy_verdict policy_push(struct policy_run *r, const struct policy_item *items,
+				unsigned count, const char *reply_name, const char *reply_class,
+				int def_acl, bool doubtful);
+enum policy_verdict policy_ask_dns(struct policy_run *r, const char *name, uint16_t rrtype);
+enum policy_verdict policy_retry(struct policy_run *r, const char *what); /* 451 lookup failure */
+enum policy_verdict policy_misconfigured(struct policy_run *r);           /* 451 4.3.5 */
+const struct policy_frame *policy_top(const struct policy_run *r);
+
+extern const char policy_class_client[], policy_class_helo[], policy_class_sender[],
+	policy_class_rcpt[], policy_class_data[], policy_class_eod[], policy_class_etrn[],
+	policy_class_reverse[];
+
+/* access.c: what an access(5) result asks for */
+enum policy_verdict policy_access_result(struct policy_run *r, const struct map *map,
+					 const char *value, const char *datum,
+					 const char *reply_name, const char *reply_class,
+					 bool doubtful);
+const char *policy_fix_dsn(const char *dsn, const char *reply_class, char out[12]);
+
+/* restrictions, one function per row */
+enum policy_verdict rs_permit(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_reject(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_defer(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_defer_if_permit(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_defer_if_reject(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_sleep(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_unauth_pipelining(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_plaintext_session(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_mynetworks(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_inet_interfaces(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_sasl_authenticated(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_never(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_unknown_client(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_unknown_reverse(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_rbl_client(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_client_access(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_reverse_access(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_helo_access(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_sender_access(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_recipient_access(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_etrn_access(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_invalid_helo(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_non_fqdn_helo(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_unknown_helo(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_non_fqdn_sender(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_non_fqdn_recipient(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_unknown_sender(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_unknown_recipient(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_unlisted_sender(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_unlisted_recipient(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_permit_auth_dest(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_reject_unauth_dest(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_defer_unauth_dest(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_multi_bounce(struct policy_run *r, const struct policy_item *it);
+
+#endif
