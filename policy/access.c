@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "lib/log.h"
+#include "lib/mailaddr.h"
 #include "policy/policy_int.h"
 
 struct access {
@@ -406,7 +407,7 @@ static bool try_key(struct search *s, struct sv key, bool partial)
 /* The name and its parents: "a.b.c", then ".b.c" or "b.c" ..., by access_parent. */
 static bool search_domain(struct search *s, struct sv name, bool partial)
 {
-	bool numeric = policy_valid_hostaddr(name);
+	bool numeric = mail_hostaddr_is_valid(name);
 
 	while (name.len > 0) {
 		if (try_key(s, name, partial))
@@ -444,19 +445,12 @@ static bool search_addr(struct search *s, const char *addr)
 
 static bool key_sans_ext(struct buf *out, struct sv local, struct sv rest, const char *delims)
 {
-	size_t n = 1; /* an extension needs something in front of it */
+	struct sv base, ext;
 
-	if (delims[0] == '\0' || sv_eq_nocase(local, SV("double-bounce")) ||
-	    sv_eq_nocase(local, SV("mailer-daemon")))
-		return false;
-	while (n < local.len && strchr(delims, local.p[n]) == NULL)
-		n++;
-	if (n >= local.len)
+	if (!mail_addr_split_ext(local, delims, &base, &ext))
 		return false;
 	buf_reset(out);
-	buf_add(out, local.p, n);
-	buf_add_sv(out, rest);
-	return true;
+	return buf_add_sv(out, base) && buf_add_sv(out, rest);
 }
 
 /* user+ext@domain, user@domain, domain and parents, user+ext@, user@. */

@@ -2,6 +2,7 @@
 /* Restrictions that need no lookups but local ones: fixed verdicts, clients, HELO, own domains. */
 #include <stdio.h>
 
+#include "lib/mailaddr.h"
 #include "policy/policy_int.h"
 
 /* ---- fixed verdicts ---- */
@@ -137,10 +138,9 @@ static struct sv sans_dot(const char *name)
 
 static enum policy_verdict check_helo_literal(struct policy_run *r)
 {
-	char addr[46];
-	struct sv helo = sv_from(r->view->helo);
+	struct sv addr;
 
-	if (policy_addr_literal(helo, addr))
+	if (mail_literal_parse(sv_from(r->view->helo), &addr))
 		return POLICY_DUNNO;
 	return policy_reject(r, r->pc->p->invalid_hostname_reject_code, "5.5.2",
 			     "<%s>: %s rejected: invalid ip address", r->view->helo,
@@ -155,7 +155,7 @@ enum policy_verdict rs_invalid_helo(struct policy_run *r, const struct policy_it
 		return POLICY_DUNNO;
 	if (helo[0] == '[')
 		return check_helo_literal(r);
-	if (policy_valid_hostname(sans_dot(helo), false) || policy_valid_hostaddr(sans_dot(helo)))
+	if (policy_valid_hostname(sans_dot(helo), false) || mail_hostaddr_is_valid(sans_dot(helo)))
 		return POLICY_DUNNO;
 	return policy_reject(r, r->pc->p->invalid_hostname_reject_code, "5.5.2",
 			     "<%s>: %s rejected: Invalid name", helo, policy_class_helo);

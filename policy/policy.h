@@ -192,12 +192,4 @@ bool policy_is_own_addr(struct policy_conf *pc, const char *addr);
 /* local_header_rewrite_clients matches the client: complete headers. 1 / 0 / negative. */
 int policy_is_local_rewrite(struct policy_conf *pc, const struct policy_view *v);
 
-/* Host name syntax: labels of letters, digits, '-', '_' (and UTF-8 when allowed), at most 255. */
-bool policy_valid_hostname(struct sv name, bool utf8);
-/* "1.2.3.4" or "2001:db8::1". */
-bool policy_valid_hostaddr(struct sv addr);
-/* "[1.2.3.4]" or "[IPv6:...]": true, and the bare address in out (INET6_ADDRSTRLEN bytes), an
- * IPv4-mapped one as it is. */
-bool policy_addr_literal(struct sv literal, char out[46]);
-
 #endif

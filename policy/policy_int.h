@@ -139,6 +139,9 @@ extern const char policy_class_client[], policy_class_helo[], policy_class_sende
 	policy_class_rcpt[], policy_class_data[], policy_class_eod[], policy_class_etrn[],
 	policy_class_reverse[];
 
+/* resolve.c */
+bool policy_valid_hostname(struct sv name, bool utf8);
+
 /* access.c: what an access(5) result asks for */
 enum policy_verdict policy_access_result(struct policy_run *r, const struct map *map,
 					 const char *value, const char *datum,

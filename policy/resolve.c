@@ -8,77 +8,26 @@
 #include <string.h>
 
 #include "lib/log.h"
+#include "lib/mailaddr.h"
 #include "policy/policy_int.h"
 
-#define MAX_HOSTNAME 255u
-#define MAX_LABEL    63u
-
+/* Host name syntax, without UTF-8 labels unless they are allowed. */
 bool policy_valid_hostname(struct sv name, bool utf8)
 {
-	size_t label = 0;
-	bool only_digits = true;
-
-	if (name.len == 0 || name.len > MAX_HOSTNAME)
-		return false;
-	if (utf8 && !str_is_utf8(name.p, name.len))
-		return false;
-	for (size_t i = 0; i < name.len; i++) {
-		char c = name.p[i];
-
-		if (c == '.') {
-			if (label == 0 || i + 1 == name.len || name.p[i - 1] == '-')
-				return false;
-			label = 0;
-			continue;
-		}
-		if (c == '-' && (label == 0 || i + 1 == name.len))
-			return false;
-		if (!ascii_is_alnum(c) && c != '-' && c != '_' && !(utf8 && (c & 0x80) != 0))
-			return false;
-		if (!ascii_is_digit(c))
-			only_digits = false;
-		if (++label > MAX_LABEL)
-			return false;
-	}
-	return !only_digits;
-}
-
-bool policy_valid_hostaddr(struct sv addr)
-{
-	char text[INET6_ADDRSTRLEN];
-	unsigned char bytes[16];
-
-	return str_copy(text, sizeof(text), addr) && strlen(text) == addr.len &&
-	       (inet_pton(AF_INET, text, bytes) == 1 || inet_pton(AF_INET6, text, bytes) == 1);
-}
-
-bool policy_addr_literal(struct sv literal, char out[46])
-{
-	unsigned char bytes[16];
-	int family = AF_INET;
-
-	if (literal.len < 3 || literal.p[0] != '[' || literal.p[literal.len - 1] != ']')
-		return false;
-	literal = (struct sv){ literal.p + 1, literal.len - 2 };
-	if (literal.len > 5 && sv_eq_nocase((struct sv){ literal.p, 5 }, SV("IPv6:"))) {
-		literal = (struct sv){ literal.p + 5, literal.len - 5 };
-		family = AF_INET6;
-	}
-	if (!str_copy(out, 46, literal) || strlen(out) != literal.len)
-		return false;
-	return inet_pton(family, out, bytes) == 1;
+	return mail_hostname_is_valid(name) && (utf8 || str_is_ascii(name.p, name.len));
 }
 
 /* 1 local, 0 not, negative: a table could not be asked. */
 static int is_local_domain(struct policy_conf *pc, struct sv domain)
 {
-	char addr[46];
-
+	struct sv addr;
+	char text[INET6_ADDRSTRLEN];
 	int hit = matchlist_has_domain(pc->mydestination, domain);
 
 	if (hit != 0)
 		return hit;
-	return policy_addr_literal(domain, addr) && own_addrs_has(&pc->own, addr);
+	return mail_literal_parse(domain, &addr) && str_copy(text, sizeof(text), addr) &&
+	       own_addrs_has(&pc->own, text);
 }
 
 static int class_of(struct policy_conf *pc, struct sv domain, enum addr_class *class_r)
@@ -181,13 +130,13 @@ static bool strip_local(struct policy_conf *pc, struct addr_resolved *out, bool 
 
 static void check_syntax(const struct policy_conf *pc, struct addr_resolved *out, struct sv domain)
 {
-	char literal[46];
+	struct sv addr;
 	bool utf8 = pc->p->smtputf8_enable;
 
 	if (utf8 && !str_is_utf8(out->addr.p, out->addr.len))
 		out->invalid = true;
 	else if (domain.len > 0 && domain.p[0] == '[')
-		out->invalid = !policy_addr_literal(domain, literal);
+		out->invalid = !mail_literal_parse(domain, &addr);
 	else
 		out->invalid = !policy_valid_hostname(domain, utf8);
 }

@@ -1,0 +1,531 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* MAIL and RCPT: paths, parameters (RFC 1870, 6152, 6531, 3461), limits, the transaction. */
+#include <stdlib.h>
+
+#include "lib/err.h"
+#include "lib/log.h"
+#include "lib/mailaddr.h"
+#include "shm/counters.h"
+#include "workers/mail/address.h"
+#include "workers/smtp_in/command.h"
+
+#define TX_CHUNK_BYTES    2048u
+#define TX_BASE_BYTES     (256u * 1024)
+#define TX_RCPT_BYTES     2048u /* arena per recipient that smtpd_recipient_limit allows */
+#define TX_MOST_BYTES     (256u * 1024 * 1024)
+
+static bool offered(const struct session *s, enum ehlo_keyword k)
+{
+	return (s->discard_mask & 1u << k) == 0;
+}
+
+static bool utf8_offered(const struct session *s)
+{
+	return s->listener->p->smtputf8_enable && offered(s, EHLO_SMTPUTF8);
+}
+
+/* ---- parameters ---- */
+
+/* Next blank-separated word. */
+static bool next_param(struct sv *rest, struct sv *word)
+{
+	size_t n = 0;
+
+	*rest = sv_trim(*rest);
+	while (n < rest->len && !ascii_is_space(rest->p[n]))
+		n++;
+	*word = (struct sv){ rest->p, n };
+	*rest = (struct sv){ rest->p + n, rest->len - n };
+	return n > 0;
+}
+
+static bool has_key(struct sv word, const char *key, struct sv *value)
+{
+	size_t n = strlen(key);
+
+	if (word.len < n || !sv_eq_nocase((struct sv){ word.p, n }, (struct sv){ key, n }))
+		return false;
+	*value = (struct sv){ word.p + n, word.len - n };
+	return true;
+}
+
+static int hex(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c = ascii_lower(c);
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+static bool is_text(char c)
+{
+	return ((unsigned char)c >= ' ' && c != 127) || c == '\t';
+}
+
+bool xtext_decode(struct sv in, struct buf *out)
+{
+	for (size_t i = 0; i < in.len; i++) {
+		char c = in.p[i];
+
+		if (c == '+') {
+			if (i + 2 >= in.len || hex(in.p[i + 1]) < 0 || hex(in.p[i + 2]) < 0)
+				return false;
+			c = (char)(hex(in.p[i + 1]) * 16 + hex(in.p[i + 2]));
+			i += 2;
+		} else if (c <= ' ' || c > 126 || c == '=') {
+			return false;
+		}
+		if (!is_text(c))
+			return false;
+		buf_add_c(out, c);
+	}
+	return str_is_utf8(buf_cstr(out), out->len);
+}
+
+static void add_utf8(struct buf *out, uint32_t cp)
+{
+	if (cp < 0x80) {
+		buf_add_c(out, (char)cp);
+	} else if (cp < 0x800) {
+		buf_add_c(out, (char)(0xc0 | cp >> 6));
+		buf_add_c(out, (char)(0x80 | (cp & 63)));
+	} else if (cp < 0x10000) {
+		buf_add_c(out, (char)(0xe0 | cp >> 12));
+		buf_add_c(out, (char)(0x80 | (cp >> 6 & 63)));
+		buf_add_c(out, (char)(0x80 | (cp & 63)));
+	} else {
+		buf_add_c(out, (char)(0xf0 | cp >> 18));
+		buf_add_c(out, (char)(0x80 | (cp >> 12 & 63)));
+		buf_add_c(out, (char)(0x80 | (cp >> 6 & 63)));
+		buf_add_c(out, (char)(0x80 | (cp & 63)));
+	}
+}
+
+bool utf8_xtext_decode(struct sv in, struct buf *out)
+{
+	for (size_t i = 0; i < in.len; i++) {
+		uint32_t cp = 0;
+		size_t digits = 0;
+
+		if (in.p[i] != '\\') {
+			if (in.p[i] == '=' || in.p[i] == '+' || !is_text(in.p[i]))
+				return false;
+			buf_add_c(out, in.p[i]);
+			continue;
+		}
+		if (i + 3 >= in.len || in.p[i + 1] != 'x' || in.p[i + 2] != '{')
+			return false;
+		for (i += 3; i < in.len && hex(in.p[i]) >= 0 && digits < 6; i++, digits++)
+			cp = cp * 16 + (uint32_t)hex(in.p[i]);
+		if (i >= in.len || in.p[i] != '}' || digits == 0 || cp < ' ' || cp == 127 ||
+		    cp > 0x10ffff)
+			return false;
+		add_utf8(out, cp);
+	}
+	return str_is_utf8(buf_cstr(out), out->len); /* refuses surrogates too */
+}
+
+static bool dsn_refused(struct session *s)
+{
+	if (offered(s, EHLO_DSN))
+		return false;
+	session_reply(s, "501 5.7.1 DSN support is disabled");
+	return true;
+}
+
+static bool bad_param(struct session *s, const char *text)
+{
+	session_reply(s, "%s", text);
+	return false;
+}
+
+static bool param_size(struct session *s, struct sv v)
+{
+	for (size_t i = 0; i < v.len; i++) {
+		if (!ascii_is_digit(v.p[i]))
+			v.len = 0;
+	}
+	if (v.len == 0)
+		return bad_param(s, "501 5.5.4 Bad message size syntax");
+	if (str_to_u64(v, INT64_MAX, &s->pending.size) != 0)
+		return bad_param(s, "552 5.3.4 Message size exceeds file system imposed limit");
+	return true;
+}
+
+static bool param_ret(struct session *s, struct sv v)
+{
+	if (dsn_refused(s))
+		return false;
+	if (s->pending.ret == DSN_RET_NONE && sv_eq_nocase(v, SV("FULL")))
+		s->pending.ret = DSN_RET_FULL;
+	else if (s->pending.ret == DSN_RET_NONE && sv_eq_nocase(v, SV("HDRS")))
+		s->pending.ret = DSN_RET_HDRS;
+	else
+		return bad_param(s, "501 5.5.4 Bad RET parameter syntax");
+	return true;
+}
+
+static bool param_envid(struct session *s, struct sv v)
+{
+	if (dsn_refused(s))
+		return false;
+	if (s->pending.extra.len > 0 || v.len == 0 || v.len > 100 * 3 ||
+	    !xtext_decode(v, &s->pending.extra))
+		return bad_param(s, "501 5.5.4 Bad ENVID parameter syntax");
+	return true;
+}
+
+static bool mail_param(struct session *s, struct sv word)
+{
+	struct sv v;
+
+	if (sv_eq_nocase(word, SV("BODY=8BITMIME"))) {
+		s->pending.body = BODY_8BIT;
+	} else if (sv_eq_nocase(word, SV("BODY=7BIT"))) {
+		s->pending.body = BODY_7BIT;
+	} else if (utf8_offered(s) && sv_eq_nocase(word, SV("SMTPUTF8"))) {
+		s->pending.smtputf8 = true;
+	} else if (has_key(word, "SIZE=", &v)) {
+		return param_size(s, v);
+	} else if (has_key(word, "RET=", &v)) {
+		return param_ret(s, v);
+	} else if (has_key(word, "ENVID=", &v)) {
+		return param_envid(s, v);
+	} else {
+		session_reply(s, "555 5.5.4 Unsupported option: %.*s", (int)word.len, word.p);
+		return false;
+	}
+	return true;
+}
+
+static unsigned parse_notify(struct sv v)
+{
+	static const struct {
+		const char *word;
+		unsigned bit;
+	} words[] = { { "NEVER", NOTIFY_NEVER },
+		      { "SUCCESS", NOTIFY_SUCCESS },
+		      { "FAILURE", NOTIFY_FAILURE },
+		      { "DELAY", NOTIFY_DELAY } };
+	unsigned mask = 0;
+
+	for (;;) {
+		const char *comma = v.len > 0 ? memchr(v.p, ',', v.len) : NULL;
+		struct sv word = { v.p, comma != NULL ? (size_t)(comma - v.p) : v.len };
+		unsigned bit = 0;
+
+		for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+			if (sv_eq_nocase(word, sv_from(words[i].word)))
+				bit = words[i].bit;
+		}
+		if (bit == 0)
+			return 0;
+		mask |= bit;
+		if (comma == NULL)
+			break;
+		v = (struct sv){ comma + 1, v.len - word.len - 1 };
+	}
+	return (mask & NOTIFY_NEVER) != 0 && mask != NOTIFY_NEVER ? 0 : mask;
+}
+
+static bool param_orcpt(struct session *s, struct sv v)
+{
+	const char *semi = v.len > 0 ? memchr(v.p, ';', v.len) : NULL;
+	struct buf *out = &s->pending.extra;
+
+	if (dsn_refused(s))
+		return false;
+	if (out->len > 0 || semi == NULL || semi == v.p || v.len > 500)
+		return bad_param(s, "501 5.5.4 Error: Bad ORCPT parameter syntax");
+	struct sv type = { v.p, (size_t)(semi - v.p) };
+	struct sv addr = { semi + 1, v.len - type.len - 1 };
+	struct buf text = BUF_INIT;
+	bool good = sv_eq_nocase(type, SV("utf-8")) ? utf8_xtext_decode(addr, &text)
+						    : xtext_decode(addr, &text);
+
+	for (size_t i = 0; i < type.len; i++)
+		good = good && (ascii_is_alnum(type.p[i]) || type.p[i] == '-');
+	buf_printf(out, "%.*s;%s", (int)type.len, type.p, buf_cstr(&text));
+	buf_fini(&text);
+	return good || bad_param(s, "501 5.5.4 Error: Bad ORCPT parameter syntax");
+}
+
+static bool rcpt_param(struct session *s, struct sv word)
+{
+	struct sv v;
+
+	if (has_key(word, "NOTIFY=", &v)) {
+		if (dsn_refused(s))
+			return false;
+		if (s->pending.rcpt.notify != 0 ||
+		    (s->pending.rcpt.notify = (uint8_t)parse_notify(v)) == 0)
+			return bad_param(s, "501 5.5.4 Error: Bad NOTIFY parameter syntax");
+		return true;
+	}
+	if (has_key(word, "ORCPT=", &v))
+		return param_orcpt(s, v);
+	session_reply(s, "555 5.5.4 Unsupported option: %.*s", (int)word.len, word.p);
+	return false;
+}
+
+/* ---- addresses ---- */
+
+/* "FROM:" or "TO:", then something. */
+static bool take_prefix(struct sv *args, const char *word)
+{
+	struct sv rest;
+
+	if (!has_key(*args, word, &rest))
+		return false;
+	rest = sv_trim(rest);
+	if (rest.len > 0 && rest.p[0] == ':')
+		*args = sv_trim((struct sv){ rest.p + 1, rest.len - 1 });
+	else
+		return false;
+	return args->len > 0;
+}
+
+/* Into pending.addr; refuses what the resolver could not use. */
+static bool take_address(struct session *s, struct sv args, bool utf8, struct sv *params)
+{
+	const struct params *p = s->listener->p;
+	static struct addr_resolved resolved;
+	struct buf *addr = &s->pending.addr;
+
+	buf_reset(addr);
+	buf_reset(&s->pending.extra);
+	if (mail_addr_parse_path(args, p->strict_rfc821_envelopes, addr, params) != 0) {
+		log_warn("Illegal address syntax from %s in %s command: %.*s", s->namaddr, s->where,
+			 (int)size_min(args.len, 200), args.p);
+		return false;
+	}
+	if (addr->len == 0)
+		return true;
+	policy_resolve(s->listener->policy, buf_cstr(addr), &resolved);
+	if (!resolved.tempfail && !resolved.invalid && !utf8) {
+		struct sv dom = { resolved.addr.p + resolved.domain_off,
+				  resolved.addr.len - resolved.domain_off };
+
+		resolved.invalid = !str_is_ascii(dom.p, dom.len);
+	}
+	if (resolved.invalid)
+		log_warn("Illegal address syntax from %s in %s command: %.*s", s->namaddr, s->where,
+			 (int)size_min(args.len, 200), args.p);
+	return !resolved.invalid;
+}
+
+static bool too_often(struct session *s, enum client_rate kind, int64_t limit, const char *what)
+{
+	if (limit <= 0 || s->limits_exempt)
+		return false;
+	unsigned n = s->ops->rate(s->ops->ctx, s, kind);
+
+	if (n <= limit)
+		return false;
+	log_warn("%s rate limit exceeded: %u from %s for service %s", what, n, s->namaddr,
+		 s->listener->service_name);
+	return true;
+}
+
+/* ---- MAIL ---- */
+
+static struct tx *new_tx(const struct session *s)
+{
+	int64_t limit = s->listener->p->smtpd_recipient_limit;
+	size_t room = TX_MOST_BYTES;
+	struct tx *t = xcalloc(1, sizeof(*t));
+
+	if (limit > 0 && (uint64_t)limit < (TX_MOST_BYTES - TX_BASE_BYTES) / TX_RCPT_BYTES)
+		room = TX_BASE_BYTES + (size_t)limit * TX_RCPT_BYTES;
+	arena_init(&t->arena, TX_CHUNK_BYTES, room);
+	return t;
+}
+
+static bool mail_state_ok(struct session *s)
+{
+	if (s->listener->p->smtpd_helo_required && s->helo == NULL)
+		session_reply(s, "503 5.5.1 Error: send HELO/EHLO first");
+	else if (s->tx != NULL)
+		session_reply(s, "503 5.5.1 Error: nested MAIL command");
+	else if (s->bdat != BDAT_NONE)
+		session_reply(s, "503 5.5.1 Error: MAIL after BDAT");
+	else
+		return true;
+	return false;
+}
+
+static bool wants_utf8(const struct session *s, struct sv args)
+{
+	struct sv word;
+
+	if (!utf8_offered(s))
+		return false;
+	while (next_param(&args, &word)) {
+		if (sv_eq_nocase(word, SV("SMTPUTF8")))
+			return true;
+	}
+	return false;
+}
+
+bool cmd_mail_check(struct session *s, struct sv args)
+{
+	const struct params *p = s->listener->p;
+	struct pending *q = &s->pending;
+	struct sv params, word;
+
+	q->ret = DSN_RET_NONE;
+	q->body = BODY_UNKNOWN;
+	q->smtputf8 = false;
+	q->size = 0;
+	buf_reset(&q->addr); /* not yet a sender to log */
+	if (!mail_state_ok(s))
+		return false;
+	if (!take_prefix(&args, "FROM"))
+		return bad_param(s, "501 5.5.4 Syntax: MAIL FROM:<address>");
+	if (too_often(s, RATE_MESSAGES, p->smtpd_client_message_rate_limit,
+		      "Message delivery request")) {
+		session_reply(s, "450 4.7.1 Error: too much mail from %s", s->addr);
+		return false;
+	}
+	if (!take_address(s, args, wants_utf8(s, args), &params))
+		return bad_param(s, "501 5.1.7 Bad sender address syntax");
+	while (next_param(&params, &word)) {
+		if (!mail_param(s, word))
+			return false;
+	}
+	if (p->message_size_limit > 0 && q->size > (uint64_t)p->message_size_limit) {
+		session_log_action(s, "reject", "552 5.3.4 Message size exceeds fixed limit");
+		return bad_param(s, "552 5.3.4 Message size exceeds fixed limit");
+	}
+	s->tx = new_tx(s);
+	return true;
+}
+
+static bool mail_refused_late(struct session *s)
+{
+	const struct params *p = s->listener->p;
+	const char *addr = buf_cstr(&s->pending.addr);
+
+	if (p->strict_smtputf8 && !s->pending.smtputf8 && !str_is_ascii(addr, strlen(addr))) {
+		session_reply(s, "553 5.6.7 Must declare SMTPUTF8 to send unicode address");
+		return true;
+	}
+	int err = s->ops->may_accept(s->ops->ctx, s);
+
+	if (err == E_NOSPC) {
+		session_log_action(s, "reject", "452 4.3.1 Insufficient system storage");
+		session_reply(s, "452 4.3.1 Insufficient system storage");
+	} else if (err != 0) {
+		session_log_action(s, "reject", "451 4.3.0 Error: queue service unavailable, try again later");
+		session_reply(s, "451 4.3.0 Error: queue service unavailable, try again later");
+	}
+	return err != 0;
+}
+
+enum cmd_outcome cmd_mail_apply(struct session *s)
+{
+	struct tx *t = s->tx;
+	struct pending *q = &s->pending;
+	struct policy_view v = { .client_addr = s->addr };
+
+	if (mail_refused_late(s)) {
+		session_reset_tx(s);
+		return CMD_FAILED;
+	}
+	t->sender = arena_strdup(&t->arena, buf_cstr(&q->addr));
+	char *envid = arena_strdup(&t->arena, buf_cstr(&q->extra));
+
+	ASSERT(t->sender != NULL && envid != NULL); /* the arena is fresh and larger than a line */
+	t->env.sender = sv_from(t->sender);
+	t->env.envid = sv_from(envid);
+	t->env.ret = q->ret;
+	t->env.body = q->body;
+	t->env.size_hint = q->size;
+	t->env.arrival_us = clock_now_wall().us;
+	if (q->smtputf8)
+		t->env.flags |= ENVF_SMTPUTF8;
+	if (policy_is_local_rewrite(s->listener->policy, &v) > 0)
+		t->env.flags |= ENVF_LOCAL_CLIENT;
+	s->act_size = 0;
+	session_reply(s, "250 2.1.0 Ok");
+	return CMD_OK;
+}
+
+/* ---- RCPT ---- */
+
+/* Too many: the first so many refusals are forgiven, as clients cannot know the limit. */
+static bool rcpt_overflow(struct session *s)
+{
+	const struct params *p = s->listener->p;
+
+	session_reply(s, "452 4.5.3 Error: too many recipients");
+	if (s->rcpt_overshoot < p->smtpd_recipient_overshoot_limit) {
+		s->rcpt_overshoot++;
+		s->counts_good[CMD_RCPT]++;
+		s->pending.cmd = NULL; /* refused, but no error of the client */
+	}
+	return false;
+}
+
+bool cmd_rcpt_check(struct session *s, struct sv args)
+{
+	const struct params *p = s->listener->p;
+	struct tx *t = s->tx;
+	struct sv params, word;
+
+	s->pending.rcpt = (struct env_rcpt){ 0 };
+	buf_reset(&s->pending.addr);
+	if (t == NULL)
+		return bad_param(s, "503 5.5.1 Error: need MAIL command");
+	if (s->bdat != BDAT_NONE)
+		return bad_param(s, "503 5.5.1 Error: RCPT after BDAT");
+	if (!take_prefix(&args, "TO"))
+		return bad_param(s, "501 5.5.4 Syntax: RCPT TO:<address>");
+	if (too_often(s, RATE_RECIPIENTS, p->smtpd_client_recipient_rate_limit,
+		      "Recipient address")) {
+		session_reply(s, "450 4.7.1 Error: too many recipients from %s", s->addr);
+		return false;
+	}
+	bool utf8 = (t->env.flags & ENVF_SMTPUTF8) != 0;
+
+	if (!take_address(s, args, utf8, &params) || s->pending.addr.len == 0)
+		return bad_param(s, "501 5.1.3 Bad recipient address syntax");
+	while (next_param(&params, &word)) {
+		if (!rcpt_param(s, word))
+			return false;
+	}
+	if ((p->smtpd_recipient_limit > 0 && t->rcpt_count >= p->smtpd_recipient_limit) ||
+	    t->arena.full)
+		return rcpt_overflow(s);
+	if (p->strict_smtputf8 && !utf8 &&
+	    !str_is_ascii(s->pending.addr.p, s->pending.addr.len))
+		return bad_param(s, "553 5.6.7 Must declare SMTPUTF8 to send unicode address");
+	return true;
+}
+
+enum cmd_outcome cmd_rcpt_apply(struct session *s)
+{
+	struct tx *t = s->tx;
+	struct env_rcpt r = s->pending.rcpt;
+	char *addr = arena_strdup(&t->arena, buf_cstr(&s->pending.addr));
+	char *orcpt = arena_strdup(&t->arena, buf_cstr(&s->pending.extra));
+
+	if (addr != NULL && orcpt != NULL) {
+		r.addr = sv_from(addr);
+		r.orcpt = sv_from(orcpt);
+	}
+	if (addr == NULL || orcpt == NULL || env_add_rcpt(&t->env, &t->arena, &r) != 0) {
+		session_reply(s, "452 4.5.3 Error: too many recipients");
+		return CMD_FAILED;
+	}
+	if (!t->has_qid) {
+		t->qid = s->ops->new_qid(s->ops->ctx);
+		t->has_qid = true;
+		log_info("%s: client=%s", session_qid(s), s->namaddr);
+	}
+	if (t->rcpt_count++ == 0)
+		t->first_rcpt = addr;
+	counter_add(session_counters, CTR_smtpd_recipients, 1);
+	session_reply(s, "250 2.1.5 Ok");
+	return CMD_OK;
+}

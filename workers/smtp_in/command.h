@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * SMTP commands: one const table row each (command.c), and functions in cmd_*.c. A command goes
+ * verb -> check (syntax and state; a reply means no) -> policy -> apply. Functions never touch a
+ * socket. A function that returns CMD_WAITS has set s->wait or s->state; it is called again, with
+ * s->pending as it left it, or ends with session_command_done().
+ */
+#ifndef PH_WORKERS_SMTP_IN_COMMAND_H
+#define PH_WORKERS_SMTP_IN_COMMAND_H
+
+#include "workers/smtp_in/session.h"
+
+enum { /* struct smtp_cmd.flags */
+	CMD_LAST = 1,     /* ends a pipelined group (RFC 2920) */
+	CMD_JUNK = 2,     /* counts against smtpd_junk_command_limit */
+	CMD_NO_HELP = 4,  /* not offered */
+	CMD_NO_ARGS = 8,  /* any argument is a syntax error */
+	CMD_TAKES_OCTETS = 16, /* BDAT: refusals are said after the octets */
+};
+
+enum cmd_outcome { CMD_OK, CMD_FAILED, CMD_WAITS };
+
+struct smtp_cmd {
+	const char *verb;
+	/* Parse and refuse: false = it replied. NULL = nothing to check. */
+	bool (*check)(struct session *s, struct sv args);
+	/* Do it: replies. Called again after a wait, with s->pending as it was. */
+	enum cmd_outcome (*apply)(struct session *s);
+	unsigned flags;
+	int event;           /* policy asked between check and apply, -1 = none */
+	const char *syntax;  /* said when arguments are wrong */
+	const char *rfc;
+	const char *text;    /* for the manual */
+};
+
+extern const struct smtp_cmd smtp_cmds[CMD_COUNT];
+enum cmd_id smtp_cmd_id(const struct smtp_cmd *cmd);
+const struct smtp_cmd *smtp_cmd_find(struct sv verb); /* NULL when unknown */
+
+/* cmd_*.c */
+bool cmd_helo_check(struct session *s, struct sv args);
+enum cmd_outcome cmd_helo_apply(struct session *s);
+enum cmd_outcome cmd_ehlo_apply(struct session *s);
+enum cmd_outcome cmd_no_apply(struct session *s);
+enum cmd_outcome cmd_not_authorised(struct session *s);
+bool cmd_mail_check(struct session *s, struct sv args);
+enum cmd_outcome cmd_mail_apply(struct session *s);
+bool cmd_rcpt_check(struct session *s, struct sv args);
+enum cmd_outcome cmd_rcpt_apply(struct session *s);
+bool cmd_data_check(struct session *s, struct sv args);
+enum cmd_outcome cmd_data_apply(struct session *s);
+bool cmd_bdat_check(struct session *s, struct sv args);
+enum cmd_outcome cmd_bdat_apply(struct session *s);
+enum cmd_outcome cmd_rset_apply(struct session *s);
+enum cmd_outcome cmd_noop_apply(struct session *s);
+bool cmd_vrfy_check(struct session *s, struct sv args);
+enum cmd_outcome cmd_vrfy_apply(struct session *s);
+bool cmd_etrn_check(struct session *s, struct sv args);
+enum cmd_outcome cmd_etrn_apply(struct session *s);
+enum cmd_outcome cmd_quit_apply(struct session *s);
+enum cmd_outcome cmd_help_apply(struct session *s);
+
+/* Content (cmd_data.c). Feed octets: how many were used; stops early when s->wait is set or the
+ * content ended. */
+size_t data_input(struct session *s, const char *data, size_t len);
+size_t chunk_input(struct session *s, const char *data, size_t len);
+size_t skip_input(struct session *s, const char *data, size_t len);
+/* Go on after a wait: end of data, its policy. */
+void data_resume(struct session *s);
+
+/* Decode xtext (RFC 3461 4) into out; false on bad syntax or anything not printable. */
+bool xtext_decode(struct sv in, struct buf *out);
+/* "UTF-8-addr-xtext" (RFC 6533): \x{HEX}. */
+bool utf8_xtext_decode(struct sv in, struct buf *out);
+
+/* received.c: "Received: ..." with CRLFs, as the content begins. */
+void received_header(const struct session *s, struct buf *out);
+
+#endif

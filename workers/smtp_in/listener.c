@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Per-listener configuration; see workers/smtp_in/listener.h. */
+#include "workers/smtp_in/listener.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "lib/err.h"
+#include "lib/log.h"
+#include "lib/util.h"
+
+/* What each keyword needs to be on offer. */
+static const struct {
+	const char *word; /* in smtpd_discard_ehlo_keywords; announced in capitals */
+	bool offered;     /* this version can do it */
+} keywords[] = {
+	[EHLO_PIPELINING] = { "pipelining", true },
+	[EHLO_SIZE] = { "size", true },
+	[EHLO_VRFY] = { "vrfy", true },
+	[EHLO_ETRN] = { "etrn", true },
+	[EHLO_STARTTLS] = { "starttls", false },
+	[EHLO_AUTH] = { "auth", false },
+	[EHLO_VERP] = { "verp", false },
+	[EHLO_XCLIENT] = { "xclient", false },
+	[EHLO_XFORWARD] = { "xforward", false },
+	[EHLO_ENHANCEDSTATUSCODES] = { "enhancedstatuscodes", true },
+	[EHLO_8BITMIME] = { "8bitmime", true },
+	[EHLO_DSN] = { "dsn", true },
+	[EHLO_SMTPUTF8] = { "smtputf8", true },
+	[EHLO_CHUNKING] = { "chunking", true },
+	[EHLO_REQUIRETLS] = { "requiretls", false },
+	[EHLO_SILENT_DISCARD] = { "silent-discard", false },
+};
+_Static_assert(ARRAY_LEN(keywords) == EHLO_KEYWORD_COUNT, "a row for every keyword");
+
+uint32_t listener_discard_mask(const char *words, struct sv *bad_r)
+{
+	uint32_t mask = 0;
+
+	*bad_r = (struct sv){ "", 0 };
+	while (*words != '\0') {
+		size_t n = strcspn(words, ", \t\r\n");
+		struct sv word = { words, n };
+		bool known = n == 0;
+
+		for (unsigned k = 0; k < EHLO_KEYWORD_COUNT && !known; k++) {
+			if (sv_eq_nocase(word, sv_from(keywords[k].word))) {
+				mask |= 1u << k;
+				known = true;
+			}
+		}
+		if (!known && bad_r->len == 0)
+			*bad_r = word;
+		words += n;
+		words += *words != '\0';
+	}
+	return mask;
+}
+
+bool listener_ehlo_keyword(const struct listener *l, enum ehlo_keyword k, uint32_t discard,
+			   char out[64])
+{
+	const struct params *p = l->p;
+
+	if (!keywords[k].offered || (discard & 1u << k) != 0 ||
+	    (k == EHLO_VRFY && p->disable_vrfy_command) ||
+	    (k == EHLO_SMTPUTF8 && !p->smtputf8_enable))
+		return false;
+	if (k == EHLO_SIZE && p->message_size_limit > 0) {
+		snprintf(out, 64, "SIZE %lld", (long long)p->message_size_limit);
+		return true;
+	}
+	size_t n = strlen(keywords[k].word);
+
+	for (size_t i = 0; i <= n; i++) {
+		char c = keywords[k].word[i];
+
+		out[i] = c >= 'a' && c <= 'z' ? (char)(c - 'a' + 'A') : c;
+	}
+	return true;
+}
+
+static int open_matchlists(struct listener *l, const struct conf *c, struct conf_diag *d)
+{
+	const struct params *p = l->p;
+	const struct {
+		const char *name, *text;
+		enum matchlist_kind kind;
+		struct matchlist **list;
+	} lists[] = {
+		{ "smtpd_forbid_bare_newline_exclusions", p->smtpd_forbid_bare_newline_exclusions,
+		  MATCHLIST_ADDRESS, &l->bare_newline_exclusions },
+		{ "smtpd_client_event_limit_exceptions", p->smtpd_client_event_limit_exceptions,
+		  MATCHLIST_ADDRESS, &l->limit_exceptions },
+		{ "smtpd_noop_commands", p->smtpd_noop_commands, MATCHLIST_STRING,
+		  &l->noop_commands },
+		{ "smtpd_forbidden_commands", p->smtpd_forbidden_commands, MATCHLIST_STRING,
+		  &l->forbidden_commands },
+	};
+	int status = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
+		int err = matchlist_open(c, lists[i].text, lists[i].name, lists[i].kind,
+					 lists[i].list, d);
+
+		status = err != 0 ? err : status;
+	}
+	return status;
+}
+
+int listener_init(struct listener *l, const struct conf *c, const struct conf_service *s,
+		  struct conf_diag *d)
+{
+	struct sv bad;
+
+	*l = (struct listener){ .service = s, .p = s != NULL ? s->params : conf_params(c) };
+	l->service_name = xstrdup(s != NULL ? s->name : "smtp");
+	l->discard_mask = listener_discard_mask(l->p->smtpd_discard_ehlo_keywords, &bad);
+	if (bad.len > 0)
+		conf_diag_add(d, false, NULL, 0,
+			      "parameter smtpd_discard_ehlo_keywords: unknown keyword \"%.*s\"",
+			      (int)bad.len, bad.p);
+	int err = open_matchlists(l, c, d);
+	int err2 = map_list_open(c, l->p->smtpd_discard_ehlo_keyword_address_maps,
+				 "smtpd_discard_ehlo_keyword_address_maps", &l->discard_maps, d);
+	int err3 = policy_conf_new(c, s, &l->policy, d);
+
+	if (err != 0 || err2 != 0 || err3 != 0) {
+		listener_fini(l);
+		return E_CONFIG;
+	}
+	return 0;
+}
+
+void listener_fini(struct listener *l)
+{
+	free(l->service_name);
+	l->service_name = NULL;
+	matchlist_close(&l->bare_newline_exclusions);
+	matchlist_close(&l->limit_exceptions);
+	matchlist_close(&l->noop_commands);
+	matchlist_close(&l->forbidden_commands);
+	map_list_close(&l->discard_maps);
+	policy_conf_free(&l->policy);
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * What holds for all sessions of one listener: parameters with the -o of its master.cf line,
+ * compiled restrictions, match lists, EHLO keywords. Made at start, read-only after.
+ */
+#ifndef PH_WORKERS_SMTP_IN_LISTENER_H
+#define PH_WORKERS_SMTP_IN_LISTENER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "conf/conf.h"
+#include "conf/map.h"
+#include "policy/policy.h"
+
+enum client_rate { RATE_CONNECTIONS, RATE_MESSAGES, RATE_RECIPIENTS, RATE_COUNT };
+
+/* EHLO keywords in the order they are announced; bits of a discard mask. */
+enum ehlo_keyword {
+	EHLO_PIPELINING,
+	EHLO_SIZE,
+	EHLO_VRFY,
+	EHLO_ETRN,
+	EHLO_STARTTLS,
+	EHLO_AUTH,
+	EHLO_VERP,
+	EHLO_XCLIENT,
+	EHLO_XFORWARD,
+	EHLO_ENHANCEDSTATUSCODES,
+	EHLO_8BITMIME,
+	EHLO_DSN,
+	EHLO_SMTPUTF8,
+	EHLO_CHUNKING,
+	EHLO_REQUIRETLS,
+	EHLO_SILENT_DISCARD, /* not a keyword: do not log what is discarded */
+	EHLO_KEYWORD_COUNT
+};
+
+struct listener {
+	const struct conf_service *service;
+	const struct params *p;
+	struct policy_conf *policy;
+	char *service_name; /* as log lines show it */
+	struct matchlist *bare_newline_exclusions, *limit_exceptions, *noop_commands,
+		*forbidden_commands;
+	struct map_list *discard_maps;
+	uint32_t discard_mask;
+};
+
+/* Problems go to d. E_CONFIG when there were errors. */
+int listener_init(struct listener *l, const struct conf *c, const struct conf_service *s,
+		  struct conf_diag *d);
+void listener_fini(struct listener *l);
+/* Mask of "silent-discard, dsn ..."; unknown words are returned in bad_r (first one, or empty). */
+uint32_t listener_discard_mask(const char *words, struct sv *bad_r);
+/* The text announced for a keyword, or false when it is not on offer. */
+bool listener_ehlo_keyword(const struct listener *l, enum ehlo_keyword k, uint32_t discard,
+			   char out[64]);
+
+#endif

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Policy and log lines of a session: what the restrictions see, and Postfix's line shapes. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "lib/log.h"
+#include "lib/mailaddr.h"
+#include "workers/smtp_in/command.h"
+
+/* A run with what it looks at. One is kept for the next evaluation: most end at once. */
+struct session_run {
+	struct policy_run run;
+	struct policy_view view;
+	struct arena scratch; /* while there is no transaction (VRFY) */
+	bool in_call;
+};
+
+static struct session_run *spare_run;
+
+static struct session_run *run_of(const struct session *s)
+{
+	return container_of(s->run, struct session_run, run);
+}
+
+bool session_policy_in_call(const struct session *s)
+{
+	return s->run != NULL && run_of(s)->in_call;
+}
+
+static bool is_cmd(const struct session *s, enum cmd_id id)
+{
+	return s->pending.cmd == &smtp_cmds[id];
+}
+
+static const char *current_sender(const struct session *s)
+{
+	if (is_cmd(s, CMD_MAIL))
+		return buf_cstr(&s->pending.addr);
+	return s->tx != NULL ? s->tx->sender : NULL;
+}
+
+static const char *current_rcpt(const struct session *s)
+{
+	if (is_cmd(s, CMD_RCPT) || is_cmd(s, CMD_VRFY))
+		return buf_cstr(&s->pending.addr);
+	/* with several recipients, naming one would mislead */
+	return s->tx != NULL && s->tx->rcpt_count == 1 ? s->tx->first_rcpt : NULL;
+}
+
+static void fill_view(const struct session *s, struct policy_view *v)
+{
+	*v = (struct policy_view){
+		.client_name = s->name,
+		.client_addr = s->addr,
+		.reverse_name = s->reverse_name,
+		.namaddr = s->namaddr,
+		.name_status = s->name_status,
+		.reverse_status = s->reverse_status,
+		.helo = s->helo,
+		.sender = current_sender(s),
+		.recipient = current_rcpt(s),
+		.rcpt_count = s->tx != NULL ? s->tx->rcpt_count : 0,
+		.smtputf8 = s->tx != NULL && (s->tx->env.flags & ENVF_SMTPUTF8) != 0,
+		.ill_pipelining = s->ill_pipelining,
+	};
+	if (is_cmd(s, CMD_HELO) || is_cmd(s, CMD_EHLO))
+		v->helo = buf_cstr(&s->pending.addr);
+	if (is_cmd(s, CMD_ETRN))
+		v->etrn = buf_cstr(&s->pending.addr);
+}
+
+static void log_from_policy(void *ctx, const char *action, const char *text)
+{
+	session_log_action(ctx, action, text);
+}
+
+static void begin_run(struct session *s)
+{
+	struct session_run *r = spare_run != NULL ? spare_run : xmalloc(sizeof(*r));
+
+	spare_run = NULL;
+	r->in_call = false;
+	arena_init(&r->scratch, 1024, 65536);
+	fill_view(s, &r->view);
+	r->run.pc = s->listener->policy;
+	r->run.view = &r->view;
+	r->run.state = &s->policy;
+	r->run.arena = s->tx != NULL ? &s->tx->arena : &r->scratch;
+	r->run.log = log_from_policy;
+	r->run.log_ctx = s;
+	s->run = &r->run;
+}
+
+void session_policy_free(struct session *s)
+{
+	if (s->run == NULL)
+		return;
+	struct session_run *r = run_of(s);
+
+	if (s->tx == NULL)
+		policy_state_reset_tx(&s->policy);
+	arena_fini(&r->scratch);
+	s->run = NULL;
+	if (spare_run == NULL)
+		spare_run = r;
+	else
+		free(r);
+}
+
+/* Do what the run needs. True: it can go on at once. */
+static bool answer_need(struct session *s)
+{
+	struct session_run *r = run_of(s);
+
+	if (r->run.need.kind == POLICY_NEED_SLEEP) {
+		s->wait = WAIT_SLEEP;
+		s->sleep_until_ms = clock_now().ms + r->run.need.sleep_ms;
+		return false;
+	}
+	r->run.dns = (struct policy_dns){ .status = POLICY_DNS_INVALID };
+	if (r->run.need.name[0] == '\0')
+		return true;
+	s->wait = WAIT_DNS;
+	r->in_call = true;
+	s->dns_query = s->ops->dns(s->ops->ctx, s, r->run.need.name, r->run.need.rrtype);
+	r->in_call = false;
+	return s->wait == WAIT_NONE;
+}
+
+/* Start an evaluation, or go on with the one that waited. NEED: s->wait is set. With REJECT and
+ * DEFER the run stays for its reply; session_policy_free() in any case. */
+enum policy_verdict session_policy(struct session *s, enum policy_event event)
+{
+	enum policy_verdict v;
+
+	if (s->run == NULL) {
+		begin_run(s);
+		v = policy_start(s->run, event);
+	} else {
+		v = policy_resume(s->run);
+	}
+	while (v == POLICY_NEED && answer_need(s))
+		v = policy_resume(s->run);
+	return v;
+}
+
+/* ---- log lines ---- */
+
+const char *session_qid(const struct session *s)
+{
+	static char text[QID_TEXT_SIZE];
+
+	if (s->tx == NULL || !s->tx->has_qid)
+		return "NOQUEUE";
+	return qid_format(s->tx->qid, text);
+}
+
+static void add_addr(struct buf *out, const char *label, const char *addr)
+{
+	buf_add_str(out, label);
+	mail_addr_quote(sv_from(addr), out);
+	buf_add_c(out, '>');
+}
+
+/* "QID: reject: RCPT from name[ip]: text; from=<> to=<> proto=ESMTP helo=<>" */
+void session_log_action(struct session *s, const char *action, const char *text)
+{
+	struct buf line = BUF_INIT;
+	const char *sender = current_sender(s);
+	const char *rcpt = current_rcpt(s);
+
+	buf_printf(&line, "%s: %s: %s from %s: %s;", session_qid(s), action, s->where, s->namaddr,
+		   text);
+	if (sender != NULL)
+		add_addr(&line, " from=<", sender);
+	if (rcpt != NULL)
+		add_addr(&line, " to=<", rcpt);
+	buf_printf(&line, " proto=%s", s->esmtp ? "ESMTP" : "SMTP");
+	if (s->helo != NULL)
+		buf_printf(&line, " helo=<%s>", s->helo);
+	log_info("%s", buf_cstr(&line));
+	buf_fini(&line);
+}
+
+/* "lost connection after DATA (123 bytes) from name[ip]" */
+void session_log_gone(const struct session *s, const char *reason)
+{
+	if (s->state == SESSION_DATA || s->state == SESSION_CHUNK)
+		log_info("%s: %s after %s (%llu bytes) from %s", session_qid(s), reason,
+			 s->state == SESSION_DATA ? "DATA" : "BDAT",
+			 (unsigned long long)s->act_size, s->namaddr);
+	else if (strcmp(s->where, "END-OF-MESSAGE") != 0 || strcmp(reason, "lost connection") != 0)
+		log_info("%s: %s after %s from %s", session_qid(s), reason, s->where, s->namaddr);
+}
+
+void session_log_connect(const struct session *s)
+{
+	log_info("connect from %s", s->namaddr);
+}
+
+void session_log_disconnect(const struct session *s)
+{
+	struct buf line = BUF_INIT;
+	unsigned long long good = 0, total = 0;
+
+	buf_printf(&line, "disconnect from %s", s->namaddr);
+	for (unsigned i = 0; i < CMD_COUNT; i++) {
+		char verb[16];
+
+		if (s->counts_total[i] == 0)
+			continue;
+		good += s->counts_good[i];
+		total += s->counts_total[i];
+		snprintf(verb, sizeof(verb), "%s", i == CMD_UNKNOWN ? "unknown" : smtp_cmds[i].verb);
+		str_lower(verb, strlen(verb));
+		buf_printf(&line, " %s=%u", verb, s->counts_good[i]);
+		if (s->counts_good[i] != s->counts_total[i])
+			buf_printf(&line, "/%u", s->counts_total[i]);
+	}
+	buf_printf(&line, " commands=%llu", good);
+	if (good != total || total == 0)
+		buf_printf(&line, "/%llu", total);
+	if (s->noted_bare_lf)
+		buf_add_str(&line, " notes=bare_lf");
+	log_info("%s", buf_cstr(&line));
+	buf_fini(&line);
+}
