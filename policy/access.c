@@ -12,9 +12,9 @@
 struct access {
 	struct policy_run *r;
 	const struct map *map;
-	const char *value;      /* whole answer */
-	const char *text;       /* behind the action word */
-	const char *datum;      /* key, for diagnostics */
+	const char *value; /* whole answer */
+	const char *text;  /* behind the action word */
+	const char *datum; /* key, for diagnostics */
 	const char *reply_name;
 	const char *reply_class;
 	bool doubtful;
@@ -127,8 +127,8 @@ static enum policy_verdict act_defer_if_reject(const struct access *a)
 	const char *text = split_dsn(a->text, "4.7.1", dsn);
 
 	policy_defer_if_reject(a->r, a->r->pc->p->access_map_defer_code,
-			       policy_fix_dsn(dsn, a->reply_class, fixed),
-			       "<%s>: %s rejected: %s", a->reply_name, a->reply_class,
+			       policy_fix_dsn(dsn, a->reply_class, fixed), "<%s>: %s rejected: %s",
+			       a->reply_name, a->reply_class,
 			       *text != '\0' ? text : "Service unavailable");
 	return POLICY_DUNNO;
 }
@@ -390,7 +390,8 @@ static bool try_key(struct search *s, struct sv key, bool partial)
 	case MAP_NOT_FOUND:
 		return false;
 	case MAP_ERROR:
-		s->v = policy_trouble(s->r, 451, "4.3.5", "<%s>: %s rejected: Server configuration error",
+		s->v = policy_trouble(s->r, 451, "4.3.5",
+				      "<%s>: %s rejected: Server configuration error",
 				      s->reply_name, s->reply_class);
 		return true;
 	case MAP_FOUND:
@@ -478,8 +479,12 @@ static bool search_mail(struct search *s, const char *addr)
 static struct search search_for(struct policy_run *r, const struct policy_item *it,
 				const char *name, const char *reply_class)
 {
-	return (struct search){ .r = r, .it = it, .datum = name, .reply_name = name,
-				.reply_class = reply_class, .v = POLICY_DUNNO };
+	return (struct search){ .r = r,
+				.it = it,
+				.datum = name,
+				.reply_name = name,
+				.reply_class = reply_class,
+				.v = POLICY_DUNNO };
 }
 
 /* ---- check_*_access ---- */

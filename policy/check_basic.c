@@ -95,8 +95,7 @@ enum policy_verdict rs_inet_interfaces(struct policy_run *r, const struct policy
 	return policy_is_own_addr(r->pc, r->view->client_addr) ? POLICY_PERMIT : POLICY_DUNNO;
 }
 
-enum policy_verdict rs_sasl_authenticated(struct policy_run *r,
-					  const struct policy_item *it UNUSED)
+enum policy_verdict rs_sasl_authenticated(struct policy_run *r, const struct policy_item *it UNUSED)
 {
 	return r->view->sasl_user != NULL ? POLICY_PERMIT : POLICY_DUNNO;
 }
@@ -171,8 +170,7 @@ enum policy_verdict rs_non_fqdn_helo(struct policy_run *r, const struct policy_i
 		return check_helo_literal(r);
 	struct sv name = sans_dot(helo);
 
-	if (policy_valid_hostname(name, r->view->smtputf8) &&
-	    memchr(name.p, '.', name.len) != NULL)
+	if (policy_valid_hostname(name, r->view->smtputf8) && memchr(name.p, '.', name.len) != NULL)
 		return POLICY_DUNNO;
 	return policy_reject(r, r->pc->p->non_fqdn_reject_code, "5.5.2",
 			     "<%s>: %s rejected: need fully-qualified hostname", helo,
@@ -239,8 +237,7 @@ enum policy_verdict rs_multi_bounce(struct policy_run *r, const struct policy_it
 	const struct policy_frame *f = policy_top(r);
 	unsigned allowed = r->event == POLICY_ON_DATA || r->event == POLICY_ON_EOD ? 1 : 0;
 
-	if (r->view->sender == NULL || r->view->sender[0] != '\0' ||
-	    r->view->rcpt_count <= allowed)
+	if (r->view->sender == NULL || r->view->sender[0] != '\0' || r->view->rcpt_count <= allowed)
 		return POLICY_DUNNO;
 	return policy_reject(r, r->pc->p->multi_recipient_bounce_reject_code, "5.5.3",
 			     "<%s>: %s rejected: Multi-recipient bounce", f->reply_name,

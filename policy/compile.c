@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Configuration load: texts of restriction lists become arrays of {row, argument}, tables and match
- * lists are opened, and what could make an open relay is refused. Nothing is looked up by name after
- * this, but for lists that an access table names.
+ * lists are opened, and what could make an open relay is refused. Nothing is looked up by name
+ * after this, but for lists that an access table names.
  */
 #include <stdlib.h>
 
@@ -102,8 +102,10 @@ static void open_map(struct compiler *c, const char *spec, struct map **map_r)
 	struct conf_diag *d = c->d;
 
 	if (c->no_tables) {
-		complain(c, true, "lookup table \"%s\" inside an access table; define a "
-			 "restriction class and name it instead", spec);
+		complain(c, true,
+			 "lookup table \"%s\" inside an access table; define a "
+			 "restriction class and name it instead",
+			 spec);
 		return;
 	}
 	if (d == NULL) {
@@ -134,13 +136,15 @@ static void read_argument(struct compiler *c, struct policy_item *it, const char
 	it->text = xstrndup(word.p, word.len);
 	if (it->row->arg == ARG_NUMBER) {
 		if (str_to_u64(word, 86400, &n) != 0)
-			complain(c, true, "restriction \"%s\" must be followed by a number, not \"%s\"",
+			complain(c, true,
+				 "restriction \"%s\" must be followed by a number, not \"%s\"",
 				 it->row->name, it->text);
 		else
 			it->number = (unsigned)n;
 	} else if (it->row->arg == ARG_MAP) {
 		if (memchr(word.p, ':', word.len) == NULL)
-			complain(c, true, "restriction \"%s\" must be followed by type:table, not \"%s\"",
+			complain(c, true,
+				 "restriction \"%s\" must be followed by type:table, not \"%s\"",
 				 it->row->name, it->text);
 		else if (it->row->fn != NULL)
 			open_map(c, it->text, &it->map);
@@ -201,10 +205,13 @@ static void check_row(struct compiler *c, const struct restriction *row)
 			complain(c, true, "support for restriction \"%s\" has been removed",
 				 row->name);
 		else if (c->decides_relay && !row->grants_only)
-			complain(c, true, "restriction \"%s\" is not implemented, and a list that "
-				 "decides about relaying cannot do without it", row->name);
+			complain(c, true,
+				 "restriction \"%s\" is not implemented, and a list that "
+				 "decides about relaying cannot do without it",
+				 row->name);
 		else
-			complain(c, false, "restriction \"%s\" is not implemented and has no effect",
+			complain(c, false,
+				 "restriction \"%s\" is not implemented and has no effect",
 				 row->name);
 	}
 	if (c->list_bit != 0 && (row->lists & c->list_bit) == 0 &&
@@ -232,7 +239,8 @@ static void compile_word(struct compiler *c, struct sv word, const char **at)
 
 		it->text = xstrndup(word.p, word.len);
 		if (c->list_bit == IN_DATA || c->list_bit == IN_EOD)
-			complain(c, true, "specify one of (check_client_access, "
+			complain(c, true,
+				 "specify one of (check_client_access, "
 				 "check_reverse_client_hostname_access, check_helo_access, "
 				 "check_sender_access, check_recipient_access) before \"%s\"",
 				 it->text);
@@ -250,8 +258,8 @@ static void compile_text(struct compiler *c, const char *text)
 
 	while (next_word(&text, &word)) {
 		if (end != NULL) {
-			complain(c, false, "restriction `%.*s' after `%s' is ignored", (int)word.len,
-				 word.p, end->name);
+			complain(c, false, "restriction `%.*s' after `%s' is ignored",
+				 (int)word.len, word.p, end->name);
 			end = NULL;
 		}
 		unsigned before = c->out->count;
@@ -298,8 +306,9 @@ const struct policy_lst *policy_dynamic(struct policy_conf *pc, const char *text
 
 	if (l != NULL || strmap_count(pc->dynamic) >= MAX_DYNAMIC)
 		return l;
-	struct compiler c = { .pc = pc, .param = "access table", .no_tables = true,
-			      .decides_relay = true };
+	struct compiler c = {
+		.pc = pc, .param = "access table", .no_tables = true, .decides_relay = true
+	};
 
 	l = xcalloc(1, sizeof(*l));
 	c.out = l;
@@ -340,10 +349,11 @@ static void add_classes(struct policy_conf *pc, struct conf_diag *d)
 
 	while (next_word(&at, &word)) {
 		if (restriction_find(word) != NULL) {
-			conf_diag_add(d, true, NULL, 0,
-				      "parameter smtpd_restriction_classes: \"%.*s\" is the name of "
-				      "a restriction",
-				      (int)word.len, word.p);
+			conf_diag_add(
+				d, true, NULL, 0,
+				"parameter smtpd_restriction_classes: \"%.*s\" is the name of "
+				"a restriction",
+				(int)word.len, word.p);
 			continue;
 		}
 		struct policy_class *k = xcalloc(1, sizeof(*k));
@@ -438,11 +448,14 @@ static int compile_lists(struct policy_conf *pc, struct conf_diag *d)
 static int compile_rewrite_clients(struct policy_conf *pc, struct conf_diag *d)
 {
 	static const char *const allowed[] = { "permit_inet_interfaces", "permit_mynetworks",
-					       "permit_sasl_authenticated", "permit_tls_clientcerts",
+					       "permit_sasl_authenticated",
+					       "permit_tls_clientcerts",
 					       "permit_tls_all_clientcerts" };
 	const char *at = pc->p->local_header_rewrite_clients;
 	struct policy_lst l = { 0 };
-	struct compiler c = { .pc = pc, .param = "local_header_rewrite_clients", .d = d, .out = &l };
+	struct compiler c = {
+		.pc = pc, .param = "local_header_rewrite_clients", .d = d, .out = &l
+	};
 	struct sv word;
 
 	while (next_word(&at, &word)) {

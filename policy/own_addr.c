@@ -55,15 +55,13 @@ static void add_loopback(struct own_addrs *o)
 	add(o, AF_INET6, &in6addr_loopback);
 }
 
-static void add_named(struct own_addrs *o, const char *name, const char *param,
-		      struct conf_diag *d)
+static void add_named(struct own_addrs *o, const char *name, const char *param, struct conf_diag *d)
 {
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *res;
 	int err = getaddrinfo(name, NULL, &hints, &res);
 
 	if (err != 0) {
-		conf_diag_add(d, false, NULL, 0, "%s: host %s: %s", param, name,
-			      gai_strerror(err));
+		conf_diag_add(d, false, NULL, 0, "%s: host %s: %s", param, name, gai_strerror(err));
 		return;
 	}
 	for (const struct addrinfo *a = res; a != NULL; a = a->ai_next)
@@ -71,8 +69,7 @@ static void add_named(struct own_addrs *o, const char *name, const char *param,
 	freeaddrinfo(res);
 }
 
-static void add_list(struct own_addrs *o, const char *text, const char *param,
-		     struct conf_diag *d)
+static void add_list(struct own_addrs *o, const char *text, const char *param, struct conf_diag *d)
 {
 	char *copy = xstrdup(text);
 	char *save = NULL;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Policy: the restriction lists of the SMTP server (smtpd_*_restrictions, access(5)). Functions over
- * a read-only view of a session that give a verdict. Called by workers/smtp_in.
+ * Policy: the restriction lists of the SMTP server (smtpd_*_restrictions, access(5)). Functions
+ * over a read-only view of a session that give a verdict. Called by workers/smtp_in.
  *
- * At configuration load the lists are compiled to arrays of {table row, argument} (policy/table.c is
- * the table). An evaluation walks them and may stop with POLICY_NEED: the caller does what run->need
- * says (a DNS question, a pause) and calls policy_resume(). Nothing here blocks, and nothing here
- * knows about sockets or processes.
+ * At configuration load the lists are compiled to arrays of {table row, argument} (policy/table.c
+ * is the table). An evaluation walks them and may stop with POLICY_NEED: the caller does what
+ * run->need says (a DNS question, a pause) and calls policy_resume(). Nothing here blocks, and
+ * nothing here knows about sockets or processes.
  *
  * Addresses are in internal form: no angle brackets, quotes removed, "local@domain" with the last @
  * as the separator.
@@ -26,7 +26,7 @@
 #define POLICY_REPLY_SIZE 512
 
 enum policy_verdict {
-	POLICY_DUNNO,  /* no opinion; at the end of a list the same as permit */
+	POLICY_DUNNO, /* no opinion; at the end of a list the same as permit */
 	POLICY_PERMIT,
 	POLICY_REJECT, /* run->reply holds a 5xx */
 	POLICY_DEFER,  /* run->reply holds a 4xx */
@@ -54,14 +54,14 @@ struct policy_view {
 	const char *reverse_name; /* unverified name, or "unknown" */
 	const char *namaddr;      /* "name[addr]" for replies and logs */
 	enum policy_name_status name_status, reverse_status;
-	const char *helo;         /* NULL = none yet */
-	const char *sender;       /* NULL = no MAIL yet; "" = null sender */
-	const char *recipient;    /* NULL = none */
-	const char *etrn;         /* NULL = not in ETRN */
-	const char *sasl_user;    /* NULL = not authenticated */
-	unsigned rcpt_count;      /* recipients accepted so far */
+	const char *helo;      /* NULL = none yet */
+	const char *sender;    /* NULL = no MAIL yet; "" = null sender */
+	const char *recipient; /* NULL = none */
+	const char *etrn;      /* NULL = not in ETRN */
+	const char *sasl_user; /* NULL = not authenticated */
+	unsigned rcpt_count;   /* recipients accepted so far */
 	bool smtputf8;
-	bool ill_pipelining;      /* the client broke the pipelining rules earlier */
+	bool ill_pipelining; /* the client broke the pipelining rules earlier */
 	bool is_tls;
 };
 
@@ -144,9 +144,9 @@ struct policy_run {
 	policy_log_fn log;
 	void *log_ctx;
 
-	struct policy_need need; /* valid with POLICY_NEED */
-	struct policy_dns dns;   /* set by the caller before policy_resume() */
-	bool hangup;             /* access table said HANGUP: close without a reply */
+	struct policy_need need;       /* valid with POLICY_NEED */
+	struct policy_dns dns;         /* set by the caller before policy_resume() */
+	bool hangup;                   /* access table said HANGUP: close without a reply */
 	char reply[POLICY_REPLY_SIZE]; /* "554 5.7.1 text", valid with REJECT and DEFER */
 
 	/* private */
@@ -176,10 +176,10 @@ enum addr_class { ADDR_LOCAL, ADDR_VIRTUAL_ALIAS, ADDR_VIRTUAL_MAILBOX, ADDR_REL
 
 struct addr_resolved {
 	enum addr_class class_id;
-	bool routed;      /* routing operators are left in the local part */
-	bool invalid;     /* not a usable mail address: 501 */
-	bool tempfail;    /* a table could not be asked */
-	struct buf addr;  /* user@domain after cracking %, ! and local domains; the owner frees it */
+	bool routed;     /* routing operators are left in the local part */
+	bool invalid;    /* not a usable mail address: 501 */
+	bool tempfail;   /* a table could not be asked */
+	struct buf addr; /* user@domain after cracking %, ! and local domains; the owner frees it */
 	size_t domain_off;
 };
 /* Which class an address belongs to, by the rules of Postfix's resolver: local domains are stripped

@@ -24,18 +24,18 @@ enum policy_list {
 };
 
 enum { /* bits for struct restriction.lists */
-	IN_CLIENT = 1 << LIST_CLIENT,
-	IN_HELO = 1 << LIST_HELO,
-	IN_SENDER = 1 << LIST_SENDER,
-	IN_RELAY = 1 << LIST_RELAY,
-	IN_RCPT = 1 << LIST_RCPT,
-	IN_DATA = 1 << LIST_DATA,
-	IN_EOD = 1 << LIST_EOD,
-	IN_ETRN = 1 << LIST_ETRN,
-	IN_ANY = (1 << LIST_COUNT) - 1,
-	FROM_HELO = IN_ANY & ~IN_CLIENT,
-	FROM_SENDER = IN_SENDER | IN_RELAY | IN_RCPT | IN_DATA | IN_EOD,
-	FROM_RCPT = IN_RELAY | IN_RCPT | IN_DATA | IN_EOD,
+       IN_CLIENT = 1 << LIST_CLIENT,
+       IN_HELO = 1 << LIST_HELO,
+       IN_SENDER = 1 << LIST_SENDER,
+       IN_RELAY = 1 << LIST_RELAY,
+       IN_RCPT = 1 << LIST_RCPT,
+       IN_DATA = 1 << LIST_DATA,
+       IN_EOD = 1 << LIST_EOD,
+       IN_ETRN = 1 << LIST_ETRN,
+       IN_ANY = (1 << LIST_COUNT) - 1,
+       FROM_HELO = IN_ANY & ~IN_CLIENT,
+       FROM_SENDER = IN_SENDER | IN_RELAY | IN_RCPT | IN_DATA | IN_EOD,
+       FROM_RCPT = IN_RELAY | IN_RCPT | IN_DATA | IN_EOD,
 };
 
 enum policy_arg { ARG_NONE, ARG_MAP, ARG_NUMBER, ARG_TEXT };
@@ -44,16 +44,16 @@ typedef enum policy_verdict (*restriction_fn)(struct policy_run *r, const struct
 
 struct restriction {
 	const char *name;
-	const char *alias;      /* older name, NULL = none */
-	restriction_fn fn;      /* NULL: known, but without effect in this version */
-	const char *text;       /* one line for the manual */
+	const char *alias; /* older name, NULL = none */
+	restriction_fn fn; /* NULL: known, but without effect in this version */
+	const char *text;  /* one line for the manual */
 	enum policy_arg arg;
-	unsigned lists;         /* where its facts exist when smtpd_delay_reject = no */
-	bool guards_relay;      /* counts as protection against open relaying */
-	bool warn_next;         /* warn_if_reject */
-	bool ends_list;         /* what follows is never reached */
-	bool removed;           /* Postfix has dropped it too */
-	bool grants_only;       /* not acting can only refuse more: no error when without effect */
+	unsigned lists;    /* where its facts exist when smtpd_delay_reject = no */
+	bool guards_relay; /* counts as protection against open relaying */
+	bool warn_next;    /* warn_if_reject */
+	bool ends_list;    /* what follows is never reached */
+	bool removed;      /* Postfix has dropped it too */
+	bool grants_only;  /* not acting can only refuse more: no error when without effect */
 };
 
 extern const struct restriction restriction_table[];
@@ -65,7 +65,7 @@ struct policy_class {
 	char *name;
 	struct policy_item *items;
 	unsigned count;
-	bool busy;  /* being compiled: a use now is a cycle */
+	bool busy; /* being compiled: a use now is a cycle */
 	bool ready;
 	struct policy_class *next;
 };
@@ -89,7 +89,7 @@ struct policy_conf {
 	const struct params *p;
 	struct policy_lst lists[LIST_COUNT];
 	struct policy_class *classes;
-	struct strmap *dynamic;  /* restriction lists found in access tables, compiled once */
+	struct strmap *dynamic; /* restriction lists found in access tables, compiled once */
 	uint8_t plans[POLICY_EVENT_COUNT][12];
 
 	struct own_addrs own;
@@ -100,8 +100,8 @@ struct policy_conf {
 		*recipient_canonical_maps;
 	struct policy_item *rewrite_clients; /* local_header_rewrite_clients */
 	unsigned rewrite_client_count;
-	bool access_parent;      /* smtpd_access_maps in parent_domain_matches_subdomains */
-	bool skip_unlisted;      /* receive_override_options = no_unknown_recipient_checks */
+	bool access_parent;        /* smtpd_access_maps in parent_domain_matches_subdomains */
+	bool skip_unlisted;        /* receive_override_options = no_unknown_recipient_checks */
 	struct addr_resolved rcpt; /* scratch */
 	struct buf value;          /* scratch: table answers */
 	struct buf key;            /* scratch: table keys */

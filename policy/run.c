@@ -32,10 +32,10 @@ enum step {
 	STEP_DATA,
 	STEP_EOD,
 	STEP_ETRN,
-	STEP_RCPT_BEGIN,    /* deferrals of the sender stage count from here */
-	STEP_NO_DEFERRALS,  /* forget deferrals of earlier stages */
+	STEP_RCPT_BEGIN,   /* deferrals of the sender stage count from here */
+	STEP_NO_DEFERRALS, /* forget deferrals of earlier stages */
 	STEP_ETRN_BEGIN,
-	STEP_DEFERRALS,     /* turn a waiting defer_if_permit into the verdict */
+	STEP_DEFERRALS, /* turn a waiting defer_if_permit into the verdict */
 	STEP_COUNT
 };
 
@@ -173,8 +173,8 @@ static enum policy_verdict bare_table(struct policy_run *r, const struct policy_
 				      int def_acl)
 {
 	static const restriction_fn by_list[LIST_COUNT] = {
-		[LIST_CLIENT] = rs_client_access, [LIST_HELO] = rs_helo_access,
-		[LIST_SENDER] = rs_sender_access, [LIST_RELAY] = rs_recipient_access,
+		[LIST_CLIENT] = rs_client_access,  [LIST_HELO] = rs_helo_access,
+		[LIST_SENDER] = rs_sender_access,  [LIST_RELAY] = rs_recipient_access,
 		[LIST_RCPT] = rs_recipient_access, [LIST_ETRN] = rs_etrn_access,
 	};
 
@@ -189,8 +189,8 @@ static enum policy_verdict run_item(struct policy_run *r, const struct policy_fr
 				    const struct policy_item *it)
 {
 	if (it->cls != NULL)
-		return policy_push(r, it->cls->items, it->cls->count, f->reply_name,
-				   f->reply_class, f->def_acl, false);
+		return policy_push(r, it->cls->items, it->cls->count, f->reply_name, f->reply_class,
+				   f->def_acl, false);
 	if (it->row == NULL)
 		return bare_table(r, it, f->def_acl);
 	if (it->row->fn == NULL)
@@ -267,8 +267,8 @@ static enum policy_verdict begin_list(struct policy_run *r, enum policy_list lis
 	r->depth = 0;
 	if (l->count == 0)
 		return POLICY_DUNNO;
-	return policy_push(r, l->items, l->count, reply_name, reply_class,
-			   bare_ok ? (int)list : -1, false);
+	return policy_push(r, l->items, l->count, reply_name, reply_class, bare_ok ? (int)list : -1,
+			   false);
 }
 
 static enum policy_verdict begin_client(struct policy_run *r)
@@ -396,17 +396,17 @@ static const struct {
 };
 _Static_assert(ARRAY_LEN(steps) == STEP_COUNT, "a row for every step");
 
-/* Steps an event takes; `early` ones only when rejects are not delayed, `late` only when they are. */
+/* Steps an event takes; `early` ones only when rejects are not delayed, `late` only when they are.
+ */
 static const struct {
 	uint8_t early[4], late[5], always[6];
 } plan_parts[POLICY_EVENT_COUNT] = {
 	[POLICY_ON_CONNECT] = { .early = { STEP_CLIENT } },
 	[POLICY_ON_HELO] = { .early = { STEP_HELO } },
 	[POLICY_ON_MAIL] = { .early = { STEP_SENDER, STEP_SENDER_UNLISTED } },
-	[POLICY_ON_RCPT] = { .late = { STEP_CLIENT, STEP_HELO, STEP_SENDER,
-				       STEP_SENDER_UNLISTED },
-			     .always = { STEP_RCPT_BEGIN, STEP_RELAY, STEP_RCPT,
-					 STEP_DEFERRALS, STEP_RCPT_UNLISTED } },
+	[POLICY_ON_RCPT] = { .late = { STEP_CLIENT, STEP_HELO, STEP_SENDER, STEP_SENDER_UNLISTED },
+			     .always = { STEP_RCPT_BEGIN, STEP_RELAY, STEP_RCPT, STEP_DEFERRALS,
+					 STEP_RCPT_UNLISTED } },
 	[POLICY_ON_DATA] = { .always = { STEP_NO_DEFERRALS, STEP_DATA, STEP_DEFERRALS } },
 	[POLICY_ON_EOD] = { .always = { STEP_NO_DEFERRALS, STEP_EOD, STEP_DEFERRALS } },
 	[POLICY_ON_ETRN] = { .late = { STEP_CLIENT, STEP_HELO },
@@ -416,8 +416,8 @@ static const struct {
 void policy_plans_make(struct policy_conf *pc)
 {
 	for (unsigned e = 0; e < POLICY_EVENT_COUNT; e++) {
-		const uint8_t *first = pc->p->smtpd_delay_reject ? plan_parts[e].late
-								 : plan_parts[e].early;
+		const uint8_t *first =
+			pc->p->smtpd_delay_reject ? plan_parts[e].late : plan_parts[e].early;
 		uint8_t *out = pc->plans[e];
 
 		while (*first != STEP_END)

@@ -14,10 +14,10 @@
 #define FIRST_LINE_LOOK 64u
 
 enum { /* pending.stage of DATA and BDAT, after 0 (policy) */
-	STAGE_BEGIN = 1,
-	STAGE_CONTENT,
-	STAGE_EOD,
-	STAGE_VERDICT,
+       STAGE_BEGIN = 1,
+       STAGE_CONTENT,
+       STAGE_EOD,
+       STAGE_VERDICT,
 };
 
 static void finish_message(struct session *s);
@@ -195,7 +195,7 @@ static size_t store(struct session *s, const char *in, size_t len)
 		s->act_size += out_len;
 		counter_add(session_counters, CTR_smtpd_bytes, out_len);
 		check_size(s);
-	} while (!t->scan.done && (used < len || smtp_data_pending(&t->scan) > 0));
+	} while ((used < len && !t->scan.done) || smtp_data_pending(&t->scan) > 0);
 	return used;
 }
 
@@ -546,8 +546,8 @@ static bool chunk_too_big(const struct session *s)
 {
 	int64_t limit = s->listener->p->message_size_limit;
 
-	return limit > 0 && (s->act_size > (uint64_t)limit ||
-			     s->pending.chunk > (uint64_t)limit - s->act_size);
+	return limit > 0 &&
+	       (s->act_size > (uint64_t)limit || s->pending.chunk > (uint64_t)limit - s->act_size);
 }
 
 enum cmd_outcome cmd_bdat_apply(struct session *s)
@@ -583,7 +583,7 @@ static void chunk_over(struct session *s)
 			t->chunks_ended = true;
 			smtp_data_end_chunks(&t->scan);
 		}
-		if (!t->scan.done)
+		if (smtp_data_pending(&t->scan) > 0)
 			store(s, "", 0);
 		if (s->wait == WAIT_NONE)
 			end_of_content(s);

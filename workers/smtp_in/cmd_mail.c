@@ -9,10 +9,10 @@
 #include "workers/mail/address.h"
 #include "workers/smtp_in/command.h"
 
-#define TX_CHUNK_BYTES    2048u
-#define TX_BASE_BYTES     (256u * 1024)
-#define TX_RCPT_BYTES     2048u /* arena per recipient that smtpd_recipient_limit allows */
-#define TX_MOST_BYTES     (256u * 1024 * 1024)
+#define TX_CHUNK_BYTES 2048u
+#define TX_BASE_BYTES  (256u * 1024)
+#define TX_RCPT_BYTES  2048u /* arena per recipient that smtpd_recipient_limit allows */
+#define TX_MOST_BYTES  (256u * 1024 * 1024)
 
 static bool offered(const struct session *s, enum ehlo_keyword k)
 {
@@ -416,7 +416,8 @@ static bool mail_refused_late(struct session *s)
 		session_log_action(s, "reject", "452 4.3.1 Insufficient system storage");
 		session_reply(s, "452 4.3.1 Insufficient system storage");
 	} else if (err != 0) {
-		session_log_action(s, "reject", "451 4.3.0 Error: queue service unavailable, try again later");
+		session_log_action(s, "reject",
+				   "451 4.3.0 Error: queue service unavailable, try again later");
 		session_reply(s, "451 4.3.0 Error: queue service unavailable, try again later");
 	}
 	return err != 0;
@@ -497,8 +498,7 @@ bool cmd_rcpt_check(struct session *s, struct sv args)
 	if ((p->smtpd_recipient_limit > 0 && t->rcpt_count >= p->smtpd_recipient_limit) ||
 	    t->arena.full)
 		return rcpt_overflow(s);
-	if (p->strict_smtputf8 && !utf8 &&
-	    !str_is_ascii(s->pending.addr.p, s->pending.addr.len))
+	if (p->strict_smtputf8 && !utf8 && !str_is_ascii(s->pending.addr.p, s->pending.addr.len))
 		return bad_param(s, "553 5.6.7 Must declare SMTPUTF8 to send unicode address");
 	return true;
 }

@@ -10,12 +10,12 @@
 
 #include "workers/smtp_in/session.h"
 
-enum { /* struct smtp_cmd.flags */
-	CMD_LAST = 1,     /* ends a pipelined group (RFC 2920) */
-	CMD_JUNK = 2,     /* counts against smtpd_junk_command_limit */
-	CMD_NO_HELP = 4,  /* not offered */
-	CMD_NO_ARGS = 8,  /* any argument is a syntax error */
-	CMD_TAKES_OCTETS = 16, /* BDAT: refusals are said after the octets */
+enum {                        /* struct smtp_cmd.flags */
+       CMD_LAST = 1,          /* ends a pipelined group (RFC 2920) */
+       CMD_JUNK = 2,          /* counts against smtpd_junk_command_limit */
+       CMD_NO_HELP = 4,       /* not offered */
+       CMD_NO_ARGS = 8,       /* any argument is a syntax error */
+       CMD_TAKES_OCTETS = 16, /* BDAT: refusals are said after the octets */
 };
 
 enum cmd_outcome { CMD_OK, CMD_FAILED, CMD_WAITS };
@@ -27,10 +27,10 @@ struct smtp_cmd {
 	/* Do it: replies. Called again after a wait, with s->pending as it was. */
 	enum cmd_outcome (*apply)(struct session *s);
 	unsigned flags;
-	int event;           /* policy asked between check and apply, -1 = none */
-	const char *syntax;  /* said when arguments are wrong */
+	int event;          /* policy asked between check and apply, -1 = none */
+	const char *syntax; /* said when arguments are wrong */
 	const char *rfc;
-	const char *text;    /* for the manual */
+	const char *text; /* for the manual */
 };
 
 extern const struct smtp_cmd smtp_cmds[CMD_COUNT];

@@ -1,2 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# The session machine is a library: unit tests and fuzz targets run it without sockets.
+noinst_LIBRARIES += libph_smtpin.a
+libph_smtpin_a_SOURCES = \
+	workers/smtp_in/cmd_data.c \
+	workers/smtp_in/cmd_mail.c \
+	workers/smtp_in/command.c workers/smtp_in/command.h \
+	workers/smtp_in/content.c workers/smtp_in/content.h \
+	workers/smtp_in/limits.c workers/smtp_in/limits.h \
+	workers/smtp_in/listener.c workers/smtp_in/listener.h \
+	workers/smtp_in/peername.c workers/smtp_in/peername.h \
+	workers/smtp_in/received.c \
+	workers/smtp_in/session.c workers/smtp_in/session.h \
+	workers/smtp_in/sesspol.c
 
+pkglibexec_PROGRAMS += workers/smtp_in/smtpd
+workers_smtp_in_smtpd_SOURCES = workers/smtp_in/smtpd.c workers/smtp_in/conn.c \
+	workers/smtp_in/server.c workers/smtp_in/server.h
+workers_smtp_in_smtpd_LDADD = libph_smtpin.a $(WORKER_LIBS)

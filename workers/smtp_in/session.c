@@ -15,9 +15,12 @@
 #include "shm/counters.h"
 #include "workers/smtp_in/command.h"
 
-#define OUT_HIGH_BYTES   16384u      /* replies that may wait before commands do */
-#define LONG_LINE_BYTES  (1u << 20)  /* of one line that are thrown away before we hang up */
-#define PIPELINED_SHOWN  100u
+#define OUT_HIGH_BYTES  16384u     /* replies that may wait before commands do */
+#define LONG_LINE_BYTES (1u << 20) /* of one line that are thrown away before we hang up */
+#define PIPELINED_SHOWN 100u
+
+static struct counters_shm own_counters;
+struct counters_shm *session_counters = &own_counters;
 
 /* ---- beginning and end ---- */
 
@@ -491,9 +494,9 @@ static size_t no_input(struct session *s UNUSED, const char *p UNUSED, size_t le
 }
 
 static size_t (*const input_by_state[])(struct session *s, const char *p, size_t len) = {
-	[SESSION_GREETING] = no_input,       [SESSION_COMMAND] = command_input,
+	[SESSION_GREETING] = no_input,         [SESSION_COMMAND] = command_input,
 	[SESSION_LONG_LINE] = long_line_input, [SESSION_DATA] = data_input,
-	[SESSION_CHUNK] = chunk_input,       [SESSION_SKIP] = skip_input,
+	[SESSION_CHUNK] = chunk_input,         [SESSION_SKIP] = skip_input,
 	[SESSION_CLOSING] = no_input,
 };
 _Static_assert(ARRAY_LEN(input_by_state) == SESSION_STATE_COUNT, "a row for every state");

@@ -86,8 +86,8 @@ struct session_ops {
 	/* Free space and peers: 0, E_NOSPC (452 4.3.1), E_CONFIG (no rewrite worker: 451). */
 	int (*may_accept)(void *ctx, struct session *s);
 	struct qid (*new_qid)(void *ctx);
-	/* Begin the transaction's content: envelope, then `head` as its first bytes. 0, E_AGAIN (wait
-	 * for session_room() and call again), other errors refuse the message with 451. */
+	/* Begin the transaction's content: envelope, then `head` as its first bytes. 0, E_AGAIN
+	 * (wait for session_room() and call again), other errors refuse the message with 451. */
 	int (*begin)(void *ctx, struct session *s, struct sv envelope, struct sv head);
 	/* Where content goes next: at least one byte, or NULL: wait for session_room(). */
 	char *(*room)(void *ctx, struct session *s, size_t *len_r);
@@ -113,15 +113,15 @@ struct tx { /* a mail transaction: MAIL accepted, not yet done */
 	char *sender; /* internal form, NUL-terminated: env.sender */
 	struct qid qid;
 	bool has_qid;
-	unsigned rcpt_count;     /* accepted at RCPT; env holds BCCs of policy too */
+	unsigned rcpt_count; /* accepted at RCPT; env holds BCCs of policy too */
 	const char *first_rcpt;
 	struct smtp_data scan;
 	enum message_error error;
-	bool begun;              /* ops->begin succeeded and neither end nor abort was called */
+	bool begun; /* ops->begin succeeded and neither end nor abort was called */
 	bool first_line_seen, chunks_ended;
-	struct sv prefix;        /* goes in front of the content; what is left of it */
-	int64_t end_us;          /* raw monotonic time of the end of data */
-	struct content content;  /* ops' own */
+	struct sv prefix;       /* goes in front of the content; what is left of it */
+	int64_t end_us;         /* raw monotonic time of the end of data */
+	struct content content; /* ops' own */
 };
 
 enum bdat_state { BDAT_NONE, BDAT_GOING, BDAT_ERROR };
@@ -159,8 +159,8 @@ struct session {
 	enum session_wait wait;
 	bool esmtp, ill_pipelining, eof, hangup, is_broken, noted_bare_lf, slept;
 	bool greeted;
-	struct buf in;  /* received and not yet used */
-	struct buf out; /* replies not yet written */
+	struct buf in;          /* received and not yet used */
+	struct buf out;         /* replies not yet written */
 	int64_t deadline_ms;    /* the client must do something until then (monotonic) */
 	int64_t sleep_until_ms; /* with WAIT_SLEEP */
 
@@ -176,9 +176,9 @@ struct session {
 	struct pending pending;
 	struct tx *tx;
 	enum bdat_state bdat;
-	uint64_t act_size;      /* content octets of this transaction */
+	uint64_t act_size; /* content octets of this transaction */
 	uint64_t chunk_left;
-	char *skip_reply;       /* SESSION_SKIP: what to say after the octets */
+	char *skip_reply; /* SESSION_SKIP: what to say after the octets */
 };
 
 /* `addr`: peer. The listener outlives the session. */
@@ -205,7 +205,7 @@ void session_submit_done(struct session *s, enum submit_verdict v, unsigned code
 /* The peer that was receiving our content is gone: everything handed to it has failed. */
 void session_submit_lost(struct session *s);
 void session_output_done(struct session *s, size_t written); /* took that much off s->out */
-void session_drain(struct session *s); /* close when idle: 421 */
+void session_drain(struct session *s);                       /* close when idle: 421 */
 
 bool session_wants_input(const struct session *s);
 bool session_is_over(const struct session *s); /* CLOSING and nothing to write */
@@ -233,6 +233,6 @@ void session_pump(struct session *s); /* go on with input that waits */
 void session_close(struct session *s);
 
 struct counters_shm;
-extern struct counters_shm *session_counters; /* of the process; a private page in tests */
+extern struct counters_shm *session_counters; /* of the process; a private page until set */
 
 #endif

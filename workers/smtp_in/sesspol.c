@@ -211,7 +211,8 @@ void session_log_disconnect(const struct session *s)
 			continue;
 		good += s->counts_good[i];
 		total += s->counts_total[i];
-		snprintf(verb, sizeof(verb), "%s", i == CMD_UNKNOWN ? "unknown" : smtp_cmds[i].verb);
+		snprintf(verb, sizeof(verb), "%s",
+			 i == CMD_UNKNOWN ? "unknown" : smtp_cmds[i].verb);
 		str_lower(verb, strlen(verb));
 		buf_printf(&line, " %s=%u", verb, s->counts_good[i]);
 		if (s->counts_good[i] != s->counts_total[i])

@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* One connection: socket in, session, socket out; see workers/smtp_in/server.h. */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "lib/log.h"
+#include "lib/util.h"
+#include "workers/smtp_in/server.h"
+
+#define READS_PER_STEP 8 /* then others have their turn */
+#define LAST_READS     16
+
+struct conn *conn_of(struct session *s)
+{
+	return container_of(s, struct conn, session);
+}
+
+void conn_queue(struct conn *c)
+{
+	struct server *sv = c->server;
+
+	if (c->queued)
+		return;
+	c->queued = true;
+	c->next_ready = NULL;
+	*sv->ready_tail = c;
+	sv->ready_tail = &c->next_ready;
+}
+
+static void unqueue(struct conn *c)
+{
+	struct server *sv = c->server;
+	struct conn **at = &sv->ready_head;
+
+	if (!c->queued)
+		return;
+	while (*at != c)
+		at = &(*at)->next_ready;
+	*at = c->next_ready;
+	if (sv->ready_tail == &c->next_ready)
+		sv->ready_tail = at;
+	c->queued = false;
+}
+
+/* Unread input would make the kernel reset the connection and destroy our last reply. */
+static void close_gently(struct conn *c)
+{
+	if (!c->session.is_broken) {
+		shutdown(c->fd, SHUT_WR);
+		for (int i = 0; i < LAST_READS; i++) {
+			if (recv(c->fd, c->server->read_buf, SERVER_READ_BYTES, MSG_DONTWAIT) <= 0)
+				break;
+		}
+	}
+	close(c->fd);
+}
+
+void conn_destroy(struct conn *c)
+{
+	struct server *sv = c->server;
+	uint32_t number = c->session.number;
+
+	peername_cancel(&c->name_query);
+	twheel_cancel(&c->timer);
+	unqueue(c);
+	loop_fd_del(sv->loop, &c->lf);
+	close_gently(c);
+	if (c->counted) {
+		session_log_disconnect(&c->session);
+		counter_add(session_counters, CTR_smtpd_disconnects, 1);
+	}
+	limits_disconnect(sv->limits, c->client);
+	session_fini(&c->session);
+	sv->conns[number] = NULL;
+	sv->free_numbers[sv->free_count++] = number;
+	sv->conn_count--;
+	gauge_set(session_counters, GAU_smtpd_sessions, sv->conn_count);
+	free(c);
+}
+
+static void flush(struct conn *c)
+{
+	struct session *s = &c->session;
+
+	while (s->out.len > 0 && !c->blocked && !s->is_broken) {
+		ssize_t n = send(c->fd, s->out.p, s->out.len, MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+			c->blocked = true;
+		} else if (n < 0) {
+			session_broken(s);
+		} else {
+			c->blocked = (size_t)n < s->out.len;
+			session_output_done(s, (size_t)n);
+		}
+	}
+}
+
+/* One read. False: nothing more to read for now. */
+static bool read_some(struct conn *c)
+{
+	struct session *s = &c->session;
+	ssize_t n = recv(c->fd, c->server->read_buf, SERVER_READ_BYTES, 0);
+
+	if (n > 0) {
+		/* a short read emptied the socket, unless the end of the stream is behind it */
+		if ((size_t)n < SERVER_READ_BYTES && !c->closed_in)
+			c->readable = false;
+		session_input(s, c->server->read_buf, (size_t)n);
+		return true;
+	}
+	if (n < 0 && errno == EINTR)
+		return true;
+	c->readable = false;
+	if (n == 0)
+		session_eof(s);
+	else if (errno != EAGAIN && errno != EWOULDBLOCK)
+		session_broken(s);
+	return false;
+}
+
+static void set_timer(struct conn *c)
+{
+	int64_t at = session_next_ms(&c->session);
+
+	if (c->name_query != NULL && c->name_deadline_ms < at)
+		at = c->name_deadline_ms;
+	if (at == INT64_MAX)
+		twheel_cancel(&c->timer);
+	else
+		twheel_set(&c->server->wheel, &c->timer, at);
+}
+
+void conn_step(struct conn *c)
+{
+	struct session *s = &c->session;
+	int reads = 0;
+
+	if (c->busy)
+		return;
+	c->busy = true;
+	for (;;) {
+		flush(c);
+		if (session_is_over(s) || !c->readable || !session_wants_input(s))
+			break;
+		if (reads++ == READS_PER_STEP) {
+			conn_queue(c);
+			break;
+		}
+		read_some(c);
+	}
+	c->busy = false;
+	if (session_is_over(s))
+		conn_destroy(c);
+	else
+		set_timer(c);
+}
+
+static void on_socket(void *ctx, unsigned events)
+{
+	struct conn *c = ctx;
+
+	if ((events & LOOP_WRITE) != 0)
+		c->blocked = false;
+	if ((events & LOOP_HUP) != 0)
+		c->closed_in = true;
+	if ((events & (LOOP_READ | LOOP_HUP)) != 0)
+		c->readable = true;
+	conn_step(c);
+}
+
+void conn_timer(void *ctx UNUSED, struct twheel_node *node)
+{
+	struct conn *c = container_of(node, struct conn, timer);
+
+	if (c->name_query != NULL && clock_now().ms >= c->name_deadline_ms) {
+		peername_give_up(c->name_query);
+		return;
+	}
+	session_tick(&c->session);
+	conn_step(c);
+}
+
+/* ---- a new client ---- */
+
+/* Data before the greeting is read now, so that the session sees it. */
+static void read_early(struct conn *c)
+{
+	ssize_t n = recv(c->fd, c->server->read_buf, SERVER_READ_BYTES, MSG_DONTWAIT);
+
+	if (n > 0)
+		session_input(&c->session, c->server->read_buf, (size_t)n);
+	else if (n == 0)
+		session_eof(&c->session);
+}
+
+static bool is_crowd(struct conn *c)
+{
+	struct session *s = &c->session;
+	const struct params *p = s->listener->p;
+	unsigned open = limits_open(c->client);
+
+	if (s->limits_exempt)
+		return false;
+	if (p->smtpd_client_connection_count_limit > 0 &&
+	    open > p->smtpd_client_connection_count_limit) {
+		log_warn("Connection concurrency limit exceeded: %u from %s for service %s", open,
+			 s->namaddr, s->listener->service_name);
+		return true;
+	}
+	if (p->smtpd_client_connection_rate_limit > 0) {
+		unsigned n = limits_count(c->server->limits, c->client, RATE_CONNECTIONS);
+
+		if (n > p->smtpd_client_connection_rate_limit) {
+			log_warn("Connection rate limit exceeded: %u from %s for service %s", n,
+				 s->namaddr, s->listener->service_name);
+			return true;
+		}
+	}
+	return false;
+}
+
+static void name_known(void *ctx, const struct peername *r)
+{
+	struct conn *c = ctx;
+	struct session *s = &c->session;
+
+	c->name_query = NULL;
+	session_name_known(s, r->name, r->name_status, r->reverse, r->reverse_status);
+	session_log_connect(s);
+	c->counted = true;
+	if (is_crowd(c)) {
+		session_refuse_crowd(s);
+	} else {
+		read_early(c);
+		session_greet(s);
+	}
+	conn_step(c);
+}
+
+static uint32_t take_number(struct server *sv)
+{
+	if (sv->free_count == 0) {
+		uint32_t cap = sv->conn_cap == 0 ? 256 : sv->conn_cap * 2;
+
+		sv->conns = xrealloc(sv->conns, cap * sizeof(*sv->conns));
+		sv->free_numbers = xrealloc(sv->free_numbers, cap * sizeof(*sv->free_numbers));
+		for (uint32_t i = cap; i-- > sv->conn_cap;)
+			sv->free_numbers[sv->free_count++] = i;
+		sv->conn_cap = cap;
+	}
+	return sv->free_numbers[--sv->free_count];
+}
+
+void conn_accept(struct server *sv, const struct listener *l, int fd,
+		 const struct sockaddr_storage *sa)
+{
+	struct conn *c = xcalloc(1, sizeof(*c));
+	const struct sockaddr *addr = (const struct sockaddr *)sa;
+
+	c->server = sv;
+	c->fd = fd;
+	c->sa = *sa;
+	session_init(&c->session, l, &sv->session_ops, addr);
+	c->session.number = take_number(sv);
+	sv->conns[c->session.number] = c;
+	sv->conn_count++;
+	counter_add(session_counters, CTR_smtpd_connections, 1);
+	gauge_set(session_counters, GAU_smtpd_sessions, sv->conn_count);
+	c->client = limits_connect(sv->limits, addr);
+	loop_fd_add(sv->loop, &c->lf, fd, LOOP_READ | LOOP_WRITE | LOOP_HUP | LOOP_EDGE, on_socket,
+		    c);
+	c->name_deadline_ms = clock_now().ms + PEERNAME_LIMIT_MS;
+	if (!l->p->smtpd_peername_lookup) {
+		struct peername unknown = { NULL, NULL, POLICY_NAME_PERM, POLICY_NAME_PERM };
+
+		name_known(c, &unknown);
+		return;
+	}
+	uint32_t number = c->session.number;
+	struct peername_query *q =
+		peername_ask(sv->resolver != NULL ? sv->dns : NULL, addr, name_known, c);
+
+	/* the callback may have run, and even ended the connection */
+	if (q != NULL && sv->conns[number] == c) {
+		c->name_query = q;
+		set_timer(c);
+	}
+}

@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Accepting, peers, ticks, and what sessions ask for; see workers/smtp_in/server.h. */
+#include "workers/smtp_in/server.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "lib/err.h"
+#include "lib/log.h"
+#include "lib/util.h"
+
+#define TICK_MS           250
+#define ACCEPTS_PER_EVENT 64
+#define ACCEPT_PAUSE_MS   1000 /* when descriptors ran out */
+#define SWEEP_MS          10000
+#define DNS_TIMEOUT_MS    10000
+
+/* ---- session_ops ---- */
+
+static int op_may_accept(void *ctx, struct session *s UNUSED)
+{
+	struct server *sv = ctx;
+	const struct board_shm *b = sv->worker->board;
+
+	if (atomic_load_explicit(&b->spool_low, memory_order_relaxed) != 0 ||
+	    atomic_load_explicit(&b->queue_full, memory_order_relaxed) != 0)
+		return E_NOSPC;
+	return content_has_peer(&sv->pool) ? 0 : E_CONFIG;
+}
+
+static struct qid op_new_qid(void *ctx)
+{
+	struct server *sv = ctx;
+
+	return qid_make(&sv->qids);
+}
+
+static int op_begin(void *ctx, struct session *s, struct sv envelope, struct sv head)
+{
+	struct server *sv = ctx;
+	struct proto_qid qid = { .time_us = s->tx->qid.time_us, .life = s->tx->qid.life };
+
+	return content_begin(&sv->pool, &s->tx->content, s, s->number, qid, envelope, head);
+}
+
+static char *op_room(void *ctx, struct session *s, size_t *len_r)
+{
+	struct server *sv = ctx;
+
+	return content_room(&sv->pool, &s->tx->content, len_r);
+}
+
+static void op_advance(void *ctx, struct session *s, size_t len)
+{
+	struct server *sv = ctx;
+
+	content_advance(&sv->pool, &s->tx->content, len);
+}
+
+static void op_end(void *ctx, struct session *s)
+{
+	struct server *sv = ctx;
+
+	content_end(&sv->pool, &s->tx->content);
+}
+
+static void op_abort(void *ctx, struct session *s)
+{
+	struct server *sv = ctx;
+
+	content_abort(&sv->pool, &s->tx->content);
+}
+
+static unsigned op_rate(void *ctx, struct session *s, enum client_rate kind)
+{
+	struct server *sv = ctx;
+
+	return limits_count(sv->limits, conn_of(s)->client, kind);
+}
+
+/* A question of a restriction. It outlives neither its session nor its answer. */
+struct policy_query {
+	struct dns_query *query;
+	struct session *session;
+	uint16_t rrtype;
+	bool in_call, over;
+};
+
+static void to_policy(const struct dns_answer *a, uint16_t rrtype, struct policy_dns *out)
+{
+	*out = (struct policy_dns){ 0 };
+	switch (a->status) {
+	case DNS_OK:
+		out->status = POLICY_DNS_OK;
+		break;
+	case DNS_NXDOMAIN:
+	case DNS_NODATA:
+		out->status = POLICY_DNS_NONE;
+		return;
+	case DNS_TEMP:
+		out->status = POLICY_DNS_TEMP;
+		return;
+	case DNS_BADNAME:
+		out->status = POLICY_DNS_INVALID;
+		return;
+	}
+	if (rrtype == DNS_T_MX && a->count == 1 && a->rrs[0].name[0] == '\0')
+		out->status = POLICY_DNS_NULLMX;
+	for (size_t i = 0; i < a->count && out->a_count < ARRAY_LEN(out->a); i++) {
+		if (a->rrs[i].type == DNS_T_A)
+			out->a[out->a_count++] = ntohl(a->rrs[i].a.s_addr);
+	}
+}
+
+static void policy_answer(void *ctx, const struct dns_answer *a)
+{
+	struct policy_query *q = ctx;
+	struct session *s = q->session;
+	struct policy_dns dns;
+	bool in_call = q->in_call;
+
+	to_policy(a, q->rrtype, &dns);
+	q->over = true;
+	if (!in_call)
+		free(q);
+	session_dns_answer(s, &dns);
+	if (!in_call)
+		conn_queue(conn_of(s));
+}
+
+static void *op_dns(void *ctx, struct session *s, const char *name, uint16_t rrtype)
+{
+	struct server *sv = ctx;
+	struct policy_dns temp = { .status = POLICY_DNS_TEMP };
+
+	if (sv->resolver == NULL) {
+		session_dns_answer(s, &temp);
+		return NULL;
+	}
+	struct policy_query *q = xcalloc(1, sizeof(*q));
+
+	q->session = s;
+	q->rrtype = rrtype;
+	q->in_call = true;
+	q->query = dns_ask(sv->dns, sv_from(name), rrtype, policy_answer, q);
+	q->in_call = false;
+	if (!q->over)
+		return q;
+	free(q);
+	return NULL;
+}
+
+static void op_dns_cancel(void *ctx UNUSED, void *query)
+{
+	struct policy_query *q = query;
+
+	dns_cancel(q->query);
+	free(q);
+}
+
+/* ---- content_ops ---- */
+
+static void content_send(void *ctx, uint32_t peer, const struct proto_submit *rec)
+{
+	struct server *sv = ctx;
+
+	worker_send(sv->worker, sv->rewrites[peer]->link, rec, sizeof(*rec));
+}
+
+static void content_accuse(void *ctx, uint32_t peer, const char *why)
+{
+	struct server *sv = ctx;
+
+	worker_accuse(sv->worker, sv->rewrites[peer], why);
+}
+
+static void content_has_room(void *ctx UNUSED, struct session *s)
+{
+	session_room(s);
+	conn_queue(conn_of(s));
+}
+
+/* ---- accepting ---- */
+
+static void pause_accepting(struct server *sv, bool pause)
+{
+	for (unsigned i = 0; i < sv->accepting_count; i++) {
+		struct server_listener *a = &sv->accepting[i];
+
+		if (a->paused != pause) {
+			a->paused = pause;
+			loop_fd_mod(sv->loop, &a->lf, pause ? 0 : LOOP_READ);
+		}
+	}
+}
+
+static void on_accept(void *ctx, unsigned events UNUSED)
+{
+	struct server_listener *a = ctx;
+	struct server *sv = a->server;
+
+	for (int i = 0; i < ACCEPTS_PER_EVENT && !a->paused; i++) {
+		struct sockaddr_storage sa = { 0 };
+		socklen_t len = sizeof(sa);
+		int fd = accept4(a->fd, (struct sockaddr *)&sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		if (fd < 0 && (errno == EINTR || errno == ECONNABORTED))
+			continue;
+		if (fd < 0) {
+			if (errno != EAGAIN && errno != EWOULDBLOCK) {
+				log_warn("accept connection: %s", strerror(errno));
+				sv->resume_accept_ms = clock_now().ms + ACCEPT_PAUSE_MS;
+				pause_accepting(sv, true);
+			}
+			return;
+		}
+		conn_accept(sv, a->listener, fd, &sa);
+		if (sv->conn_count >= sv->p->smtpd_session_limit) {
+			log_warn("smtpd_session_limit (%lld) reached: no new connections for now",
+				 (long long)sv->p->smtpd_session_limit);
+			sv->resume_accept_ms = clock_now().ms + ACCEPT_PAUSE_MS;
+			pause_accepting(sv, true);
+		}
+	}
+}
+
+static void on_tick(void *ctx)
+{
+	struct server *sv = ctx;
+	int64_t now = clock_now().ms;
+
+	loop_timer_set(&sv->tick, TICK_MS);
+	twheel_run(&sv->wheel, now, conn_timer, sv);
+	dns_client_tick(sv->dns);
+	if (sv->resume_accept_ms != 0 && now >= sv->resume_accept_ms && !sv->draining &&
+	    sv->conn_count < sv->p->smtpd_session_limit) {
+		sv->resume_accept_ms = 0;
+		pause_accepting(sv, false);
+	}
+	if (now >= sv->next_sweep_ms) {
+		sv->next_sweep_ms = now + SWEEP_MS;
+		limits_sweep(sv->limits);
+	}
+}
+
+/* ---- start ---- */
+
+int server_load(struct server *sv, const struct conf *c)
+{
+	struct conf_diag d;
+	int status = 0;
+
+	conf_diag_init(&d);
+	sv->listener_count = conf_listener_count(c);
+	sv->listeners = xcalloc(size_max(sv->listener_count, 1), sizeof(*sv->listeners));
+	for (unsigned i = 0; i < sv->listener_count; i++) {
+		if (listener_init(&sv->listeners[i], c, conf_listener(c, i)->service, &d) != 0)
+			status = E_CONFIG;
+	}
+	for (const char *line = buf_cstr(&d.text); *line != '\0';) {
+		size_t n = strcspn(line, "\n");
+
+		if (status != 0)
+			log_error("%.*s", (int)n, line);
+		else
+			log_warn("%.*s", (int)n, line);
+		line += n + (line[n] == '\n');
+	}
+	conf_diag_fini(&d);
+	return status;
+}
+
+static void setup_ops(struct server *sv)
+{
+	sv->session_ops = (struct session_ops){
+		.may_accept = op_may_accept,
+		.new_qid = op_new_qid,
+		.begin = op_begin,
+		.room = op_room,
+		.advance = op_advance,
+		.end = op_end,
+		.abort = op_abort,
+		.dns = op_dns,
+		.dns_cancel = op_dns_cancel,
+		.rate = op_rate,
+		.ctx = sv,
+	};
+	sv->content_ops = (struct content_ops){
+		.send = content_send,
+		.accuse = content_accuse,
+		.room = content_has_room,
+		.ctx = sv,
+	};
+}
+
+static void start_accepting(struct server *sv)
+{
+	struct worker *w = sv->worker;
+	int one = 1;
+
+	for (unsigned i = 0; i < w->listener_count; i++) {
+		const struct worker_listener *l = &w->listeners[i];
+
+		if (l->index >= sv->listener_count)
+			continue;
+		struct server_listener *a = &sv->accepting[sv->accepting_count++];
+
+		a->server = sv;
+		a->fd = l->fd;
+		a->listener = &sv->listeners[l->index];
+		/* accepted sockets inherit it */
+		setsockopt(l->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+		loop_fd_add(sv->loop, &a->lf, l->fd, LOOP_READ, on_accept, a);
+	}
+}
+
+int server_start(struct server *sv, struct worker *w)
+{
+	sv->worker = w;
+	sv->loop = w->loop;
+	sv->p = w->params;
+	sv->ready_tail = &sv->ready_head;
+	sv->qids.life = w->life;
+	session_counters = w->counters;
+	setup_ops(sv);
+	int err = content_pool_init(&sv->pool, &w->blocks, &sv->content_ops);
+
+	if (err != 0)
+		return err;
+	sv->limits = limits_new(sv->p);
+	sv->dns = dns_client_new(DNS_TIMEOUT_MS, w->counters);
+	twheel_init(&sv->wheel, TICK_MS, clock_now().ms);
+	loop_timer_init(sv->loop, &sv->tick, on_tick, sv);
+	loop_timer_set(&sv->tick, TICK_MS);
+	start_accepting(sv);
+	return 0;
+}
+
+/* ---- peers ---- */
+
+void server_attach(struct server *sv, struct worker_peer *peer)
+{
+	if (peer->class_id == CLASS_RESOLVER) {
+		sv->resolver = peer;
+		dns_client_set_link(sv->dns, peer->link);
+		return;
+	}
+	if (peer->class_id != CLASS_REWRITE)
+		return;
+	for (uint32_t i = 0; i < CONTENT_MAX_PEERS; i++) {
+		if (sv->rewrites[i] == NULL) {
+			sv->rewrites[i] = peer;
+			content_peer_add(&sv->pool, i);
+			return;
+		}
+	}
+	log_warn("too many rewrite workers: one is not used");
+}
+
+static uint32_t rewrite_index(const struct server *sv, const struct worker_peer *peer)
+{
+	uint32_t i = 0;
+
+	while (i < CONTENT_MAX_PEERS && sv->rewrites[i] != peer)
+		i++;
+	return i;
+}
+
+static void rewrite_lost(struct server *sv, uint32_t index)
+{
+	content_peer_remove(&sv->pool, index);
+	for (uint32_t n = 0; n < sv->conn_cap; n++) {
+		struct conn *c = sv->conns[n];
+
+		if (c == NULL || c->session.tx == NULL || c->session.tx->content.tx == 0 ||
+		    c->session.tx->content.peer != index || !c->session.tx->begun)
+			continue;
+		session_submit_lost(&c->session);
+		conn_queue(c);
+	}
+	sv->rewrites[index] = NULL;
+}
+
+void server_detach(struct server *sv, struct worker_peer *peer)
+{
+	uint32_t index = rewrite_index(sv, peer);
+
+	if (peer == sv->resolver) {
+		sv->resolver = NULL;
+		dns_client_set_link(sv->dns, NULL);
+	} else if (index < CONTENT_MAX_PEERS) {
+		rewrite_lost(sv, index);
+	}
+}
+
+static void on_done(struct server *sv, uint32_t peer, const void *rec, size_t len)
+{
+	struct proto_submit_done d;
+
+	if (len < sizeof(d)) {
+		content_accuse(sv, peer, "short verdict");
+		return;
+	}
+	memcpy(&d, rec, sizeof(d));
+	if (!proto_len_ok(len, sizeof(d), d.text_len, 1)) {
+		content_accuse(sv, peer, "verdict with a bad length");
+		return;
+	}
+	struct conn *c = d.session < sv->conn_cap ? sv->conns[d.session] : NULL;
+
+	/* the client may have gone, and its number may be another's by now */
+	if (c == NULL || c->session.tx == NULL || c->session.tx->content.tx != d.tx || d.tx == 0 ||
+	    c->session.tx->content.peer != peer)
+		return;
+	struct session *s = &c->session;
+
+	if (s->tx->content.ended)
+		session_submit_done(s, (enum submit_verdict)d.verdict, d.code, d.dsn,
+				    (struct sv){ (const char *)rec + sizeof(d), d.text_len });
+	else /* it gave up before the end */
+		session_submit_lost(s);
+	conn_queue(c);
+}
+
+void server_record(struct server *sv, struct worker_peer *peer, const void *rec, size_t len)
+{
+	uint32_t index = rewrite_index(sv, peer);
+	uint32_t kind = 0;
+
+	if (len >= sizeof(kind))
+		memcpy(&kind, rec, sizeof(kind));
+	if (peer == sv->resolver && kind == PROTO_DNS_ANSWER) {
+		dns_client_input(sv->dns, rec, len);
+	} else if (index < CONTENT_MAX_PEERS && kind == PROTO_SUBMIT_DONE) {
+		on_done(sv, index, rec, len);
+	} else if (index < CONTENT_MAX_PEERS && kind == PROTO_SUBMIT_FREE &&
+		   len == sizeof(struct proto_submit_free)) {
+		struct proto_submit_free f;
+
+		memcpy(&f, rec, sizeof(f));
+		content_freed(&sv->pool, index, &f);
+	} else {
+		worker_accuse(sv->worker, peer, "unexpected record");
+	}
+}
+
+/* ---- turns ---- */
+
+bool server_turn(struct server *sv)
+{
+	content_serve_queue(&sv->pool);
+	struct conn *list = sv->ready_head;
+
+	/* only those queued by now: what they queue again waits for the next turn */
+	sv->ready_head = NULL;
+	sv->ready_tail = &sv->ready_head;
+	while (list != NULL) {
+		struct conn *c = list;
+
+		list = c->next_ready;
+		c->queued = false;
+		conn_step(c);
+	}
+	if (sv->draining) {
+		server_drain(sv);
+		if (sv->conn_count == 0)
+			worker_exit(sv->worker);
+	}
+	return sv->ready_head != NULL;
+}
+
+void server_drain(struct server *sv)
+{
+	sv->draining = true;
+	pause_accepting(sv, true);
+	for (uint32_t n = 0; n < sv->conn_cap; n++) {
+		struct conn *c = sv->conns[n];
+
+		if (c == NULL)
+			continue;
+		session_drain(&c->session);
+		if (session_is_over(&c->session) || c->session.out.len > 0)
+			conn_queue(c);
+	}
+}

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The sockets of one smtp-in worker: accepting, reading, writing and timing all its sessions, and
+ * the session_ops behind which content, name lookups and limits are.
+ *
+ * One event per readable socket: one recv (more only when it fills the shared buffer), the session
+ * machine, one send for all replies. Sockets are edge-triggered and registered once.
+ */
+#ifndef PH_WORKERS_SMTP_IN_SERVER_H
+#define PH_WORKERS_SMTP_IN_SERVER_H
+
+#include "lib/qid.h"
+#include "lib/twheel.h"
+#include "workers/common/worker.h"
+#include "workers/dns/dns.h"
+#include "workers/smtp_in/content.h"
+#include "workers/smtp_in/limits.h"
+#include "workers/smtp_in/listener.h"
+#include "workers/smtp_in/peername.h"
+#include "workers/smtp_in/session.h"
+
+#define SERVER_READ_BYTES 65536u
+
+struct conn {
+	struct session session; /* first: a session is its connection */
+	struct server *server;
+	struct loop_fd lf;
+	struct twheel_node timer;
+	struct client *client; /* limits */
+	struct peername_query *name_query;
+	int fd;
+	bool readable;  /* the kernel may have more */
+	bool blocked;   /* the last send was short */
+	bool closed_in; /* the client has shut down its side */
+	bool busy;      /* being worked on: do not free below */
+	bool queued;    /* in the list for the next turn */
+	bool counted;   /* session open, for the disconnect line */
+	int64_t name_deadline_ms;
+	struct sockaddr_storage sa;
+	struct conn *next_ready;
+};
+
+struct server_listener {
+	struct server *server;
+	const struct listener *listener;
+	struct loop_fd lf;
+	int fd;
+	bool paused;
+};
+
+struct server {
+	struct worker *worker;
+	struct loop *loop;
+	const struct params *p;
+	struct listener *listeners; /* by conf_listener() index */
+	unsigned listener_count;
+	struct server_listener accepting[WORKER_MAX_LISTENERS];
+	unsigned accepting_count;
+	struct conn **conns; /* by session number; NULL = free */
+	uint32_t conn_cap, conn_count;
+	uint32_t *free_numbers;
+	uint32_t free_count;
+	struct conn *ready_head, **ready_tail;
+	struct twheel wheel;
+	struct loop_timer tick;
+	int64_t resume_accept_ms; /* out of descriptors until then; 0 = not */
+	int64_t next_sweep_ms;
+	struct limits *limits;
+	struct content_pool pool;
+	struct content_ops content_ops;
+	struct session_ops session_ops;
+	struct worker_peer *rewrites[CONTENT_MAX_PEERS];
+	struct dns_client *dns;
+	struct worker_peer *resolver;
+	struct qid_source qids;
+	bool draining;
+	char read_buf[SERVER_READ_BYTES];
+};
+
+/* Compile all listeners. E_CONFIG: the problems were logged. */
+int server_load(struct server *sv, const struct conf *c);
+int server_start(struct server *sv, struct worker *w);
+void server_attach(struct server *sv, struct worker_peer *peer);
+void server_detach(struct server *sv, struct worker_peer *peer);
+void server_record(struct server *sv, struct worker_peer *peer, const void *rec, size_t len);
+bool server_turn(struct server *sv);
+void server_drain(struct server *sv);
+
+/* conn.c */
+void conn_accept(struct server *sv, const struct listener *l, int fd,
+		 const struct sockaddr_storage *sa);
+void conn_step(struct conn *c); /* read, run, write as far as it goes; may free the connection */
+void conn_destroy(struct conn *c);
+void conn_timer(void *ctx, struct twheel_node *node);
+/* Let it run at the end of this turn or in the next. */
+void conn_queue(struct conn *c);
+struct conn *conn_of(struct session *s);
+
+#endif
