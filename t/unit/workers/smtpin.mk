@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+check_PROGRAMS += t/unit/workers/smtpin_test
+UNIT_TESTS += t/unit/workers/smtpin_test
+SMTPIN_LIBS = libph_smtpin.a $(WORKER_LIBS)
+t_unit_workers_smtpin_test_SOURCES = t/unit/workers/smtpin_test.c t/unit/workers/smtpin_fake.h
+t_unit_workers_smtpin_test_LDADD = $(SMTPIN_LIBS)

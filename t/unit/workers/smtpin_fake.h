@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * A session without sockets for tests and fuzz targets: configuration from text, content into
+ * memory, verdicts, name servers and rooms under the test's control, log lines captured.
+ */
+#ifndef PH_T_SMTPIN_FAKE_H
+#define PH_T_SMTPIN_FAKE_H
+
+#include <arpa/inet.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "lib/clock.h"
+#include "lib/err.h"
+#include "lib/io.h"
+#include "lib/log.h"
+#include "workers/smtp_in/command.h"
+#include "workers/smtp_in/listener.h"
+#include "workers/smtp_in/session.h"
+
+struct fake {
+	struct conf *conf;
+	struct listener listener;
+	struct session_ops ops;
+	struct session s;
+	bool open;
+	struct buf reply; /* everything said since the last take */
+	struct buf log;
+	struct buf env;                 /* newest envelope */
+	struct buf content;             /* newest content */
+	unsigned begun, ended, aborted; /* how often */
+	bool has_content;               /* begun and neither ended nor aborted */
+	bool end_waits;                 /* end() was called, verdict due */
+	bool hold_verdict;              /* the test gives it itself */
+	enum submit_verdict verdict;
+	unsigned verdict_code;
+	const char *verdict_text;
+	int accept_error, begin_error;
+	size_t room_bytes; /* per room() */
+	size_t room_left;  /* before it says "none"; SIZE_MAX = no end */
+	unsigned rate_now;
+	struct policy_dns dns;
+	bool dns_waits, dns_asked, dns_cancelled;
+	char dns_name[256];
+	uint64_t qid_us;
+	char room[70000];
+};
+
+static struct fake *fake_logs_to;
+
+static inline void fake_sink(void *ctx UNUSED, enum log_level level, const char *program UNUSED,
+			     const char *text, size_t len)
+{
+	if (level >= LOG_LEVEL_FATAL) {
+		fprintf(stderr, "%.*s\n", (int)len, text);
+		return;
+	}
+	if (fake_logs_to != NULL) {
+		buf_add(&fake_logs_to->log, text, len);
+		buf_add_c(&fake_logs_to->log, '\n');
+	}
+}
+
+static inline int fo_may_accept(void *ctx, struct session *s UNUSED)
+{
+	return ((struct fake *)ctx)->accept_error;
+}
+
+static inline struct qid fo_qid(void *ctx)
+{
+	struct fake *f = ctx;
+
+	return (struct qid){ .time_us = ++f->qid_us, .life = 7 };
+}
+
+static inline int fo_begin(void *ctx, struct session *s UNUSED, struct sv env, struct sv head)
+{
+	struct fake *f = ctx;
+
+	if (f->begin_error != 0)
+		return f->begin_error;
+	ASSERT(!f->has_content);
+	buf_reset(&f->env);
+	buf_reset(&f->content);
+	buf_add_sv(&f->env, env);
+	buf_add_sv(&f->content, head);
+	f->begun++;
+	f->has_content = true;
+	return 0;
+}
+
+static inline char *fo_room(void *ctx, struct session *s UNUSED, size_t *len_r)
+{
+	struct fake *f = ctx;
+
+	ASSERT(f->has_content);
+	*len_r = size_min(f->room_bytes, f->room_left);
+	return *len_r > 0 ? f->room : NULL;
+}
+
+static inline void fo_advance(void *ctx, struct session *s UNUSED, size_t len)
+{
+	struct fake *f = ctx;
+
+	ASSERT(f->has_content && len <= f->room_bytes && len <= f->room_left);
+	if (f->room_left != SIZE_MAX)
+		f->room_left -= len;
+	buf_add(&f->content, f->room, len);
+}
+
+static inline void fo_end(void *ctx, struct session *s UNUSED)
+{
+	struct fake *f = ctx;
+
+	ASSERT(f->has_content);
+	f->has_content = false;
+	f->ended++;
+	f->end_waits = true;
+}
+
+static inline void fo_abort(void *ctx, struct session *s UNUSED)
+{
+	struct fake *f = ctx;
+
+	if (f->has_content)
+		f->aborted++;
+	f->has_content = false;
+}
+
+static inline void *fo_dns(void *ctx, struct session *s, const char *name, uint16_t type UNUSED)
+{
+	struct fake *f = ctx;
+
+	snprintf(f->dns_name, sizeof(f->dns_name), "%s", name);
+	f->dns_asked = true;
+	if (f->dns_waits)
+		return f;
+	session_dns_answer(s, &f->dns);
+	return NULL;
+}
+
+static inline void fo_dns_cancel(void *ctx, void *q UNUSED)
+{
+	((struct fake *)ctx)->dns_cancelled = true;
+}
+
+static inline unsigned fo_rate(void *ctx, struct session *s UNUSED, enum client_rate kind UNUSED)
+{
+	return ++((struct fake *)ctx)->rate_now;
+}
+
+/* main.cf text on top of a small test configuration. Dies when it does not load, unless diag. */
+static inline int fake_conf(struct fake *f, const char *main_cf, struct conf_diag *diag)
+{
+	char dir[] = "/tmp/smtpin-test-XXXXXX";
+	char path[64], mpath[64];
+	struct conf_diag own;
+	struct conf_diag *d = diag != NULL ? diag : &own;
+
+	*f = (struct fake){ .room_bytes = sizeof(f->room),
+			    .room_left = SIZE_MAX,
+			    .verdict_text = "" };
+	conf_diag_init(&own);
+	ASSERT(mkdtemp(dir) != NULL);
+	snprintf(path, sizeof(path), "%s/main.cf", dir);
+	snprintf(mpath, sizeof(mpath), "%s/master.cf", dir);
+	FILE *fp = fopen(path, "w");
+
+	ASSERT(fp != NULL);
+	fprintf(fp,
+		"compatibility_level = 3.6\nmyhostname = mx.test\nmydomain = test\n"
+		"mynetworks = 10.0.0.0/8\ninet_interfaces = 127.0.0.1\n"
+		"mydestination = local.test, $myhostname\nlocal_recipient_maps =\n%s",
+		main_cf);
+	fclose(fp);
+	fp = fopen(mpath, "w");
+	fprintf(fp, "smtp inet n - n - - smtpd\n");
+	fclose(fp);
+	int err = conf_load_dir(dir, &f->conf, d);
+
+	unlink(path);
+	unlink(mpath);
+	rmdir(dir);
+	if (err == 0)
+		err = listener_init(&f->listener, f->conf, NULL, d);
+	if (err != 0 && diag == NULL) {
+		fprintf(stderr, "%s", buf_cstr(&d->text));
+		abort();
+	}
+	conf_diag_fini(&own);
+	f->ops = (struct session_ops){ fo_may_accept, fo_qid,  fo_begin, fo_room,
+				       fo_advance,    fo_end,  fo_abort, fo_dns,
+				       fo_dns_cancel, fo_rate, f };
+	log_set_sink(fake_sink, NULL);
+	fake_logs_to = f;
+	return err;
+}
+
+static inline void fake_close(struct fake *f)
+{
+	if (f->open)
+		session_fini(&f->s);
+	f->open = false;
+	f->has_content = f->end_waits = false;
+	buf_reset(&f->reply);
+	buf_reset(&f->log);
+}
+
+static inline void fake_fini(struct fake *f)
+{
+	fake_close(f);
+	listener_fini(&f->listener);
+	conf_free(&f->conf);
+	buf_fini(&f->reply);
+	buf_fini(&f->log);
+	buf_fini(&f->env);
+	buf_fini(&f->content);
+	fake_logs_to = NULL;
+}
+
+/* Take what the session says, and give verdicts that are due. */
+static inline void fake_settle(struct fake *f)
+{
+	static const uint8_t dsn4[3] = { 4, 3, 0 }, dsn5[3] = { 5, 7, 1 };
+
+	for (;;) {
+		size_t n = f->s.out.len;
+
+		if (n > 0) {
+			buf_add(&f->reply, f->s.out.p, n);
+			session_output_done(&f->s, n);
+		} else if (f->end_waits && !f->hold_verdict) {
+			f->end_waits = false;
+			session_submit_done(&f->s, f->verdict, f->verdict_code,
+					    f->verdict == SUBMIT_PERMFAIL ? dsn5 : dsn4,
+					    sv_from(f->verdict_text));
+		} else {
+			return;
+		}
+	}
+}
+
+/* A new client. Its name is known at once. */
+static inline void fake_connect(struct fake *f, const char *addr)
+{
+	struct sockaddr_in sa = { .sin_family = AF_INET, .sin_port = htons(4321) };
+
+	fake_close(f);
+	inet_pton(AF_INET, addr, &sa.sin_addr);
+	session_init(&f->s, &f->listener, &f->ops, (const struct sockaddr *)&sa);
+	f->open = true;
+	session_name_known(&f->s, "client.test", POLICY_NAME_OK, "client.test", POLICY_NAME_OK);
+	session_greet(&f->s);
+	fake_settle(f);
+}
+
+/* What was said since the last call; valid until the next. */
+static inline const char *fake_take(struct fake *f)
+{
+	static char text[200000];
+
+	snprintf(text, sizeof(text), "%s", buf_cstr(&f->reply));
+	buf_reset(&f->reply);
+	return text;
+}
+
+static inline const char *fake_say_len(struct fake *f, const char *data, size_t len)
+{
+	session_input(&f->s, data, len);
+	fake_settle(f);
+	return fake_take(f);
+}
+
+static inline const char *fake_say(struct fake *f, const char *text)
+{
+	return fake_say_len(f, text, strlen(text));
+}
+
+#endif
