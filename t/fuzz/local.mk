@@ -9,7 +9,12 @@ FUZZ_TARGETS = \
 	t/fuzz/blocks_fuzz \
 	t/fuzz/qtab_fuzz \
 	t/fuzz/dtab_fuzz \
-	t/fuzz/counters_fuzz
+	t/fuzz/counters_fuzz \
+	t/fuzz/envelope_fuzz \
+	t/fuzz/address_fuzz \
+	t/fuzz/smtpdata_fuzz \
+	t/fuzz/reply_fuzz \
+	t/fuzz/map_fuzz
 EXTRA_DIST += t/fuzz/corpus t/fuzz/patch.h
 
 if FUZZ
@@ -36,3 +41,13 @@ t_fuzz_dtab_fuzz_SOURCES = t/fuzz/dtab_fuzz.c
 t_fuzz_dtab_fuzz_LDADD = $(FUZZ_MAIN) $(SHM_LIBS)
 t_fuzz_counters_fuzz_SOURCES = t/fuzz/counters_fuzz.c
 t_fuzz_counters_fuzz_LDADD = $(FUZZ_MAIN) $(SHM_LIBS)
+t_fuzz_envelope_fuzz_SOURCES = t/fuzz/envelope_fuzz.c
+t_fuzz_envelope_fuzz_LDADD = $(FUZZ_MAIN) libph_mail.a $(LIB_LIBS)
+t_fuzz_address_fuzz_SOURCES = t/fuzz/address_fuzz.c
+t_fuzz_address_fuzz_LDADD = $(FUZZ_MAIN) libph_mail.a $(LIB_LIBS)
+t_fuzz_smtpdata_fuzz_SOURCES = t/fuzz/smtpdata_fuzz.c
+t_fuzz_smtpdata_fuzz_LDADD = $(FUZZ_MAIN) libph_smtp.a $(LIB_LIBS)
+t_fuzz_reply_fuzz_SOURCES = t/fuzz/reply_fuzz.c
+t_fuzz_reply_fuzz_LDADD = $(FUZZ_MAIN) libph_smtp.a $(LIB_LIBS)
+t_fuzz_map_fuzz_SOURCES = t/fuzz/map_fuzz.c
+t_fuzz_map_fuzz_LDADD = $(FUZZ_MAIN) $(CONF_LIBS)

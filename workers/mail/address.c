@@ -88,7 +88,7 @@ static int parse_local(struct sv s, struct buf *out, size_t *len_r)
 			return E_LIMIT;
 	}
 	*len_r = i;
-	return quoted || i == 0 ? E_SYNTAX : 0;
+	return quoted || out->len == 0 ? E_SYNTAX : 0; /* "" is not the null address */
 }
 
 static int parse_domain(struct sv domain, struct buf *out)
@@ -115,8 +115,10 @@ static int parse_mailbox(struct sv path, struct buf *out)
 	if (!str_is_utf8(path.p, path.len))
 		return E_SYNTAX;
 	err = parse_local(path, out, &local_len);
-	if (err < 0 || local_len == path.len)
+	if (err < 0)
 		return err;
+	if (local_len == path.len) /* a lone "a@b" in quotes must not become the address a@b */
+		return memchr(out->p, '@', out->len) == NULL ? 0 : E_SYNTAX;
 	return parse_domain((struct sv){ path.p + local_len + 1, path.len - local_len - 1 }, out);
 }
 

@@ -21,10 +21,10 @@
  *   addr    gets the internal form ("" for <>), appended
  *   rest_r  the parameters, without white space before and behind
  * Source routes are dropped, the domain keeps its case, one final dot of it is dropped. A missing
- * domain is accepted (<postmaster>). Unless `strict` (strict_rfc821_envelopes) the brackets may be
- * missing. Control characters are refused even inside quotes; non-ASCII must be UTF-8 (the caller
- * decides, with str_is_ascii(), whether the session may use it).
- * E_SYNTAX, or E_LIMIT past MAIL_ADDR_MAX_BYTES.
+ * domain is accepted (<postmaster>), but not with a quoted '@' in the local part. Unless `strict`
+ * (strict_rfc821_envelopes) the brackets may be missing. Control characters are refused even inside
+ * quotes; non-ASCII must be UTF-8 (the caller decides, with str_is_ascii(), whether the session may
+ * use it). E_SYNTAX, or E_LIMIT past MAIL_ADDR_MAX_BYTES.
  */
 int mail_addr_parse_path(struct sv text, bool strict, struct buf *addr, struct sv *rest_r);
 

@@ -84,7 +84,9 @@ struct spec {
 	bool any;       /* has a token */
 	bool last_word; /* the newest token is a word, so another word makes it a phrase */
 	bool phrase;
-	bool bad; /* too long, a control character, or nothing before the '@' */
+	bool bad;       /* too long, a control character, or nothing before the '@' */
+	bool at;        /* has an '@' */
+	bool quoted_at; /* has one inside a word, which is no separator */
 };
 
 static void spec_clear(struct spec *sp, struct buf *addr)
@@ -111,6 +113,7 @@ static void add_word(struct spec *sp, struct sv word, struct buf *addr)
 			i++;
 		else if (quoted && (word.p[i] == '\r' || word.p[i] == '\n'))
 			continue; /* a fold inside a quoted string */
+		sp->quoted_at = sp->quoted_at || word.p[i] == '@';
 		add_byte(sp, addr, word.p[i]);
 	}
 }
@@ -132,12 +135,13 @@ static void spec_add(struct spec *sp, struct sv text, const struct token *t, str
 		add_word(sp, (struct sv){ text.p + t->begin, t->end - t->begin }, addr);
 	else
 		add_byte(sp, addr, t->c);
+	sp->at = sp->at || (!word && t->c == '@');
 }
 
 static bool spec_is_address(const struct spec *sp, const struct buf *addr)
 {
-	return sp->any && !sp->phrase && !sp->bad && addr->len > 0 && addr->p[0] != '@' &&
-	       addr->p[addr->len - 1] != '@';
+	return sp->any && !sp->phrase && !sp->bad && (sp->at || !sp->quoted_at) && addr->len > 0 &&
+	       addr->p[0] != '@' && addr->p[addr->len - 1] != '@';
 }
 
 /* Inside '<': up to '>' (or the end); a route ends with ':'. Returns the place behind it. */

@@ -46,6 +46,10 @@ static void test_paths(void)
 		{ "<\"a\nb\"@c.example>", E_SYNTAX, E_SYNTAX, "", NULL },
 		{ "<\"a\\\nb\"@c.example>", E_SYNTAX, E_SYNTAX, "", NULL },
 		{ "<\"a@c.example>", E_SYNTAX, E_SYNTAX, "", NULL },
+		{ "<\"a@b\">", E_SYNTAX, E_SYNTAX, "", NULL },
+		{ "<a\\@b>", E_SYNTAX, E_SYNTAX, "", NULL },
+		{ "<\"\">", E_SYNTAX, E_SYNTAX, "", NULL },
+		{ "<\"\"@b.example>", E_SYNTAX, E_SYNTAX, "", NULL },
 		{ "<a\\>", E_SYNTAX, E_SYNTAX, "", NULL },
 		{ "<a@1.2.3.4>", E_SYNTAX, E_SYNTAX, "", NULL },
 		{ "<a@[1.2.3.400]>", E_SYNTAX, E_SYNTAX, "", NULL },
@@ -262,7 +266,7 @@ static void test_lists(void)
 	list_case("=?utf-8?q?J=C3=B6?= <j@x>", "=?utf-8?q?J=C3=B6?= <{j@x}>");
 	list_case("a@b,\r\n\tc@d", "{a@b},\r\n\t{c@d}");
 	list_case("(open a@b", "(open a@b");
-	list_case("\"open a@b", "{open a@b}");
+	list_case("\"open a@b", "\"open a@b");
 	list_case("<a@b", "<{a@b}");
 	list_case("<a@b> junk, c@d", "<{a@b}> junk, {c@d}");
 	list_case("<a@b<c@d>", "<a@b<c@d>");
