@@ -184,7 +184,8 @@ int conf_load_dir_opts(const char *dir, const struct conf_load_opts *opts, struc
 	*conf_r = NULL;
 	c->cmdline = opts->overrides;
 	c->cmdline_count = opts->override_count;
-	err = read_text(c->main_path, &c->main_text, d);
+	c->no_lines = opts->no_lines;
+	err = opts->no_main ? 0 : read_text(c->main_path, &c->main_text, d);
 	c->has_master = stat(c->master_path, &st) == 0 || errno != ENOENT;
 	if (c->has_master) {
 		int err2 = read_text(c->master_path, &c->master_text, d);

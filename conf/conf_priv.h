@@ -79,7 +79,7 @@ struct main_entry {
 	const char *name;
 	const char *value; /* unexpanded; continuation lines joined, white space as written */
 	unsigned line;     /* where it starts; 0 = from the command line */
-	bool used;         /* some other value refers to it */
+	bool used;         /* known, or some other value refers to it (names_check) */
 };
 
 /* Logical lines of a text: comments and empty lines dropped, continuations joined by one blank. */
@@ -150,6 +150,9 @@ struct service {
 void mastercf_parse(struct conf *c, struct conf_diag *d);
 /* Append the services that always exist and that the user's file does not define. */
 void mastercf_add_builtin(struct conf *c, struct conf_diag *d);
+/* One logical line; false when it is wrong (reported). */
+bool mastercf_parse_line(struct conf *c, struct conf_diag *d, struct sv text, unsigned number,
+			 struct service *s_r);
 const char *mastercf_type_text(enum service_type type);
 extern const char mastercf_default_text[];
 
@@ -182,6 +185,7 @@ struct conf {
 	const struct conf_override *cmdline;
 	unsigned cmdline_count;
 	const char *myhostname, *mydomain, *mynetworks; /* computed defaults, NULL = not yet */
+	bool no_lines; /* of conf_load_opts */
 	bool uses_service_name; /* some main.cf value mentions $service_name or $process_name */
 	struct scope global;
 	struct service *services;
@@ -192,10 +196,12 @@ struct conf {
 	unsigned listener_count;
 };
 
-/* As conf_load_dir; `lenient` keeps a configuration with errors (postconf shows what it can), and
- * overrides (-o) go in front of main.cf. master.cf is optional then as well. */
+/* As conf_load_dir, for postconf. */
 struct conf_load_opts {
-	bool lenient;
+	bool lenient;   /* keep a configuration with errors */
+	bool no_main;   /* main.cf is taken as empty */
+	bool no_lines;  /* names warnings without line, in Postfix's words exactly */
+	/* -o: in front of main.cf. Not copied. */
 	const struct conf_override *overrides;
 	unsigned override_count;
 };

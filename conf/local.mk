@@ -36,3 +36,12 @@ conf_postalias_SOURCES = $(POSTMAP_SOURCES)
 conf_postalias_LDADD = $(CONF_LIBS)
 conf_newaliases_SOURCES = $(POSTMAP_SOURCES)
 conf_newaliases_LDADD = $(CONF_LIBS)
+
+sbin_PROGRAMS += conf/postconf
+conf_postconf_SOURCES = \
+	conf/postconf.c conf/postconf.h \
+	conf/postconf_doc.c \
+	conf/postconf_edit.c \
+	conf/postconf_master.c \
+	conf/postconf_print.c
+conf_postconf_LDADD = $(CONF_LIBS)

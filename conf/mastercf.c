@@ -299,24 +299,32 @@ static void service_add(struct conf *c, struct conf_diag *d, const struct servic
 	c->services[c->service_count++] = *s;
 }
 
+bool mastercf_parse_line(struct conf *c, struct conf_diag *d, struct sv text, unsigned number,
+			 struct service *s_r)
+{
+	struct line l = { .c = c, .d = d, .file = c->master_path, .number = number, .rest = text };
+
+	*s_r = (struct service){ 0 };
+	s_r->pub.line = number;
+	if (text.p[0] == ' ')
+		bad_field(&l, "line", sv_trim(text), "no white space in front of the first line");
+	else
+		read_fields(&l, s_r);
+	return !l.bad;
+}
+
 static void parse_text(struct conf *c, struct conf_diag *d, struct sv text, bool builtin)
 {
 	struct conf_lines lines;
+	struct service s;
 
 	conf_lines_init(&lines, text);
 	while (conf_lines_next(&lines)) {
-		struct line l = { .c = c, .d = d, .file = c->master_path };
-		struct service s = { .builtin = builtin };
-
-		l.number = s.pub.line = builtin ? 0 : lines.first_line;
-		l.rest = buf_sv(&lines.text);
-		if (l.rest.p[0] == ' ')
-			bad_field(&l, "line", sv_trim(l.rest),
-				  "no white space in front of the first line");
-		else
-			read_fields(&l, &s);
-		if (!l.bad)
+		if (mastercf_parse_line(c, d, buf_sv(&lines.text), builtin ? 0 : lines.first_line,
+					&s)) {
+			s.builtin = builtin;
 			service_add(c, d, &s);
+		}
 	}
 	conf_lines_fini(&lines);
 }

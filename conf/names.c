@@ -131,12 +131,13 @@ static void report_unused(struct names *n)
 	struct conf *c = n->c;
 
 	for (unsigned i = 0; i < c->entry_count; i++) {
-		const struct main_entry *e = &c->entries[i];
+		struct main_entry *e = &c->entries[i];
 
+		e->used = is_known(n, e->name);
 		/* Of duplicates only the last one counts. */
-		if (strmap_get(c->entry_by_name, sv_from(e->name)) == e && !is_known(n, e->name))
-			conf_diag_add(n->d, false, c->main_path, e->line, "unused parameter: %s=%s",
-				      e->name, e->value);
+		if (strmap_get(c->entry_by_name, sv_from(e->name)) == e && !e->used)
+			conf_diag_add(n->d, false, c->main_path, c->no_lines ? 0 : e->line,
+				      "unused parameter: %s=%s", e->name, e->value);
 	}
 	for (unsigned i = 0; i < c->service_count; i++) {
 		const struct service *s = &c->services[i];
@@ -145,7 +146,8 @@ static void report_unused(struct names *n)
 			const struct conf_override *o = &s->pub.overrides[k];
 
 			if (!is_known(n, o->name))
-				conf_diag_add(n->d, false, c->master_path, s->pub.line,
+				conf_diag_add(n->d, false, c->master_path,
+					      c->no_lines ? 0 : s->pub.line,
 					      "unused parameter: %s=%s", o->name, o->value);
 		}
 	}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* What the files of the postconf command share. */
+#ifndef PH_CONF_POSTCONF_H
+#define PH_CONF_POSTCONF_H
+
+#include "conf/conf_priv.h"
+
+#define POSTCONF_LINE_LIMIT 80
+
+struct postconf {
+	const char *dir;
+	bool fold;      /* -f */
+	bool no_name;   /* -h */
+	bool no_value;  /* -H */
+	bool expand;    /* -x */
+	bool json;      /* -j */
+	bool defaults;  /* -d */
+	bool explicit;  /* -n */
+	bool dir_given; /* -c or MAIL_CONFIG */
+	struct conf *conf;
+	char **names;
+	unsigned name_count;
+};
+
+/* ---- output (postconf_print.c) ---- */
+
+/* "name = value" as the options say. */
+void print_nameval(const struct postconf *pc, const char *name, const char *value);
+/* Words of text behind `col` columns of the current line; returns the new column. */
+unsigned print_words(const struct postconf *pc, const char *text, unsigned col);
+/* One word of which the blanks inside are kept. */
+unsigned print_word(const struct postconf *pc, struct sv word, unsigned col);
+
+/* ---- master.cf (postconf_master.c) ---- */
+
+/* Return the exit status. */
+int master_show_entries(const struct postconf *pc); /* -M */
+int master_show_fields(const struct postconf *pc);  /* -F */
+int master_show_params(const struct postconf *pc);  /* -P */
+/* The entry as -M prints it, with a line per option when `fold`. */
+void master_format(const struct service *s, bool fold, struct buf *out);
+
+/* ---- editing (postconf_edit.c) ---- */
+
+enum edit_what { EDIT_SET, EDIT_DELETE, EDIT_COMMENT };
+/* names: "name=value" for EDIT_SET, else "name". Die with a message when a file cannot be changed;
+ * nothing is changed then. */
+int edit_main(const struct postconf *pc, enum edit_what what);
+int edit_master_entries(const struct postconf *pc, enum edit_what what); /* -M */
+int edit_master_fields(const struct postconf *pc);                       /* -F */
+int edit_master_params(const struct postconf *pc, enum edit_what what);  /* -P */
+
+/* ---- the manual (postconf_doc.c) ---- */
+
+void doc_write(void);
+
+#endif
