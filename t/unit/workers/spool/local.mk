@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 EXTRA_DIST += t/unit/workers/spool/support.h
 SPOOL_TESTS = t/unit/workers/spool/writer_test t/unit/workers/spool/journal_test \
-	t/unit/workers/spool/scan_test t/unit/workers/spool/state_test
+	t/unit/workers/spool/scan_test t/unit/workers/spool/state_test \
+	t/unit/workers/spool/fault_test
 check_PROGRAMS += $(SPOOL_TESTS)
 UNIT_TESTS += $(SPOOL_TESTS)
 t_unit_workers_spool_writer_test_SOURCES = t/unit/workers/spool/writer_test.c
@@ -12,3 +13,7 @@ t_unit_workers_spool_scan_test_SOURCES = t/unit/workers/spool/scan_test.c
 t_unit_workers_spool_scan_test_LDADD = $(SPOOL_LIBS)
 t_unit_workers_spool_state_test_SOURCES = t/unit/workers/spool/state_test.c
 t_unit_workers_spool_state_test_LDADD = $(SPOOL_LIBS)
+t_unit_workers_spool_fault_test_SOURCES = t/unit/workers/spool/fault_test.c
+t_unit_workers_spool_fault_test_LDADD = $(SPOOL_LIBS)
+t_unit_workers_spool_fault_test_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=pwrite,--wrap=fdatasync \
+	-Wl,--wrap=fsync,--wrap=fallocate
