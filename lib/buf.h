@@ -30,7 +30,7 @@ bool buf_add_str(struct buf *b, const char *s);
 bool buf_add_sv(struct buf *b, struct sv s);
 bool buf_add_c(struct buf *b, char c);
 bool buf_printf(struct buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
-bool buf_vprintf(struct buf *b, const char *fmt, va_list ap);
+bool buf_vprintf(struct buf *b, const char *fmt, va_list ap) PRINTF_LIKE(2, 0);
 void buf_consume(struct buf *b, size_t n); /* drop n bytes from the front (moves the rest) */
 struct sv buf_sv(const struct buf *b);
 const char *buf_cstr(const struct buf *b); /* "" when empty */

@@ -50,6 +50,7 @@ void log_set_syslog_name(const char *name)
 	snprintf(syslog_name, sizeof(syslog_name), "%s", name);
 }
 
+PRINTF_LIKE(3, 0)
 static void emit(enum log_level level, const char *prog, const char *fmt, va_list ap)
 {
 	char line[LINE_MAX_BYTES];
