@@ -29,7 +29,7 @@ uint32_t qtab_entry_used(const struct qtab *t)
 
 bool qtab_entry_read(const struct qtab *t, uint32_t entry, struct qentry_copy *out)
 {
-	struct qentry e;
+	struct qentry e = { 0 };
 	struct qmsg m;
 
 	if (entry >= qtab_entry_used(t))
