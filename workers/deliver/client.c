@@ -1,0 +1,761 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* SMTP and LMTP client engine; see workers/deliver/client.h. */
+#include "workers/deliver/client.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/err.h"
+#include "lib/log.h"
+#include "lib/mailaddr.h"
+#include "lib/util.h"
+#include "workers/deliver/command.h"
+
+#define TEXT_LIMIT 2048
+
+enum expect_kind {
+	X_GREETING,
+	X_EHLO,
+	X_HELO,
+	X_RSET,
+	X_MAIL,
+	X_RCPT,
+	X_DATA,
+	X_DOT,
+	X_LMTP_DOT, /* one for each accepted recipient */
+	X_LONE_DOT, /* DATA was accepted though no recipient was: its reply means nothing */
+	X_COUNT
+};
+
+static void on_greeting(struct client *c, unsigned rcpt);
+static void on_hello(struct client *c, unsigned rcpt);
+static void on_rset(struct client *c, unsigned rcpt);
+static void on_mail(struct client *c, unsigned rcpt);
+static void on_rcpt(struct client *c, unsigned rcpt);
+static void on_data(struct client *c, unsigned rcpt);
+static void on_dot(struct client *c, unsigned rcpt);
+static void on_lmtp_dot(struct client *c, unsigned rcpt);
+static void on_lone_dot(struct client *c, unsigned rcpt);
+
+static const struct expect_desc {
+	const char *doing;   /* "lost connection with x while ..." */
+	const char *command; /* "in reply to ... command" */
+	size_t timeout;
+	void (*on_reply)(struct client *c, unsigned rcpt);
+} descs[] = {
+#define T(field) offsetof(struct client_conf, field)
+	[X_GREETING] = { "receiving the initial server greeting", "initial greeting", T(helo_ms),
+			 on_greeting },
+	[X_EHLO] = { "performing the EHLO handshake", "EHLO", T(helo_ms), on_hello },
+	[X_HELO] = { "performing the HELO handshake", "HELO", T(helo_ms), on_hello },
+	[X_RSET] = { "sending RSET", "RSET", T(rset_ms), on_rset },
+	[X_MAIL] = { "sending MAIL FROM", "MAIL FROM", T(mail_ms), on_mail },
+	[X_RCPT] = { "sending RCPT TO", "RCPT TO", T(rcpt_ms), on_rcpt },
+	[X_DATA] = { "sending DATA command", "DATA", T(data_init_ms), on_data },
+	[X_DOT] = { "sending end of data -- message may be sent more than once", "end of DATA",
+		    T(data_done_ms), on_dot },
+	[X_LMTP_DOT] = { "sending end of data -- message may be sent more than once", "end of DATA",
+			 T(data_done_ms), on_lmtp_dot },
+	[X_LONE_DOT] = { "sending final dot", "end of DATA", T(data_done_ms), on_lone_dot },
+#undef T
+};
+static_assert(ARRAY_LEN(descs) == X_COUNT, "one row per kind");
+
+/* ---- the queue of expected replies ---- */
+
+static void expect_push(struct client *c, enum expect_kind kind, unsigned rcpt)
+{
+	ASSERT(c->expect_count < CLIENT_EXPECT_MAX);
+	c->expect[(c->expect_first + c->expect_count++) % CLIENT_EXPECT_MAX] =
+		(struct client_expect){ (uint8_t)kind, (uint8_t)rcpt };
+}
+
+static const struct client_expect *expect_front(const struct client *c)
+{
+	return c->expect_count > 0 ? &c->expect[c->expect_first] : NULL;
+}
+
+static struct client_expect expect_pop(struct client *c)
+{
+	struct client_expect x = c->expect[c->expect_first];
+
+	c->expect_first = (c->expect_first + 1) % CLIENT_EXPECT_MAX;
+	c->expect_count--;
+	return x;
+}
+
+/* ---- faults ---- */
+
+static const char *joined_reply(struct client *c)
+{
+	buf_reset(&c->reply);
+	smtp_reply_parser_joined(&c->parser, TEXT_LIMIT, &c->reply);
+	return buf_cstr(&c->reply);
+}
+
+static struct client_fault fault_from_reply(struct client *c)
+{
+	struct client_fault f = { .permanent = c->parser.code >= 500,
+				  .dsn = { (uint8_t)(c->parser.code >= 500 ? 5 : 4), 0, 0 } };
+
+	if (c->parser.dsn[0] == f.dsn[0])
+		memcpy(f.dsn, c->parser.dsn, 3);
+	f.diag = sv_from(joined_reply(c));
+	return f;
+}
+
+static struct client_fault fault_said(struct client *c, enum expect_kind kind)
+{
+	struct client_fault f = fault_from_reply(c);
+
+	buf_reset(&c->text);
+	buf_printf(&c->text, "host %s said: %s (in reply to %s command)", c->namaddr,
+		   buf_cstr(&c->reply), descs[kind].command);
+	f.text = buf_sv(&c->text);
+	return f;
+}
+
+static struct client_fault fault_text(struct client *c, bool permanent, unsigned subject,
+				      unsigned detail)
+{
+	return (struct client_fault){ .permanent = permanent,
+				      .dsn = { permanent ? 5 : 4, (uint8_t)subject,
+					       (uint8_t)detail },
+				      .text = buf_sv(&c->text) };
+}
+
+/* What the session is doing, for "lost connection" and "timed out" texts. */
+static const char *doing(const struct client *c)
+{
+	const struct client_expect *x = expect_front(c);
+
+	if (x == NULL)
+		return "idle";
+	if (c->content != NULL && c->content == c->cur &&
+	    (x->kind == X_DOT || x->kind == X_LMTP_DOT))
+		return "sending message body";
+	if (x->kind == X_EHLO && c->conf->lmtp)
+		return "performing the LHLO handshake";
+	return descs[x->kind].doing;
+}
+
+static void fail_rest(struct client *c, struct client_tx *tx, const struct client_fault *f)
+{
+	for (unsigned i = 0; i < tx->rcpt_count; i++) {
+		if (tx->rcpts[i].state == CLIENT_R_DONE)
+			continue;
+		tx->rcpts[i].state = CLIENT_R_DONE;
+		c->ops->failed(c->ctx, tx, i, f);
+	}
+}
+
+static void fail_rcpt(struct client *c, unsigned i, const struct client_fault *f)
+{
+	if (c->cur->rcpts[i].state == CLIENT_R_DONE)
+		return;
+	c->cur->rcpts[i].state = CLIENT_R_DONE;
+	c->ops->failed(c->ctx, c->cur, i, f);
+}
+
+/* The session is over. What the server never answered goes back as it was. */
+static void session_dead(struct client *c, const struct client_fault *f)
+{
+	struct client_tx *cur = c->cur, *next = c->next;
+
+	c->state = CLIENT_DEAD;
+	c->cur = c->next = NULL;
+	c->content = NULL;
+	c->expect_count = 0;
+	buf_reset(&c->head);
+	buf_reset(&c->tail);
+	if (next != NULL)
+		c->ops->untouched(c->ctx, next);
+	if (cur != NULL) {
+		fail_rest(c, cur, f);
+		c->ops->end(c->ctx, cur);
+	}
+	c->ops->dead(c->ctx, f);
+}
+
+/* A used connection ends before the next message got any answer: not that message's fault. (On a
+ * fresh connection it is, or a server that always hangs up there would be called for ever.) */
+static bool is_between_messages(const struct client *c)
+{
+	return c->state == CLIENT_BUSY && c->finished > 0 && !c->cur->replied &&
+	       c->content != c->cur;
+}
+
+static void give_back(struct client *c)
+{
+	struct client_tx *tx = c->cur;
+
+	c->cur = NULL;
+	c->ops->untouched(c->ctx, tx);
+	session_dead(c, NULL);
+}
+
+void client_closed(struct client *c)
+{
+	struct client_fault f;
+	bool handshake = c->state == CLIENT_GREETING || c->state == CLIENT_HELLO;
+
+	if (c->state == CLIENT_DEAD)
+		return;
+	if (c->state == CLIENT_IDLE || c->state == CLIENT_QUITTING) {
+		session_dead(c, NULL);
+		return;
+	}
+	if (is_between_messages(c)) {
+		give_back(c);
+		return;
+	}
+	buf_reset(&c->text);
+	buf_printf(&c->text, "lost connection with %s while %s", c->namaddr, doing(c));
+	f = fault_text(c, false, 4, 2);
+	f.site = handshake;
+	session_dead(c, &f);
+}
+
+void client_timed_out(struct client *c)
+{
+	struct client_fault f;
+
+	if (c->state == CLIENT_DEAD)
+		return;
+	if (c->state == CLIENT_IDLE || c->state == CLIENT_QUITTING) {
+		session_dead(c, NULL);
+		return;
+	}
+	buf_reset(&c->text);
+	buf_printf(&c->text, "conversation with %s timed out while %s", c->namaddr, doing(c));
+	f = fault_text(c, false, 4, 2);
+	f.site = c->state != CLIENT_BUSY;
+	session_dead(c, &f);
+}
+
+static void protocol_error(struct client *c, const char *what)
+{
+	struct client_fault f;
+
+	buf_reset(&c->text);
+	buf_printf(&c->text, "host %s broke the protocol: %s while %s", c->namaddr, what, doing(c));
+	f = fault_text(c, false, 5, 0);
+	f.site = c->state != CLIENT_BUSY;
+	session_dead(c, &f);
+}
+
+void client_broken(struct client *c, const char *why)
+{
+	struct client_fault f;
+
+	if (c->state == CLIENT_DEAD)
+		return;
+	buf_reset(&c->text);
+	buf_add_str(&c->text, why);
+	f = fault_text(c, false, 3, 0);
+	session_dead(c, &f);
+}
+
+/* ---- handshake ---- */
+
+static void refused(struct client *c, bool soften)
+{
+	struct client_fault f = fault_from_reply(c);
+
+	f.site = true;
+	if (soften && f.permanent) {
+		f.permanent = false;
+		f.dsn[0] = 4;
+	}
+	buf_reset(&c->text);
+	buf_printf(&c->text, "host %s refused to talk to me: %s", c->namaddr, buf_cstr(&c->reply));
+	f.text = buf_sv(&c->text);
+	session_dead(c, &f);
+}
+
+static void say_hello(struct client *c, bool esmtp)
+{
+	const char *verb = c->conf->lmtp ? "LHLO" : esmtp ? "EHLO" : "HELO";
+
+	c->state = CLIENT_HELLO;
+	if (esmtp)
+		c->features |= CLIENT_F_ESMTP;
+	else
+		c->features = 0;
+	command_hello(&c->head, verb, c->conf->helo_name);
+	expect_push(c, esmtp ? X_EHLO : X_HELO, 0);
+}
+
+static bool banner_is_esmtp(struct client *c)
+{
+	struct sv line;
+	size_t pos = 0;
+
+	if (!smtp_reply_parser_line(&c->parser, &pos, &line))
+		return false;
+	while (line.len > 0) {
+		size_t n = 0;
+
+		while (n < line.len && !ascii_is_space(line.p[n]))
+			n++;
+		if (sv_eq_nocase((struct sv){ line.p, n }, SV("ESMTP")))
+			return true;
+		line.p += n + (n < line.len);
+		line.len -= n + (n < line.len);
+	}
+	return false;
+}
+
+static void on_greeting(struct client *c, unsigned rcpt UNUSED)
+{
+	if (c->parser.code / 100 != 2)
+		refused(c, c->conf->skip_5xx_greeting);
+	else
+		say_hello(c, c->conf->lmtp || (!c->conf->never_ehlo &&
+					       (c->conf->always_ehlo || banner_is_esmtp(c))));
+}
+
+static void loops_back(struct client *c)
+{
+	struct client_fault f;
+
+	log_warn("host %s replied to HELO/EHLO with my own host name %s", c->namaddr,
+		 c->conf->myhostname);
+	buf_reset(&c->text);
+	buf_printf(&c->text, "mail for %s loops back to myself", c->dest);
+	f = fault_text(c, true, 4, 6);
+	session_dead(c, &f);
+}
+
+static void on_hello(struct client *c, unsigned rcpt UNUSED)
+{
+	struct sv line, name;
+	size_t pos = 0;
+
+	if (c->parser.code / 100 != 2) {
+		if ((c->features & CLIENT_F_ESMTP) != 0 && !c->conf->lmtp && c->parser.code != 421)
+			say_hello(c, false);
+		else
+			refused(c, false);
+		return;
+	}
+	name.len = 0;
+	if (smtp_reply_parser_line(&c->parser, &pos, &line)) {
+		name = (struct sv){ line.p, 0 };
+		while (name.len < line.len && !ascii_is_space(line.p[name.len]))
+			name.len++;
+	}
+	if (c->loop_check && name.len > 0 && sv_eq_nocase(name, sv_from(c->conf->myhostname))) {
+		loops_back(c);
+		return;
+	}
+	while ((c->features & CLIENT_F_ESMTP) != 0 &&
+	       smtp_reply_parser_line(&c->parser, &pos, &line))
+		c->features |= command_ehlo_keyword(line, &c->size_limit);
+	c->features &= ~c->conf->discard;
+	if ((c->features & CLIENT_F_SIZE) == 0)
+		c->size_limit = 0;
+	c->state = CLIENT_IDLE;
+	c->ops->ready(c->ctx);
+}
+
+/* ---- transaction ---- */
+
+/* Write the commands that may go now: all with pipelining, else one. */
+static void write_steps(struct client *c, struct client_tx *tx, struct buf *out)
+{
+	bool pipelining = (c->features & CLIENT_F_PIPELINING) != 0;
+
+	while (tx->step <= tx->rcpt_count + 1) {
+		if (tx->step == 0) {
+			command_mail(out, tx, c->features);
+			expect_push(c, X_MAIL, 0);
+		} else if (tx->step <= tx->rcpt_count) {
+			command_rcpt(out, &tx->rcpts[tx->step - 1], c->features);
+			expect_push(c, X_RCPT, tx->step - 1);
+		} else {
+			buf_add_str(out, "DATA\r\n");
+			expect_push(c, X_DATA, 0);
+		}
+		tx->step++;
+		if (!pipelining)
+			break;
+	}
+}
+
+/* Message-level reasons not even to try. True: the transaction is over. */
+static bool refuse_locally(struct client *c, struct client_tx *tx)
+{
+	struct client_fault f;
+
+	buf_reset(&c->text);
+	if (tx->needs_utf8 && (c->features & CLIENT_F_SMTPUTF8) == 0) {
+		buf_printf(&c->text, "SMTPUTF8 is required, but was not offered by host %s",
+			   c->namaddr);
+		f = fault_text(c, true, 6, 7);
+	} else if (c->size_limit > 0 && tx->size > c->size_limit) {
+		buf_printf(&c->text, "message size %llu exceeds size limit %llu of server %s",
+			   (unsigned long long)tx->size, (unsigned long long)c->size_limit,
+			   c->namaddr);
+		f = fault_text(c, true, 3, 4);
+	} else {
+		return false;
+	}
+	fail_rest(c, tx, &f);
+	return true;
+}
+
+static void tx_reset(struct client_tx *tx)
+{
+	tx->step = 0;
+	tx->accepted = 0;
+	tx->mail_refused = false;
+	tx->replied = false;
+	for (unsigned i = 0; i < tx->rcpt_count; i++)
+		tx->rcpts[i].state = CLIENT_R_TODO;
+}
+
+bool client_can_start(const struct client *c)
+{
+	return c->state == CLIENT_IDLE && !c->closing;
+}
+
+void client_start(struct client *c, struct client_tx *tx)
+{
+	ASSERT(client_can_start(c) && tx->rcpt_count > 0 && tx->rcpt_count <= CLIENT_RCPT_MAX);
+	tx_reset(tx);
+	c->state = CLIENT_BUSY;
+	c->cur = tx;
+	c->ops->begin(c->ctx, tx);
+	if (refuse_locally(c, tx)) {
+		c->cur = NULL;
+		c->state = CLIENT_IDLE;
+		c->ops->end(c->ctx, tx);
+		return;
+	}
+	if (c->needs_rset) {
+		c->needs_rset = false;
+		buf_add_str(&c->head, "RSET\r\n");
+		expect_push(c, X_RSET, 0);
+		if ((c->features & CLIENT_F_PIPELINING) == 0)
+			return;
+	}
+	write_steps(c, tx, &c->head);
+}
+
+void client_quit(struct client *c)
+{
+	ASSERT(c->state == CLIENT_IDLE);
+	buf_add_str(&c->head, "QUIT\r\n");
+	c->state = CLIENT_QUITTING;
+}
+
+/* The current transaction has all its answers. */
+static void tx_end(struct client *c)
+{
+	struct client_tx *tx = c->cur, *next = c->next;
+
+	c->cur = next;
+	c->next = NULL;
+	c->finished++;
+	if (next == NULL)
+		c->state = CLIENT_IDLE;
+	c->ops->end(c->ctx, tx);
+	if (next != NULL)
+		c->ops->begin(c->ctx, next);
+}
+
+static void on_rset(struct client *c, unsigned rcpt UNUSED)
+{
+	/* whatever it says: MAIL will show where we are */
+	if (c->cur != NULL && c->cur->step == 0)
+		write_steps(c, c->cur, &c->head);
+}
+
+static void note_421(struct client *c)
+{
+	if (c->parser.code == 421)
+		c->closing = true;
+}
+
+static void on_mail(struct client *c, unsigned rcpt UNUSED)
+{
+	if (c->parser.code == 421 && is_between_messages(c)) {
+		/* "too many messages", "idle too long": the next connection will do */
+		give_back(c);
+		return;
+	}
+	c->cur->replied = true;
+	if (c->parser.code / 100 != 2) {
+		struct client_fault f = fault_said(c, X_MAIL);
+
+		note_421(c);
+		c->cur->mail_refused = true;
+		fail_rest(c, c->cur, &f);
+		if (c->expect_count == 0)
+			tx_end(c);
+		return;
+	}
+	if (c->expect_count == 0)
+		write_steps(c, c->cur, &c->head);
+}
+
+static void on_rcpt(struct client *c, unsigned rcpt)
+{
+	struct client_tx *tx = c->cur;
+
+	if (c->parser.code / 100 == 2 && !tx->mail_refused) {
+		tx->rcpts[rcpt].state = CLIENT_R_ACCEPTED;
+		tx->accepted++;
+	} else {
+		struct client_fault f = fault_said(c, X_RCPT);
+
+		note_421(c);
+		fail_rcpt(c, rcpt, &f);
+	}
+	if (c->expect_count > 0)
+		return;
+	if (rcpt + 1 == tx->rcpt_count && tx->accepted == 0) {
+		c->needs_rset = true;
+		tx_end(c);
+		return;
+	}
+	write_steps(c, tx, &c->head);
+}
+
+/* The go-ahead: content, dot, and what else may travel in the same write. */
+static void send_content(struct client *c)
+{
+	struct client_tx *tx = c->cur;
+
+	c->content = tx;
+	c->content_off = 0;
+	buf_add_str(&c->tail, ".\r\n");
+	if (!c->conf->lmtp)
+		expect_push(c, X_DOT, 0);
+	for (unsigned i = 0; c->conf->lmtp && i < tx->rcpt_count; i++) {
+		if (tx->rcpts[i].state == CLIENT_R_ACCEPTED)
+			expect_push(c, X_LMTP_DOT, i);
+	}
+	if ((c->features & CLIENT_F_PIPELINING) == 0 || c->closing)
+		return;
+	while ((c->next = c->ops->next(c->ctx)) != NULL) {
+		tx_reset(c->next);
+		if (!refuse_locally(c, c->next)) {
+			write_steps(c, c->next, &c->tail);
+			return;
+		}
+		c->ops->begin(c->ctx, c->next);
+		c->ops->end(c->ctx, c->next);
+	}
+}
+
+static void on_data(struct client *c, unsigned rcpt UNUSED)
+{
+	struct client_tx *tx = c->cur;
+
+	if (c->parser.code / 100 != 3) {
+		struct client_fault f = fault_said(c, X_DATA);
+
+		note_421(c);
+		if (c->parser.code / 100 == 2 && tx->accepted > 0) {
+			protocol_error(c, "positive reply to DATA");
+			return;
+		}
+		c->needs_rset = !tx->mail_refused;
+		fail_rest(c, tx, &f);
+		tx_end(c);
+	} else if (tx->accepted > 0) {
+		send_content(c);
+	} else {
+		/* pipelined DATA, all recipients refused, and still a go-ahead: an empty message to
+		 * nobody ends it (RFC 2920 3.1) */
+		buf_add_str(&c->head, ".\r\n");
+		expect_push(c, X_LONE_DOT, 0);
+		if (c->conf->lmtp)
+			c->closing = true; /* nobody knows how many replies come */
+	}
+}
+
+static void on_lone_dot(struct client *c, unsigned rcpt UNUSED)
+{
+	c->needs_rset = true;
+	tx_end(c);
+}
+
+/* A final reply while content is still being written: take a refusal, and hang up, for the rest of
+ * the content cannot be taken back. True when the session is over. */
+static bool early_reply(struct client *c)
+{
+	struct client_fault f;
+
+	if (c->content != c->cur)
+		return false;
+	if (c->parser.code / 100 == 2) {
+		protocol_error(c, "positive reply before the end of the message");
+		return true;
+	}
+	f = fault_said(c, X_DOT);
+	session_dead(c, &f);
+	return true;
+}
+
+static void on_dot(struct client *c, unsigned rcpt UNUSED)
+{
+	struct client_tx *tx = c->cur;
+
+	if (early_reply(c))
+		return;
+	if (c->parser.code / 100 == 2) {
+		struct sv reply = sv_from(joined_reply(c));
+
+		for (unsigned i = 0; i < tx->rcpt_count; i++) {
+			if (tx->rcpts[i].state != CLIENT_R_ACCEPTED)
+				continue;
+			tx->rcpts[i].state = CLIENT_R_DONE;
+			c->ops->sent(c->ctx, tx, i, reply);
+		}
+	} else {
+		struct client_fault f = fault_said(c, X_DOT);
+
+		note_421(c);
+		fail_rest(c, tx, &f);
+	}
+	tx_end(c);
+}
+
+static void on_lmtp_dot(struct client *c, unsigned rcpt)
+{
+	const struct client_expect *x;
+	struct client_tx *tx = c->cur;
+
+	if (early_reply(c))
+		return;
+	if (c->parser.code / 100 == 2) {
+		tx->rcpts[rcpt].state = CLIENT_R_DONE;
+		c->ops->sent(c->ctx, tx, rcpt, sv_from(joined_reply(c)));
+	} else {
+		struct client_fault f = fault_said(c, X_LMTP_DOT);
+
+		note_421(c);
+		fail_rcpt(c, rcpt, &f);
+	}
+	x = expect_front(c);
+	if (x == NULL || x->kind != X_LMTP_DOT)
+		tx_end(c);
+}
+
+/* ---- bytes ---- */
+
+static void take_reply(struct client *c)
+{
+	struct client_expect x;
+
+	if (c->expect_count == 0) {
+		/* a server that says goodbye to an idle connection */
+		session_dead(c, NULL);
+		return;
+	}
+	x = expect_pop(c);
+	descs[x.kind].on_reply(c, x.rcpt);
+}
+
+void client_input(struct client *c, const char *data, size_t len)
+{
+	while (len > 0 && c->state != CLIENT_DEAD && c->state != CLIENT_QUITTING) {
+		size_t used = 0;
+		int got = smtp_reply_parser_feed(&c->parser, data, len, &used);
+
+		if (got == 0)
+			return;
+		if (got < 0) {
+			protocol_error(c, got == E_LIMIT ? "over-long reply" : "malformed reply");
+			return;
+		}
+		data += used;
+		len -= used;
+		take_reply(c);
+		smtp_reply_parser_reset(&c->parser);
+	}
+}
+
+int64_t client_timeout_ms(const struct client *c)
+{
+	const struct client_expect *x = expect_front(c);
+
+	if (x == NULL || c->state == CLIENT_DEAD)
+		return 0;
+	if (c->content != NULL && c->content == c->cur)
+		return c->conf->data_xfer_ms;
+	return *(const int64_t *)(const void *)((const char *)c->conf + descs[x->kind].timeout);
+}
+
+bool client_has_output(const struct client *c)
+{
+	return c->head.len > 0 || c->content != NULL || c->tail.len > 0;
+}
+
+void client_wrote(struct client *c, size_t n)
+{
+	size_t part = size_min(n, c->head.len);
+
+	buf_consume(&c->head, part);
+	n -= part;
+	if (c->head.len > 0)
+		return;
+	if (c->content != NULL) {
+		part = (size_t)u64_min(n, c->content->content_len - c->content_off);
+		c->content_off += part;
+		n -= part;
+		if (c->content_off < c->content->content_len)
+			return;
+		/* content counts as written with the first byte behind it: the dot */
+		if (n == 0)
+			return;
+		c->content = NULL;
+	}
+	ASSERT(n <= c->tail.len);
+	buf_consume(&c->tail, n);
+	if (c->content == NULL && c->tail.len > 0) {
+		struct buf empty = c->head;
+
+		c->head = c->tail;
+		c->tail = empty;
+	}
+}
+
+void client_content_open_end(struct client *c)
+{
+	char *p = buf_reserve(&c->tail, 2);
+
+	if (p == NULL)
+		return;
+	memmove(c->tail.p + 2, c->tail.p, c->tail.len);
+	memcpy(c->tail.p, "\r\n", 2);
+	c->tail.len += 2;
+	c->tail.p[c->tail.len] = '\0';
+}
+
+void client_init(struct client *c, const struct client_conf *conf, const struct client_ops *ops,
+		 void *ctx, struct sv namaddr, const char *dest, bool loop_check)
+{
+	*c = (struct client){
+		.conf = conf, .ops = ops, .ctx = ctx, .dest = dest, .loop_check = loop_check
+	};
+	c->namaddr = xstrndup(namaddr.p, namaddr.len);
+	smtp_reply_parser_init(&c->parser);
+	c->state = CLIENT_GREETING;
+	expect_push(c, X_GREETING, 0);
+}
+
+void client_fini(struct client *c)
+{
+	smtp_reply_parser_fini(&c->parser);
+	buf_fini(&c->head);
+	buf_fini(&c->tail);
+	buf_fini(&c->text);
+	buf_fini(&c->reply);
+	free(c->namaddr);
+	c->namaddr = NULL;
+}

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The SMTP and LMTP client as a protocol engine: bytes in, bytes out, events. It owns no socket and
+ * reads no clock, so that unit tests and the fuzz target run it against scripted servers; conn.c
+ * puts it on a socket. RFC 5321, 2920 (pipelining), 1870 (SIZE), 6152 (8BITMIME), 3461 (DSN), 6531
+ * (SMTPUTF8), 2033 (LMTP).
+ *
+ * Every command that was written has its place in one queue of expected replies. A session works on
+ * one transaction; with PIPELINING a second one may be begun right behind the final dot of the
+ * first (its MAIL, RCPT and DATA travel in the same write), which saves the round trip between two
+ * messages. If the connection breaks there, the second one was not touched: it comes back to the
+ * caller unharmed.
+ *
+ * Output: `head` bytes, then content of the current message from `content_off` on (the caller
+ * fetches it from the segment), then `tail` bytes. The caller reports progress by client_wrote().
+ */
+#ifndef PH_WORKERS_DELIVER_CLIENT_H
+#define PH_WORKERS_DELIVER_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/buf.h"
+#include "lib/str.h"
+#include "workers/smtp/reply.h"
+
+#define CLIENT_RCPT_MAX   64u /* an entry spans no more (PROTO_ENTRY_SPAN) */
+#define CLIENT_EXPECT_MAX 256u
+
+enum { /* what the server offers */
+       CLIENT_F_PIPELINING = 1,
+       CLIENT_F_SIZE = 2,
+       CLIENT_F_8BITMIME = 4,
+       CLIENT_F_DSN = 8,
+       CLIENT_F_SMTPUTF8 = 16,
+       CLIENT_F_CHUNKING = 32, /* noted, not used */
+       CLIENT_F_ENHANCED = 64, /* noted; enhanced codes are read wherever they stand */
+       CLIENT_F_STARTTLS = 128,
+       CLIENT_F_AUTH = 256,
+       CLIENT_F_ESMTP = 512, /* EHLO was accepted */
+};
+
+struct client_conf { /* of one transport */
+	bool lmtp;
+	bool always_ehlo;       /* smtp_always_send_ehlo */
+	bool never_ehlo;        /* smtp_never_send_ehlo */
+	bool skip_5xx_greeting; /* smtp_skip_5xx_greeting: try the next host, do not bounce */
+	unsigned discard;       /* CLIENT_F_*: smtp_discard_ehlo_keywords */
+	const char *helo_name;
+	const char *myhostname;
+	int64_t connect_ms, helo_ms, mail_ms, rcpt_ms, data_init_ms, data_xfer_ms, data_done_ms,
+		rset_ms, quit_ms;
+};
+
+/* Why something was not delivered. Views are valid during the callback only. */
+struct client_fault {
+	bool permanent;
+	bool site; /* connect or handshake: says something about the host, not the message */
+	uint8_t dsn[3];
+	struct sv text; /* as logged: "host x[ip] said: 450 ... (in reply to RCPT TO command)" */
+	struct sv diag; /* the reply itself; empty when there was none */
+};
+
+struct client_rcpt {
+	struct sv addr;  /* internal form */
+	struct sv orig;  /* for ORCPT when the client gave none; may be empty */
+	struct sv orcpt; /* decoded "rfc822;..." */
+	uint8_t notify;  /* NOTIFY_* of workers/mail/envelope.h */
+	/* engine's */
+	uint8_t state; /* enum client_rcpt_state */
+};
+
+enum client_rcpt_state { CLIENT_R_TODO, CLIENT_R_ACCEPTED, CLIENT_R_DONE };
+
+struct client_tx {
+	void *ctx;        /* the caller's */
+	struct sv sender; /* internal form */
+	struct sv envid;
+	uint8_t ret; /* enum dsn_ret */
+	bool is_8bit;
+	bool needs_utf8;
+	uint64_t size;        /* for SIZE= */
+	uint64_t content_len; /* wire form */
+	unsigned rcpt_count;
+	struct client_rcpt *rcpts;
+	/* engine's */
+	unsigned step; /* next command to write: 0 MAIL, 1.. RCPT, rcpt_count + 1 DATA */
+	unsigned accepted;
+	bool mail_refused;
+	bool replied; /* the server answered some command of it */
+};
+
+struct client;
+
+struct client_ops {
+	/* EHLO/HELO done: the first transaction may start. */
+	void (*ready)(void *ctx);
+	/* The transaction became the current one of the session (its predecessor is done). */
+	void (*begin)(void *ctx, struct client_tx *tx);
+	void (*sent)(void *ctx, struct client_tx *tx, unsigned rcpt, struct sv reply);
+	void (*failed)(void *ctx, struct client_tx *tx, unsigned rcpt,
+		       const struct client_fault *f);
+	/* All recipients had sent() or failed(). The caller may start another transaction. */
+	void (*end)(void *ctx, struct client_tx *tx);
+	/* Content of the current message goes out: a further transaction for the same place in the
+	 * same write, or NULL. */
+	struct client_tx *(*next)(void *ctx);
+	/* A transaction comes back as it was: the server never answered any part of it. */
+	void (*untouched)(void *ctx, struct client_tx *tx);
+	/* The handshake failed or the connection is lost; comes after failed()/untouched(). NULL
+	 * fault: an idle connection ended. No further calls. */
+	void (*dead)(void *ctx, const struct client_fault *f);
+};
+
+enum client_state {
+	CLIENT_GREETING,
+	CLIENT_HELLO,
+	CLIENT_IDLE,
+	CLIENT_BUSY,
+	CLIENT_QUITTING, /* QUIT is in head; close when it is written */
+	CLIENT_DEAD,
+};
+
+struct client_expect {
+	uint8_t kind;
+	uint8_t rcpt;
+};
+
+struct client {
+	const struct client_conf *conf;
+	const struct client_ops *ops;
+	void *ctx;
+	char *namaddr;    /* "host[ip]"; owned */
+	const char *dest; /* for "mail for X loops back" */
+	bool loop_check;  /* port 25: a server with our own name is ourselves */
+	enum client_state state;
+	unsigned features;
+	uint64_t size_limit; /* 0 = none announced */
+	unsigned finished;   /* transactions that came to an end */
+	bool needs_rset;     /* a transaction was begun and left */
+	bool closing;        /* 421 or protocol trouble: no further transaction */
+	struct smtp_reply_parser parser;
+	struct buf head, tail;
+	struct client_tx *content; /* whose content is to be written between head and tail */
+	uint64_t content_off;
+	struct client_tx *cur, *next;
+	struct client_expect expect[CLIENT_EXPECT_MAX];
+	unsigned expect_first, expect_count;
+	struct buf text, reply; /* scratch for faults */
+};
+
+/* Starts in CLIENT_GREETING: call when the connection is open. Copies namaddr. */
+void client_init(struct client *c, const struct client_conf *conf, const struct client_ops *ops,
+		 void *ctx, struct sv namaddr, const char *dest, bool loop_check);
+void client_fini(struct client *c);
+
+/* Bytes from the server. */
+void client_input(struct client *c, const char *data, size_t len);
+/* The server closed, or reading or writing failed. */
+void client_closed(struct client *c);
+/* We cannot go on (the content cannot be read): the current message is deferred with this text. */
+void client_broken(struct client *c, const char *why);
+/* The time of client_timeout_ms() passed without progress. */
+void client_timed_out(struct client *c);
+/* Time allowed for what the session waits for now; 0 = waits for nothing. */
+int64_t client_timeout_ms(const struct client *c);
+
+/* Only in CLIENT_IDLE and not closing. Message-level refusals (SMTPUTF8, SIZE) end it at once. */
+void client_start(struct client *c, struct client_tx *tx);
+/* Only in CLIENT_IDLE: writes QUIT. */
+void client_quit(struct client *c);
+bool client_can_start(const struct client *c);
+
+/* Is there anything to write? */
+bool client_has_output(const struct client *c);
+/* n bytes of head, content, tail (in this order) are written. */
+void client_wrote(struct client *c, size_t n);
+/* The content has no CRLF at its end: supply one before the final dot. */
+void client_content_open_end(struct client *c);
+
+/* smtp_discard_ehlo_keywords words to CLIENT_F_*. */
+unsigned client_keywords_parse(struct sv list);
+
+#endif

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Writing commands, reading EHLO keywords; see workers/deliver/command.h. */
+#include "workers/deliver/command.h"
+
+#include "lib/err.h"
+#include "lib/mailaddr.h"
+#include "workers/mail/envelope.h"
+
+static const struct keyword {
+	const char *name;
+	unsigned feature;
+} keywords[] = {
+	{ "PIPELINING", CLIENT_F_PIPELINING },
+	{ "SIZE", CLIENT_F_SIZE },
+	{ "8BITMIME", CLIENT_F_8BITMIME },
+	{ "DSN", CLIENT_F_DSN },
+	{ "SMTPUTF8", CLIENT_F_SMTPUTF8 },
+	{ "CHUNKING", CLIENT_F_CHUNKING },
+	{ "ENHANCEDSTATUSCODES", CLIENT_F_ENHANCED },
+	{ "STARTTLS", CLIENT_F_STARTTLS },
+	{ "AUTH", CLIENT_F_AUTH },
+};
+
+static unsigned keyword_find(struct sv word)
+{
+	for (size_t i = 0; i < ARRAY_LEN(keywords); i++) {
+		if (sv_eq_nocase(word, sv_from(keywords[i].name)))
+			return keywords[i].feature;
+	}
+	return 0;
+}
+
+unsigned client_keywords_parse(struct sv list)
+{
+	unsigned bits = 0;
+
+	for (size_t at = 0; at < list.len;) {
+		size_t from = at;
+
+		while (at < list.len && list.p[at] != ',' && !ascii_is_space(list.p[at]))
+			at++;
+		bits |= keyword_find((struct sv){ list.p + from, at - from });
+		at += at < list.len;
+	}
+	return bits;
+}
+
+unsigned command_ehlo_keyword(struct sv line, uint64_t *size)
+{
+	struct sv word = { line.p, 0 }, arg;
+	unsigned feature;
+
+	while (word.len < line.len && !ascii_is_space(line.p[word.len]) && line.p[word.len] != '=')
+		word.len++;
+	feature = keyword_find(word);
+	if (feature == CLIENT_F_SIZE) {
+		arg = sv_trim((struct sv){ line.p + word.len, line.len - word.len });
+		if (str_to_u64(arg, UINT64_MAX, size) != 0)
+			*size = 0; /* no number: a limit exists, its value is unknown */
+	}
+	return feature;
+}
+
+/* RFC 3461 4: bytes outside '!'..'~', and '+' and '=', as +XX. */
+static void add_xtext(struct buf *out, struct sv s)
+{
+	for (size_t i = 0; i < s.len; i++) {
+		unsigned char b = (unsigned char)s.p[i];
+
+		if (b > ' ' && b < 127 && b != '+' && b != '=')
+			buf_add_c(out, (char)b);
+		else
+			buf_printf(out, "+%02X", b);
+	}
+}
+
+void command_hello(struct buf *out, const char *verb, const char *name)
+{
+	buf_printf(out, "%s %s\r\n", verb, name);
+}
+
+void command_mail(struct buf *out, const struct client_tx *tx, unsigned features)
+{
+	buf_add_str(out, "MAIL FROM:<");
+	mail_addr_quote(tx->sender, out);
+	buf_add_c(out, '>');
+	if ((features & CLIENT_F_SIZE) != 0)
+		buf_printf(out, " SIZE=%llu", (unsigned long long)tx->size);
+	if ((features & CLIENT_F_8BITMIME) != 0 && tx->is_8bit)
+		buf_add_str(out, " BODY=8BITMIME");
+	if ((features & CLIENT_F_SMTPUTF8) != 0 && tx->needs_utf8)
+		buf_add_str(out, " SMTPUTF8");
+	if ((features & CLIENT_F_DSN) != 0) {
+		if (tx->ret == DSN_RET_FULL || tx->ret == DSN_RET_HDRS)
+			buf_printf(out, " RET=%s", tx->ret == DSN_RET_FULL ? "FULL" : "HDRS");
+		if (tx->envid.len > 0) {
+			buf_add_str(out, " ENVID=");
+			add_xtext(out, tx->envid);
+		}
+	}
+	buf_add_str(out, "\r\n");
+}
+
+static void add_notify(struct buf *out, unsigned notify)
+{
+	static const struct {
+		unsigned bit;
+		const char *word;
+	} words[] = { { NOTIFY_SUCCESS, "SUCCESS" },
+		      { NOTIFY_FAILURE, "FAILURE" },
+		      { NOTIFY_DELAY, "DELAY" } };
+	const char *separator = " NOTIFY=";
+
+	if ((notify & NOTIFY_NEVER) != 0) {
+		buf_add_str(out, " NOTIFY=NEVER");
+		return;
+	}
+	for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+		if ((notify & words[i].bit) == 0)
+			continue;
+		buf_printf(out, "%s%s", separator, words[i].word);
+		separator = ",";
+	}
+}
+
+void command_rcpt(struct buf *out, const struct client_rcpt *r, unsigned features)
+{
+	buf_add_str(out, "RCPT TO:<");
+	mail_addr_quote(r->addr, out);
+	buf_add_c(out, '>');
+	if ((features & CLIENT_F_DSN) != 0) {
+		add_notify(out, r->notify);
+		if (r->orcpt.len > 0) {
+			const char *semi = memchr(r->orcpt.p, ';', r->orcpt.len);
+			size_t type = semi != NULL ? (size_t)(semi - r->orcpt.p) + 1 : 0;
+
+			/* the address type is an atom and stays, the rest is xtext */
+			buf_add_str(out, " ORCPT=");
+			buf_add(out, r->orcpt.p, type);
+			add_xtext(out, (struct sv){ r->orcpt.p + type, r->orcpt.len - type });
+		} else if (r->orig.len > 0) {
+			buf_add_str(out, " ORCPT=rfc822;");
+			add_xtext(out, r->orig);
+		}
+	}
+	buf_add_str(out, "\r\n");
+}

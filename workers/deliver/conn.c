@@ -1,0 +1,730 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * One outgoing connection: finds an address for its job, connects, and runs the protocol engine on
+ * the socket. One edge-triggered registration per connection, one read and one write per step.
+ * Called by dest.c; see workers/deliver/deliver.h.
+ *
+ * Life: ROUTING (waits for DNS) -> CONNECTING -> OPEN (handshake, transactions, idle) -> freed.
+ * When a host cannot be used the same conn goes on to the next address of its job.
+ *
+ * Engine callbacks never free a conn: they note what happened, and after_engine() acts on it when
+ * the engine has returned.
+ */
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "lib/clock.h"
+#include "lib/err.h"
+#include "lib/io.h"
+#include "lib/log.h"
+#include "lib/util.h"
+#include "workers/deliver/deliver.h"
+
+#define READ_ROUNDS  8     /* per event; the rest is read in the next turn */
+#define TAIL_BY_COPY 4096u /* the end of large content goes through memory, to see its line end */
+#define SENDFILE_MAX (1u << 20)
+
+static void next_host(struct conn *c);
+static void after_engine(struct conn *c);
+static const struct client_ops engine_ops;
+
+/* ---- lists and timers ---- */
+
+static void idle_remove(struct conn *c)
+{
+	struct deliver *d = c->d;
+
+	if (!c->idle)
+		return;
+	c->idle = false;
+	if (c->idle_prev != NULL)
+		c->idle_prev->idle_next = c->idle_next;
+	else
+		c->dest->idle = c->idle_next;
+	if (c->idle_next != NULL)
+		c->idle_next->idle_prev = c->idle_prev;
+	if (c->lru_prev != NULL)
+		c->lru_prev->lru_next = c->lru_next;
+	else
+		d->idle_first = c->lru_next;
+	if (c->lru_next != NULL)
+		c->lru_next->lru_prev = c->lru_prev;
+	else
+		d->idle_last = c->lru_prev;
+}
+
+static void idle_add(struct conn *c)
+{
+	struct deliver *d = c->d;
+
+	c->idle = true;
+	c->idle_prev = NULL;
+	c->idle_next = c->dest->idle;
+	if (c->idle_next != NULL)
+		c->idle_next->idle_prev = c;
+	c->dest->idle = c;
+	c->lru_prev = NULL;
+	c->lru_next = d->idle_first;
+	if (c->lru_next != NULL)
+		c->lru_next->lru_prev = c;
+	else
+		d->idle_last = c;
+	d->idle_first = c;
+}
+
+static void set_timer(struct conn *c)
+{
+	int64_t ms = 0;
+
+	if (c->state == CONN_CONNECTING)
+		ms = c->dest->t->client.connect_ms;
+	else if (c->state == CONN_OPEN)
+		ms = c->idle ? c->dest->t->idle_ms : client_timeout_ms(&c->client);
+	if (ms > 0)
+		twheel_set(&c->d->wheel, &c->timer, clock_now().ms + ms);
+	else
+		twheel_cancel(&c->timer);
+}
+
+static void count_conns(struct deliver *d, int by)
+{
+	d->conn_count = (unsigned)((int)d->conn_count + by);
+	gauge_set(d->counters, GAU_deliver_connections, d->conn_count);
+}
+
+static void close_socket(struct conn *c)
+{
+	twheel_cancel(&c->timer);
+	loop_fd_del(c->d->loop, &c->lf);
+	io_close(&c->fd);
+	if (c->client_on)
+		client_fini(&c->client);
+	c->client_on = false;
+	c->dead = false;
+}
+
+static void conn_free(struct conn *c)
+{
+	idle_remove(c);
+	close_socket(c);
+	c->dest->conn_count--;
+	count_conns(c->d, -1);
+	free(c);
+}
+
+/* ---- finding a host ---- */
+
+static struct conn *conn_new(struct dest *dest)
+{
+	struct conn *c = xcalloc(1, sizeof(*c));
+
+	c->d = dest->d;
+	c->dest = dest;
+	c->fd = c->lf.fd = -1;
+	dest->conn_count++;
+	count_conns(dest->d, 1);
+	return c;
+}
+
+void conn_open(struct dest *dest, struct job *j)
+{
+	struct conn *c = conn_new(dest);
+
+	c->job = j;
+	j->conn = c;
+	if (j->start_us == 0)
+		j->start_us = clock_now_wall().us;
+	next_host(c);
+}
+
+static void route_found(void *ctx, struct route *r)
+{
+	struct alt_state *alt = ctx;
+	struct conn *c = alt->waiting;
+
+	alt->lookup = NULL;
+	alt->route = r;
+	alt->waiting = NULL;
+	if (c == NULL)
+		return;
+	/* the destination stays while one of its conns waits here */
+	struct dest *dest = c->dest;
+	bool was = dest->pumping;
+
+	dest->pumping = true;
+	while (c != NULL) {
+		struct conn *next = c->wait_next;
+
+		c->wait_next = NULL;
+		next_host(c);
+		c = next;
+	}
+	dest->pumping = was;
+	if (!was)
+		dest_pump(dest);
+}
+
+/* The route of the job's present alternative, or NULL: it will come by route_found(). */
+static struct route *get_route(struct conn *c)
+{
+	struct alt_state *alt = &c->dest->alts[c->job->alt];
+
+	if (alt->route != NULL && alt->route->expires_ms <= clock_now().ms)
+		route_unref(&alt->route);
+	if (alt->route != NULL)
+		return alt->route;
+	if (alt->lookup == NULL)
+		alt->lookup = route_lookup(&c->d->env, c->dest->t, &c->dest->nh.alts[c->job->alt],
+					   route_found, alt);
+	if (alt->route != NULL)
+		return alt->route; /* answered at once */
+	c->state = CONN_ROUTING;
+	c->wait_next = alt->waiting;
+	alt->waiting = c;
+	return NULL;
+}
+
+static void route_fault(struct job *j, const struct route *r)
+{
+	bool last = j->alt + 1 >= j->dest->nh.count;
+	struct client_fault f = { .permanent = r->status == ROUTE_PERM && last,
+				  .site = true,
+				  .text = sv_from(r->text) };
+
+	memcpy(f.dsn, r->dsn, 3);
+	if (!f.permanent)
+		f.dsn[0] = 4;
+	else
+		j->handshake_ok = true; /* a domain that does not exist is no dead site */
+	j->site_failed = true;
+	job_failed(j, SV("none"), &f);
+}
+
+static void connect_fault(struct conn *c, int err)
+{
+	struct job *j = c->job;
+	struct client_fault f = { .site = true, .dsn = { 4, 4, 1 } };
+	struct buf *b = &c->d->scratch;
+
+	buf_reset(b);
+	buf_printf(b, "connect to %s: %s", c->relay, strerror(err));
+	f.text = buf_sv(b);
+	log_as(j->t->program, LOG_LEVEL_INFO, "%s", buf_cstr(b));
+	counter_add(c->d->counters, CTR_deliver_connect_failures, 1);
+	j->site_failed = true;
+	job_failed(j, SV("none"), &f);
+}
+
+static void on_socket(void *ctx, unsigned events);
+
+static int bind_source(const struct conn *c, int family)
+{
+	const struct tconf *t = c->dest->t;
+	const union net_addr *a = family == AF_INET ? &t->bind4 : &t->bind6;
+
+	if (!(family == AF_INET ? t->bind4_set : t->bind6_set))
+		return 0;
+	return bind(c->fd, &a->sa, net_addr_len(a)) == 0 ? 0 : errno;
+}
+
+/* Non-blocking connect; true when it is under way or done. */
+static bool start_connect(struct conn *c, const struct sockaddr *sa, socklen_t len)
+{
+	int one = 1, err = 0;
+
+	counter_add(c->d->counters, CTR_deliver_connects, 1);
+	c->fd = socket(sa->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (c->fd < 0) {
+		connect_fault(c, errno);
+		return false;
+	}
+	if (sa->sa_family != AF_UNIX) {
+		setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+		err = bind_source(c, sa->sa_family);
+	}
+	if (err == 0 && connect(c->fd, sa, len) != 0 && errno != EINPROGRESS)
+		err = errno;
+	if (err != 0) {
+		connect_fault(c, err);
+		close_socket(c);
+		return false;
+	}
+	c->state = CONN_CONNECTING;
+	loop_fd_add(c->d->loop, &c->lf, c->fd, LOOP_READ | LOOP_WRITE | LOOP_EDGE | LOOP_HUP,
+		    on_socket, c);
+	set_timer(c);
+	return true;
+}
+
+static bool connect_inet(struct conn *c, const struct route *r, const struct route_addr *a)
+{
+	const char *host = r->hosts[a->host];
+
+	c->alt = c->job->alt;
+	c->addr = a->addr;
+	str_copy(c->host, sizeof(c->host), sv_from(host));
+	net_addr_text(&a->addr, c->ip, sizeof(c->ip));
+	snprintf(c->namaddr, sizeof(c->namaddr), "%s[%s]", c->host, c->ip);
+	snprintf(c->relay, sizeof(c->relay), "%s:%u", c->namaddr, ntohs(a->addr.in.sin_port));
+	return start_connect(c, &a->addr.sa, net_addr_len(&a->addr));
+}
+
+static bool connect_unix(struct conn *c, const struct nexthop_alt *alt)
+{
+	const struct tconf *t = c->dest->t;
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	int n;
+
+	str_copy(c->host, sizeof(c->host), sv_from(t->client.myhostname));
+	str_copy(c->ip, sizeof(c->ip), sv_from(alt->host));
+	snprintf(c->namaddr, sizeof(c->namaddr), "%s[%s]", c->host, c->ip);
+	snprintf(c->relay, sizeof(c->relay), "%s", c->namaddr);
+	if (alt->host[0] == '/')
+		n = snprintf(sun.sun_path, sizeof(sun.sun_path), "%s", alt->host);
+	else
+		n = snprintf(sun.sun_path, sizeof(sun.sun_path), "%s/%s", t->queue_directory,
+			     alt->host);
+	if (n < 0 || (size_t)n >= sizeof(sun.sun_path)) {
+		connect_fault(c, ENAMETOOLONG);
+		return false;
+	}
+	return start_connect(c, (struct sockaddr *)&sun, sizeof(sun));
+}
+
+/* A socket path is an alternative with one host. */
+static bool try_unix(struct conn *c)
+{
+	struct job *j = c->job;
+	unsigned at = j->alt++;
+
+	j->sessions = 0;
+	c->alt = at;
+	return connect_unix(c, &c->dest->nh.alts[at]);
+}
+
+/* One step along the job's way. 1: connecting or waiting; 0: look at the next; -1: no more. */
+static int try_next(struct conn *c)
+{
+	struct job *j = c->job;
+	const struct tconf *t = c->dest->t;
+	struct route *r;
+
+	if (j->route == NULL) {
+		if (j->alt >= c->dest->nh.count)
+			return -1;
+		if (c->dest->nh.alts[j->alt].kind == NEXTHOP_UNIX)
+			return try_unix(c);
+		r = get_route(c);
+		if (r == NULL)
+			return 1;
+		j->route = route_ref(r);
+		j->pos = j->sessions = 0;
+		j->order_count = r->status == ROUTE_OK ? route_order(r, t, j->order) : 0;
+		if (r->status != ROUTE_OK)
+			route_fault(j, r);
+	}
+	if (j->pos < j->order_count &&
+	    (t->mx_session_limit == 0 || j->sessions < t->mx_session_limit)) {
+		r = j->route;
+		return connect_inet(c, r, &r->addrs[j->order[j->pos++]]);
+	}
+	route_unref(&j->route);
+	j->alt++;
+	return 0;
+}
+
+static void next_host(struct conn *c)
+{
+	int step;
+
+	while (job_has_todo(c->job) && (step = try_next(c)) >= 0) {
+		if (step > 0)
+			return;
+	}
+	job_finish(c->job);
+	struct dest *dest = c->dest;
+
+	conn_free(c);
+	dest_pump(dest);
+}
+
+/* ---- engine callbacks ---- */
+
+static void on_ready(void *ctx)
+{
+	struct conn *c = ctx;
+
+	c->job->handshake_ok = true;
+	c->job->sessions++;
+	c->job->ready_us = clock_now_wall().us;
+}
+
+static void on_begin(void *ctx, struct client_tx *tx)
+{
+	struct conn *c = ctx;
+	struct job *j = tx->ctx;
+	int64_t now = clock_now_wall().us;
+
+	c->uses++;
+	if (c->uses > 1) {
+		j->handshake_ok = true;
+		if (j->start_us == 0)
+			j->start_us = now;
+		j->ready_us = now;
+		counter_add(c->d->counters, CTR_deliver_reuses, 1);
+	}
+}
+
+static void on_sent(void *ctx, struct client_tx *tx, unsigned rcpt, struct sv reply)
+{
+	struct conn *c = ctx;
+
+	job_rcpt_sent(tx->ctx, rcpt, sv_from(c->relay), c->uses, reply,
+		      (c->client.features & CLIENT_F_DSN) != 0);
+}
+
+static void on_failed(void *ctx, struct client_tx *tx, unsigned rcpt, const struct client_fault *f)
+{
+	struct conn *c = ctx;
+
+	job_rcpt_failed(tx->ctx, rcpt, sv_from(c->relay), c->uses, f);
+}
+
+/* A job that came over an open connection has not looked at the route yet: it goes on with the
+ * hosts that this connection does not lead to. */
+static void adopt_route(struct conn *c, struct job *j)
+{
+	struct route *r = c->dest->alts[c->alt].route;
+	unsigned n = 0;
+
+	if (j->route != NULL || j->alt != 0 || c->dest->nh.alts[c->alt].kind == NEXTHOP_UNIX)
+		return;
+	j->alt = c->alt;
+	j->sessions = 1;
+	if (r == NULL || r->status != ROUTE_OK)
+		return;
+	j->route = route_ref(r);
+	j->order_count = route_order(r, j->t, j->order);
+	for (unsigned i = 0; i < j->order_count; i++) {
+		if (!net_addr_eq(&r->addrs[j->order[i]].addr, &c->addr))
+			j->order[n++] = j->order[i];
+	}
+	j->order_count = n;
+	j->pos = 0;
+}
+
+static void on_end(void *ctx, struct client_tx *tx)
+{
+	struct conn *c = ctx;
+	struct job *j = tx->ctx;
+
+	j->conn = NULL;
+	counter_add(c->d->counters, CTR_deliver_bytes,
+		    j->rcpt_count > 0 && tx->accepted > 0 ? tx->content_len : 0);
+	if (job_has_todo(j))
+		adopt_route(c, j);
+	if (job_has_todo(j) && job_has_more_hosts(j))
+		dest_requeue(c->dest, j); /* dest_pump() follows when the engine has returned */
+	else
+		job_finish(j);
+}
+
+/* May this connection carry another message? */
+static bool may_reuse(const struct conn *c)
+{
+	const struct tconf *t = c->dest->t;
+
+	return !c->d->draining && (t->reuse_count == 0 || c->uses < t->reuse_count) &&
+	       clock_now().ms - c->opened_ms < t->reuse_ms;
+}
+
+static struct client_tx *on_next(void *ctx)
+{
+	struct conn *c = ctx;
+	struct job *j;
+
+	if (!may_reuse(c))
+		return NULL;
+	j = dest_take_fresh(c->dest);
+	if (j == NULL)
+		return NULL;
+	j->conn = c;
+	job_begin(j);
+	job_tx_prepare(j);
+	return &j->tx;
+}
+
+static void on_untouched(void *ctx, struct client_tx *tx)
+{
+	struct conn *c = ctx;
+	struct job *j = tx->ctx;
+
+	j->start_us = j->ready_us = 0;
+	dest_requeue(c->dest, j);
+}
+
+static void on_dead(void *ctx, const struct client_fault *f)
+{
+	struct conn *c = ctx;
+
+	c->dead = true;
+	if (c->job == NULL || f == NULL)
+		return;
+	/* before the session was ready: the job has more hosts, or this is its result */
+	if (f->diag.len > 0 && c->fd >= 0)
+		(void)!send(c->fd, "QUIT\r\n", 6, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (!f->permanent) {
+		c->job->site_failed = true;
+		log_as(c->job->t->program, LOG_LEVEL_INFO, "%.*s", (int)f->text.len, f->text.p);
+	}
+	job_failed(c->job, sv_from(c->relay), f);
+}
+
+static const struct client_ops engine_ops = {
+	.ready = on_ready,
+	.begin = on_begin,
+	.sent = on_sent,
+	.failed = on_failed,
+	.end = on_end,
+	.next = on_next,
+	.untouched = on_untouched,
+	.dead = on_dead,
+};
+
+/* ---- socket ---- */
+
+/* Content that is left, and (for what goes through memory) its bytes in d->io. */
+static int load_content(struct conn *c, size_t left)
+{
+	struct client *k = &c->client;
+	struct job *j = k->content->ctx;
+	uint64_t pos;
+	int fd, err = job_content_fd(j, &fd, &pos);
+
+	if (err == 0)
+		err = io_pread_all(fd, c->d->io, left, (off_t)(pos + k->content_off));
+	/* after a short write a single byte may be left: its line end was seen before */
+	if (err == 0 && k->tail.len > 0 && k->tail.p[0] == '.' &&
+	    (left >= 2 ? memcmp(c->d->io + left - 2, "\r\n", 2) != 0
+		       : k->content->content_len == 1))
+		client_content_open_end(k);
+	return err;
+}
+
+static ssize_t send_large(struct conn *c, uint64_t left)
+{
+	struct client *k = &c->client;
+	uint64_t pos;
+	off_t off;
+	int fd;
+
+	if (k->head.len > 0)
+		return send(c->fd, k->head.p, k->head.len, MSG_NOSIGNAL | MSG_MORE);
+	if (job_content_fd(k->content->ctx, &fd, &pos) != 0) {
+		errno = EIO;
+		return -2;
+	}
+	off = (off_t)(pos + k->content_off);
+	return sendfile(c->fd, fd, &off, (size_t)u64_min(left - TAIL_BY_COPY, SENDFILE_MAX));
+}
+
+static ssize_t send_small(struct conn *c, size_t left)
+{
+	struct client *k = &c->client;
+	struct iovec iov[3];
+	struct msghdr msg = { .msg_iov = iov };
+
+	if (left > 0 && load_content(c, left) != 0)
+		return -2;
+	if (k->head.len > 0)
+		iov[msg.msg_iovlen++] = (struct iovec){ k->head.p, k->head.len };
+	if (left > 0)
+		iov[msg.msg_iovlen++] = (struct iovec){ c->d->io, left };
+	if (k->tail.len > 0)
+		iov[msg.msg_iovlen++] = (struct iovec){ k->tail.p, k->tail.len };
+	return sendmsg(c->fd, &msg, MSG_NOSIGNAL);
+}
+
+/* Write until all is out or the socket is full. */
+static void flush(struct conn *c)
+{
+	struct client *k = &c->client;
+
+	while (!c->dead && client_has_output(k)) {
+		uint64_t left = k->content != NULL ? k->content->content_len - k->content_off : 0;
+		ssize_t n =
+			left > SMALL_CONTENT ? send_large(c, left) : send_small(c, (size_t)left);
+
+		if (n == -2) {
+			client_broken(k, "queue record cannot be read");
+		} else if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
+			client_closed(k);
+		} else if (n < 0 && errno != EINTR) {
+			return;
+		} else if (n > 0) {
+			client_wrote(k, (size_t)n);
+		} else if (n == 0) {
+			client_broken(k, "queue record is cut short");
+		}
+	}
+}
+
+static void read_replies(struct conn *c)
+{
+	/* d->io is free here: flush() uses it only between its own calls */
+	for (unsigned i = 0; i < READ_ROUNDS && !c->dead; i++) {
+		ssize_t n = recv(c->fd, c->d->io, sizeof(c->d->io), 0);
+
+		if (n > 0) {
+			client_input(&c->client, c->d->io, (size_t)n);
+			if ((size_t)n < sizeof(c->d->io))
+				return;
+		} else if (n == 0) {
+			client_closed(&c->client);
+		} else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+			return;
+		} else if (errno != EINTR) {
+			client_closed(&c->client);
+		}
+	}
+	if (!c->dead)
+		client_closed(
+			&c->client); /* half a megabyte of replies at once is no conversation */
+}
+
+static void start_session(struct conn *c)
+{
+	c->state = CONN_OPEN;
+	c->opened_ms = clock_now().ms;
+	c->uses = 0;
+	const struct nexthop_alt *alt = &c->dest->nh.alts[c->alt];
+
+	client_init(&c->client, &c->dest->t->client, &engine_ops, c, sv_from(c->namaddr), alt->host,
+		    c->dest->t->kind == TRANSPORT_SMTP && alt->port == 25);
+	c->client_on = true;
+}
+
+static void start_job(struct conn *c, struct job *j)
+{
+	j->conn = c;
+	job_begin(j);
+	job_tx_prepare(j);
+	client_start(&c->client, &j->tx);
+}
+
+/* The engine returned: act on what it said. The conn may be gone afterwards. */
+static void after_engine(struct conn *c)
+{
+	struct dest *dest = c->dest;
+	struct job *j;
+
+	while (!c->dead && client_can_start(&c->client)) {
+		j = c->job;
+		c->job = NULL;
+		if (j == NULL && may_reuse(c))
+			j = dest_take_fresh(dest);
+		if (j == NULL)
+			break;
+		start_job(c, j);
+	}
+	flush(c);
+	if (!c->dead && c->client.state == CLIENT_IDLE) {
+		if (c->dest->t->cache && client_can_start(&c->client) && may_reuse(c)) {
+			if (!c->idle)
+				idle_add(c);
+		} else {
+			client_quit(&c->client);
+			flush(c);
+			c->dead = true;
+		}
+	}
+	if (!c->dead) {
+		set_timer(c);
+	} else if (c->job != NULL) {
+		close_socket(c);
+		next_host(c);
+		return;
+	} else {
+		conn_free(c);
+	}
+	if (dest->first != NULL || dest->conn_count == 0)
+		dest_pump(dest);
+}
+
+static void connected(struct conn *c)
+{
+	int err = 0;
+	socklen_t len = sizeof(err);
+
+	if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &err, &len) != 0)
+		err = errno;
+	if (err != 0) {
+		connect_fault(c, err);
+		close_socket(c);
+		next_host(c);
+		return;
+	}
+	start_session(c);
+	read_replies(c);
+	after_engine(c);
+}
+
+static void on_socket(void *ctx, unsigned events)
+{
+	struct conn *c = ctx;
+
+	clock_tick();
+	if (c->state == CONN_CONNECTING) {
+		connected(c);
+		return;
+	}
+	if ((events & (LOOP_READ | LOOP_HUP)) != 0) {
+		idle_remove(c);
+		read_replies(c);
+	} else if ((events & LOOP_WRITE) != 0 && !client_has_output(&c->client)) {
+		return;
+	}
+	after_engine(c);
+}
+
+void conn_reuse(struct conn *c, struct job *j)
+{
+	idle_remove(c);
+	c->job = j;
+	after_engine(c);
+}
+
+void conn_close_idle(struct conn *c)
+{
+	idle_remove(c);
+	client_quit(&c->client);
+	flush(c);
+	conn_free(c);
+}
+
+void conn_timer_fired(void *ctx UNUSED, struct twheel_node *n)
+{
+	struct conn *c = container_of(n, struct conn, timer);
+
+	if (c->state == CONN_CONNECTING) {
+		connect_fault(c, ETIMEDOUT);
+		close_socket(c);
+		next_host(c);
+	} else if (c->idle) {
+		struct dest *dest = c->dest;
+
+		conn_close_idle(c);
+		dest_pump(dest);
+	} else {
+		client_timed_out(&c->client);
+		after_engine(c);
+	}
+}

@@ -1,0 +1,588 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Jobs: from the supervisor's record to the report. The results of the recipients are kept here;
+ * each is logged when it is final, journaled once for the whole attempt, and reported after that.
+ * Called by main.c (jobs come in) and conn.c (results). See workers/deliver/deliver.h.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/clock.h"
+#include "lib/err.h"
+#include "lib/log.h"
+#include "lib/mailaddr.h"
+#include "lib/util.h"
+#include "workers/deliver/deliver.h"
+
+#define ARENA_CHUNK  4096
+#define VERIFY_LIMIT (1u << 20) /* larger records are not read twice to check the CRC */
+#define HEADER_SCAN  65536u
+#define REASON_SPARE 4u /* of hosts tried before, beyond one per recipient */
+
+static struct job *job_new(struct deliver *d)
+{
+	struct job *j = d->spare_jobs;
+
+	if (j != NULL) {
+		struct buf env_bytes = j->env_bytes;
+		struct arena arena = j->arena;
+
+		d->spare_jobs = j->next;
+		*j = (struct job){ .d = d, .env_bytes = env_bytes, .arena = arena };
+		buf_reset(&j->env_bytes);
+		arena_reset(&j->arena);
+	} else {
+		j = xcalloc(1, sizeof(*j));
+		j->d = d;
+		arena_init(&j->arena, ARENA_CHUNK, 0);
+	}
+	d->job_count++;
+	return j;
+}
+
+void job_free(struct job *j)
+{
+	struct deliver *d = j->d;
+
+	route_unref(&j->route);
+	d->job_count--;
+	if (j->env_bytes.cap > SMALL_CONTENT)
+		buf_fini(&j->env_bytes);
+	j->next = d->spare_jobs;
+	d->spare_jobs = j;
+}
+
+/* ---- reading the record ---- */
+
+/* True when the header of an SMTPUTF8 message holds bytes that need it. */
+static bool header_is_utf8(struct job *j)
+{
+	struct buf head = BUF_INIT;
+	size_t len = (size_t)u64_min(j->hdr.content_len, HEADER_SCAN);
+	const char *end;
+	bool found = true;
+
+	if (spool_read_content(j->d->reader, &j->hdr, j->pj.ref.place, 0, len, &head) == 0) {
+		end = memmem(buf_cstr(&head), head.len, "\r\n\r\n", 4);
+		found = !str_is_ascii(buf_cstr(&head),
+				      end != NULL ? (size_t)(end - head.p) : head.len);
+	}
+	buf_fini(&head);
+	return found;
+}
+
+static bool any_address_is_utf8(const struct job *j)
+{
+	if (!str_is_ascii(j->env.sender.p, j->env.sender.len))
+		return true;
+	for (unsigned i = 0; i < j->rcpt_count; i++) {
+		if (!str_is_ascii(j->client_rcpts[i].addr.p, j->client_rcpts[i].addr.len))
+			return true;
+	}
+	return false;
+}
+
+/* The recipients of the mask. False when the record does not have one of them. */
+static bool pick_rcpts(struct job *j)
+{
+	uint64_t mask = j->pj.ref.mask;
+	unsigned n = 0;
+
+	unsigned count = (unsigned)__builtin_popcountll(mask);
+
+	j->reason_cap = count + REASON_SPARE;
+	j->rcpts = arena_calloc(&j->arena, count * sizeof(*j->rcpts));
+	j->client_rcpts = arena_calloc(&j->arena, count * sizeof(*j->client_rcpts));
+	j->reasons = arena_calloc(&j->arena, j->reason_cap * sizeof(*j->reasons));
+	for (unsigned bit = 0; bit < CLIENT_RCPT_MAX; bit++) {
+		size_t at = (size_t)j->pj.ref.rcpt_first + bit;
+
+		if ((mask >> bit & 1) == 0)
+			continue;
+		j->rcpts[n] = (struct job_rcpt){ .bit = (uint8_t)bit, .reason = -1 };
+		if (at >= j->env.rcpt_count)
+			return false;
+		const struct env_rcpt *r = &j->env.rcpts[at];
+
+		j->client_rcpts[n] = (struct client_rcpt){ .addr = r->addr,
+							   .orig = r->orig_addr,
+							   .orcpt = r->orcpt,
+							   .notify = r->notify };
+		n++;
+	}
+	j->rcpt_count = n;
+	return n > 0;
+}
+
+static int read_record(struct job *j)
+{
+	const struct proto_ref *ref = &j->pj.ref;
+	int err = spool_read_head(j->d->reader, j->qid, ref->place, ref->place.len <= VERIFY_LIMIT,
+				  &j->hdr, &j->env_bytes);
+
+	if (err == 0)
+		err = env_decode(buf_sv(&j->env_bytes), j->hdr.rcpt_count, &j->arena, &j->env);
+	if (err == 0 && !pick_rcpts(j))
+		err = E_CORRUPT;
+	return err;
+}
+
+/* A record that cannot be read: no recipient is known by name, all of the mask is deferred. The
+ * rewrite worker that loads the entry again checks the record and quarantines it if need be. */
+static bool report_unreadable(struct job *j)
+{
+	struct proto_result res = { .kind = PROTO_RESULT,
+				    .health = JOB_HEALTH_NONE,
+				    .word = j->pj.ref.word,
+				    .entry = j->pj.ref.entry,
+				    .deferred = j->pj.ref.mask };
+	struct outcome_reason reason = { .mask = j->pj.ref.mask,
+					 .dsn = { 4, 3, 0 },
+					 .mta = SV("none"),
+					 .text = SV("queue record cannot be read") };
+	struct outcome o = { .kind = OUTCOME_RESULT,
+			     .qid = j->qid,
+			     .rcpt_first = j->pj.ref.rcpt_first,
+			     .mask = j->pj.ref.mask,
+			     .deferred = j->pj.ref.mask,
+			     .when_us = clock_now_wall().us,
+			     .transport = sv_from(j->t->name),
+			     .nexthop = j->nexthop,
+			     .reasons = &reason,
+			     .reason_count = 1 };
+	char id[QID_TEXT_SIZE];
+
+	if (journal_append(j->d->journal, &o, &res.jref) == E_AGAIN)
+		return false;
+	log_warn("%s: record at %u/%u cannot be read: %s", qid_format(j->qid, id),
+		 j->pj.ref.place.seg, j->pj.ref.place.off8, err_str(j->read_err));
+	worker_send(j->d->w, &j->d->w->super, &res, sizeof(res));
+	counter_add(j->d->counters, CTR_deliver_deferred,
+		    (uint64_t)__builtin_popcountll(j->pj.ref.mask));
+	job_free(j);
+	return true;
+}
+
+/* ---- results ---- */
+
+static struct deliver_delays delays_now(const struct job *j)
+{
+	int64_t now = clock_now_wall().us;
+	int64_t start = j->start_us > 0 ? j->start_us : now;
+	int64_t ready = j->ready_us > 0 ? j->ready_us : now;
+	int64_t active = (int64_t)j->pj.active_us;
+	struct deliver_delays t = { .a_us = active - j->env.arrival_us,
+				    .b_us = start - active,
+				    .c_us = ready - start,
+				    .d_us = now - ready };
+
+	return t;
+}
+
+static uint64_t us_to_ms(int64_t us)
+{
+	return us > 0 ? (uint64_t)us / 1000 : 0;
+}
+
+static void log_result(struct job *j, unsigned i, struct sv relay, unsigned conn_use,
+		       const uint8_t dsn[3], const char *status, struct sv text)
+{
+	struct deliver_log_line line = { .program = j->t->program,
+					 .qid = j->qid,
+					 .to = j->client_rcpts[i].addr,
+					 .orig_to = j->client_rcpts[i].orig,
+					 .relay = relay,
+					 .conn_use = conn_use,
+					 .delays = delays_now(j),
+					 .dsn = { dsn[0], dsn[1], dsn[2] },
+					 .status = status,
+					 .text = text };
+	struct counters_shm *c = j->d->counters;
+
+	deliver_log(&line);
+	histogram_add(c, HIS_delay_a, us_to_ms(line.delays.a_us));
+	histogram_add(c, HIS_delay_b, us_to_ms(line.delays.b_us));
+	histogram_add(c, HIS_delay_c, us_to_ms(line.delays.c_us));
+	histogram_add(c, HIS_delay_d, us_to_ms(line.delays.d_us));
+}
+
+static bool same_reason(const struct job_reason *r, struct sv relay, const struct client_fault *f)
+{
+	return memcmp(r->dsn, f->dsn, 3) == 0 && sv_eq(r->text, f->text) &&
+	       sv_eq(r->relay, relay) && sv_eq(r->diag, f->diag);
+}
+
+static struct sv keep(struct job *j, struct sv s)
+{
+	if (s.len == 0)
+		return (struct sv){ "", 0 };
+	return (struct sv){ arena_strndup(&j->arena, s.p, s.len), s.len };
+}
+
+static int16_t reason_add(struct job *j, struct sv relay, const struct client_fault *f)
+{
+	for (unsigned i = j->reason_count; i-- > 0;) {
+		if (same_reason(&j->reasons[i], relay, f))
+			return (int16_t)i;
+	}
+	if (j->reason_count == j->reason_cap) /* many hosts, many texts: the newest tells enough */
+		j->reason_count--;
+	struct job_reason *r = &j->reasons[j->reason_count];
+
+	memcpy(r->dsn, f->dsn, 3);
+	r->relay = keep(j, relay);
+	r->text = keep(j, f->text);
+	r->diag = keep(j, f->diag);
+	return (int16_t)j->reason_count++;
+}
+
+void job_rcpt_sent(struct job *j, unsigned tx_rcpt, struct sv relay, unsigned conn_use,
+		   struct sv reply, bool dsn_relayed)
+{
+	static const uint8_t plain[3] = { 2, 0, 0 };
+	unsigned i = j->tx_rcpt[tx_rcpt];
+	struct job_rcpt *r = &j->rcpts[i];
+	uint8_t dsn[3];
+	struct sv code = { reply.p, 0 };
+
+	r->state = JOB_SENT;
+	r->report = !dsn_relayed && (j->client_rcpts[i].notify & NOTIFY_SUCCESS) != 0;
+	/* "250 2.1.5 text" */
+	if (reply.len > 4)
+		code = (struct sv){ reply.p + 4, reply.len - 4 };
+	if (smtp_dsn_parse(code, dsn) == 0 || dsn[0] != 2)
+		memcpy(dsn, plain, 3);
+	log_result(j, i, relay, conn_use, dsn, "sent", reply);
+}
+
+static void rcpt_fault(struct job *j, unsigned i, struct sv relay, unsigned conn_use,
+		       const struct client_fault *f)
+{
+	struct job_rcpt *r = &j->rcpts[i];
+
+	r->reason = reason_add(j, relay, f);
+	if (!f->permanent)
+		return;
+	r->state = JOB_BOUNCED;
+	log_result(j, i, relay, conn_use, f->dsn, "bounced", f->text);
+}
+
+void job_rcpt_failed(struct job *j, unsigned tx_rcpt, struct sv relay, unsigned conn_use,
+		     const struct client_fault *f)
+{
+	rcpt_fault(j, j->tx_rcpt[tx_rcpt], relay, conn_use, f);
+}
+
+void job_failed(struct job *j, struct sv relay, const struct client_fault *f)
+{
+	for (unsigned i = 0; i < j->rcpt_count; i++) {
+		if (j->rcpts[i].state != JOB_TODO)
+			continue;
+		/* a host that said "later" outweighs a name that does not exist */
+		if (f->permanent && f->diag.len == 0 && j->rcpts[i].reason >= 0 &&
+		    j->reasons[j->rcpts[i].reason].dsn[0] == 4)
+			continue;
+		rcpt_fault(j, i, relay, 1, f);
+	}
+}
+
+bool job_has_todo(const struct job *j)
+{
+	for (unsigned i = 0; i < j->rcpt_count; i++) {
+		if (j->rcpts[i].state == JOB_TODO)
+			return true;
+	}
+	return false;
+}
+
+bool job_has_more_hosts(const struct job *j)
+{
+	if (j->dest == NULL)
+		return false;
+	if (j->alt + 1 < j->dest->nh.count)
+		return true;
+	return j->route != NULL && j->pos < j->order_count &&
+	       (j->t->mx_session_limit == 0 || j->sessions < j->t->mx_session_limit);
+}
+
+void job_tx_prepare(struct job *j)
+{
+	struct client_rcpt *list = j->client_rcpts;
+	unsigned n = 0;
+
+	/* a second attempt has fewer recipients: the engine wants them in a row */
+	for (unsigned i = 0; i < j->rcpt_count; i++)
+		n += j->rcpts[i].state == JOB_TODO;
+	if (n < j->rcpt_count)
+		list = arena_calloc(&j->arena, n * sizeof(*list));
+	n = 0;
+	for (unsigned i = 0; i < j->rcpt_count; i++) {
+		if (j->rcpts[i].state != JOB_TODO)
+			continue;
+		j->tx_rcpt[n] = (uint8_t)i;
+		list[n++] = j->client_rcpts[i];
+	}
+	j->tx = (struct client_tx){ .ctx = j,
+				    .sender = j->env.sender,
+				    .envid = j->env.envid,
+				    .ret = j->env.ret,
+				    .is_8bit = j->env.body == BODY_8BIT,
+				    .size = j->hdr.content_len,
+				    .content_len = j->hdr.content_len,
+				    .rcpt_count = n,
+				    .rcpts = list };
+	j->tx.needs_utf8 = any_address_is_utf8(j) ||
+			   ((j->env.flags & ENVF_SMTPUTF8) != 0 && header_is_utf8(j));
+}
+
+int job_content_fd(struct job *j, int *fd_r, uint64_t *pos_r)
+{
+	*pos_r = spool_content_pos(&j->hdr, j->pj.ref.place);
+	return spool_reader_fd(j->d->reader, j->pj.ref.place.seg, fd_r);
+}
+
+/* ---- begin and end ---- */
+
+static void hold(struct job *j)
+{
+	j->next = NULL;
+	*j->d->held_tail = j;
+	j->d->held_tail = &j->next;
+}
+
+bool job_begin(struct job *j)
+{
+	struct outcome o = { .kind = OUTCOME_STARTED,
+			     .qid = j->qid,
+			     .rcpt_first = j->pj.ref.rcpt_first,
+			     .mask = j->pj.ref.mask,
+			     .when_us = clock_now_wall().us };
+	struct proto_jref ref;
+
+	if (j->started)
+		return true;
+	if (journal_append(j->d->journal, &o, &ref) == E_AGAIN)
+		return false;
+	j->started = true;
+	return true;
+}
+
+/* Reasons of the recipients in `mask_of`, by reason. */
+static size_t collect_reasons(const struct job *j, struct outcome_reason *out)
+{
+	size_t n = 0;
+
+	for (unsigned k = 0; k < j->reason_count && n < CLIENT_RCPT_MAX; k++) {
+		uint64_t mask = 0;
+
+		for (unsigned i = 0; i < j->rcpt_count; i++) {
+			if (j->rcpts[i].state != JOB_SENT && j->rcpts[i].reason == (int)k)
+				mask |= (uint64_t)1 << j->rcpts[i].bit;
+		}
+		if (mask == 0)
+			continue;
+		out[n] = (struct outcome_reason){ .mask = mask,
+						  .mta = j->reasons[k].relay,
+						  .text = j->reasons[k].text,
+						  .diag = j->reasons[k].diag };
+		memcpy(out[n++].dsn, j->reasons[k].dsn, 3);
+	}
+	return n;
+}
+
+static void count_results(struct job *j, const struct proto_result *r)
+{
+	struct counters_shm *c = j->d->counters;
+
+	counter_add(c, CTR_deliver_sent, (uint64_t)__builtin_popcountll(r->sent));
+	counter_add(c, CTR_deliver_deferred, (uint64_t)__builtin_popcountll(r->deferred));
+	counter_add(c, CTR_deliver_bounced, (uint64_t)__builtin_popcountll(r->bounced));
+}
+
+/* Who was not decided is deferred; logged here because only now it is final. */
+static void defer_rest(struct job *j)
+{
+	static const struct client_fault none = { .dsn = { 4, 3, 0 },
+						  .text = { "delivery was not attempted", 26 } };
+
+	for (unsigned i = 0; i < j->rcpt_count; i++) {
+		struct job_rcpt *r = &j->rcpts[i];
+
+		if (r->state != JOB_TODO)
+			continue;
+		if (r->reason < 0)
+			r->reason = reason_add(j, SV("none"), &none);
+		const struct job_reason *why = &j->reasons[r->reason];
+
+		log_result(j, i, why->relay, 1, why->dsn, "deferred", why->text);
+	}
+}
+
+/* False: the journal has no file, try again. */
+static bool report(struct job *j)
+{
+	struct outcome_reason reasons[CLIENT_RCPT_MAX];
+	struct proto_result res = { .kind = PROTO_RESULT,
+				    .word = j->pj.ref.word,
+				    .entry = j->pj.ref.entry };
+	struct outcome o = { .kind = OUTCOME_RESULT,
+			     .qid = j->qid,
+			     .rcpt_first = j->pj.ref.rcpt_first,
+			     .mask = j->pj.ref.mask,
+			     .when_us = clock_now_wall().us,
+			     .transport = sv_from(j->t->name),
+			     .nexthop = j->nexthop,
+			     .reasons = reasons };
+	int err;
+
+	for (unsigned i = 0; i < j->rcpt_count; i++) {
+		uint64_t bit = (uint64_t)1 << j->rcpts[i].bit;
+
+		if (j->rcpts[i].state == JOB_SENT)
+			res.sent |= bit;
+		else if (j->rcpts[i].state == JOB_BOUNCED)
+			res.bounced |= bit;
+		else
+			res.deferred |= bit;
+		if (j->rcpts[i].report)
+			res.report |= bit;
+	}
+	ASSERT((res.sent | res.deferred | res.bounced) == j->pj.ref.mask);
+	res.health = j->site_failed && !j->handshake_ok ? JOB_HEALTH_SITE : JOB_HEALTH_OK;
+	o.sent = res.sent;
+	o.deferred = res.deferred;
+	o.bounced = res.bounced;
+	o.reason_count = collect_reasons(j, reasons);
+	err = journal_append(j->d->journal, &o, &res.jref);
+	if (err == E_AGAIN)
+		return false;
+	if (err != 0)
+		log_error("outcome cannot be journaled: %s", err_str(err));
+	worker_send(j->d->w, &j->d->w->super, &res, sizeof(res));
+	count_results(j, &res);
+	job_free(j);
+	return true;
+}
+
+void job_finish(struct job *j)
+{
+	defer_rest(j);
+	j->finished = true;
+	j->dest = NULL;
+	j->conn = NULL;
+	route_unref(&j->route);
+	if (!report(j))
+		hold(j);
+}
+
+/* ---- transports without a network ---- */
+
+/* error: "5.1.2 text" as next hop; retry: the same, deferred. */
+static void refuse(struct job *j)
+{
+	struct client_fault f = { .permanent = !j->t->retry,
+				  .dsn = { j->t->retry ? 4 : 5, 0, 0 },
+				  .text = j->nexthop };
+	uint8_t dsn[3];
+	size_t len = smtp_dsn_parse(j->nexthop, dsn);
+
+	if (len > 0) {
+		memcpy(f.dsn, dsn, 3);
+		f.permanent = dsn[0] == 5 && !j->t->retry;
+		f.dsn[0] = f.permanent ? 5 : 4;
+		f.text = sv_trim((struct sv){ j->nexthop.p + len, j->nexthop.len - len });
+	}
+	if (f.text.len == 0)
+		f.text = SV("no delivery to this destination");
+	job_failed(j, SV("none"), &f);
+	job_finish(j);
+}
+
+static void discard(struct job *j)
+{
+	static const uint8_t dsn[3] = { 2, 0, 0 };
+	struct sv text = j->nexthop.len > 0 ? j->nexthop : SV("transport discard");
+
+	for (unsigned i = 0; i < j->rcpt_count; i++) {
+		j->rcpts[i].state = JOB_SENT;
+		j->rcpts[i].report = (j->client_rcpts[i].notify & NOTIFY_SUCCESS) != 0;
+		log_result(j, i, SV("none"), 1, dsn, "sent", text);
+	}
+	job_finish(j);
+}
+
+static void refuse_text(struct job *j, bool permanent, unsigned subject, unsigned detail,
+			const char *text)
+{
+	struct client_fault f = { .permanent = permanent,
+				  .dsn = { permanent ? 5 : 4, (uint8_t)subject, (uint8_t)detail },
+				  .text = sv_from(text) };
+
+	job_failed(j, SV("none"), &f);
+	job_finish(j);
+}
+
+/* The record is there; now the transport decides. */
+static void dispatch(struct job *j)
+{
+	if (j->read_err != 0) {
+		if (!report_unreadable(j))
+			hold(j);
+		return;
+	}
+	if (!j->d->journal_open && !job_begin(j)) {
+		hold(j);
+		return;
+	}
+	j->d->journal_open = true;
+	if (j->t->kind == TRANSPORT_ERROR)
+		refuse(j);
+	else if (j->t->kind == TRANSPORT_DISCARD)
+		discard(j);
+	else if (j->t->kind != TRANSPORT_SMTP && j->t->kind != TRANSPORT_LMTP)
+		refuse_text(j, false, 3, 5, "transport is not for this kind of worker");
+	else if (j->t->tls_required)
+		refuse_text(j, false, 7, 4, "TLS is required, but this version cannot start TLS");
+	else if (dest_add(j->d, j) != 0)
+		refuse_text(j, true, 4, 4, "malformed next-hop destination");
+}
+
+void job_retry_held(struct deliver *d)
+{
+	struct job *list = d->held_first;
+
+	d->held_first = NULL;
+	d->held_tail = &d->held_first;
+	while (list != NULL) {
+		struct job *j = list;
+
+		list = j->next;
+		if (!j->finished)
+			dispatch(j);
+		else if (!report(j))
+			hold(j);
+	}
+}
+
+void job_drop_unbegun(struct deliver *d)
+{
+	struct sv key;
+	size_t pos = 0;
+	void *dest;
+
+	while (strmap_next(d->dests, &pos, &key, &dest))
+		dest_drop_unbegun(dest);
+}
+
+void job_take(struct deliver *d, const struct proto_job *pj, struct sv nexthop)
+{
+	struct job *j = job_new(d);
+
+	j->pj = *pj;
+	j->qid = (struct qid){ pj->ref.qid.time_us, pj->ref.qid.life };
+	j->nexthop = keep(j, nexthop);
+	j->t = &d->tconfs[pj->transport];
+	counter_add(d->counters, CTR_deliver_jobs, 1);
+	j->read_err = read_record(j);
+	dispatch(j);
+}

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The deliver worker: takes jobs from the supervisor and delivers them by SMTP or LMTP, hundreds of
+ * connections at once; also answers for the error, retry and discard transports. See
+ * workers/deliver/deliver.h for the parts.
+ */
+#include <signal.h>
+#include <string.h>
+
+#include "lib/clock.h"
+#include "lib/err.h"
+#include "lib/log.h"
+#include "lib/util.h"
+#include "workers/deliver/deliver.h"
+
+#define TICK_MS        250
+#define DNS_TIMEOUT_MS 30000
+#define OPEN_SEGMENTS  64
+
+static struct deliver the_deliver;
+
+static void tick(void *ctx)
+{
+	struct deliver *d = ctx;
+
+	twheel_run(&d->wheel, clock_now().ms, conn_timer_fired, d);
+	dns_client_tick(d->dns);
+	loop_timer_set(&d->tick, TICK_MS);
+}
+
+/* ---- journal files ---- */
+
+static void send_file(struct deliver *d, uint32_t kind, uint32_t number, uint64_t bytes)
+{
+	struct proto_file f = {
+		.kind = kind, .file_kind = SPOOL_JOURNAL, .number = number, .bytes = bytes
+	};
+
+	worker_send(d->w, &d->w->super, &f, sizeof(f));
+}
+
+static void need_file(void *ctx)
+{
+	send_file(ctx, PROTO_FILE_NEED, 0, 0);
+}
+
+static void closed_file(void *ctx, uint32_t number, uint64_t bytes)
+{
+	send_file(ctx, PROTO_FILE_CLOSED, number, bytes);
+}
+
+/* ---- the frame's calls ---- */
+
+static int deliver_init(struct worker *w)
+{
+	struct deliver *d = &the_deliver;
+
+	d->w = w;
+	w->state = d;
+	d->loop = w->loop;
+	d->counters = w->counters;
+	d->connection_limit = w->params->deliver_connection_limit;
+	d->held_tail = &d->held_first;
+	d->tconf_count = conf_transport_count(w->conf);
+	d->tconfs = xcalloc(d->tconf_count + 1, sizeof(*d->tconfs));
+	for (unsigned i = 0; i < d->tconf_count; i++)
+		tconf_load(&d->tconfs[i], w->conf, conf_transport(w->conf, i));
+	own_addrs_load(&d->own, w->params);
+	if (w->check_only)
+		return 0;
+	return spool_dirs_open(w->params->queue_directory, false, &d->dirs);
+}
+
+static int deliver_start(struct worker *w)
+{
+	struct deliver *d = w->state;
+	struct journal_conf jc = { .sync_window_ms = w->params->journal_sync_window,
+				   .file_bytes = (uint64_t)w->params->journal_file_size,
+				   .counters = w->counters,
+				   .need_file = need_file,
+				   .closed_file = closed_file,
+				   .ctx = d };
+
+	signal(SIGPIPE, SIG_IGN); /* sendfile() has no MSG_NOSIGNAL */
+	d->dests = strmap_new();
+	d->dns = dns_client_new(DNS_TIMEOUT_MS, w->counters);
+	d->env = (struct route_env){ d->dns, &d->own };
+	d->reader = spool_reader_new(&d->dirs, OPEN_SEGMENTS);
+	twheel_init(&d->wheel, TICK_MS, clock_now().ms);
+	loop_timer_init(d->loop, &d->tick, tick, d);
+	loop_timer_set(&d->tick, TICK_MS);
+	return journal_writer_new(&jc, &d->dirs, d->loop, &d->journal);
+}
+
+static void deliver_attach(struct worker *w, struct worker_peer *peer)
+{
+	struct deliver *d = w->state;
+
+	if (peer->class_id != CLASS_RESOLVER)
+		return;
+	d->resolver = peer;
+	dns_client_set_link(d->dns, peer->link);
+}
+
+static void deliver_detach(struct worker *w, struct worker_peer *peer)
+{
+	struct deliver *d = w->state;
+
+	if (d->resolver != peer)
+		return;
+	d->resolver = NULL;
+	dns_client_set_link(d->dns, NULL);
+}
+
+static void deliver_from_peer(struct worker *w, struct worker_peer *peer UNUSED, const void *rec,
+			      size_t len)
+{
+	struct deliver *d = w->state;
+	uint32_t kind = 0;
+
+	if (len >= sizeof(kind))
+		memcpy(&kind, rec, sizeof(kind));
+	if (kind == PROTO_DNS_ANSWER)
+		dns_client_input(d->dns, rec, len);
+}
+
+static void take_job(struct deliver *d, const void *rec, size_t len)
+{
+	struct proto_job pj;
+	struct sv nexthop;
+
+	if (len < sizeof(pj))
+		return;
+	memcpy(&pj, rec, sizeof(pj));
+	nexthop = (struct sv){ (const char *)rec + sizeof(pj), pj.nexthop_len };
+	if (!proto_len_ok(len, sizeof(pj), nexthop.len, 1) || nexthop.len > PROTO_NAME_MAX ||
+	    pj.transport >= d->tconf_count || pj.ref.mask == 0) {
+		log_warn("malformed job from the supervisor");
+		return;
+	}
+	job_take(d, &pj, nexthop);
+}
+
+static void close_idle_of(struct deliver *d, uint32_t row)
+{
+	struct conn *next;
+
+	for (struct conn *c = d->idle_first; c != NULL; c = next) {
+		struct dest *dest = c->dest;
+
+		next = c->lru_next;
+		if (dest->row == row) {
+			conn_close_idle(c);
+			dest_pump(dest);
+		}
+	}
+}
+
+static void deliver_from_super(struct worker *w, const void *rec, size_t len)
+{
+	struct deliver *d = w->state;
+	struct proto_file file;
+	struct proto_dest_idle idle;
+	uint32_t kind = 0;
+
+	if (len >= sizeof(kind))
+		memcpy(&kind, rec, sizeof(kind));
+	if (kind == PROTO_JOB && d->draining) {
+		return; /* the supervisor gives it to another worker when this life ends */
+	} else if (kind == PROTO_JOB) {
+		take_job(d, rec, len);
+	} else if (kind == PROTO_FILE_GRANT && len >= sizeof(file)) {
+		memcpy(&file, rec, sizeof(file));
+		journal_writer_grant(d->journal, file.number);
+	} else if (kind == PROTO_DEST_IDLE && len >= sizeof(idle)) {
+		memcpy(&idle, rec, sizeof(idle));
+		close_idle_of(d, idle.dest);
+	}
+}
+
+static void close_all_idle(struct deliver *d)
+{
+	while (d->idle_first != NULL) {
+		struct dest *dest = d->idle_first->dest;
+
+		conn_close_idle(d->idle_first);
+		dest_pump(dest);
+	}
+}
+
+static bool deliver_turn(struct worker *w)
+{
+	struct deliver *d = w->state;
+	bool more;
+
+	if (d->held_first != NULL) {
+		journal_writer_poll(d->journal); /* takes a file that became ready */
+		job_retry_held(d);
+	}
+	if (d->starved != NULL)
+		dest_pump_starved(d);
+	more = journal_writer_poll(d->journal);
+	if (d->draining && d->job_count == 0) {
+		journal_writer_free(&d->journal);
+		worker_exit(w);
+	}
+	return more;
+}
+
+static void deliver_drain(struct worker *w)
+{
+	struct deliver *d = w->state;
+
+	d->draining = true;
+	close_all_idle(d);
+	job_drop_unbegun(d);
+}
+
+static const struct worker_ops ops = {
+	.class_id = CLASS_DELIVER,
+	.program = "smtp",
+	.init = deliver_init,
+	.start = deliver_start,
+	.attach = deliver_attach,
+	.detach = deliver_detach,
+	.from_super = deliver_from_super,
+	.from_peer = deliver_from_peer,
+	.turn = deliver_turn,
+	.drain = deliver_drain,
+};
+
+int main(int argc, char **argv)
+{
+	return worker_main(argc, argv, &ops);
+}

@@ -1,0 +1,476 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Looking up the addresses of a next hop; see workers/deliver/route.h. */
+#include "workers/deliver/route.h"
+
+#include <idn2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/clock.h"
+#include "lib/log.h"
+#include "lib/rand.h"
+#include "lib/util.h"
+
+#define TTL_MIN_S  5
+#define TTL_MAX_S  300
+#define TTL_FAIL_S 5 /* jobs that come in a burst for a dead name share one answer */
+
+struct ask {
+	struct route_lookup *l;
+	struct dns_query *q;
+	uint8_t host;
+	uint16_t rrtype;
+};
+
+struct route_lookup {
+	const struct route_env *env;
+	const struct tconf *t;
+	struct nexthop_alt alt;
+	char domain[DNS_NAME_SIZE]; /* alt.host as an A-label name */
+	struct route *r;
+	route_fn fn;
+	void *ctx;
+	struct dns_query *mx_query;
+	struct ask asks[2 * ROUTE_HOST_MAX];
+	unsigned ask_count, pending;
+	bool starting;
+	bool by_mx;
+	bool any_temp;
+	uint32_t ttl_s;
+	char fail_text[400]; /* the last address lookup that failed */
+};
+
+struct route *route_ref(struct route *r)
+{
+	r->refs++;
+	return r;
+}
+
+void route_unref(struct route **rp)
+{
+	struct route *r = *rp;
+
+	*rp = NULL;
+	if (r != NULL && --r->refs == 0)
+		free(r);
+}
+
+static void finish(struct route_lookup *l)
+{
+	struct route *r = l->r;
+	route_fn fn = l->fn;
+	void *ctx = l->ctx;
+	uint32_t ttl_s = l->ttl_s;
+
+	if (r->status != ROUTE_OK)
+		ttl_s = TTL_FAIL_S;
+	else if (ttl_s < TTL_MIN_S)
+		ttl_s = TTL_MIN_S;
+	else if (ttl_s > TTL_MAX_S)
+		ttl_s = TTL_MAX_S;
+	r->expires_ms = clock_now().ms + (int64_t)ttl_s * 1000;
+	free(l);
+	fn(ctx, r);
+}
+
+static void fail(struct route_lookup *l, enum route_status status, unsigned subject,
+		 unsigned detail, const char *fmt, ...) PRINTF_LIKE(5, 6);
+
+static void fail(struct route_lookup *l, enum route_status status, unsigned subject,
+		 unsigned detail, const char *fmt, ...)
+{
+	va_list ap;
+
+	l->r->status = status;
+	l->r->dsn[0] = status == ROUTE_PERM ? 5 : 4;
+	l->r->dsn[1] = (uint8_t)subject;
+	l->r->dsn[2] = (uint8_t)detail;
+	va_start(ap, fmt);
+	vsnprintf(l->r->text, sizeof(l->r->text), fmt, ap);
+	va_end(ap);
+	finish(l);
+}
+
+static const char *type_name(uint16_t rrtype)
+{
+	return rrtype == DNS_T_MX ? "MX" : rrtype == DNS_T_A ? "A" : "AAAA";
+}
+
+static void name_error(char *out, size_t size, const char *name, uint16_t rrtype,
+		       enum dns_status status)
+{
+	static const char *const why[] = {
+		[DNS_NXDOMAIN] = "Host not found",
+		[DNS_NODATA] = "Host found but no data record of requested type",
+		[DNS_TEMP] = "Host not found, try again",
+		[DNS_BADNAME] = "Malformed or unexpected name server reply",
+	};
+
+	snprintf(out, size,
+		 "Host or domain name not found. Name service error for name=%s type=%s: %s", name,
+		 type_name(rrtype), why[status]);
+}
+
+/* ---- the addresses are there: sort, find ourselves ---- */
+
+static int by_pref(const void *a, const void *b)
+{
+	const struct route_addr *x = a, *y = b;
+
+	return x->pref != y->pref ? (int)x->pref - (int)y->pref : (int)x->host - (int)y->host;
+}
+
+/* The preference of the first host that is this machine; -1 when none is. */
+static int own_pref(const struct route_lookup *l)
+{
+	int found = -1;
+
+	for (unsigned i = 0; i < l->r->count; i++) {
+		const struct route_addr *a = &l->r->addrs[i];
+
+		if ((own_addrs_has(l->env->own, &a->addr) ||
+		     str_eq_nocase(l->r->hosts[a->host], l->t->client.myhostname)) &&
+		    (found < 0 || a->pref < found))
+			found = a->pref;
+	}
+	/* our name as an MX without any address of its own is still us */
+	for (unsigned i = 0; l->by_mx && i < l->r->host_count; i++) {
+		if (str_eq_nocase(l->r->hosts[i], l->t->client.myhostname) &&
+		    (found < 0 || l->r->prefs[i] < found))
+			found = l->r->prefs[i];
+	}
+	return found;
+}
+
+/* True when the lookup is over: mail would come back to us. */
+static bool drop_own(struct route_lookup *l)
+{
+	int own = l->alt.port == 25 ? own_pref(l) : -1;
+	unsigned n = 0;
+	uint16_t best = UINT16_MAX;
+
+	if (own < 0)
+		return false;
+	for (unsigned i = 0; i < l->r->host_count; i++)
+		best = l->r->prefs[i] < best ? l->r->prefs[i] : best;
+	while (n < l->r->count && l->r->addrs[n].pref < own)
+		n++;
+	l->r->count = n;
+	if (n > 0)
+		return false;
+	if (l->by_mx && best < own)
+		fail(l, ROUTE_TEMP, 4, 4, "unable to find primary relay for %s", l->domain);
+	else
+		fail(l, ROUTE_PERM, 4, 6, "mail for %s loops back to myself", l->domain);
+	return true;
+}
+
+static void addresses_done(struct route_lookup *l)
+{
+	if (l->r->count == 0 && l->alt.port == 25 && l->by_mx && own_pref(l) >= 0 && drop_own(l))
+		return;
+	if (l->r->count == 0) {
+		bool temp = l->any_temp || (l->by_mx && l->t->defer_no_mx_address);
+
+		if (l->by_mx)
+			log_warn("no MX host for %s has a valid address record", l->domain);
+		fail(l, temp ? ROUTE_TEMP : ROUTE_PERM, 4, l->any_temp ? 3 : 4, "%s", l->fail_text);
+		return;
+	}
+	qsort(l->r->addrs, l->r->count, sizeof(l->r->addrs[0]), by_pref);
+	if (drop_own(l))
+		return;
+	l->r->status = ROUTE_OK;
+	finish(l);
+}
+
+static void add_addr(struct route *r, unsigned host, uint16_t port, const struct dns_rr *rr)
+{
+	struct route_addr *a;
+
+	if (r->count == ROUTE_ADDR_MAX)
+		return;
+	a = &r->addrs[r->count++];
+	*a = (struct route_addr){ .pref = r->prefs[host], .host = (uint8_t)host };
+	if (rr->type == DNS_T_A) {
+		a->addr.in.sin_family = AF_INET;
+		a->addr.in.sin_port = htons(port);
+		a->addr.in.sin_addr = rr->a;
+	} else {
+		a->addr.in6.sin6_family = AF_INET6;
+		a->addr.in6.sin6_port = htons(port);
+		a->addr.in6.sin6_addr = rr->aaaa;
+	}
+}
+
+static void on_addr(void *ctx, const struct dns_answer *answer)
+{
+	struct ask *a = ctx;
+	struct route_lookup *l = a->l;
+
+	a->q = NULL;
+	l->pending--;
+	if (answer->status == DNS_OK) {
+		if (answer->ttl_s < l->ttl_s)
+			l->ttl_s = answer->ttl_s;
+		for (size_t i = 0; i < answer->count; i++)
+			add_addr(l->r, a->host, l->alt.port, &answer->rrs[i]);
+	} else if (l->fail_text[0] == '\0' || answer->status == DNS_TEMP ||
+		   answer->status == DNS_NXDOMAIN) {
+		if (!l->any_temp)
+			name_error(l->fail_text, sizeof(l->fail_text), l->r->hosts[a->host],
+				   a->rrtype, answer->status);
+		l->any_temp |= answer->status == DNS_TEMP;
+	}
+	if (l->pending == 0 && !l->starting)
+		addresses_done(l);
+}
+
+static void ask_addr(struct route_lookup *l, unsigned host, uint16_t rrtype)
+{
+	struct ask *a = &l->asks[l->ask_count++];
+
+	*a = (struct ask){ .l = l, .host = (uint8_t)host, .rrtype = rrtype };
+	l->pending++;
+	a->q = dns_ask(l->env->dns, sv_from(l->r->hosts[host]), rrtype, on_addr, a);
+}
+
+static void ask_addresses(struct route_lookup *l)
+{
+	l->starting = true;
+	for (unsigned i = 0; i < l->r->host_count; i++) {
+		if (l->t->want4)
+			ask_addr(l, i, DNS_T_A);
+		if (l->t->want6)
+			ask_addr(l, i, DNS_T_AAAA);
+	}
+	l->starting = false;
+	if (l->pending == 0)
+		addresses_done(l);
+}
+
+static void add_host(struct route *r, const char *name, uint16_t pref)
+{
+	if (r->host_count == ROUTE_HOST_MAX)
+		return;
+	str_copy(r->hosts[r->host_count], DNS_NAME_SIZE, sv_from(name));
+	r->prefs[r->host_count++] = pref;
+}
+
+/* ---- MX ---- */
+
+static int rr_by_pref(const void *a, const void *b)
+{
+	const struct dns_rr *const *x = a, *const *y = b;
+
+	return (int)(*x)->pref - (int)(*y)->pref;
+}
+
+static void on_mx_records(struct route_lookup *l, const struct dns_answer *a)
+{
+	const struct dns_rr *sorted[DNS_RR_MAX];
+	size_t n = 0;
+
+	if (a->count == 1 && a->rrs[0].name[0] == '\0') {
+		fail(l, ROUTE_PERM, 1, 0, "Domain %s does not accept mail (nullMX)", l->domain);
+		return;
+	}
+	for (size_t i = 0; i < a->count && n < DNS_RR_MAX; i++) {
+		if (a->rrs[i].name[0] != '\0')
+			sorted[n++] = &a->rrs[i];
+	}
+	/* with more hosts than we look at, equal ones must have equal chances */
+	for (size_t i = n; i > 1 && l->t->randomize; i--) {
+		size_t k = rand_below((uint32_t)i);
+		const struct dns_rr *tmp = sorted[i - 1];
+
+		sorted[i - 1] = sorted[k];
+		sorted[k] = tmp;
+	}
+	qsort(sorted, n, sizeof(sorted[0]), rr_by_pref);
+	l->by_mx = true;
+	l->ttl_s = a->ttl_s;
+	for (size_t i = 0; i < n; i++)
+		add_host(l->r, sorted[i]->name, sorted[i]->pref);
+	ask_addresses(l);
+}
+
+static void on_mx(void *ctx, const struct dns_answer *a)
+{
+	struct route_lookup *l = ctx;
+	char text[400];
+
+	l->mx_query = NULL;
+	if (a->status == DNS_OK) {
+		on_mx_records(l, a);
+		return;
+	}
+	if (a->status == DNS_NODATA || (a->status == DNS_TEMP && l->t->ignore_mx_error)) {
+		add_host(l->r, l->domain, 0);
+		ask_addresses(l);
+		return;
+	}
+	name_error(text, sizeof(text), l->domain, DNS_T_MX, a->status);
+	if (a->status == DNS_TEMP)
+		fail(l, ROUTE_TEMP, 4, 3, "%s", text);
+	else
+		fail(l, ROUTE_PERM, 4, 4, "%s", text);
+}
+
+/* ---- start ---- */
+
+static bool to_ascii(const char *host, char out[DNS_NAME_SIZE])
+{
+	char *ace = NULL;
+	bool fine;
+
+	if (str_is_ascii(host, strlen(host)))
+		return str_copy(out, DNS_NAME_SIZE, sv_from(host));
+	if (idn2_to_ascii_8z(host, &ace, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL) != IDN2_OK)
+		return false;
+	fine = str_copy(out, DNS_NAME_SIZE, sv_from(ace));
+	idn2_free(ace);
+	return fine;
+}
+
+static void start(struct route_lookup *l)
+{
+	struct route_addr *a = &l->r->addrs[0];
+
+	if (l->alt.literal) {
+		str_copy(l->domain, sizeof(l->domain), sv_from(l->alt.host));
+		if (!net_addr_parse(l->alt.host, l->alt.port, &a->addr)) {
+			fail(l, ROUTE_PERM, 4, 4, "malformed address %s", l->alt.host);
+			return;
+		}
+		add_host(l->r, l->alt.host, 0);
+		l->r->count = 1;
+		if (!drop_own(l)) {
+			l->r->status = ROUTE_OK;
+			finish(l);
+		}
+	} else if (!to_ascii(l->alt.host, l->domain)) {
+		fail(l, ROUTE_PERM, 4, 4, "malformed domain name %s", l->alt.host);
+	} else if (l->alt.mx) {
+		struct dns_query *q;
+
+		/* l may be gone when the answer was at hand */
+		l->starting = true;
+		q = dns_ask(l->env->dns, sv_from(l->domain), DNS_T_MX, on_mx, l);
+		if (q != NULL) {
+			l->starting = false;
+			l->mx_query = q;
+		}
+	} else {
+		add_host(l->r, l->domain, 0);
+		ask_addresses(l);
+	}
+}
+
+struct result {
+	struct route *r;
+	bool done;
+	struct route_lookup *l;
+	route_fn fn;
+	void *ctx;
+};
+
+/* While route_lookup() runs, the answer is caught here, so that it can return NULL. */
+static void catch_early(void *ctx, struct route *r)
+{
+	struct result *res = ctx;
+
+	res->r = r;
+	res->done = true;
+}
+
+struct route_lookup *route_lookup(const struct route_env *env, const struct tconf *t,
+				  const struct nexthop_alt *alt, route_fn fn, void *ctx)
+{
+	struct route_lookup *l = xcalloc(1, sizeof(*l));
+	struct result res = { .done = false };
+
+	l->env = env;
+	l->t = t;
+	l->alt = *alt;
+	l->r = xcalloc(1, sizeof(*l->r));
+	l->r->refs = 1;
+	l->ttl_s = TTL_MAX_S;
+	l->fn = catch_early;
+	l->ctx = &res;
+	start(l);
+	if (res.done) {
+		fn(ctx, res.r);
+		return NULL;
+	}
+	l->fn = fn;
+	l->ctx = ctx;
+	return l;
+}
+
+void route_lookup_cancel(struct route_lookup **lp)
+{
+	struct route_lookup *l = *lp;
+
+	*lp = NULL;
+	if (l == NULL)
+		return;
+	if (l->mx_query != NULL)
+		dns_cancel(l->mx_query);
+	for (unsigned i = 0; i < l->ask_count; i++) {
+		if (l->asks[i].q != NULL)
+			dns_cancel(l->asks[i].q);
+	}
+	route_unref(&l->r);
+	free(l);
+}
+
+/* ---- order ---- */
+
+static bool preferred(const struct tconf *t, const struct route_addr *a)
+{
+	return a->addr.sa.sa_family ==
+	       (t->preference == ADDRESS_PREFERENCE_IPV6 ? AF_INET6 : AF_INET);
+}
+
+/* One group of equal preference: shuffle, then (unless "any") one family before the other. */
+static void order_group(const struct route *r, const struct tconf *t, uint8_t *order, unsigned n)
+{
+	uint8_t sorted[ROUTE_ADDR_MAX];
+	unsigned at = 0;
+
+	for (unsigned i = n; i > 1 && t->randomize; i--) {
+		unsigned k = rand_below(i);
+		uint8_t tmp = order[i - 1];
+
+		order[i - 1] = order[k];
+		order[k] = tmp;
+	}
+	if (t->preference == ADDRESS_PREFERENCE_ANY)
+		return;
+	for (unsigned pass = 0; pass < 2; pass++) {
+		for (unsigned i = 0; i < n; i++) {
+			if (preferred(t, &r->addrs[order[i]]) == (pass == 0))
+				sorted[at++] = order[i];
+		}
+	}
+	memcpy(order, sorted, n);
+}
+
+unsigned route_order(const struct route *r, const struct tconf *t, uint8_t order[ROUTE_ADDR_MAX])
+{
+	unsigned from = 0;
+
+	for (unsigned i = 0; i < r->count; i++)
+		order[i] = (uint8_t)i;
+	for (unsigned i = 1; i <= r->count; i++) {
+		if (i < r->count && r->addrs[i].pref == r->addrs[from].pref)
+			continue;
+		order_group(r, t, order + from, i - from);
+		from = i;
+	}
+	if (t->mx_address_limit > 0 && r->count > t->mx_address_limit)
+		return (unsigned)t->mx_address_limit;
+	return r->count;
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * What one transport's deliveries are done with: the smtp_ or lmtp_ parameters of its master.cf
+ * service, picked once at start. Also the addresses that are our own, for loop detection.
+ */
+#ifndef PH_WORKERS_DELIVER_TCONF_H
+#define PH_WORKERS_DELIVER_TCONF_H
+
+#include <netinet/in.h>
+
+#include "conf/conf.h"
+#include "workers/deliver/client.h"
+
+union net_addr {
+	struct sockaddr sa;
+	struct sockaddr_in in;
+	struct sockaddr_in6 in6;
+};
+
+struct tconf {
+	const char *name; /* of the transport */
+	enum transport_kind kind;
+	const char *program; /* log tag: smtp, lmtp, error, discard */
+	bool retry;          /* TRANSPORT_ERROR: defer instead of bounce */
+	struct client_conf client;
+	uint16_t port;
+	bool mx;                  /* look for MX records */
+	bool randomize;           /* smtp_randomize_addresses */
+	bool defer_no_mx_address; /* smtp_defer_if_no_mx_address_found */
+	bool ignore_mx_error;     /* ignore_mx_lookup_error */
+	bool want4, want6;        /* inet_protocols */
+	int preference;           /* enum conf_address_preference */
+	int64_t mx_address_limit, mx_session_limit;
+	const char *fallback_relay;
+	const char *queue_directory; /* relative LMTP socket paths start here */
+	int64_t idle_ms;             /* smtp_connection_cache_time_limit */
+	int64_t reuse_ms;            /* smtp_connection_reuse_time_limit */
+	int64_t reuse_count;         /* smtp_connection_reuse_count_limit, 0 = none */
+	bool cache;                  /* idle connections are kept */
+	bool tls_required;           /* a security level that plaintext does not satisfy */
+	bool bind4_set, bind6_set;
+	union net_addr bind4, bind6;
+};
+
+void tconf_load(struct tconf *t, const struct conf *c, const struct conf_transport *ct);
+
+struct own_addrs {
+	union net_addr *list;
+	size_t count, cap;
+};
+
+/* inet_interfaces ("all" = every interface of the machine) and proxy_interfaces. Names in them are
+ * looked up, so call it before the sandbox closes. */
+void own_addrs_load(struct own_addrs *o, const struct params *p);
+void own_addrs_fini(struct own_addrs *o);
+bool own_addrs_has(const struct own_addrs *o, const union net_addr *a); /* ports do not count */
+bool net_addr_parse(const char *text, uint16_t port, union net_addr *a);
+bool net_addr_eq(const union net_addr *a, const union net_addr *b);
+socklen_t net_addr_len(const union net_addr *a);
+void net_addr_text(const union net_addr *a, char *out, size_t size);
+
+#endif
