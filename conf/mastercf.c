@@ -51,6 +51,16 @@ static void bad_field(struct line *l, const char *field, struct sv got, const ch
 	l->bad = true;
 }
 
+static void too_short(struct line *l, unsigned fields)
+{
+	if (!l->bad)
+		conf_diag_add(l->d, true, l->file, l->number,
+			      "%u fields: expected 8 or more: service type private unprivileged "
+			      "chroot wakeup maxproc command",
+			      fields);
+	l->bad = true;
+}
+
 /* The next word, or the inside of { ... }; false at the end. */
 static bool next_word(struct line *l, struct sv *word_r, bool *braced_r)
 {
@@ -218,9 +228,7 @@ static void read_command(struct line *l, struct service *s)
 	l->rest = sv_trim(l->rest);
 	s->command = arena_strndup(&l->c->arena, l->rest.p, l->rest.len);
 	if (!next_word(l, &word, &braced)) {
-		bad_field(l, "line", SV(""),
-			  "8 fields: service type private unprivileged chroot "
-			  "wakeup maxproc command");
+		too_short(l, 7);
 		return;
 	}
 	if (memchr(word.p, '/', word.len) != NULL)
@@ -247,10 +255,7 @@ static void read_fields(struct line *l, struct service *s)
 	while (n < ARRAY_LEN(f) && next_word(l, &f[n], &braced))
 		n++;
 	if (n < ARRAY_LEN(f)) {
-		if (!l->bad)
-			bad_field(l, "line", n > 0 ? f[n - 1] : SV(""),
-				  "8 fields: service type private unprivileged chroot wakeup "
-				  "maxproc command");
+		too_short(l, n);
 		return;
 	}
 	s->pub.name = arena_strndup(&l->c->arena, f[0].p, f[0].len);
@@ -262,7 +267,7 @@ static void read_fields(struct line *l, struct service *s)
 	s->pub.is_private = field_bool(l, "private", f[2], true);
 	s->pub.unprivileged = field_bool(l, "unprivileged", f[3], true);
 	s->pub.chroot = field_bool(l, "chroot", f[4], false);
-	if (s->pub.type == SERVICE_INET && s->pub.is_private)
+	if (s->pub.type == SERVICE_INET && s->pub.is_private && !l->bad)
 		bad_field(l, "private", f[2], "n for an inet service");
 	read_wakeup(l, s, f[5]);
 	s->pub.maxproc = field_number(l, "maxproc", f[6], -1);
@@ -307,7 +312,7 @@ bool mastercf_parse_line(struct conf *c, struct conf_diag *d, struct sv text, un
 	*s_r = (struct service){ 0 };
 	s_r->pub.line = number;
 	if (text.p[0] == ' ')
-		bad_field(&l, "line", sv_trim(text), "no white space in front of the first line");
+		bad_field(&l, "line", sv_trim(text), "no white space before the first entry");
 	else
 		read_fields(&l, s_r);
 	return !l.bad;

@@ -124,9 +124,21 @@ static void cell_set(struct scope *s, int idx, struct other_value *other, enum v
 	}
 }
 
+static bool has_failed(const struct scope *s, struct sv name)
+{
+	int idx = param_find(name);
+	const struct other_value *other = idx < 0 ? strmap_get(s->others, name) : NULL;
+
+	return idx >= 0 ? s->state[idx] == VALUE_FAILED
+			: other != NULL && other->state == VALUE_FAILED;
+}
+
 static void complain(struct scope *s, const struct raw_value *raw, struct sv name, const char *what,
 		     const char *detail)
 {
+	/* What is wrong in main.cf was reported with the global scope. */
+	if (s != &s->c->global && raw->file == s->c->main_path && has_failed(&s->c->global, name))
+		return;
 	if (s->diag != NULL)
 		conf_diag_add(s->diag, true, raw->file != NULL ? raw->file : s->c->main_path,
 			      raw->line, "%.*s = %.200s: %s%s", (int)name.len, name.p, raw->text,

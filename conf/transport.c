@@ -149,8 +149,8 @@ static void set_number(struct conf *c, struct conf_diag *d, struct sv name,
 	if (err == 0 && *field >= 0)
 		return;
 	*field = 0;
-	/* A default_x that is bad was reported under its own name. */
-	if (raw.file == NULL)
+	/* A default_x that is bad was reported under its own name, and so were table rows. */
+	if (raw.file == NULL || param_find(name) >= 0)
 		return;
 	conf_diag_add(d, true, raw.file, raw.line, "%.*s = %s: expected %s", (int)name.len, name.p,
 		      raw.text,

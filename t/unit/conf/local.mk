@@ -10,3 +10,12 @@ check_PROGRAMS += t/unit/conf/postmap_test
 UNIT_TESTS += t/unit/conf/postmap_test
 t_unit_conf_postmap_test_SOURCES = t/unit/conf/postmap_test.c conf/kch_build.c
 t_unit_conf_postmap_test_LDADD = $(CONF_LIBS)
+
+check_PROGRAMS += t/unit/conf/param_test t/unit/conf/expand_test t/unit/conf/conf_test
+UNIT_TESTS += t/unit/conf/param_test t/unit/conf/expand_test t/unit/conf/conf_test
+t_unit_conf_param_test_SOURCES = t/unit/conf/param_test.c
+t_unit_conf_param_test_LDADD = $(CONF_LIBS)
+t_unit_conf_expand_test_SOURCES = t/unit/conf/expand_test.c
+t_unit_conf_expand_test_LDADD = $(CONF_LIBS)
+t_unit_conf_conf_test_SOURCES = t/unit/conf/conf_test.c
+t_unit_conf_conf_test_LDADD = $(CONF_LIBS)
