@@ -1,2 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-
+pkglibexec_PROGRAMS += workers/local/local
+workers_local_local_SOURCES = \
+	workers/local/agent.c workers/local/agent.h \
+	workers/local/content.c workers/local/content.h \
+	workers/local/job.c workers/local/job.h \
+	workers/local/local.c \
+	workers/local/maildir.c workers/local/maildir.h \
+	workers/local/pool.c workers/local/pool.h \
+	workers/local/target.c workers/local/target.h
+workers_local_local_LDADD = $(WORKER_LIBS)

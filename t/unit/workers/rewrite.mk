@@ -9,3 +9,10 @@ check_PROGRAMS += t/unit/workers/message_test
 UNIT_TESTS += t/unit/workers/message_test
 t_unit_workers_message_test_SOURCES = t/unit/workers/message_test.c t/unit/workers/testconf.h
 t_unit_workers_message_test_LDADD = $(REWRITE_LIBS)
+
+check_PROGRAMS += t/unit/workers/maildir_test
+UNIT_TESTS += t/unit/workers/maildir_test
+t_unit_workers_maildir_test_SOURCES = t/unit/workers/maildir_test.c workers/local/maildir.c \
+	workers/local/content.c workers/local/pool.c
+t_unit_workers_maildir_test_LDADD = $(WORKER_LIBS)
+t_unit_workers_maildir_test_DEPENDENCIES = workers/local/local $(noinst_LIBRARIES)

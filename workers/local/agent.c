@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* The delivery child; see workers/local/agent.h. Started by pool.c. */
+#include "workers/local/agent.h"
+
+#include <grp.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "lib/clock.h"
+#include "lib/err.h"
+#include "lib/io.h"
+#include "lib/log.h"
+#include "lib/util.h"
+#include "workers/common/drop.h"
+
+struct agent {
+	bool has_user;
+	uint32_t uid, gid;
+	char packet[AGENT_PACKET_MAX];
+	char base[AGENT_PATH_MAX + 1];
+	char path[AGENT_PATH_MAX + 1];
+	char host[AGENT_HOST_MAX + 1];
+};
+
+static void become(struct agent *a, const struct agent_request *q)
+{
+	if (a->has_user) {
+		if (q->uid != a->uid || q->gid != a->gid)
+			die("request for user %u, this child is user %u", q->uid, a->uid);
+		return;
+	}
+	a->has_user = true;
+	a->uid = q->uid;
+	a->gid = q->gid;
+	if (!q->change_user)
+		return;
+	gid_t gid = q->gid;
+
+	if (setgroups(1, &gid) < 0 || setresgid(gid, gid, gid) < 0 ||
+	    setresuid(q->uid, q->uid, q->uid) < 0)
+		die("cannot become user %u group %u: %s", q->uid, q->gid, err_str(err_errno()));
+	if (q->uid != 0 && setuid(0) == 0)
+		die("could get root rights back after giving them up");
+}
+
+static const char *take(const char *p, size_t len, char *out)
+{
+	memcpy(out, p, len);
+	out[len] = '\0';
+	return p + len;
+}
+
+static bool lengths_ok(const struct agent_request *q, size_t len)
+{
+	return q->base_len <= AGENT_PATH_MAX && q->path_len <= AGENT_PATH_MAX &&
+	       q->host_len <= AGENT_HOST_MAX && q->header_len <= AGENT_HEADER_MAX &&
+	       len == sizeof(*q) + q->base_len + q->path_len + q->host_len + q->header_len;
+}
+
+/* One request. False when the parent is gone. */
+static bool serve(struct agent *a)
+{
+	struct agent_request q;
+	struct maildir_result result;
+	int fd = -1;
+	size_t len, nfds = 1;
+	int err = io_recv_fds(AGENT_FD, a->packet, sizeof(a->packet), &len, &fd, &nfds);
+
+	if (err == E_EOF)
+		return false;
+	if (err < 0 || len < sizeof(q) || nfds != 1)
+		die("bad request: %s", err_str(err < 0 ? err : E_PEER));
+	memcpy(&q, a->packet, sizeof(q));
+	if (!lengths_ok(&q, len))
+		die("bad request lengths");
+	become(a, &q);
+
+	const char *p = a->packet + sizeof(q);
+
+	p = take(p, q.base_len, a->base);
+	p = take(p, q.path_len, a->path);
+	p = take(p, q.host_len, a->host);
+	struct maildir_job job = { .base = a->base,
+				   .path = a->path,
+				   .header = { p, q.header_len },
+				   .content_fd = fd,
+				   .content_len = q.content_len,
+				   .hostname = a->host };
+
+	maildir_deliver(&job, &result);
+	io_close(&fd);
+	return io_send_fds(AGENT_FD, &result, sizeof(result), NULL, 0) == 0;
+}
+
+int agent_main(void)
+{
+	static struct agent a;
+
+	drop_descriptors(AGENT_FD + 1, NULL, 0);
+	prctl(PR_SET_PDEATHSIG, 0);
+	umask(077);
+	clock_init();
+	while (serve(&a))
+		;
+	return 0;
+}

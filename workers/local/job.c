@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Delivery jobs; see workers/local/job.h. Called by local.c. */
+#include "workers/local/job.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "lib/arena.h"
+#include "lib/clock.h"
+#include "lib/err.h"
+#include "lib/io.h"
+#include "lib/log.h"
+#include "lib/mailaddr.h"
+#include "workers/common/deliverlog.h"
+#include "workers/local/content.h"
+#include "workers/mail/envelope.h"
+
+#define RCPTS_MAX    200000u
+#define READ_CHUNK   (256u << 10)
+#define ARENA_CHUNK  (8u << 10)
+#define ARENA_LIMIT  (64u << 20)
+#define HEADERS_SCAN (64u << 10) /* looked through for Delivered-To */
+
+struct rcpt_job { /* one recipient of a job */
+	struct job *job;
+	struct delivery delivery;
+	struct target target;
+	const struct env_rcpt *rcpt;
+	struct buf header;
+	unsigned bit;
+	bool busy;
+	struct maildir_result result;
+	int64_t done_us;
+};
+
+struct job {
+	struct job *next;
+	struct local *l;
+	struct proto_job p;
+	const struct conf_transport *transport;
+	char nexthop[PROTO_NAME_MAX + 1];
+	struct qid id;
+	int64_t start_us; /* wall */
+	struct arena arena;
+	struct envelope env;
+	struct spool_record hdr;
+	struct buf env_copy; /* what env points into */
+	int content_fd;
+	uint64_t content_len;
+	struct rcpt_job *rcpts;
+	size_t rcpt_count, busy;
+	bool finished; /* waits for the journal only */
+};
+
+static void job_free(struct job *j)
+{
+	struct job **at = &j->l->jobs;
+
+	while (*at != j)
+		at = &(*at)->next;
+	*at = j->next;
+	j->l->job_count--;
+	for (size_t i = 0; i < j->rcpt_count; i++)
+		buf_fini(&j->rcpts[i].header);
+	free(j->rcpts);
+	io_close(&j->content_fd);
+	buf_fini(&j->env_copy);
+	arena_fini(&j->arena);
+	free(j);
+}
+
+/* ---- reporting ---- */
+
+struct masks {
+	uint64_t sent, deferred, bounced, report;
+};
+
+static struct masks job_masks(const struct job *j)
+{
+	struct masks m = { 0 };
+
+	for (size_t i = 0; i < j->rcpt_count; i++) {
+		const struct rcpt_job *r = &j->rcpts[i];
+		uint64_t bit = UINT64_C(1) << r->bit;
+
+		if (r->result.dsn[0] == 2)
+			m.sent |= bit;
+		else if (r->result.dsn[0] == 5)
+			m.bounced |= bit;
+		else
+			m.deferred |= bit;
+		if (r->result.dsn[0] == 2 && r->rcpt->notify & NOTIFY_SUCCESS)
+			m.report |= bit;
+	}
+	/* bits past the recipients of the record: nothing can be done for them */
+	m.bounced |= j->p.ref.mask & ~(m.sent | m.deferred | m.bounced);
+	return m;
+}
+
+/* Recipients with the same reason share one. Those sent need none, unless they are to be reported.
+ */
+static size_t collect_reasons(const struct job *j, const struct masks *m,
+			      struct outcome_reason *out)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < j->rcpt_count; i++) {
+		const struct rcpt_job *r = &j->rcpts[i];
+		uint64_t bit = UINT64_C(1) << r->bit;
+		size_t k = 0;
+
+		if ((m->sent & bit) != 0 && (m->report & bit) == 0)
+			continue;
+		while (k < count && (memcmp(out[k].dsn, r->result.dsn, 3) != 0 ||
+				     !sv_eq_str(out[k].text, r->result.text)))
+			k++;
+		if (k == count) {
+			out[count] = (struct outcome_reason){ .mta = SV("none"),
+							      .text = sv_from(r->result.text) };
+			memcpy(out[count].dsn, r->result.dsn, 3);
+			count++;
+		}
+		out[k].mask |= bit;
+	}
+	return count;
+}
+
+static int journal_result(struct job *j, const struct masks *m, struct proto_jref *ref_r)
+{
+	static struct outcome_reason reasons[PROTO_ENTRY_SPAN];
+	struct outcome o = { .kind = OUTCOME_RESULT,
+			     .qid = j->id,
+			     .rcpt_first = j->p.ref.rcpt_first,
+			     .mask = j->p.ref.mask,
+			     .sent = m->sent,
+			     .deferred = m->deferred,
+			     .bounced = m->bounced,
+			     .when_us = clock_now_wall().us,
+			     .transport = sv_from(j->transport != NULL ? j->transport->name : ""),
+			     .nexthop = sv_from(j->nexthop),
+			     .reasons = reasons };
+
+	o.reason_count = collect_reasons(j, m, reasons);
+	return journal_append(j->l->journal, &o, ref_r);
+}
+
+static void count_masks(struct local *l, const struct masks *m)
+{
+	counter_add(l->w->counters, CTR_deliver_sent, (uint64_t)__builtin_popcountll(m->sent));
+	counter_add(l->w->counters, CTR_deliver_deferred,
+		    (uint64_t)__builtin_popcountll(m->deferred));
+	counter_add(l->w->counters, CTR_deliver_bounced,
+		    (uint64_t)__builtin_popcountll(m->bounced));
+}
+
+static void log_rcpt(const struct job *j, const struct rcpt_job *r)
+{
+	static struct buf to, orig;
+	int64_t active = (int64_t)j->p.active_us;
+	const char *relay = j->transport->kind == TRANSPORT_LOCAL ? "local" : "virtual";
+	struct deliver_log_line line = {
+		.program = relay,
+		.qid = j->id,
+		.relay = sv_from(r->result.dsn[0] == 2 || r->target.found ? relay : "none"),
+		.delays = { .a_us = active - j->env.arrival_us,
+			    .b_us = j->start_us - active,
+			    .d_us = r->done_us - j->start_us },
+		.dsn = { r->result.dsn[0], r->result.dsn[1], r->result.dsn[2] },
+		.status = r->result.dsn[0] == 2   ? "sent"
+			  : r->result.dsn[0] == 5 ? "bounced"
+						  : "deferred",
+		.text = sv_from(r->result.text),
+	};
+
+	buf_reset(&to);
+	buf_reset(&orig);
+	mail_addr_quote(r->rcpt->addr, &to);
+	if (r->rcpt->orig_addr.len > 0)
+		mail_addr_quote(r->rcpt->orig_addr, &orig);
+	line.to = buf_sv(&to);
+	line.orig_to = buf_sv(&orig);
+	deliver_log(&line);
+	histogram_add(j->l->w->counters, HIS_delay_d, (uint64_t)(line.delays.d_us / 1000));
+}
+
+/* Everything is known: journal, then report. False: the journal has no file yet. */
+static bool job_report(struct job *j)
+{
+	struct local *l = j->l;
+	struct masks m = job_masks(j);
+	struct proto_result r = { .kind = PROTO_RESULT,
+				  .health = JOB_HEALTH_OK,
+				  .word = j->p.ref.word,
+				  .entry = j->p.ref.entry,
+				  .sent = m.sent,
+				  .deferred = m.deferred,
+				  .bounced = m.bounced,
+				  .report = m.report };
+	int err = journal_result(j, &m, &r.jref);
+
+	if (err == E_AGAIN)
+		return false;
+	if (err < 0)
+		log_error("outcome of a delivery is not journaled: %s", err_str(err));
+	count_masks(l, &m);
+	worker_send(l->w, &l->w->super, &r, sizeof(r));
+	job_free(j);
+	return true;
+}
+
+static void job_finish(struct job *j)
+{
+	if (j->transport != NULL) {
+		for (size_t i = 0; i < j->rcpt_count; i++)
+			log_rcpt(j, &j->rcpts[i]);
+	}
+	j->finished = true;
+	job_report(j);
+}
+
+void job_retry_reports(struct local *l)
+{
+	struct job *next;
+
+	for (struct job *j = l->jobs; j != NULL; j = next) {
+		next = j->next;
+		if (j->finished && !job_report(j))
+			return;
+	}
+}
+
+/* ---- content ---- */
+
+/* The content in mailbox form, in a memory file that children read. */
+static int make_content(struct job *j)
+{
+	struct local *l = j->l;
+	struct content_conv conv = { 0 };
+	int err = 0;
+
+	j->content_fd = memfd_create("mail", MFD_CLOEXEC);
+	if (j->content_fd < 0)
+		return err_errno();
+	for (uint64_t off = 0; err == 0 && off < j->hdr.content_len; off += READ_CHUNK) {
+		size_t n = (size_t)u64_min(READ_CHUNK, j->hdr.content_len - off);
+		struct sv text;
+
+		buf_reset(&l->content_buf);
+		buf_add_c(&l->content_buf, ' '); /* room for a CR that was held back */
+		err = spool_read_content(l->reader, &j->hdr, j->p.ref.place, off, n,
+					 &l->content_buf);
+		if (err != 0)
+			break;
+		text = content_convert(&conv, l->content_buf.p + 1, l->content_buf.len - 1);
+		err = io_write_all(j->content_fd, text.p, text.len);
+		j->content_len += text.len;
+	}
+	return err;
+}
+
+/* Has this message been in the mailbox's way already? */
+static bool is_loop(struct job *j, struct sv addr)
+{
+	struct buf *b = &j->l->content_buf;
+	size_t n = (size_t)u64_min(j->content_len, HEADERS_SCAN);
+
+	buf_reset(b);
+	if (buf_reserve(b, n) == NULL || io_pread_all(j->content_fd, b->p, n, 0) != 0)
+		return false;
+	b->len = n;
+	return content_has_delivered_to(buf_sv(b), addr);
+}
+
+static void make_header(struct rcpt_job *r)
+{
+	const struct job *j = r->job;
+	struct sv orig = r->rcpt->orig_addr.len > 0 ? r->rcpt->orig_addr : r->rcpt->addr;
+
+	buf_add_str(&r->header, "Return-Path: <");
+	mail_addr_quote(j->env.sender, &r->header);
+	buf_add_str(&r->header, ">\nX-Original-To: ");
+	mail_addr_quote(orig, &r->header);
+	buf_add_str(&r->header, "\nDelivered-To: ");
+	mail_addr_quote(r->rcpt->addr, &r->header);
+	buf_add_c(&r->header, '\n');
+}
+
+/* ---- recipients ---- */
+
+static void set_result(struct rcpt_job *r, uint8_t d0, uint8_t d1, uint8_t d2, const char *text)
+{
+	r->result = (struct maildir_result){ .err = E_STATE, .dsn = { d0, d1, d2 } };
+	snprintf(r->result.text, sizeof(r->result.text), "%s", text);
+	r->done_us = clock_now_wall().us;
+}
+
+static void delivery_done(void *ctx, struct delivery *d UNUSED, const struct maildir_result *res)
+{
+	struct rcpt_job *r = ctx;
+	struct job *j = r->job;
+
+	r->result = *res;
+	r->busy = false;
+	r->done_us = clock_wall().us;
+	if (--j->busy == 0)
+		job_finish(j);
+}
+
+static void start_rcpt(struct rcpt_job *r)
+{
+	struct job *j = r->job;
+	struct target *t = &r->target;
+
+	target_find(j->l->targets, j->transport, r->rcpt->addr, t);
+	if (!t->found) {
+		set_result(r, t->dsn[0], t->dsn[1], t->dsn[2], t->text);
+		return;
+	}
+	make_header(r);
+	if (t->size_limit > 0 && j->content_len + r->header.len > t->size_limit) {
+		set_result(r, 5, 2, 2, "message is larger than the mailbox size limit");
+		return;
+	}
+	if (is_loop(j, r->rcpt->addr)) {
+		set_result(r, 5, 4, 6, "mail forwarding loop");
+		return;
+	}
+	r->delivery = (struct delivery){ .uid = t->uid,
+					 .gid = t->gid,
+					 .base = t->base,
+					 .path = t->path,
+					 .header = buf_sv(&r->header),
+					 .content_fd = j->content_fd,
+					 .content_len = j->content_len,
+					 .done = delivery_done,
+					 .ctx = r };
+	r->busy = true;
+	j->busy++;
+}
+
+static void start_all(struct job *j, int err)
+{
+	for (size_t i = 0; i < j->rcpt_count; i++) {
+		if (err != 0)
+			set_result(&j->rcpts[i], 4, 3, 0, "cannot read the queued message");
+		else
+			start_rcpt(&j->rcpts[i]);
+	}
+	if (j->busy == 0) {
+		job_finish(j);
+		return;
+	}
+	/* the last callback frees the job, but never from within pool_submit() */
+	for (size_t i = 0; i < j->rcpt_count; i++) {
+		if (j->rcpts[i].busy)
+			pool_submit(j->l->pool, &j->rcpts[i].delivery);
+	}
+}
+
+static void pick_rcpts(struct job *j)
+{
+	uint64_t left = j->p.ref.mask;
+
+	j->rcpts = xcalloc((size_t)__builtin_popcountll(left), sizeof(*j->rcpts));
+	for (; left != 0; left &= left - 1) {
+		unsigned bit = (unsigned)__builtin_ctzll(left);
+		struct rcpt_job *r = &j->rcpts[j->rcpt_count];
+
+		if ((uint64_t)j->p.ref.rcpt_first + bit >= j->env.rcpt_count)
+			break;
+		r->job = j;
+		r->bit = bit;
+		r->rcpt = &j->env.rcpts[j->p.ref.rcpt_first + bit];
+		j->rcpt_count++;
+	}
+}
+
+/* ---- the start ---- */
+
+static int read_record(struct job *j)
+{
+	struct local *l = j->l;
+	int err = spool_read_head(l->reader, j->id, j->p.ref.place, true, &j->hdr, &j->env_copy);
+
+	if (err == 0)
+		err = env_decode(buf_sv(&j->env_copy), RCPTS_MAX, &j->arena, &j->env);
+	return err;
+}
+
+static void journal_start(struct job *j)
+{
+	struct outcome o = { .kind = OUTCOME_STARTED,
+			     .qid = j->id,
+			     .rcpt_first = j->p.ref.rcpt_first,
+			     .mask = j->p.ref.mask,
+			     .when_us = j->start_us };
+	struct proto_jref ref;
+
+	journal_append(j->l->journal, &o, &ref);
+}
+
+/* The record cannot be read at all: all recipients wait; the supervisor will have it loaded, which
+ * finds out what is wrong with it. */
+static void defer_all(struct job *j, int err)
+{
+	char id[QID_TEXT_SIZE];
+	struct proto_result r = { .kind = PROTO_RESULT,
+				  .health = JOB_HEALTH_NONE,
+				  .word = j->p.ref.word,
+				  .entry = j->p.ref.entry,
+				  .deferred = j->p.ref.mask };
+	struct outcome_reason reason = { .mask = j->p.ref.mask,
+					 .dsn = { 4, 3, 0 },
+					 .mta = SV("none"),
+					 .text = SV("cannot read the queued message") };
+	struct outcome o = { .kind = OUTCOME_RESULT,
+			     .qid = j->id,
+			     .rcpt_first = j->p.ref.rcpt_first,
+			     .mask = j->p.ref.mask,
+			     .deferred = j->p.ref.mask,
+			     .when_us = j->start_us,
+			     .reasons = &reason,
+			     .reason_count = 1 };
+
+	journal_append(j->l->journal, &o, &r.jref);
+	log_warn("%s: cannot read the queued message: %s", qid_format(j->id, id), err_str(err));
+	worker_send(j->l->w, &j->l->w->super, &r, sizeof(r));
+	job_free(j);
+}
+
+void job_start(struct local *l, const void *rec, size_t len)
+{
+	struct job *j = xcalloc(1, sizeof(*j));
+	int err;
+
+	if (len < sizeof(j->p))
+		die("supervisor ring: job record of %zu bytes", len);
+	memcpy(&j->p, rec, sizeof(j->p));
+	if (len - sizeof(j->p) < j->p.nexthop_len || j->p.ref.mask == 0)
+		die("supervisor ring: damaged job record");
+	str_copy(j->nexthop, sizeof(j->nexthop),
+		 (struct sv){ (const char *)rec + sizeof(j->p), j->p.nexthop_len });
+	j->l = l;
+	j->next = l->jobs;
+	l->jobs = j;
+	l->job_count++;
+	j->content_fd = -1;
+	j->id = (struct qid){ .time_us = j->p.ref.qid.time_us, .life = j->p.ref.qid.life };
+	j->start_us = clock_now_wall().us;
+	arena_init(&j->arena, ARENA_CHUNK, ARENA_LIMIT);
+	counter_add(l->w->counters, CTR_deliver_jobs, 1);
+	if (j->p.transport < conf_transport_count(l->w->conf))
+		j->transport = conf_transport(l->w->conf, j->p.transport);
+	err = j->transport == NULL ? E_CONFIG : read_record(j);
+	if (err != 0) {
+		defer_all(j, err);
+		return;
+	}
+	journal_start(j);
+	pick_rcpts(j);
+	err = make_content(j);
+	start_all(j, err);
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Jobs of a local worker: reads the record, finds the mailboxes, has children deliver, then
+ * journals and logs what became of each recipient and reports to the supervisor.
+ */
+#ifndef PH_WORKERS_LOCAL_JOB_H
+#define PH_WORKERS_LOCAL_JOB_H
+
+#include "workers/common/worker.h"
+#include "workers/local/pool.h"
+#include "workers/local/target.h"
+#include "workers/spool/spool.h"
+
+struct job;
+
+struct local { /* the worker */
+	struct worker *w;
+	struct targets *targets;
+	struct pool *pool;
+	struct spool_dirs dirs;
+	struct spool_reader *reader;
+	struct journal_writer *journal;
+	struct job *jobs; /* all, also those that wait for the journal */
+	size_t job_count;
+	struct buf env_buf, content_buf;
+	struct loop_timer tick;
+};
+
+void job_start(struct local *l, const void *rec, size_t len);
+/* Reports that waited for a journal file. */
+void job_retry_reports(struct local *l);
+
+#endif

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * One message into one Maildir. Runs in the delivery child, as the mailbox's user. Directories are
+ * walked component by component without following symbolic links, so a user cannot lead delivery
+ * out of the mailbox base.
+ */
+#ifndef PH_WORKERS_LOCAL_MAILDIR_H
+#define PH_WORKERS_LOCAL_MAILDIR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/str.h"
+
+#define MAILDIR_TEXT_SIZE 256
+
+struct maildir_job {
+	const char *base; /* absolute; must exist */
+	const char *path; /* below base, ends in '/'; missing directories are made, mode 0700 */
+	struct sv header; /* Return-Path and so on, LF line ends */
+	int content_fd;   /* content with LF line ends, read from its start */
+	uint64_t content_len;
+	const char *hostname; /* for the file name */
+};
+
+struct maildir_result {
+	int err; /* 0 = delivered and durable */
+	uint8_t dsn[3];
+	char text[MAILDIR_TEXT_SIZE]; /* for the log and the sender */
+};
+
+void maildir_deliver(const struct maildir_job *job, struct maildir_result *r);
+
+#endif
