@@ -25,6 +25,7 @@ libph_conf_a_SOURCES += \
 	conf/map_rules.c \
 	conf/map_simple.c \
 	conf/map_text.c conf/map_text.h \
+	conf/map_watch.c conf/map_watch.h \
 	conf/matchlist.c
 
 # one program, three names

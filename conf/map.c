@@ -138,6 +138,22 @@ bool map_type_is_known(const char *type)
 	return find_type(type) != NULL;
 }
 
+enum map_source map_type_source(const char *name)
+{
+	const struct map_type *type = find_type(name);
+
+	if (type == NULL)
+		return MAP_SOURCE_NONE;
+	if (type->open == map_kch_open)
+		return MAP_SOURCE_COMPILED;
+	if (type->fixed != NULL)
+		return MAP_SOURCE_TABLES;
+	if (type->open == map_texthash_open || type->open == map_cidr_open ||
+	    type->open == map_pcre_open || type->open == map_regexp_open)
+		return MAP_SOURCE_TEXT;
+	return MAP_SOURCE_NONE;
+}
+
 const char *map_type_name(unsigned index)
 {
 	return index < ARRAY_LEN(types) ? types[index].name : NULL;

@@ -65,6 +65,10 @@ int map_rand_open(struct map_open *o);
 enum map_status map_rand_get(void *impl, struct sv key, struct buf *out);
 void map_rand_close(void *impl);
 
+/* What a table type reads, for map_watch.c. */
+enum map_source { MAP_SOURCE_NONE, MAP_SOURCE_TEXT, MAP_SOURCE_COMPILED, MAP_SOURCE_TABLES };
+enum map_source map_type_source(const char *type); /* NONE for unknown types */
+
 /* map_get without folding the key (postmap -f). */
 enum map_status map_get_as_is(struct map *m, struct sv key, struct buf *out);
 

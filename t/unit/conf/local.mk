@@ -19,3 +19,7 @@ t_unit_conf_expand_test_SOURCES = t/unit/conf/expand_test.c
 t_unit_conf_expand_test_LDADD = $(CONF_LIBS)
 t_unit_conf_conf_test_SOURCES = t/unit/conf/conf_test.c
 t_unit_conf_conf_test_LDADD = $(CONF_LIBS)
+check_PROGRAMS += t/unit/conf/mapwatch_test
+UNIT_TESTS += t/unit/conf/mapwatch_test
+t_unit_conf_mapwatch_test_SOURCES = t/unit/conf/mapwatch_test.c
+t_unit_conf_mapwatch_test_LDADD = $(CONF_LIBS)
