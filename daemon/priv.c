@@ -475,6 +475,11 @@ static void on_message(void)
 			kill_worker(&msg);
 		} else if (msg.kind == PRIV_READY) {
 			tell_starter("ok");
+		} else if (msg.kind == PRIV_RENEW) {
+			generation++;
+			send_msg(
+				&(struct priv_msg){ .kind = PRIV_RELOAD, .generation = generation },
+				NULL, snapshot_fd);
 		} else if (msg.kind == PRIV_FAILED) {
 			say(LOG_LEVEL_ERROR, "start-up failed: %s", packet + sizeof(msg));
 			tell_starter(packet + sizeof(msg));

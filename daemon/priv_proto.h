@@ -18,6 +18,7 @@ enum priv_kind {
 	PRIV_KILL,      /* class_id, slot, life, signal in `status` */
 	PRIV_READY,     /* mail is being accepted */
 	PRIV_FAILED,    /* start-up failed; text says why */
+	PRIV_RENEW,     /* same configuration, new generation: tables have changed */
 	/* priv -> supervisor */
 	PRIV_HELLO,     /* first message: generation, privileged; no descriptors (snapshot is fd 4) */
 	PRIV_SPAWNED,   /* class_id, slot, life, pid; fd: the supervisor's end; no fd = it failed */

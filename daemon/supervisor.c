@@ -27,6 +27,7 @@
 
 #define TICK_MS      100
 #define SLOW_TICK_MS 1000
+#define RENEW_MS     5000
 #define LOG_GRACE_MS 1000
 #define PRIV_SOCK    3
 
@@ -174,6 +175,23 @@ static void stop_step(struct supervisor *s)
 	}
 }
 
+/* Changed tables: workers cannot see them from their sandboxes, so new ones take over as at a
+ * reload, but with the configuration that is in force. At most every RENEW_MS. */
+static void check_tables(struct supervisor *s)
+{
+	const char *path = map_watch_poll(s->tables);
+
+	if (path != NULL) {
+		log_info("table %s has changed -- restarting", path);
+		s->tables_changed = true;
+	}
+	if (!s->tables_changed || clock_now().ms < s->renew_ms || s->stopping)
+		return;
+	s->tables_changed = false;
+	s->renew_ms = clock_now().ms + RENEW_MS;
+	supervisor_to_priv(s, &(struct priv_msg){ .kind = PRIV_RENEW }, NULL);
+}
+
 static void tick(void *ctx)
 {
 	struct supervisor *s = ctx;
@@ -183,6 +201,7 @@ static void tick(void *ctx)
 	if (clock_now().ms >= s->next_slow_ms || clock_now().ms < s->next_slow_ms - SLOW_TICK_MS) {
 		s->next_slow_ms = clock_now().ms + SLOW_TICK_MS;
 		check_space(s);
+		check_tables(s);
 		atomic_store_explicit(&s->board->beat_wall_s, (uint64_t)clock_wall_s(),
 				      memory_order_relaxed);
 	}
@@ -240,6 +259,9 @@ static void reload(struct supervisor *s, const struct priv_msg *msg, int fd)
 	conf_diag_fini(&d);
 	sched_reload(s->sched, fresh, msg->generation);
 	files_reload(s->files, conf_params(fresh));
+	map_watch_free(&s->tables);
+	s->tables = map_watch_new(fresh);
+	s->tables_changed = false;
 	conf_free(&s->conf);
 	s->conf = fresh;
 	s->params = conf_params(fresh);
@@ -322,6 +344,7 @@ static void load_conf(struct supervisor *s)
 		supervisor_failed(s, d.text.len > 0 ? buf_cstr(&d.text) : err_str(err));
 	conf_diag_fini(&d);
 	close(CTL_FD_SNAPSHOT);
+	s->tables = map_watch_new(s->conf);
 	s->params = conf_params(s->conf);
 	log_set_syslog_name(s->params->syslog_name);
 	char tag[64];

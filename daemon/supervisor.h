@@ -7,6 +7,7 @@
 #define PH_DAEMON_SUPERVISOR_H
 
 #include "conf/conf.h"
+#include "conf/map_watch.h"
 #include "daemon/control.h"
 #include "daemon/files.h"
 #include "daemon/priv_proto.h"
@@ -71,6 +72,9 @@ struct supervisor {
 	int wake_fd, log_wake_fd;
 	struct loop_timer tick;
 	int64_t next_slow_ms; /* disk space and the like, about once a second */
+	struct map_watch *tables;
+	bool tables_changed; /* workers are to be replaced at renew_ms */
+	int64_t renew_ms;
 
 	struct spool_dirs dirs;
 	struct spool_state *spool_state;
@@ -85,8 +89,9 @@ struct supervisor {
 	struct control *control;
 
 	struct sworker workers[MAX_WORKERS];
-	unsigned high;                 /* places in use are below */
-	struct sworker *scheduled[CLASS_COUNT][PRIV_MAX_SLOTS]; /* those the scheduler may send to */
+	unsigned high; /* places in use are below */
+	struct sworker
+		*scheduled[CLASS_COUNT][PRIV_MAX_SLOTS]; /* those the scheduler may send to */
 	struct class_state classes[CLASS_COUNT];
 	struct log_ring log_rings[MAX_LOG_RINGS];
 	/* links: pairs of workers that are linked, as a matrix of lives */
