@@ -21,3 +21,14 @@ daemon_priv_LDADD = libph_lib.a
 sbin_PROGRAMS += daemon/posthaste
 daemon_posthaste_SOURCES = daemon/posthaste.c daemon/plan.c daemon/plan.h
 daemon_posthaste_LDADD = libph_daemon.a $(CONF_LIBS)
+
+# one program, two names
+libph_daemon_a_SOURCES += daemon/qcmd.c daemon/qcmd.h daemon/qlist.c daemon/qlist.h
+QUEUE_LIBS = libph_daemon.a libph_spool.a libph_mail.a libph_shm.a $(CONF_LIBS) $(JANSSON_LIBS)
+sbin_PROGRAMS += daemon/postqueue daemon/mailq daemon/postsuper
+daemon_postqueue_SOURCES = daemon/postqueue.c
+daemon_postqueue_LDADD = $(QUEUE_LIBS)
+daemon_mailq_SOURCES = daemon/postqueue.c
+daemon_mailq_LDADD = $(QUEUE_LIBS)
+daemon_postsuper_SOURCES = daemon/postsuper.c
+daemon_postsuper_LDADD = $(QUEUE_LIBS)

@@ -201,12 +201,17 @@ static void change(struct qctl *q, struct control_client *c, enum sched_cmd cmd,
 		started(ch, c, sched_cmd_all(q->sched, cmd, change_done, ch));
 		return;
 	}
+	struct buf names = BUF_INIT;
+
 	for (unsigned i = 1; i < argc; i++) {
 		struct qid id;
 
-		if (qid_parse(sv_from(argv[i]), &id) == 0)
-			sched_cmd(q->sched, cmd, id, &r);
+		if (qid_parse(sv_from(argv[i]), &id) == 0 && sched_cmd(q->sched, cmd, id, &r) == 0)
+			buf_printf(&names, "%s\n", argv[i]);
 	}
+	if (names.len > 0)
+		control_data(c, names.p, names.len);
+	buf_fini(&names);
 	end_change(q, c, &r);
 }
 

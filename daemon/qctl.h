@@ -5,8 +5,9 @@
  *   queue-hold|release|requeue|delete ID...|ALL
  *   queue-flush [ID...]          without argument: everything that is deferred
  *   queue-flush-site DOMAIN
- * The end text of a change is "MESSAGES BUSY": how many were affected, and how many of those are in
- * delivery now, so that the change applies to what is left of them afterwards.
+ * A change of named messages answers with the ids it affected, one per line. The end text of a
+ * change is "MESSAGES BUSY": how many were affected, and how many of those are in delivery now, so
+ * that the change applies to what is left of them afterwards.
  */
 #ifndef PH_DAEMON_QCTL_H
 #define PH_DAEMON_QCTL_H

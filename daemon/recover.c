@@ -95,8 +95,9 @@ static int found_record(void *ctx, const struct spool_found *found)
 	m->place = found->place;
 	m->rcpt_count = found->rcpt_count;
 	m->flags = (uint16_t)found->flags;
-	files_found_bytes(sc->f, found->place.seg,
-			  (uint64_t)found->place.off8 * 8 + found->place.len);
+	if (sc->f != NULL)
+		files_found_bytes(sc->f, found->place.seg,
+				  (uint64_t)found->place.off8 * 8 + found->place.len);
 	if (found->bounce_of.len > 0) {
 		buf_add_sv(sc->reports, found->bounce_of);
 		buf_add_c(sc->reports, '\0');
@@ -235,7 +236,8 @@ static int scan_segments(struct recovery *r, struct files *f, const struct spool
 	int err = spool_list(dirs, SPOOL_SEGMENT, &numbers, &count);
 
 	for (size_t i = 0; err == 0 && i < count; i++) {
-		files_found(f, SPOOL_SEGMENT, numbers[i]);
+		if (f != NULL)
+			files_found(f, SPOOL_SEGMENT, numbers[i]);
 		err = spool_scan_segment(dirs, numbers[i], 0, found_record, &sc, &r->stats);
 		if (err != 0)
 			log_error("segment %08x: %s", numbers[i], err_str(err));
@@ -254,7 +256,8 @@ static int scan_journals(struct recovery *r, struct files *f, const struct spool
 	int err = spool_list(dirs, SPOOL_JOURNAL, &numbers, &count);
 
 	for (size_t i = 0; err == 0 && i < count; i++) {
-		files_found(f, SPOOL_JOURNAL, numbers[i]);
+		if (f != NULL)
+			files_found(f, SPOOL_JOURNAL, numbers[i]);
 		err = spool_scan_journal(dirs, numbers[i], found_outcome, r, &r->stats);
 		if (err != 0)
 			log_error("journal %08x: %s", numbers[i], err_str(err));
@@ -319,15 +322,28 @@ static void report(const struct recovery *r, int64_t took_us)
 		(unsigned long long)r->in_doubt);
 }
 
+int recover_read(struct recovery *r, struct files *f, const struct spool_dirs *dirs)
+{
+	int err = scan_segments(r, f, dirs);
+
+	return err != 0 ? err : scan_journals(r, f, dirs);
+}
+
+void recover_read_fini(struct recovery *r)
+{
+	free(r->msgs);
+	free(r->buckets);
+	free(r->pieces);
+	buf_fini(&r->names);
+}
+
 int recover_all(struct sched *s, struct files *f, const struct spool_dirs *dirs,
 		struct board_shm *board)
 {
 	struct recovery r = { .params = sched_params(s), .now_us = clock_wall().us };
 	int64_t start = clock_mono_us_raw();
-	int err = scan_segments(&r, f, dirs);
+	int err = recover_read(&r, f, dirs);
 
-	if (err == 0)
-		err = scan_journals(&r, f, dirs);
 	if (err == 0)
 		err = fill_queue(&r, s);
 	if (err == 0) {
@@ -335,10 +351,7 @@ int recover_all(struct sched *s, struct files *f, const struct spool_dirs *dirs,
 		atomic_store_explicit(&board->in_doubt, r.in_doubt, memory_order_relaxed);
 		report(&r, clock_mono_us_raw() - start);
 	}
-	free(r.msgs);
-	free(r.buckets);
-	free(r.pieces);
-	buf_fini(&r.names);
+	recover_read_fini(&r);
 	return err;
 }
 

@@ -53,6 +53,10 @@ struct recovery {
 	struct spool_scan_stats stats;
 };
 
+/* Scan everything; `f` may be NULL when nothing but a listing is wanted. */
+int recover_read(struct recovery *r, struct files *f, const struct spool_dirs *dirs);
+void recover_read_fini(struct recovery *r);
+
 /* recover_plan.c: from the pieces of one message to its queue entries. */
 struct rplan {
 	struct sched_found found;

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * postqueue and mailq: list the queue, ask for delivery attempts. Options and output are Postfix's.
+ * The list of entries comes from the supervisor, everything else from the spool; when the mail
+ * system is down, all of it comes from the spool.
+ */
+#include <stdio.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "conf/conf.h"
+#include "daemon/control.h"
+#include "daemon/qcmd.h"
+#include "daemon/qlist.h"
+#include "lib/err.h"
+#include "lib/log.h"
+
+static int usage(void)
+{
+	fputs("usage: postqueue [-c config_dir] [-v] -f | -i queue_id | -j | -p | -s site\n",
+	      stderr);
+	return EX_USAGE;
+}
+
+/* 0, or an exit status. */
+static int flush(const struct params *p, unsigned argc, const char *const *argv, const char *what)
+{
+	struct control_conn *c;
+	char text[200] = "";
+
+	if (control_connect(p->queue_directory, &c) != 0) {
+		fprintf(stderr, "postqueue: fatal: Cannot flush %s - mail system is down\n", what);
+		return EX_UNAVAILABLE;
+	}
+	int status = control_call(c, argc, argv, NULL, NULL, text, sizeof(text));
+
+	control_disconnect(&c);
+	if (status == 0)
+		return 0;
+	fprintf(stderr, "postqueue: fatal: Cannot flush %s: %s\n", what,
+		status < 0 ? err_str(status) : text);
+	return EX_UNAVAILABLE;
+}
+
+static int list(const struct params *p, bool json)
+{
+	static const char *const request[] = { "queue-list" };
+	struct control_conn *c;
+	struct qlist *l;
+	int err = qlist_new(p, &l);
+
+	if (err != 0) {
+		fprintf(stderr, "postqueue: fatal: queue directory %s: %s\n", p->queue_directory,
+			err_str(err));
+		return EX_NOPERM;
+	}
+	if (control_connect(p->queue_directory, &c) == 0) {
+		err = control_call(c, 1, request, qlist_add_items, l, NULL, 0);
+		control_disconnect(&c);
+	} else {
+		fputs("postqueue: warning: Mail system is down -- accessing queue directly\n",
+		      stderr);
+		err = qlist_scan(l);
+	}
+	if (err == 0 && json)
+		qlist_print_json(l, stdout);
+	else if (err == 0)
+		qlist_print_text(l, stdout);
+	else
+		fprintf(stderr, "postqueue: fatal: cannot list the queue: %s\n", err_str(err));
+	qlist_free(&l);
+	return err == 0 && fflush(stdout) == 0 ? 0 : EX_UNAVAILABLE;
+}
+
+static int flush_one(const struct params *p, const char *id)
+{
+	const char *const argv[] = { "queue-flush", id };
+	struct qid parsed;
+
+	if (qid_parse(sv_from(id), &parsed) != 0) {
+		fprintf(stderr, "postqueue: fatal: invalid mail queue id: %s\n", id);
+		return EX_USAGE;
+	}
+	return flush(p, 2, argv, "queue file");
+}
+
+static int flush_site(const struct params *p, const char *site)
+{
+	const char *const argv[] = { "queue-flush-site", site };
+
+	return flush(p, 2, argv, "mail for the site");
+}
+
+static int flush_all(const struct params *p)
+{
+	const char *const argv[] = { "queue-flush" };
+
+	return flush(p, 1, argv, "mail queue");
+}
+
+int main(int argc, char **argv)
+{
+	const char *dir = NULL, *arg = NULL, *base = strrchr(argv[0], '/');
+	int mode = 0, opt;
+
+	base = base == NULL ? argv[0] : base + 1;
+	while ((opt = getopt(argc, argv, "c:fi:jps:v")) != -1) {
+		if (opt == 'c') {
+			dir = optarg;
+		} else if (opt != 'v') {
+			if (opt == '?' || mode != 0)
+				return usage();
+			mode = opt;
+			arg = optarg;
+		}
+	}
+	if (mode == 0 && strcmp(base, "mailq") == 0)
+		mode = 'p';
+	if (mode == 0 || optind < argc)
+		return usage();
+	struct conf *conf = qcmd_conf("postqueue", dir);
+	const struct params *p = conf_params(conf);
+	int status = mode == 'f'   ? flush_all(p)
+		     : mode == 'i' ? flush_one(p, arg)
+		     : mode == 's' ? flush_site(p, arg)
+				   : list(p, mode == 'j');
+
+	conf_free(&conf);
+	return status;
+}

@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Listing of the queue; see daemon/qlist.h. */
+#include "daemon/qlist.h"
+
+#include <jansson.h>
+#include <time.h>
+
+#include "daemon/recover_int.h"
+#include "lib/arena.h"
+#include "lib/clock.h"
+#include "lib/err.h"
+#include "lib/log.h"
+#include "workers/mail/envelope.h"
+#include "workers/spool/spool.h"
+
+#define REASON_INDENT 76 /* reasons end in this column */
+#define RCPTS_MAX     10000000
+
+struct qlist {
+	const struct params *params;
+	struct spool_dirs dirs;
+	struct spool_reader *spool;
+	struct journal_reader *journal;
+	struct buf items; /* struct qctl_item and reasons, as the daemon sends them */
+	struct buf head, mem;
+	struct arena arena;
+};
+
+/* One message while it is printed. */
+struct shown {
+	char id[QID_TEXT_SIZE];
+	const char *queue;
+	char mark; /* '*' active, '!' hold, ' ' */
+	int64_t arrival_s;
+	uint64_t size;
+	struct envelope env;
+};
+
+typedef void (*msg_fn)(struct qlist *l, void *ctx, const struct shown *m, size_t from, size_t to);
+
+int qlist_new(const struct params *params, struct qlist **l_r)
+{
+	struct qlist *l = xcalloc(1, sizeof(*l));
+	int err = spool_dirs_open(params->queue_directory, false, &l->dirs);
+
+	if (err != 0) {
+		free(l);
+		return err;
+	}
+	l->params = params;
+	l->spool = spool_reader_new(&l->dirs, 64);
+	l->journal = journal_reader_new(&l->dirs, 64);
+	arena_init(&l->arena, 65536, 0);
+	*l_r = l;
+	return 0;
+}
+
+void qlist_free(struct qlist **lp)
+{
+	struct qlist *l = *lp;
+
+	if (l == NULL)
+		return;
+	*lp = NULL;
+	spool_reader_free(&l->spool);
+	journal_reader_free(&l->journal);
+	spool_dirs_close(&l->dirs);
+	buf_fini(&l->items);
+	buf_fini(&l->head);
+	buf_fini(&l->mem);
+	arena_fini(&l->arena);
+	free(l);
+}
+
+void qlist_add_items(void *qlist, const void *data, size_t len)
+{
+	struct qlist *l = qlist;
+
+	buf_add(&l->items, data, len);
+}
+
+int qlist_scan(struct qlist *l)
+{
+	struct recovery r = { .params = l->params, .now_us = clock_wall().us };
+	struct rplan plan = { 0 };
+	int err = recover_read(&r, NULL, &l->dirs);
+
+	for (size_t i = 0; err == 0 && i < r.msg_count; i++) {
+		recover_plan(&r, &r.msgs[i], &plan);
+		for (size_t k = 0; k < plan.count; k++) {
+			const struct sched_found_entry *e = &plan.entries[k];
+			struct qctl_item it = {
+				.qid = { .time_us = plan.found.qid.time_us,
+					 .life = plan.found.qid.life },
+				.place = plan.found.place,
+				.jref = e->jref,
+				.mask = e->mask,
+				.rcpt_first = e->rcpt_first,
+				.msg_flags = plan.found.flags,
+				.due_s = e->due_s,
+				.state = e->state,
+			};
+
+			buf_add(&l->items, &it, sizeof(it));
+		}
+	}
+	recover_plan_fini(&plan);
+	recover_read_fini(&r);
+	return err;
+}
+
+/* ---- one message ---- */
+
+static bool item_at(const struct qlist *l, size_t at, struct qctl_item *it)
+{
+	if (at >= l->items.len || l->items.len - at < sizeof(*it))
+		return false;
+	memcpy(it, l->items.p + at, sizeof(*it));
+	return it->reason_len <= l->items.len - at - sizeof(*it);
+}
+
+static size_t item_end(size_t at, const struct qctl_item *it)
+{
+	return at + sizeof(*it) + it->reason_len;
+}
+
+static void note_state(struct shown *m, const struct qctl_item *it)
+{
+	if (it->state == QS_HOLD || it->msg_flags & MSGF_HOLD) {
+		m->queue = "hold";
+		m->mark = '!';
+	} else if (it->state != QS_DEFERRED && m->mark == ' ') {
+		m->queue = "active";
+		m->mark = '*';
+	}
+}
+
+static bool read_message(struct qlist *l, const struct qctl_item *it, struct shown *m)
+{
+	struct qid id = { .time_us = it->qid.time_us, .life = it->qid.life };
+	struct spool_record hdr;
+
+	buf_reset(&l->head);
+	arena_reset(&l->arena);
+	if (spool_read_head(l->spool, id, it->place, false, &hdr, &l->head) != 0 ||
+	    env_decode(buf_sv(&l->head), RCPTS_MAX, &l->arena, &m->env) != 0)
+		return false;
+	qid_format(id, m->id);
+	m->arrival_s = (int64_t)(id.time_us / 1000000);
+	m->size = hdr.size;
+	m->queue = "deferred";
+	m->mark = ' ';
+	return true;
+}
+
+static bool same_message(const struct qctl_item *a, const struct qctl_item *b)
+{
+	return a->qid.time_us == b->qid.time_us && a->qid.life == b->qid.life;
+}
+
+static void each_message(struct qlist *l, msg_fn fn, void *ctx)
+{
+	struct qctl_item first, it;
+	size_t from = 0, to;
+
+	while (item_at(l, from, &first)) {
+		struct shown m;
+		bool readable = read_message(l, &first, &m);
+
+		for (to = from; item_at(l, to, &it) && same_message(&first, &it);
+		     to = item_end(to, &it)) {
+			if (readable)
+				note_state(&m, &it);
+		}
+		if (readable)
+			fn(l, ctx, &m, from, to);
+		from = to;
+	}
+}
+
+/* ---- its recipients ---- */
+
+typedef void (*rcpt_fn)(void *ctx, const struct env_rcpt *r, struct sv reason, bool failed);
+
+static struct sv reason_of(const struct outcome *o, uint32_t rcpt)
+{
+	for (size_t i = 0;
+	     rcpt >= o->rcpt_first && rcpt - o->rcpt_first < 64 && i < o->reason_count; i++) {
+		if (o->reasons[i].mask >> (rcpt - o->rcpt_first) & 1)
+			return o->reasons[i].text;
+	}
+	return (struct sv){ NULL, 0 };
+}
+
+static void each_rcpt_of_item(struct qlist *l, const struct shown *m, size_t at,
+			      const struct qctl_item *it, rcpt_fn fn, void *ctx)
+{
+	struct outcome_reason reasons[64];
+	struct outcome o = { 0 };
+	struct sv site = { l->items.p + at + sizeof(*it), it->reason_len };
+	bool failed = it->state == QS_NOTIFY || it->state == QS_NOTIFYING;
+	char suspended[600];
+
+	buf_reset(&l->mem);
+	if (it->jref.journal != 0 && journal_read(l->journal, it->jref, &l->mem, &o, reasons) != 0)
+		memset(&o, 0, sizeof(o));
+	if (site.len > 0) {
+		int n = snprintf(suspended, sizeof(suspended),
+				 "delivery temporarily suspended: %.*s", (int)site.len, site.p);
+
+		site = (struct sv){ suspended, size_min((size_t)n, sizeof(suspended) - 1) };
+	}
+	for (uint64_t left = it->mask; left != 0; left &= left - 1) {
+		uint64_t rcpt = (uint64_t)it->rcpt_first + (unsigned)__builtin_ctzll(left);
+
+		if (rcpt >= m->env.rcpt_count)
+			continue;
+		struct sv reason = reason_of(&o, (uint32_t)rcpt);
+
+		fn(ctx, &m->env.rcpts[rcpt], reason.len > 0 ? reason : site, failed);
+	}
+}
+
+static void each_rcpt(struct qlist *l, const struct shown *m, size_t from, size_t to, rcpt_fn fn,
+		      void *ctx)
+{
+	struct qctl_item it;
+
+	for (size_t at = from; at < to && item_at(l, at, &it); at = item_end(at, &it))
+		each_rcpt_of_item(l, m, at, &it, fn, ctx);
+}
+
+static struct sv sender_of(const struct shown *m)
+{
+	return m->env.sender.len > 0 ? m->env.sender : SV("MAILER-DAEMON");
+}
+
+/* What goes to a terminal has no control characters. */
+static void print_safe(FILE *out, struct sv s)
+{
+	char *copy = xstrndup(s.p, s.len);
+
+	str_make_printable(copy, s.len);
+	fwrite(copy, 1, s.len, out);
+	free(copy);
+}
+
+/* ---- text ---- */
+
+struct text_list {
+	FILE *out;
+	bool long_ids;
+	uint64_t messages, bytes;
+	char last_reason[1000]; /* of the message: recipients with the same one stand together */
+};
+
+static void text_rcpt(void *ctx, const struct env_rcpt *r, struct sv reason, bool failed UNUSED)
+{
+	struct text_list *t = ctx;
+
+	if (reason.len > 0 && !sv_eq_str(reason, t->last_reason)) {
+		int pad = REASON_INDENT - (int)reason.len;
+
+		str_copy(t->last_reason, sizeof(t->last_reason), reason);
+		fprintf(t->out, "%*s(", pad > 0 ? pad : 0, "");
+		print_safe(t->out, reason);
+		fputs(")\n", t->out);
+	}
+	fprintf(t->out, "%*s", t->long_ids ? 47 : 41, "");
+	print_safe(t->out, r->addr);
+	fputc('\n', t->out);
+}
+
+static void text_message(struct qlist *l, void *ctx, const struct shown *m, size_t from, size_t to)
+{
+	struct text_list *t = ctx;
+	time_t arrival = (time_t)m->arrival_s;
+	char id[QID_TEXT_SIZE + 1], when[32];
+	struct tm tm;
+
+	if (t->messages++ == 0)
+		fprintf(t->out, t->long_ids ? "%-17s %8s %-19s %s\n" : "%-11s %7s %-20s %s\n",
+			t->long_ids ? "----Queue ID-----" : "-Queue ID-", "--Size--",
+			t->long_ids ? "---Arrival Time----" : "----Arrival Time----",
+			t->long_ids ? "--Sender/Recipient------" : "-Sender/Recipient-------");
+	snprintf(id, sizeof(id), "%s%c", m->id, m->mark);
+	localtime_r(&arrival, &tm);
+	strftime(when, sizeof(when), "%a %b %e %H:%M:%S ", &tm);
+	fprintf(t->out, t->long_ids ? "%-17s %8llu %19.19s " : "%-11s %7llu %20.20s ", id,
+		(unsigned long long)m->size, when);
+	print_safe(t->out, sender_of(m));
+	fputc('\n', t->out);
+	t->last_reason[0] = '\0';
+	each_rcpt(l, m, from, to, text_rcpt, t);
+	fputc('\n', t->out);
+	t->bytes += m->size;
+}
+
+void qlist_print_text(struct qlist *l, FILE *out)
+{
+	struct text_list t = { .out = out, .long_ids = true };
+
+	each_message(l, text_message, &t);
+	if (t.messages == 0)
+		fputs("Mail queue is empty\n", out);
+	else
+		fprintf(out, "-- %llu Kbytes in %llu Request%s.\n",
+			(unsigned long long)t.bytes / 1024, (unsigned long long)t.messages,
+			t.messages == 1 ? "" : "s");
+}
+
+/* ---- JSON ---- */
+
+/* Text that is not UTF-8 is shown with question marks rather than not at all. */
+static json_t *json_text(struct sv s)
+{
+	json_t *j = json_stringn(s.p, s.len);
+
+	if (j != NULL)
+		return j;
+	char *copy = xstrndup(s.p, s.len);
+
+	for (size_t i = 0; i < s.len; i++) {
+		if ((unsigned char)copy[i] >= 0x80)
+			copy[i] = '?';
+	}
+	j = json_stringn(copy, s.len);
+	free(copy);
+	return j;
+}
+
+static void json_rcpt(void *ctx, const struct env_rcpt *r, struct sv reason, bool failed)
+{
+	json_t *o = json_object();
+
+	if (r->orig_addr.len > 0)
+		json_object_set_new(o, "orig_address", json_text(r->orig_addr));
+	json_object_set_new(o, "address", json_text(r->addr));
+	if (reason.len > 0)
+		json_object_set_new(o, failed ? "bounce_reason" : "delay_reason",
+				    json_text(reason));
+	json_array_append_new(ctx, o);
+}
+
+static void json_message(struct qlist *l, void *ctx, const struct shown *m, size_t from, size_t to)
+{
+	FILE *out = ctx;
+	json_t *o = json_object(), *rcpts = json_array();
+
+	json_object_set_new(o, "queue_name", json_string(m->queue));
+	json_object_set_new(o, "queue_id", json_string(m->id));
+	json_object_set_new(o, "arrival_time", json_integer(m->arrival_s));
+	json_object_set_new(o, "message_size", json_integer((json_int_t)m->size));
+	json_object_set_new(o, "forced_expire", json_false());
+	json_object_set_new(o, "sender", json_text(sender_of(m)));
+	each_rcpt(l, m, from, to, json_rcpt, rcpts);
+	json_object_set_new(o, "recipients", rcpts);
+	json_dumpf(o, out, JSON_PRESERVE_ORDER);
+	fputc('\n', out);
+	json_decref(o);
+}
+
+void qlist_print_json(struct qlist *l, FILE *out)
+{
+	each_message(l, json_message, out);
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The queue as operators see it: messages with sender, recipients that are left and reasons, read
+ * from the spool by the command itself, so that a listing costs the mail system next to nothing.
+ * Called by daemon/postqueue.c.
+ */
+#ifndef PH_DAEMON_QLIST_H
+#define PH_DAEMON_QLIST_H
+
+#include <stdint.h>
+#include <stdio.h>
+
+#include "conf/conf.h"
+#include "daemon/control.h"
+#include "daemon/qctl.h"
+
+struct qlist;
+
+/* Reads below queue_directory. */
+int qlist_new(const struct params *params, struct qlist **l_r);
+void qlist_free(struct qlist **l);
+/* Entries from the running daemon (`data` of its answer: struct qctl_item...) or from the disk. */
+void qlist_add_items(void *qlist, const void *data, size_t len);
+int qlist_scan(struct qlist *l);
+/* Postfix's text (postqueue -p) or one JSON object per line (postqueue -j). Messages that ended
+ * meanwhile are left out. */
+void qlist_print_text(struct qlist *l, FILE *out);
+void qlist_print_json(struct qlist *l, FILE *out);
+
+#endif
