@@ -342,10 +342,11 @@ static bool guards_relay(const struct policy_item *items, unsigned count)
 	return false;
 }
 
-static void add_classes(struct policy_conf *pc, struct conf_diag *d)
+static int add_classes(struct policy_conf *pc, struct conf_diag *d)
 {
 	const char *at = pc->p->smtpd_restriction_classes;
 	struct sv word;
+	int status = 0;
 
 	while (next_word(&at, &word)) {
 		if (restriction_find(word) != NULL) {
@@ -362,6 +363,7 @@ static void add_classes(struct policy_conf *pc, struct conf_diag *d)
 		k->next = pc->classes;
 		pc->classes = k;
 	}
+	return status;
 }
 
 static int open_lists(struct policy_conf *pc, struct conf_diag *d)
@@ -489,12 +491,12 @@ int policy_conf_new(const struct conf *c, const struct conf_service *s, struct p
 	pc->skip_unlisted =
 		has_word(pc->p->receive_override_options, "no_unknown_recipient_checks");
 	own_addrs_init(&pc->own, pc->p, d);
-	add_classes(pc, d);
+	int err0 = add_classes(pc, d);
 	int err = open_lists(pc, d);
 	int err2 = compile_lists(pc, d);
 	int err3 = compile_rewrite_clients(pc, d);
 
-	if (err != 0 || err2 != 0 || err3 != 0) {
+	if (err0 != 0 || err != 0 || err2 != 0 || err3 != 0) {
 		policy_conf_free(&pc);
 		return E_CONFIG;
 	}

@@ -85,14 +85,17 @@ static void cut(struct buf *a, size_t len)
 	a->p[len] = '\0';
 }
 
-/* Strip local domains until a foreign domain or a bare local part is left. Returns false when the
- * address has no end (longer than its length allows). */
-static bool strip_local(struct policy_conf *pc, struct addr_resolved *out, bool *local_r)
+/* `stripped`: the last local domain that was taken off. Strip local domains until a foreign domain
+ * or a bare local part is left. Returns false when the address has no end (longer than its length
+ * allows). */
+static bool strip_local(struct policy_conf *pc, struct addr_resolved *out, bool *local_r,
+			char stripped[MAIL_HOSTNAME_MAX_BYTES + 1])
 {
 	struct buf *a = &out->addr;
 	bool qualified = false;
 
 	*local_r = false;
+	str_copy(stripped, MAIL_HOSTNAME_MAX_BYTES + 1, sv_from(pc->p->myhostname));
 	for (size_t rounds = a->len + 100; rounds > 0; rounds--) {
 		char *at = memrchr(a->p, '@', a->len);
 
@@ -109,6 +112,9 @@ static bool strip_local(struct policy_conf *pc, struct addr_resolved *out, bool 
 				hit = 1;
 			if (hit <= 0)
 				return true;
+			if (a->len > off)
+				str_copy(stripped, MAIL_HOSTNAME_MAX_BYTES + 1,
+					 (struct sv){ a->p + off, a->len - off });
 			cut(a, off - 1);
 			*local_r = true;
 			qualified = true;
@@ -144,6 +150,7 @@ static void check_syntax(const struct policy_conf *pc, struct addr_resolved *out
 void policy_resolve(struct policy_conf *pc, const char *addr, struct addr_resolved *out)
 {
 	struct buf *a = &out->addr;
+	char stripped[MAIL_HOSTNAME_MAX_BYTES + 1];
 	bool local;
 
 	buf_reset(a);
@@ -153,14 +160,14 @@ void policy_resolve(struct policy_conf *pc, const char *addr, struct addr_resolv
 	out->class_id = ADDR_DEFAULT;
 	out->routed = out->invalid = out->tempfail = false;
 	out->domain_off = 0;
-	if (!strip_local(pc, out, &local)) {
+	if (!strip_local(pc, out, &local, stripped)) {
 		log_warn("resolve: <%s>: giving up", addr);
 		out->tempfail = true;
 		return;
 	}
 	if (local) {
 		buf_add_c(a, '@');
-		buf_add_str(a, pc->p->myhostname);
+		buf_add_str(a, stripped);
 	}
 	char *at = memrchr(a->p, '@', a->len);
 
