@@ -18,3 +18,8 @@ libph_spool_a_SOURCES = workers/spool/spool.h \
 	workers/spool/stream.c \
 	workers/spool/window.c workers/spool/window.h \
 	workers/spool/writer.c workers/spool/writer.h
+
+sbin_PROGRAMS += workers/spool/postcat
+workers_spool_postcat_SOURCES = workers/spool/postcat.c workers/spool/postcat.h \
+	workers/spool/postcat_print.c
+workers_spool_postcat_LDADD = libph_spool.a libph_mail.a libph_shm.a $(CONF_LIBS)

@@ -170,7 +170,9 @@ static void read_bounce_of(struct scan *s, struct spool_found *f)
 
 static void count_pending(struct scan *s)
 {
-	for (size_t i = 0; i < s->pending_count; i++) {
+	bool look_only = s->dirs->corrupt < 0;
+
+	for (size_t i = 0; i < s->pending_count && !look_only; i++) {
 		struct damaged *d = &s->pending[i];
 		char text[QID_TEXT_SIZE];
 		int err = spool_quarantine(s->dirs, d->qid, d->place);
@@ -180,7 +182,7 @@ static void count_pending(struct scan *s)
 			 err == 0 ? "; its bytes are in corrupt/" : "; cannot keep its bytes: ",
 			 err == 0 ? "" : err_str(err));
 	}
-	if (s->lost > 0)
+	if (s->lost > 0 && !look_only)
 		log_warn("segment %08x: bytes without a readable header between records", s->seg);
 	s->stats->damaged += s->pending_count + s->lost;
 	s->pending_count = 0;

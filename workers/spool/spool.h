@@ -213,8 +213,9 @@ struct spool_scan_stats {
 int spool_list(const struct spool_dirs *d, enum spool_file_kind kind, uint32_t **numbers_r,
 	       size_t *count_r);
 /* Every valid record of one segment from byte `from` on, by the index as far as it goes and by
- * reading the segment behind it. Damaged records in the middle are skipped (their header says how
- * far) and counted; a torn tail ends the scan. */
+ * reading the segment where the index does not account for it. Damaged records are counted and, when
+ * others follow, their bytes kept in corrupt/; a torn tail is neither found nor damage. With
+ * d->corrupt < 0 nothing is kept or logged: for looking at a spool that is in use. */
 int spool_scan_segment(const struct spool_dirs *d, uint32_t seg, uint64_t from, spool_found_fn fn,
 		       void *ctx, struct spool_scan_stats *stats);
 int spool_scan_journal(const struct spool_dirs *d, uint32_t journal, outcome_found_fn fn, void *ctx,
