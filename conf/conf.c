@@ -56,6 +56,7 @@ static struct conf *conf_new(const char *dir)
 	c->main_path = arena_printf(&c->arena, "%s/main.cf", dir);
 	c->master_path = arena_printf(&c->arena, "%s/master.cf", dir);
 	c->entry_by_name = strmap_new();
+	c->entry_at = xcalloc(param_count(), sizeof(*c->entry_at));
 	scope_init(&c->global, c);
 	return c;
 }
@@ -75,6 +76,7 @@ void conf_free(struct conf **cp)
 	}
 	scope_fini(&c->global);
 	strmap_free(&c->entry_by_name);
+	free(c->entry_at);
 	free(c->entries);
 	free(c->services);
 	free(c->transports);

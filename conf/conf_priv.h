@@ -182,6 +182,7 @@ struct conf {
 	struct main_entry *entries;
 	unsigned entry_count;
 	struct strmap *entry_by_name;
+	const struct main_entry **entry_at; /* by parameter index */
 	const struct conf_override *cmdline;
 	unsigned cmdline_count;
 	const char *myhostname, *mydomain, *mynetworks; /* computed defaults, NULL = not yet */

@@ -122,6 +122,7 @@ void maincf_parse(struct conf *c, struct conf_diag *d)
 {
 	struct conf_lines l;
 	struct main_entry *old;
+	int idx;
 
 	conf_lines_init(&l, buf_sv(&c->main_text));
 	while (conf_lines_next(&l))
@@ -130,6 +131,9 @@ void maincf_parse(struct conf *c, struct conf_diag *d)
 	/* Only now do the entries stay where they are. */
 	for (unsigned i = 0; i < c->entry_count; i++) {
 		old = strmap_put(c->entry_by_name, sv_from(c->entries[i].name), &c->entries[i]);
+		idx = param_find(sv_from(c->entries[i].name));
+		if (idx >= 0)
+			c->entry_at[idx] = &c->entries[i];
 		if (old != NULL)
 			conf_diag_add(d, false, c->main_path, c->entries[i].line,
 				      "overriding earlier entry: %s=%s", old->name, old->value);

@@ -63,11 +63,11 @@ static const char *table_default(struct conf *c, const struct param_desc *pd)
 	return pd->def_fn != NULL ? pd->def_fn(c) : pd->def;
 }
 
-struct raw_value scope_raw(struct scope *s, struct sv name)
+/* idx: of the name in the table, -1 when it is not there. */
+static struct raw_value raw_at(struct scope *s, int idx, struct sv name)
 {
 	struct conf *c = s->c;
 	struct raw_value v = { .file = s->file, .line = s->line };
-	int idx = param_find(name);
 	const struct main_entry *e;
 	const struct inert_desc *inert;
 
@@ -82,7 +82,7 @@ struct raw_value scope_raw(struct scope *s, struct sv name)
 		v.text = override_find(c->cmdline, c->cmdline_count, name);
 	if (v.text != NULL)
 		return v;
-	e = strmap_get(c->entry_by_name, name);
+	e = idx >= 0 ? c->entry_at[idx] : strmap_get(c->entry_by_name, name);
 	if (e != NULL) {
 		v.text = e->value;
 		v.file = c->main_path;
@@ -95,6 +95,11 @@ struct raw_value scope_raw(struct scope *s, struct sv name)
 		v.text = transport_param_default(c, name);
 	}
 	return v;
+}
+
+struct raw_value scope_raw(struct scope *s, struct sv name)
+{
+	return raw_at(s, param_find(name), name);
 }
 
 /* How far the name is; the cell of a name outside the table is made on demand. */
@@ -168,9 +173,8 @@ static const char *expand_raw(struct scope *s, const struct raw_value *raw, stru
 	return value;
 }
 
-const char *scope_get(struct scope *s, struct sv name, bool *fail_r)
+static const char *get_at(struct scope *s, int idx, struct sv name, bool *fail_r)
 {
-	int idx = param_find(name);
 	struct other_value *other;
 	enum value_state state = cell_state(s, idx, name, &other);
 	struct raw_value raw;
@@ -179,7 +183,7 @@ const char *scope_get(struct scope *s, struct sv name, bool *fail_r)
 
 	if (state == VALUE_DONE)
 		return idx >= 0 ? s->value[idx] : other->value;
-	raw = scope_raw(s, name);
+	raw = raw_at(s, idx, name);
 	if (state == VALUE_BUSY)
 		complain(s, &raw, name, "",
 			 "the value refers to itself, directly or through others");
@@ -197,6 +201,11 @@ const char *scope_get(struct scope *s, struct sv name, bool *fail_r)
 	cell_set(s, idx, other, failed ? VALUE_FAILED : VALUE_DONE, value);
 	*fail_r = *fail_r || failed;
 	return value;
+}
+
+const char *scope_get(struct scope *s, struct sv name, bool *fail_r)
+{
+	return get_at(s, param_find(name), name, fail_r);
 }
 
 /* A value that is no use is replaced by the default, so that the fields are always sound. */
@@ -227,7 +236,7 @@ static void fill_one(struct scope *s, unsigned idx)
 	struct param_num num;
 	char expected[300];
 	bool failed = false;
-	const char *value = scope_get(s, name, &failed);
+	const char *value = get_at(s, (int)idx, name, &failed);
 
 	if (failed || value == NULL) {
 		store_default(s, pd);

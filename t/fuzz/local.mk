@@ -4,6 +4,7 @@
 # _LDADD = $(FUZZ_MAIN) and the libraries it needs. In ordinary builds t/fuzz/driver.c runs each
 # over a fixed set of inputs as part of "make check"; with --enable-fuzz they are libFuzzer programs.
 FUZZ_TARGETS = \
+	t/fuzz/maincf_fuzz \
 	t/fuzz/ring_fuzz \
 	t/fuzz/link_fuzz \
 	t/fuzz/blocks_fuzz \
@@ -51,3 +52,5 @@ t_fuzz_reply_fuzz_SOURCES = t/fuzz/reply_fuzz.c
 t_fuzz_reply_fuzz_LDADD = $(FUZZ_MAIN) libph_smtp.a $(LIB_LIBS)
 t_fuzz_map_fuzz_SOURCES = t/fuzz/map_fuzz.c
 t_fuzz_map_fuzz_LDADD = $(FUZZ_MAIN) $(CONF_LIBS)
+t_fuzz_maincf_fuzz_SOURCES = t/fuzz/maincf_fuzz.c
+t_fuzz_maincf_fuzz_LDADD = $(FUZZ_MAIN) $(CONF_LIBS)

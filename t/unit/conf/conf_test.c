@@ -383,7 +383,8 @@ static void test_files(void)
 	conf_diag_init(&diag);
 	is_int(conf_load_dir("/nonexistent", &c, &diag), E_NOENT, "no directory");
 	ok(strstr(buf_cstr(&diag.text), "/nonexistent/main.cf: cannot read: ") != NULL, "says so");
-	load("", "", &err);
+	c = load("", "", &err);
+	conf_free(&c);
 	put_file("main.cf", "a = b\n\0c = d\n", 12);
 	is_int(conf_load_dir(dir, &c, &diag), E_CONFIG, "a NUL byte is refused");
 	ok(strstr(problems(), "DIR/main.cf, line 2: a NUL byte: expected text\n") != NULL,
