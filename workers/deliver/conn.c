@@ -577,7 +577,16 @@ static void flush(struct conn *c)
 	}
 }
 
-static void read_replies(struct conn *c)
+/* After a short read the socket is empty, and asking again costs a system call. But an end or an
+ * error that came together with the last bytes gives no further edge: ask when the peer has hung
+ * up, and when there is nothing to write by which we would learn of it. */
+static bool must_ask_again(const struct conn *c, unsigned events)
+{
+	return (events & LOOP_HUP) != 0 ||
+	       (!client_has_output(&c->client) && client_timeout_ms(&c->client) > 0);
+}
+
+static void read_replies(struct conn *c, unsigned events)
 {
 	/* d->io is free here: flush() uses it only between its own calls */
 	for (unsigned i = 0; i < READ_ROUNDS && !c->dead; i++) {
@@ -585,7 +594,7 @@ static void read_replies(struct conn *c)
 
 		if (n > 0) {
 			client_input(&c->client, c->d->io, (size_t)n);
-			if ((size_t)n < sizeof(c->d->io))
+			if ((size_t)n < sizeof(c->d->io) && !must_ask_again(c, events))
 				return;
 		} else if (n == 0) {
 			client_closed(&c->client);
@@ -659,7 +668,7 @@ static void after_engine(struct conn *c)
 		dest_pump(dest);
 }
 
-static void connected(struct conn *c)
+static void connected(struct conn *c, unsigned events)
 {
 	int err = 0;
 	socklen_t len = sizeof(err);
@@ -673,7 +682,7 @@ static void connected(struct conn *c)
 		return;
 	}
 	start_session(c);
-	read_replies(c);
+	read_replies(c, events);
 	after_engine(c);
 }
 
@@ -683,12 +692,12 @@ static void on_socket(void *ctx, unsigned events)
 
 	clock_tick();
 	if (c->state == CONN_CONNECTING) {
-		connected(c);
+		connected(c, events);
 		return;
 	}
 	if ((events & (LOOP_READ | LOOP_HUP)) != 0) {
 		idle_remove(c);
-		read_replies(c);
+		read_replies(c, events);
 	} else if ((events & LOOP_WRITE) != 0 && !client_has_output(&c->client)) {
 		return;
 	}
