@@ -29,7 +29,7 @@ static void check_wire(struct sv s)
 		if (s.p[i] == '\r')
 			ASSERT(i + 1 < s.len && s.p[i + 1] == '\n');
 		if (s.p[i] == '.' && (i == 0 || s.p[i - 1] == '\n'))
-			ASSERT(i + 1 < s.len ? s.p[i + 1] != '\r' : true);
+			ASSERT(i + 1 == s.len || s.p[i + 1] == '.');
 	}
 }
 

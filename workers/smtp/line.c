@@ -169,7 +169,8 @@ static bool step(struct smtp_data *d, char c, struct span *o)
 		if (c == '\r' || c == '\n')
 			return true;
 		d->state = ST_TEXT;
-		put_small(d, o, ".");
+		if (c == '.') /* else it stuffed nothing, and goes (RFC 5321 4.5.2) */
+			put_small(d, o, ".");
 		return false;
 	case ST_DOT_CR:
 		if (c == '\n') {
@@ -178,7 +179,7 @@ static bool step(struct smtp_data *d, char c, struct span *o)
 		}
 		d->bare_cr = true;
 		d->state = ST_TEXT;
-		put_small(d, o, ". ");
+		put_small(d, o, " ");
 		return false;
 	}
 	return false;
