@@ -16,3 +16,10 @@ t_unit_workers_maildir_test_SOURCES = t/unit/workers/maildir_test.c workers/loca
 	workers/local/content.c workers/local/pool.c
 t_unit_workers_maildir_test_LDADD = $(WORKER_LIBS)
 t_unit_workers_maildir_test_DEPENDENCIES = workers/local/local $(noinst_LIBRARIES)
+
+check_PROGRAMS += t/unit/workers/rewrite_test
+UNIT_TESTS += t/unit/workers/rewrite_test
+REWRITE_RIG = t/unit/workers/rewrite_rig.h t/unit/workers/testconf.h workers/rewrite/commit.c \
+	workers/rewrite/notify.c workers/rewrite/queue.c workers/rewrite/submit.c
+t_unit_workers_rewrite_test_SOURCES = t/unit/workers/rewrite_test.c $(REWRITE_RIG)
+t_unit_workers_rewrite_test_LDADD = $(REWRITE_LIBS)
