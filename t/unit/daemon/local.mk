@@ -6,3 +6,7 @@ UNIT_TESTS += $(SCHED_TESTS)
 SCHED_TEST_LIBS = libph_daemon.a libph_spool.a libph_mail.a libph_shm.a $(CONF_LIBS)
 t_unit_daemon_sched_flow_test_SOURCES = t/unit/daemon/sched_flow_test.c t/unit/daemon/sched_world.h
 t_unit_daemon_sched_flow_test_LDADD = $(SCHED_TEST_LIBS)
+# measured by hand, not by make check
+check_PROGRAMS += t/bench/sched_bench
+t_bench_sched_bench_SOURCES = t/bench/sched_bench.c t/unit/daemon/sched_world.h
+t_bench_sched_bench_LDADD = $(SCHED_TEST_LIBS)
