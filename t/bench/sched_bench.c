@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * What the scheduler costs: messages through PROTO_NEW, PROTO_JOB and PROTO_RESULT with workers that
- * answer at once, for one and for many destinations, and memory per deferred message.
- * usage: sched_bench [MESSAGES]
+ * What the scheduler costs: messages through PROTO_NEW, PROTO_JOB and PROTO_RESULT with workers
+ * that answer at once, for one and for many destinations, and memory per deferred message. usage:
+ * sched_bench [MESSAGES]
  */
 #include <time.h>
 
 #include "t/unit/daemon/sched_world.h"
 
-#define RW 100
-#define DW 200
+#define RW    100
+#define DW    200
 #define BATCH 500
 
 static struct proto_result answers[65536];
