@@ -172,7 +172,7 @@ struct main_edit {
 	struct main_change *changes;
 	unsigned count;
 	enum edit_what what;
-	const char *path;
+	const char *dir; /* as given */
 };
 
 static void read_change(const struct postconf *pc, enum edit_what what, unsigned i,
@@ -218,7 +218,8 @@ static enum action decide_main(void *ctx, struct sv logical, struct buf *out)
 	if (change == NULL)
 		return KEEP;
 	if (change->seen++ == 1)
-		log_warn("%s: multiple entries for \"%.*s\"", m->path, (int)name.len, name.p);
+		log_warn("%s/main.cf: multiple entries for \"%.*s\"", m->dir, (int)name.len,
+			 name.p);
 	if (m->what != EDIT_SET)
 		return m->what == EDIT_DELETE ? DELETE : COMMENT;
 	put_entry(out, change);
@@ -236,7 +237,7 @@ static bool is_overtaken(const struct main_edit *m, unsigned idx)
 
 int edit_main(const struct postconf *pc, enum edit_what what)
 {
-	struct main_edit m = { .count = pc->name_count, .what = what };
+	struct main_edit m = { .count = pc->name_count, .what = what, .dir = pc->dir };
 	struct edit e;
 
 	m.changes = xcalloc(pc->name_count + 1, sizeof(*m.changes));
@@ -247,7 +248,6 @@ int edit_main(const struct postconf *pc, enum edit_what what)
 			log_warn("ignoring earlier request: '%s'", pc->names[i]);
 	}
 	edit_open(&e, pc->dir, "main.cf");
-	m.path = e.path;
 	edit_lines(&e, decide_main, &m);
 	for (unsigned i = 0; i < m.count && what == EDIT_SET; i++) {
 		if (m.changes[i].seen == 0 && !is_overtaken(&m, i))

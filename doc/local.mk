@@ -2,3 +2,13 @@
 
 dist_man_MANS += doc/posthaste.8
 dist_man_MANS += doc/postcat.1
+
+dist_man_MANS += doc/postconf.1
+
+# The parameter reference comes from the table and the sources, so it is made, not written.
+nodist_doc_DATA = doc/parameters.md
+doc/parameters.md: conf/postconf$(EXEEXT) scripts/doc-parameters
+	$(AM_V_GEN)$(MKDIR_P) doc && \
+	$(srcdir)/scripts/doc-parameters conf/postconf $(srcdir) >$@.tmp && mv $@.tmp $@
+CLEANFILES += doc/parameters.md
+EXTRA_DIST += scripts/doc-parameters

@@ -23,3 +23,5 @@ check_PROGRAMS += t/unit/conf/mapwatch_test
 UNIT_TESTS += t/unit/conf/mapwatch_test
 t_unit_conf_mapwatch_test_SOURCES = t/unit/conf/mapwatch_test.c
 t_unit_conf_mapwatch_test_LDADD = $(CONF_LIBS)
+UNIT_TESTS += $(srcdir)/t/unit/conf/postconf.t
+EXTRA_DIST += t/unit/conf/postconf.t
