@@ -32,3 +32,12 @@ daemon_mailq_SOURCES = daemon/postqueue.c
 daemon_mailq_LDADD = $(QUEUE_LIBS)
 daemon_postsuper_SOURCES = daemon/postsuper.c
 daemon_postsuper_LDADD = $(QUEUE_LIBS)
+pkglibexec_PROGRAMS += daemon/supervisor
+daemon_supervisor_SOURCES = \
+	daemon/life.c \
+	daemon/peers.c \
+	daemon/procs.c daemon/procs.h \
+	daemon/supctl.c \
+	daemon/supervisor.c daemon/supervisor.h
+daemon_supervisor_LDADD = $(DAEMON_LIBS) $(JANSSON_LIBS)
+

@@ -315,6 +315,8 @@ static void kill_all_workers(void)
 
 /* ---- events ---- */
 
+static void on_message(void);
+
 static NORETURN void leave(int status)
 {
 	kill_all_workers();
@@ -331,6 +333,8 @@ static NORETURN void leave(int status)
 static void supervisor_gone(int status)
 {
 	super_pid = 0;
+	if (super_sock >= 0)
+		on_message(); /* its last words may say why */
 	io_close(&super_sock);
 	if (stopping)
 		leave(0);
