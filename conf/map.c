@@ -159,6 +159,11 @@ const char *map_type_name(unsigned index)
 	return index < ARRAY_LEN(types) ? types[index].name : NULL;
 }
 
+static bool is_file_problem(int err)
+{
+	return err > -4096;
+}
+
 static void open_diag(const struct map_open *o, bool is_error, const char *fmt, va_list ap)
 {
 	char text[500];
@@ -175,7 +180,8 @@ int map_open_fail(const struct map_open *o, int err, const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	open_diag(o, true, fmt, ap);
+	/* a file that is missing or unreadable may come back; bad configuration will not */
+	open_diag(o, o->strict || !is_file_problem(err), fmt, ap);
 	va_end(ap);
 	return err;
 }
@@ -231,12 +237,12 @@ static bool id_eq(const struct file_id *a, const struct file_id *b)
 
 /* Run the type's open() on a spec. The text is trusted to have its colon. */
 static int open_impl(const struct conf *c, const char *spec, struct map_open *o,
-		     struct conf_diag *d, const struct map_type **type_r)
+		     struct conf_diag *d, bool strict, const struct map_type **type_r)
 {
 	const char *colon = strchr(spec, ':');
 	char type[32];
 
-	*o = (struct map_open){ .type = type, .name = spec, .c = c, .d = d };
+	*o = (struct map_open){ .type = type, .name = spec, .c = c, .d = d, .strict = strict };
 	*type_r = NULL;
 	if (colon == NULL || colon == spec) {
 		o->type = "table";
@@ -268,7 +274,17 @@ static int open_impl(const struct conf *c, const char *spec, struct map_open *o,
 	return err;
 }
 
-int map_open(const struct conf *c, const char *spec, struct map **map_r, struct conf_diag *d)
+/* A table whose file cannot be used now answers MAP_ERROR, so that mail that needs it waits; the
+ * file is looked for again by map_refresh_all(). */
+static void make_surrogate(struct map_open *o, const struct map_type **type)
+{
+	o->path = (*type)->open == map_kch_open ? xasprintf("%s.kch", o->name) : xstrdup(o->name);
+	*type = find_type("fail");
+	(*type)->open(o);
+}
+
+static int open_shared(const struct conf *c, const char *spec, bool strict, struct map **map_r,
+		       struct conf_diag *d)
 {
 	const struct map_type *type;
 	struct map_open o;
@@ -281,10 +297,12 @@ int map_open(const struct conf *c, const char *spec, struct map **map_r, struct 
 			return 0;
 		}
 	}
-	int err = open_impl(c, spec, &o, d, &type);
+	int err = open_impl(c, spec, &o, d, strict, &type);
 
-	if (err < 0)
+	if (err < 0 && (strict || !is_file_problem(err)))
 		return err;
+	if (err < 0)
+		make_surrogate(&o, &type);
 	struct map *m = xcalloc(1, sizeof(*m));
 
 	m->spec = xstrdup(spec);
@@ -298,6 +316,16 @@ int map_open(const struct conf *c, const char *spec, struct map **map_r, struct 
 	all_maps = m;
 	*map_r = m;
 	return 0;
+}
+
+int map_open(const struct conf *c, const char *spec, struct map **map_r, struct conf_diag *d)
+{
+	return open_shared(c, spec, false, map_r, d);
+}
+
+int map_open_strict(const struct conf *c, const char *spec, struct map **map_r, struct conf_diag *d)
+{
+	return open_shared(c, spec, true, map_r, d);
 }
 
 void map_close(struct map **mp)
@@ -375,11 +403,12 @@ static bool refresh(struct map *m, map_changed_fn changed, void *ctx)
 		return false;
 	m->id = id; /* a file that cannot be used is looked at again when it changes again */
 	conf_diag_init(&d);
-	int err = open_impl(NULL, m->spec, &o, &d, &type);
+	int err = open_impl(NULL, m->spec, &o, &d, false, &type);
 
 	if (err == 0) {
 		m->type->close(m->impl);
 		free(m->path);
+		m->type = type;
 		m->impl = o.impl;
 		m->path = o.path;
 	}

@@ -27,8 +27,13 @@ enum map_status {
 typedef void (*map_fn)(void *ctx, enum map_status status, struct sv value);
 
 /* Open (or share) a table. On failure returns the error, and adds a diagnostic naming the table and
- * what is wrong. `c` supplies $names inside inline text. */
+ * what is wrong. A file that is missing or unreadable is no failure: it gives a warning and a table
+ * that answers MAP_ERROR until map_refresh_all() finds the file usable. `c` supplies $names inside
+ * inline text. */
 int map_open(const struct conf *c, const char *spec, struct map **map_r, struct conf_diag *d);
+/* The same, but a file that cannot be used is an error too; for postmap. */
+int map_open_strict(const struct conf *c, const char *spec, struct map **map_r,
+		    struct conf_diag *d);
 void map_close(struct map **m);
 const char *map_spec(const struct map *m); /* "hash:/etc/postfix/access" */
 /* Look at the files of all open tables and read changed ones again. A table that can no longer be

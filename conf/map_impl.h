@@ -13,6 +13,7 @@ struct map_open { /* what a type's open() is given, and gives back */
 	const struct conf *c;  /* may be NULL */
 	struct conf_diag *d;   /* may be NULL */
 	void *impl;            /* out */
+	bool strict;           /* a file that cannot be used is an error, not a warning */
 	char *path; /* out: malloc'd name of the file to watch, NULL when there is none */
 };
 

@@ -285,7 +285,7 @@ static struct map *open_map(const struct table *t)
 	struct map *m;
 
 	conf_diag_init(&d);
-	int err = map_open(conf, spec, &m, &d);
+	int err = map_open_strict(conf, spec, &m, &d);
 
 	show_diag(&d, err < 0);
 	if (err < 0)

@@ -39,7 +39,7 @@ static struct map *open_ok(const char *spec, const char *want_diag)
 	struct map *m;
 
 	conf_diag_init(&d);
-	is_int(map_open(NULL, spec, &m, &d), 0, "open %.60s", spec);
+	is_int(map_open_strict(NULL, spec, &m, &d), 0, "open %.60s", spec);
 	if (want_diag == NULL)
 		is_str(buf_cstr(&d.text), "", "  without complaint");
 	else if (!ok(strstr(buf_cstr(&d.text), want_diag) != NULL, "  complains: %s", want_diag))
@@ -54,7 +54,7 @@ static void open_fails(const char *spec, const char *want)
 	struct map *m;
 
 	conf_diag_init(&d);
-	ok(map_open(NULL, spec, &m, &d) < 0 && m == NULL, "open %.60s fails", spec);
+	ok(map_open_strict(NULL, spec, &m, &d) < 0 && m == NULL, "open %.60s fails", spec);
 	if (!ok(strstr(buf_cstr(&d.text), want) != NULL && d.errors > 0, "  because: %s", want))
 		printf("# got: %s\n", buf_cstr(&d.text));
 	conf_diag_fini(&d);
@@ -502,6 +502,33 @@ static void test_types(void)
 	}
 }
 
+/* A file that is not there now makes mail wait, and is taken up when it appears. */
+static void test_missing_file(void)
+{
+	struct conf_diag d;
+	struct map *m;
+	struct buf out = BUF_INIT;
+	char spec[100], path[100];
+
+	snprintf(path, sizeof(path), "%s/later", dir);
+	snprintf(spec, sizeof(spec), "texthash:%s", path);
+	conf_diag_init(&d);
+	is_int(map_open(NULL, spec, &m, &d), 0, "a missing file is no reason not to start");
+	ok(d.errors == 0 && d.warnings == 1, "it is a warning");
+	is_int(map_get(m, SV("k"), &out), MAP_ERROR, "its table cannot be asked");
+	int fd = open(path, O_WRONLY | O_CREAT, 0644);
+
+	if (fd < 0 || io_write_all(fd, "k v\n", 4) < 0)
+		abort();
+	close(fd);
+	is_int(map_refresh_all(NULL, NULL), 1, "the file appears");
+	is_int(map_get(m, SV("k"), &out), MAP_FOUND, "and is used");
+	is_str(buf_cstr(&out), "v", "its content");
+	conf_diag_fini(&d);
+	buf_fini(&out);
+	map_close(&m);
+}
+
 int main(void)
 {
 	char command[100];
@@ -517,6 +544,7 @@ int main(void)
 	test_kch();
 	test_list();
 	test_types();
+	test_missing_file();
 	snprintf(command, sizeof(command), "rm -r %s", dir);
 	return system(command) != 0 || tap_done();
 }
