@@ -15,7 +15,6 @@ my $mta = Posthaste->prepare(main => {
 	virtual_mailbox_maps => 'inline:{ ann@host.example=ann/, ben@host.example=deep/er/ben/ }',
 	virtual_uid_maps => "static:$uid",
 	virtual_gid_maps => "static:$gid",
-	virtual_minimum_uid => 0,
 });
 $mta->configure(virtual_mailbox_base => "$mta->{dir}/mail");
 $mta->launch;

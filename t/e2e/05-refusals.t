@@ -18,7 +18,6 @@ my $mta  = Posthaste->prepare(main => {
 	virtual_mailbox_maps => 'inline:{ @load.test=sender/ }',
 	virtual_uid_maps => "static:$uid",
 	virtual_gid_maps => "static:$gid",
-	virtual_minimum_uid => 0,
 });
 # every destination is a next hop of its own: another loopback address
 spew("$mta->{dir}/transport", join '', map {

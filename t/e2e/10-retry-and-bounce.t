@@ -18,7 +18,6 @@ my $mta = Posthaste->prepare(main => {
 	virtual_mailbox_maps => 'inline:{ @home.example=box/ }',
 	virtual_uid_maps => "static:$uid",
 	virtual_gid_maps => "static:$gid",
-	virtual_minimum_uid => 0,
 	delay_warning_time => '4h',
 	maximal_queue_lifetime => '2d',
 	bounce_queue_lifetime => '1d',

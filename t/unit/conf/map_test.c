@@ -508,7 +508,7 @@ static void test_missing_file(void)
 	struct conf_diag d;
 	struct map *m;
 	struct buf out = BUF_INIT;
-	char spec[100], path[100];
+	char spec[120], path[100];
 
 	snprintf(path, sizeof(path), "%s/later", dir);
 	snprintf(spec, sizeof(spec), "texthash:%s", path);
