@@ -15,7 +15,8 @@ FUZZ_TARGETS = \
 	t/fuzz/address_fuzz \
 	t/fuzz/smtpdata_fuzz \
 	t/fuzz/reply_fuzz \
-	t/fuzz/map_fuzz
+	t/fuzz/map_fuzz \
+	t/fuzz/header_fuzz
 EXTRA_DIST += t/fuzz/corpus t/fuzz/patch.h
 
 if FUZZ
@@ -54,3 +55,5 @@ t_fuzz_map_fuzz_SOURCES = t/fuzz/map_fuzz.c
 t_fuzz_map_fuzz_LDADD = $(FUZZ_MAIN) $(CONF_LIBS)
 t_fuzz_maincf_fuzz_SOURCES = t/fuzz/maincf_fuzz.c
 t_fuzz_maincf_fuzz_LDADD = $(FUZZ_MAIN) $(CONF_LIBS)
+t_fuzz_header_fuzz_SOURCES = t/fuzz/header_fuzz.c
+t_fuzz_header_fuzz_LDADD = $(FUZZ_MAIN) $(REWRITE_LIBS)

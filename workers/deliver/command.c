@@ -5,6 +5,7 @@
 #include "lib/err.h"
 #include "lib/mailaddr.h"
 #include "workers/mail/envelope.h"
+#include "workers/mail/xtext.h"
 
 static const struct keyword {
 	const char *name;
@@ -61,19 +62,6 @@ unsigned command_ehlo_keyword(struct sv line, uint64_t *size)
 	return feature;
 }
 
-/* RFC 3461 4: bytes outside '!'..'~', and '+' and '=', as +XX. */
-static void add_xtext(struct buf *out, struct sv s)
-{
-	for (size_t i = 0; i < s.len; i++) {
-		unsigned char b = (unsigned char)s.p[i];
-
-		if (b > ' ' && b < 127 && b != '+' && b != '=')
-			buf_add_c(out, (char)b);
-		else
-			buf_printf(out, "+%02X", b);
-	}
-}
-
 void command_hello(struct buf *out, const char *verb, const char *name)
 {
 	buf_printf(out, "%s %s\r\n", verb, name);
@@ -95,7 +83,7 @@ void command_mail(struct buf *out, const struct client_tx *tx, unsigned features
 			buf_printf(out, " RET=%s", tx->ret == DSN_RET_FULL ? "FULL" : "HDRS");
 		if (tx->envid.len > 0) {
 			buf_add_str(out, " ENVID=");
-			add_xtext(out, tx->envid);
+			mail_xtext_encode(tx->envid, out);
 		}
 	}
 	buf_add_str(out, "\r\n");
@@ -137,10 +125,11 @@ void command_rcpt(struct buf *out, const struct client_rcpt *r, unsigned feature
 			/* the address type is an atom and stays, the rest is xtext */
 			buf_add_str(out, " ORCPT=");
 			buf_add(out, r->orcpt.p, type);
-			add_xtext(out, (struct sv){ r->orcpt.p + type, r->orcpt.len - type });
+			mail_xtext_encode((struct sv){ r->orcpt.p + type, r->orcpt.len - type },
+					  out);
 		} else if (r->orig.len > 0) {
 			buf_add_str(out, " ORCPT=rfc822;");
-			add_xtext(out, r->orig);
+			mail_xtext_encode(r->orig, out);
 		}
 	}
 	buf_add_str(out, "\r\n");

@@ -3,4 +3,6 @@ noinst_LIBRARIES += libph_mail.a
 libph_mail_a_SOURCES = \
 	workers/mail/address.c workers/mail/address.h \
 	workers/mail/addrlist.c \
-	workers/mail/envelope.c workers/mail/envelope.h
+	workers/mail/date.c workers/mail/date.h \
+	workers/mail/envelope.c workers/mail/envelope.h \
+	workers/mail/xtext.c workers/mail/xtext.h

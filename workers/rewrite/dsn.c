@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "lib/mailaddr.h"
+#include "workers/mail/date.h"
 #include "workers/rewrite/header.h"
 
 #define WRAP_COLUMN 78u
@@ -106,7 +107,7 @@ static void add_date(struct buf *out, const char *name, int64_t at_s)
 {
 	buf_add_str(out, name);
 	buf_add_str(out, ": ");
-	header_date(at_s, out);
+	mail_date_add(at_s, false, out);
 	buf_add_str(out, "\r\n");
 }
 
@@ -172,7 +173,7 @@ static void add_header(const struct dsn_facts *f, struct buf *out)
 	buf_add_str(out, ")\r\n\tid ");
 	buf_add_sv(out, f->qid);
 	buf_add_str(out, "; ");
-	header_date(f->now_s, out);
+	mail_date_add(f->now_s, false, out);
 	buf_add_str(out, "\r\n");
 	add_date(out, "Date", f->now_s);
 	buf_add_str(out, "From: ");

@@ -3,9 +3,9 @@
 #include "workers/rewrite/header.h"
 
 #include <string.h>
-#include <time.h>
 
 #include "lib/mailaddr.h"
+#include "workers/mail/date.h"
 
 /* A line without a colon is no header line once it is this long. */
 #define NAME_MAX_BYTES 1000u
@@ -107,23 +107,6 @@ static enum name_verdict line_is_header(const char *p, size_t len, size_t *name_
 
 /* ---- missing headers ---- */
 
-void header_date(int64_t wall_s, struct buf *out)
-{
-	static const char days[] = "SunMonTueWedThuFriSat";
-	static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
-	time_t t = (time_t)wall_s;
-	struct tm tm;
-	long off;
-
-	if (localtime_r(&t, &tm) == NULL)
-		memset(&tm, 0, sizeof(tm));
-	off = tm.tm_gmtoff / 60;
-	buf_printf(out, "%.3s, %02d %.3s %04d %02d:%02d:%02d %c%02ld%02ld", days + 3 * tm.tm_wday,
-		   tm.tm_mday, months + 3 * tm.tm_mon, tm.tm_year + 1900, tm.tm_hour, tm.tm_min,
-		   tm.tm_sec, off < 0 ? '-' : '+', (off < 0 ? -off : off) / 60,
-		   (off < 0 ? -off : off) % 60);
-}
-
 static bool is_missing(const struct header_state *h, enum header_id plain, enum header_id resent,
 		       bool is_resent)
 {
@@ -180,7 +163,7 @@ static void add_missing(struct header_state *h)
 	if (is_missing(h, H_DATE, H_RESENT_DATE, resent)) {
 		buf_add_str(h->out, prefix);
 		buf_add_str(h->out, "Date: ");
-		header_date(h->facts->arrival_s, h->out);
+		mail_date_add(h->facts->arrival_s, false, h->out);
 		buf_add_str(h->out, "\r\n");
 	}
 	if (is_missing(h, H_FROM, H_RESENT_FROM, resent))

@@ -71,8 +71,6 @@ size_t header_feed(struct header_state *h, const char *data, size_t len);
 void header_end(struct header_state *h);
 void header_fini(struct header_state *h);
 
-/* "Mon, 02 Jan 2006 15:04:05 -0700" in local time, RFC 5322. */
-void header_date(int64_t wall_s, struct buf *out);
 /* Parse a list of header names (commas, spaces) of message_drop_headers. */
 void header_drop_list(const char *text, struct header_rules *rules);
 

@@ -6,10 +6,11 @@
  *
  * Line ends. CRLF ends a line. A lone LF ends one, too, and becomes CRLF (bare_lf is set, the
  * caller rejects the message where smtpd_forbid_bare_newline says so). A lone CR becomes a space
- * (bare_cr): what leaves here holds CR and LF only as CRLF. With `strict_end` only CRLF "." CRLF
- * ends the data; a "." line with any other ends is content and is stored as "..": it can never end
- * the data for the next hop (CVE-2023-51764). Without it LF "." LF and the mixed forms end the data
- * as well.
+ * (bare_cr): what leaves here holds CR and LF only as CRLF. A single dot before other text
+ * at the start of a line goes (RFC 5321 4.5.2): here every line with a first dot has two. With
+ * `strict_end` only CRLF "." CRLF ends the data; a "." line with any other ends is content and is
+ * stored as "..": it can never end the data for the next hop (CVE-2023-51764). Without it LF "." LF
+ * and the mixed forms end the data as well.
  */
 #ifndef PH_WORKERS_SMTP_LINE_H
 #define PH_WORKERS_SMTP_LINE_H

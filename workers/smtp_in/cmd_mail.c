@@ -7,6 +7,7 @@
 #include "lib/mailaddr.h"
 #include "shm/counters.h"
 #include "workers/mail/address.h"
+#include "workers/mail/xtext.h"
 #include "workers/smtp_in/command.h"
 
 #define TX_CHUNK_BYTES 2048u
@@ -47,82 +48,6 @@ static bool has_key(struct sv word, const char *key, struct sv *value)
 		return false;
 	*value = (struct sv){ word.p + n, word.len - n };
 	return true;
-}
-
-static int hex(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c = ascii_lower(c);
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-static bool is_text(char c)
-{
-	return ((unsigned char)c >= ' ' && c != 127) || c == '\t';
-}
-
-bool xtext_decode(struct sv in, struct buf *out)
-{
-	for (size_t i = 0; i < in.len; i++) {
-		char c = in.p[i];
-
-		if (c == '+') {
-			if (i + 2 >= in.len || hex(in.p[i + 1]) < 0 || hex(in.p[i + 2]) < 0)
-				return false;
-			c = (char)(hex(in.p[i + 1]) * 16 + hex(in.p[i + 2]));
-			i += 2;
-		} else if (c <= ' ' || c > 126 || c == '=') {
-			return false;
-		}
-		if (!is_text(c))
-			return false;
-		buf_add_c(out, c);
-	}
-	return str_is_utf8(buf_cstr(out), out->len);
-}
-
-static void add_utf8(struct buf *out, uint32_t cp)
-{
-	if (cp < 0x80) {
-		buf_add_c(out, (char)cp);
-	} else if (cp < 0x800) {
-		buf_add_c(out, (char)(0xc0 | cp >> 6));
-		buf_add_c(out, (char)(0x80 | (cp & 63)));
-	} else if (cp < 0x10000) {
-		buf_add_c(out, (char)(0xe0 | cp >> 12));
-		buf_add_c(out, (char)(0x80 | (cp >> 6 & 63)));
-		buf_add_c(out, (char)(0x80 | (cp & 63)));
-	} else {
-		buf_add_c(out, (char)(0xf0 | cp >> 18));
-		buf_add_c(out, (char)(0x80 | (cp >> 12 & 63)));
-		buf_add_c(out, (char)(0x80 | (cp >> 6 & 63)));
-		buf_add_c(out, (char)(0x80 | (cp & 63)));
-	}
-}
-
-bool utf8_xtext_decode(struct sv in, struct buf *out)
-{
-	for (size_t i = 0; i < in.len; i++) {
-		uint32_t cp = 0;
-		size_t digits = 0;
-
-		if (in.p[i] != '\\') {
-			if (in.p[i] == '=' || in.p[i] == '+' || !is_text(in.p[i]))
-				return false;
-			buf_add_c(out, in.p[i]);
-			continue;
-		}
-		if (i + 3 >= in.len || in.p[i + 1] != 'x' || in.p[i + 2] != '{')
-			return false;
-		for (i += 3; i < in.len && hex(in.p[i]) >= 0 && digits < 6; i++, digits++)
-			cp = cp * 16 + (uint32_t)hex(in.p[i]);
-		if (i >= in.len || in.p[i] != '}' || digits == 0 || cp < ' ' || cp == 127 ||
-		    cp > 0x10ffff)
-			return false;
-		add_utf8(out, cp);
-	}
-	return str_is_utf8(buf_cstr(out), out->len); /* refuses surrogates too */
 }
 
 static bool dsn_refused(struct session *s)
@@ -170,7 +95,7 @@ static bool param_envid(struct session *s, struct sv v)
 	if (dsn_refused(s))
 		return false;
 	if (s->pending.extra.len > 0 || v.len == 0 || v.len > 100 * 3 ||
-	    !xtext_decode(v, &s->pending.extra))
+	    !mail_xtext_decode(v, &s->pending.extra))
 		return bad_param(s, "501 5.5.4 Bad ENVID parameter syntax");
 	return true;
 }
@@ -240,8 +165,8 @@ static bool param_orcpt(struct session *s, struct sv v)
 	struct sv type = { v.p, (size_t)(semi - v.p) };
 	struct sv addr = { semi + 1, v.len - type.len - 1 };
 	struct buf text = BUF_INIT;
-	bool good = sv_eq_nocase(type, SV("utf-8")) ? utf8_xtext_decode(addr, &text)
-						    : xtext_decode(addr, &text);
+	bool good = sv_eq_nocase(type, SV("utf-8")) ? mail_utf8_xtext_decode(addr, &text)
+						    : mail_xtext_decode(addr, &text);
 
 	for (size_t i = 0; i < type.len; i++)
 		good = good && (ascii_is_alnum(type.p[i]) || type.p[i] == '-');

@@ -68,11 +68,6 @@ size_t skip_input(struct session *s, const char *data, size_t len);
 /* Go on after a wait: end of data, its policy. */
 void data_resume(struct session *s);
 
-/* Decode xtext (RFC 3461 4) into out; false on bad syntax or anything not printable. */
-bool xtext_decode(struct sv in, struct buf *out);
-/* "UTF-8-addr-xtext" (RFC 6533): \x{HEX}. */
-bool utf8_xtext_decode(struct sv in, struct buf *out);
-
 /* received.c: "Received: ..." with CRLFs, as the content begins. */
 void received_header(const struct session *s, struct buf *out);
 

@@ -1,21 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* The Received: header (RFC 5321 4.4), in Postfix's shape. */
-#include <time.h>
-
 #include "lib/mailaddr.h"
+#include "workers/mail/date.h"
 #include "workers/smtp_in/command.h"
-
-/* "Mon, 23 Nov 2026 07:03:45 +0000 (UTC)" */
-static void add_date(struct buf *out, int64_t wall_s)
-{
-	time_t t = (time_t)wall_s;
-	struct tm tm;
-	char text[64];
-
-	localtime_r(&t, &tm);
-	strftime(text, sizeof(text), "%a, %d %b %Y %H:%M:%S %z (%Z)", &tm);
-	buf_add_str(out, text);
-}
 
 void received_header(const struct session *s, struct buf *out)
 {
@@ -41,6 +28,6 @@ void received_header(const struct session *s, struct buf *out)
 	} else {
 		buf_add_str(out, ";\r\n\t");
 	}
-	add_date(out, t->env.arrival_us / 1000000);
+	mail_date_add(t->env.arrival_us / 1000000, true, out);
 	buf_add_str(out, "\r\n");
 }

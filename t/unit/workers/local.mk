@@ -17,3 +17,7 @@ UNIT_TESTS += t/unit/workers/smtpreply_test
 t_unit_workers_smtpreply_test_SOURCES = t/unit/workers/smtpreply_test.c
 t_unit_workers_smtpreply_test_LDADD = libph_smtp.a $(LIB_LIBS)
 include t/unit/workers/spool/local.mk
+check_PROGRAMS += t/unit/workers/mailtext_test
+UNIT_TESTS += t/unit/workers/mailtext_test
+t_unit_workers_mailtext_test_SOURCES = t/unit/workers/mailtext_test.c
+t_unit_workers_mailtext_test_LDADD = libph_mail.a $(LIB_LIBS)

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Dates; see workers/mail/date.h. Called by smtp-in (Received) and rewrite (Date, notifications).
+ */
+#include "workers/mail/date.h"
+
+#include <string.h>
+#include <time.h>
+
+void mail_date_add(int64_t wall_s, bool zone, struct buf *out)
+{
+	/* not strftime: names must not follow a locale */
+	static const char days[] = "SunMonTueWedThuFriSat";
+	static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+	time_t t = (time_t)wall_s;
+	struct tm tm;
+
+	if (localtime_r(&t, &tm) == NULL)
+		memset(&tm, 0, sizeof(tm));
+	long off = tm.tm_gmtoff / 60, size = off < 0 ? -off : off;
+
+	buf_printf(out, "%.3s, %02d %.3s %04d %02d:%02d:%02d %c%02ld%02ld", days + 3 * tm.tm_wday,
+		   tm.tm_mday, months + 3 * tm.tm_mon, tm.tm_year + 1900, tm.tm_hour, tm.tm_min,
+		   tm.tm_sec, off < 0 ? '-' : '+', size / 60, size % 60);
+	if (zone && tm.tm_zone != NULL)
+		buf_printf(out, " (%s)", tm.tm_zone);
+}
