@@ -58,6 +58,7 @@ int param_parse(const struct param_desc *pd, const char *text, struct param_num 
 /* Syntax alone, for names outside the table. `unit` is the unit of a time without one. */
 int value_parse_time_ms(const char *text, char unit, int64_t *ms_r);
 int value_parse_size(const char *text, int64_t *bytes_r);
+int value_parse_int(const char *text, int64_t *value_r);
 void param_store(const struct param_desc *pd, struct params *p, const char *str, int64_t num);
 
 /* ---- $name syntax (expand.c) ---- */

@@ -143,8 +143,7 @@ static void set_number(struct conf *c, struct conf_diag *d, struct sv name,
 	struct scope *g = &c->global;
 	struct raw_value raw = scope_raw(g, name);
 	bool is_time = suffix->type == P_TIME;
-	int err =
-		is_time ? value_parse_time_ms(text, 's', field) : str_to_i64(sv_from(text), field);
+	int err = is_time ? value_parse_time_ms(text, 's', field) : value_parse_int(text, field);
 
 	if (err == 0 && *field >= 0)
 		return;
@@ -229,15 +228,27 @@ const struct conf_transport *conf_transport_find(const struct conf *c, const cha
 
 /* ---- listeners ---- */
 
-static bool is_listener(struct conf *c, struct conf_diag *d, const struct service *s)
+/* With postscreen in front, smtpd is the service of type pass that gets its connections; there is
+ * no postscreen here, so that service answers at postscreen's address. */
+static const struct conf_service *behind_postscreen(struct conf *c, struct conf_diag *d,
+						    const struct service *s)
 {
-	if (s->pub.type != SERVICE_INET)
-		return false;
-	if (strcmp(s->pub.program, "postscreen") == 0)
-		conf_diag_add(d, false, c->master_path, s->pub.line,
-			      "%s: postscreen is not there, smtpd serves this listener",
-			      s->pub.name);
-	return strcmp(s->pub.program, "smtpd") == 0 || strcmp(s->pub.program, "postscreen") == 0;
+	const struct conf_service *pass = conf_service_find(c, "smtpd", SERVICE_PASS);
+
+	conf_diag_add(d, false, c->master_path, s->pub.line,
+		      "%s: postscreen is not there, smtpd serves this listener", s->pub.name);
+	return pass != NULL ? pass : &s->pub;
+}
+
+/* The service that answers at this one's address; NULL when it is no SMTP listener. */
+static const struct conf_service *listener_service(struct conf *c, struct conf_diag *d,
+						   const struct service *s)
+{
+	if (s->pub.type == SERVICE_INET && strcmp(s->pub.program, "smtpd") == 0)
+		return &s->pub;
+	if (s->pub.type == SERVICE_INET && strcmp(s->pub.program, "postscreen") == 0)
+		return behind_postscreen(c, d, s);
+	return NULL;
 }
 
 void listeners_build(struct conf *c, struct conf_diag *d)
@@ -250,14 +261,14 @@ void listeners_build(struct conf *c, struct conf_diag *d)
 		const char *host = s->pub.name;
 		size_t host_len = colon != NULL ? (size_t)(colon - host) : 0;
 
-		if (!is_listener(c, d, s))
+		l->service = listener_service(c, d, s);
+		if (l->service == NULL)
 			continue;
 		c->listener_count++;
 		if (host_len >= 2 && host[0] == '[') {
 			host++;
 			host_len -= 2;
 		}
-		l->service = &s->pub;
 		l->host = arena_strndup(&c->arena, host, host_len);
 		l->port = colon != NULL ? colon + 1 : s->pub.name;
 	}

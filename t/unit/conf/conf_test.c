@@ -317,6 +317,17 @@ static void test_services(void)
 	       "and that is told");
 	is_int(conf_listener_count(c), 0, "a master.cf without smtpd has no listener");
 	conf_free(&c);
+	c = load("",
+		 "[127.0.0.1]:25 inet n - n - 1 postscreen\n"
+		 "smtpd pass - - n - - smtpd -o soft_bounce=yes\n",
+		 &err);
+	is_int(conf_listener_count(c), 1, "postscreen's line is a listener");
+	is_str(conf_listener(c, 0)->host, "127.0.0.1", "at its address");
+	ok(conf_listener(c, 0)->service->params->soft_bounce, "with the options of smtpd/pass");
+	ok(strstr(problems(), "DIR/master.cf, line 1: [127.0.0.1]:25: postscreen is not there") !=
+		   NULL,
+	   "and a warning");
+	conf_free(&c);
 	c = load("local_destination_recipient_limit = x\nsmtp_destination_rate_delay = -1\n", NULL,
 		 &err);
 	is_int(diag.errors, 2, "bad per-transport values");
