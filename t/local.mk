@@ -9,6 +9,7 @@ include t/unit/workers/smtpin.mk
 include t/unit/workers/deliver.mk
 include t/unit/daemon/local.mk
 include t/fuzz/local.mk
+include t/crash/local.mk
 include t/stress/local.mk
 include t/model/local.mk
 include t/bench/local.mk
