@@ -16,7 +16,9 @@ FUZZ_TARGETS = \
 	t/fuzz/smtpdata_fuzz \
 	t/fuzz/reply_fuzz \
 	t/fuzz/map_fuzz \
-	t/fuzz/header_fuzz
+	t/fuzz/header_fuzz \
+	t/fuzz/dns_fuzz \
+	t/fuzz/client_fuzz
 EXTRA_DIST += t/fuzz/corpus t/fuzz/patch.h
 
 if FUZZ
@@ -57,3 +59,7 @@ t_fuzz_maincf_fuzz_SOURCES = t/fuzz/maincf_fuzz.c
 t_fuzz_maincf_fuzz_LDADD = $(FUZZ_MAIN) $(CONF_LIBS)
 t_fuzz_header_fuzz_SOURCES = t/fuzz/header_fuzz.c
 t_fuzz_header_fuzz_LDADD = $(FUZZ_MAIN) $(REWRITE_LIBS)
+t_fuzz_dns_fuzz_SOURCES = t/fuzz/dns_fuzz.c workers/resolver/packet.c workers/resolver/hosts.c
+t_fuzz_dns_fuzz_LDADD = $(FUZZ_MAIN) libph_dns.a $(SHM_LIBS)
+t_fuzz_client_fuzz_SOURCES = t/fuzz/client_fuzz.c $(DELIVER_ENGINE) workers/deliver/nexthop.c
+t_fuzz_client_fuzz_LDADD = $(FUZZ_MAIN) libph_mail.a libph_smtp.a $(LIB_LIBS)

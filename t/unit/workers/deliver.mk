@@ -23,4 +23,4 @@ check_PROGRAMS += t/unit/workers/route_test
 UNIT_TESTS += t/unit/workers/route_test
 t_unit_workers_route_test_SOURCES = t/unit/workers/route_test.c $(DELIVER_ENGINE) \
 	workers/deliver/nexthop.c workers/deliver/route.c workers/deliver/tconf.c workers/dns/name.c
-t_unit_workers_route_test_LDADD = libph_smtp.a $(LIB_LIBS) $(IDN2_LIBS)
+t_unit_workers_route_test_LDADD = libph_mail.a libph_smtp.a $(LIB_LIBS) $(IDN2_LIBS)
