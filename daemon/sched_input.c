@@ -260,7 +260,7 @@ static int in_new(struct sched *s, struct sched_worker *w, const void *rec, size
 	if (list == NULL || r.entry_count == 0 || r.entry_total < r.entry_count ||
 	    r.entry_total > r.rcpt_count || r.rcpt_count > 10000000)
 		return E_PEER;
-	if (r.rcpt_count > 64)
+	if (r.rcpt_count > 64 || r.entry_total > r.entry_count)
 		map = xcalloc(r.rcpt_count / 64 + 2, sizeof(*map));
 	int err = entries_ok(w, map, r.rcpt_count, list, r.entry_count) ? 0 : E_PEER;
 
@@ -536,7 +536,7 @@ static void apply_deferred(struct sched *s, uint32_t e)
 
 	if (m->flags & MSGM_REQUEUE && !(m->flags & MSGF_HOLD)) {
 		m->flags &= ~MSGM_REQUEUE;
-		sched_entry_load(s, e);
+		sched_entry_defer_at(s, e, s->now_s); /* due at once */
 	} else {
 		sched_entry_backoff(s, e);
 	}
