@@ -19,6 +19,7 @@ FUZZ_TARGETS = \
 	t/fuzz/header_fuzz \
 	t/fuzz/dns_fuzz \
 	t/fuzz/client_fuzz
+FUZZ_TARGETS += t/fuzz/submit_fuzz
 EXTRA_DIST += t/fuzz/corpus t/fuzz/patch.h
 
 if FUZZ
@@ -63,3 +64,5 @@ t_fuzz_dns_fuzz_SOURCES = t/fuzz/dns_fuzz.c workers/resolver/packet.c workers/re
 t_fuzz_dns_fuzz_LDADD = $(FUZZ_MAIN) libph_dns.a $(SHM_LIBS)
 t_fuzz_client_fuzz_SOURCES = t/fuzz/client_fuzz.c $(DELIVER_ENGINE) workers/deliver/nexthop.c
 t_fuzz_client_fuzz_LDADD = $(FUZZ_MAIN) libph_mail.a libph_smtp.a $(LIB_LIBS)
+t_fuzz_submit_fuzz_SOURCES = t/fuzz/submit_fuzz.c $(REWRITE_RIG)
+t_fuzz_submit_fuzz_LDADD = $(FUZZ_MAIN) $(REWRITE_LIBS)

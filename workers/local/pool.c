@@ -185,6 +185,13 @@ static struct child *child_start(struct pool *p, uid_t uid, gid_t gid)
 
 /* ---- handing out ---- */
 
+static char *append(char *at, const char *data, size_t len)
+{
+	if (len > 0)
+		memcpy(at, data, len);
+	return at + len;
+}
+
 static int child_give(struct child *c, struct delivery *d)
 {
 	const struct pool_conf *conf = &c->pool->conf;
@@ -202,10 +209,10 @@ static int child_give(struct child *c, struct delivery *d)
 	    q.host_len > AGENT_HOST_MAX || q.header_len > AGENT_HEADER_MAX)
 		return E_LIMIT;
 	memcpy(packet, &q, sizeof(q));
-	p = (char *)memcpy(p, d->base, q.base_len) + q.base_len;
-	p = (char *)memcpy(p, d->path, q.path_len) + q.path_len;
-	p = (char *)memcpy(p, conf->hostname, q.host_len) + q.host_len;
-	p = (char *)memcpy(p, d->header.p, q.header_len) + q.header_len;
+	p = append(p, d->base, q.base_len);
+	p = append(p, d->path, q.path_len);
+	p = append(p, conf->hostname, q.host_len);
+	p = append(p, d->header.p, q.header_len);
 	c->now = d;
 	c->since = clock_now();
 	return io_send_fds(c->sock, packet, (size_t)(p - packet), &d->content_fd, 1);

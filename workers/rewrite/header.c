@@ -96,9 +96,11 @@ static enum name_verdict line_is_header(const char *p, size_t len, size_t *name_
 	name = i;
 	while (i < len && (p[i] == ' ' || p[i] == '\t'))
 		i++;
+	if (name > NAME_MAX_BYTES || i - name > NAME_MAX_BYTES || (name == 0 && len > 0))
+		return NAME_NO;
 	if (i == len)
-		return name > NAME_MAX_BYTES || (name == 0 && i > 0) ? NAME_NO : NAME_MAYBE;
-	if (p[i] != ':' || name == 0)
+		return NAME_MAYBE;
+	if (p[i] != ':')
 		return NAME_NO;
 	*name_len_r = name;
 	*colon_r = i;

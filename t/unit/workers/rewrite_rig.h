@@ -35,7 +35,8 @@ struct rig {
 	char dir[40];
 	unsigned needs[3];
 	uint32_t next_file;
-	bool no_grant; /* keep the spool without a segment */
+	bool keep_blocks; /* blocks given back stay as they are */
+	bool no_grant;    /* keep the spool without a segment */
 	struct caught caught[RIG_CAUGHT];
 	size_t count;
 	unsigned accused;
@@ -51,7 +52,7 @@ void worker_send(struct worker *w, struct link *to, const void *rec, size_t len)
 	struct caught *c = &rig.caught[rig.count % RIG_CAUGHT];
 	struct proto_submit_free f;
 
-	if (len == sizeof(f)) {
+	if (len == sizeof(f) && !rig.keep_blocks) {
 		memcpy(&f, rec, sizeof(f));
 		if (f.kind == PROTO_SUBMIT_FREE)
 			blocks_free_chain(&rig.blocks, f.first_block);
@@ -138,7 +139,7 @@ static void rig_turn(int wait_ms)
 static void rig_settle(void)
 {
 	for (unsigned i = 0; i < 100; i++) {
-		rig_turn(rig.r.pending_count > 0 || rig.r.stalled ? 10 : 0);
+		rig_turn(i > 0 && (rig.r.pending_count > 0 || rig.r.stalled) ? 10 : 0);
 		if (rig.r.pending_count == 0 && !rig.r.stalled && i > 0)
 			return;
 	}
