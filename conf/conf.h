@@ -31,9 +31,9 @@ struct conf;
 
 struct params {
 #define PARAM(name, type, ...) PARAM_FIELD_##type(name)
-#define PARAM_FIELD_STR(name) const char *name;
+#define PARAM_FIELD_STR(name)  const char *name;
 #define PARAM_FIELD_BOOL(name) bool name;
-#define PARAM_FIELD_INT(name) int64_t name;
+#define PARAM_FIELD_INT(name)  int64_t name;
 #define PARAM_FIELD_TIME(name) int64_t name;
 #define PARAM_FIELD_SIZE(name) int64_t name;
 #define PARAM_FIELD_ENUM(name) int name;
@@ -48,10 +48,18 @@ struct params {
 };
 
 /* Values of ENUM parameters, in the order of their rows' words. */
-enum conf_bare_newline { BARE_NEWLINE_NO, BARE_NEWLINE_YES, BARE_NEWLINE_NORMALIZE,
-			 BARE_NEWLINE_REJECT, BARE_NEWLINE_NOTE }; /* smtpd_forbid_bare_newline */
-enum conf_address_preference { ADDRESS_PREFERENCE_ANY, ADDRESS_PREFERENCE_IPV4,
-			       ADDRESS_PREFERENCE_IPV6 }; /* {smtp,lmtp}_address_preference */
+enum conf_bare_newline {
+	BARE_NEWLINE_NO,
+	BARE_NEWLINE_YES,
+	BARE_NEWLINE_NORMALIZE,
+	BARE_NEWLINE_REJECT,
+	BARE_NEWLINE_NOTE
+}; /* smtpd_forbid_bare_newline */
+enum conf_address_preference {
+	ADDRESS_PREFERENCE_ANY,
+	ADDRESS_PREFERENCE_IPV4,
+	ADDRESS_PREFERENCE_IPV6
+};                                                    /* {smtp,lmtp}_address_preference */
 enum conf_in_doubt { IN_DOUBT_RETRY, IN_DOUBT_HOLD }; /* in_doubt_action */
 
 /* Problems found: errors make the configuration unusable, warnings do not. */
@@ -64,8 +72,7 @@ void conf_diag_init(struct conf_diag *d);
 void conf_diag_fini(struct conf_diag *d);
 /* file may be NULL, line 0 = none. */
 void conf_diag_add(struct conf_diag *d, bool is_error, const char *file, unsigned line,
-		   const char *fmt, ...)
-	PRINTF_LIKE(5, 6);
+		   const char *fmt, ...) PRINTF_LIKE(5, 6);
 
 /* Load and check. On errors *conf_r is NULL and the result E_CONFIG (or an errno code when a file
  * cannot be read); warnings alone give 0. A missing master.cf gives the built-in one. */
@@ -92,18 +99,18 @@ struct conf_override {
 };
 
 struct conf_service {
-	const char *name;      /* first field: "smtp", "127.0.0.1:2525", "submission" */
+	const char *name; /* first field: "smtp", "127.0.0.1:2525", "submission" */
 	enum service_type type;
-	const char *program;   /* "smtpd", "smtp", "lmtp", "virtual", "local", "error", ... */
+	const char *program; /* "smtpd", "smtp", "lmtp", "virtual", "local", "error", ... */
 	bool is_private, unprivileged, chroot;
-	int64_t wakeup_s;      /* 0 = never */
-	int64_t maxproc;       /* 0 = no limit; -1 = default_process_limit */
+	int64_t wakeup_s; /* 0 = never */
+	int64_t maxproc;  /* 0 = no limit; -1 = default_process_limit */
 	unsigned line;
 	unsigned arg_count;
-	const char *const *args;              /* after the program name, -o removed */
+	const char *const *args; /* after the program name, -o removed */
 	unsigned override_count;
 	const struct conf_override *overrides;
-	const struct params *params;          /* global parameters with this line's -o applied */
+	const struct params *params; /* global parameters with this line's -o applied */
 };
 
 unsigned conf_service_count(const struct conf *c);
@@ -117,8 +124,15 @@ const char *conf_service_get(const struct conf *c, const struct conf_service *s,
  * Transports: the unix services that deliver (smtp, relay, lmtp, virtual, local, pipe, error,
  * retry, discard programs). Index = position among them; stable within a configuration.
  */
-enum transport_kind { TRANSPORT_SMTP, TRANSPORT_LMTP, TRANSPORT_VIRTUAL, TRANSPORT_LOCAL,
-		      TRANSPORT_PIPE, TRANSPORT_ERROR, TRANSPORT_DISCARD };
+enum transport_kind {
+	TRANSPORT_SMTP,
+	TRANSPORT_LMTP,
+	TRANSPORT_VIRTUAL,
+	TRANSPORT_LOCAL,
+	TRANSPORT_PIPE,
+	TRANSPORT_ERROR,
+	TRANSPORT_DISCARD
+};
 
 struct conf_transport {
 	const char *name;
@@ -132,7 +146,8 @@ struct conf_transport {
 	int64_t destination_rate_delay_ms;
 	int64_t transport_rate_delay_ms;
 	int64_t destination_concurrency_failed_cohort_limit;
-	const char *destination_concurrency_positive_feedback; /* as written, e.g. "1/concurrency" */
+	const char
+		*destination_concurrency_positive_feedback; /* as written, e.g. "1/concurrency" */
 	const char *destination_concurrency_negative_feedback;
 	/* Concurrent deliveries of the whole transport, 0 = no limit. "-" in master.cf is
 	 * default_process_limit when main.cf sets that, else no limit. */

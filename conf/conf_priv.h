@@ -2,7 +2,8 @@
 /*
  * What the files of conf/ share among themselves; nobody else includes this. Order of the layers:
  * param (table, value syntax) and expand ($name syntax) know no configuration; maincf and mastercf
- * turn text into entries and services; conf.c puts them together; scope answers "what is NAME here".
+ * turn text into entries and services; conf.c puts them together; scope answers "what is NAME
+ * here".
  */
 #ifndef PH_CONF_CONF_PRIV_H
 #define PH_CONF_CONF_PRIV_H
@@ -64,8 +65,8 @@ void param_store(const struct param_desc *pd, struct params *p, const char *str,
 /* ---- $name syntax (expand.c) ---- */
 
 struct expand {
-	/* The value of `name`, NULL when undefined; *fail_r set when it cannot be had (a loop, or an
-	 * error in its own text that was reported there). */
+	/* The value of `name`, NULL when undefined; *fail_r set when it cannot be had (a loop, or
+	 * an error in its own text that was reported there). */
 	const char *(*lookup)(void *ctx, struct sv name, bool *fail_r);
 	void *ctx;
 	char error[200]; /* after E_SYNTAX and E_LIMIT; empty when lookup failed */
@@ -108,9 +109,9 @@ struct scope {
 	unsigned line;
 	const char *service_name;
 	const char *process_name;
-	const char **value;    /* by parameter index; NULL = not expanded yet */
-	unsigned char *state;  /* by parameter index: enum value_state */
-	struct strmap *others; /* name -> struct other_value */
+	const char **value;     /* by parameter index; NULL = not expanded yet */
+	unsigned char *state;   /* by parameter index: enum value_state */
+	struct strmap *others;  /* name -> struct other_value */
 	struct conf_diag *diag; /* while loading, then NULL */
 	struct params params;
 };
@@ -187,7 +188,7 @@ struct conf {
 	const struct conf_override *cmdline;
 	unsigned cmdline_count;
 	const char *myhostname, *mydomain, *mynetworks; /* computed defaults, NULL = not yet */
-	bool no_lines; /* of conf_load_opts */
+	bool no_lines;                                  /* of conf_load_opts */
 	bool uses_service_name; /* some main.cf value mentions $service_name or $process_name */
 	struct scope global;
 	struct service *services;
@@ -200,9 +201,9 @@ struct conf {
 
 /* As conf_load_dir, for postconf. */
 struct conf_load_opts {
-	bool lenient;   /* keep a configuration with errors */
-	bool no_main;   /* main.cf is taken as empty */
-	bool no_lines;  /* names warnings without line, in Postfix's words exactly */
+	bool lenient;  /* keep a configuration with errors */
+	bool no_main;  /* main.cf is taken as empty */
+	bool no_lines; /* names warnings without line, in Postfix's words exactly */
 	/* -o: in front of main.cf. Not copied. */
 	const struct conf_override *overrides;
 	unsigned override_count;

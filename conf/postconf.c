@@ -339,10 +339,11 @@ static int show(const struct options *o)
 
 int main(int argc, char **argv)
 {
-	struct options o = { .pc.dir = getenv("MAIL_CONFIG") };
+	static struct options o; /* static: what options point to is never freed */
 	struct conf_diag d;
 	int status;
 
+	o.pc.dir = getenv("MAIL_CONFIG");
 	log_set_program("postconf");
 	log_set_sink(to_stderr, NULL);
 	o.pc.dir_given = o.pc.dir != NULL;
