@@ -164,6 +164,7 @@ static bool is_file_problem(int err)
 	return err > -4096;
 }
 
+PRINTF_LIKE(3, 0)
 static void open_diag(const struct map_open *o, bool is_error, const char *fmt, va_list ap)
 {
 	char text[500];

@@ -40,6 +40,7 @@ static const char *program;
 static struct conf *conf;
 static bool trouble; /* something could not be done: exit status 1 */
 
+PRINTF_LIKE(2, 0)
 static void say(const char *severity, const char *fmt, va_list ap)
 {
 	char text[1000];
