@@ -355,6 +355,7 @@ static int add_classes(struct policy_conf *pc, struct conf_diag *d)
 				"parameter smtpd_restriction_classes: \"%.*s\" is the name of "
 				"a restriction",
 				(int)word.len, word.p);
+			status = E_CONFIG;
 			continue;
 		}
 		struct policy_class *k = xcalloc(1, sizeof(*k));

@@ -15,6 +15,8 @@ FUZZ_TARGETS = \
 	t/fuzz/address_fuzz \
 	t/fuzz/smtpdata_fuzz \
 	t/fuzz/reply_fuzz \
+	t/fuzz/smtpcommand_fuzz \
+	t/fuzz/smtpsession_fuzz \
 	t/fuzz/map_fuzz \
 	t/fuzz/header_fuzz \
 	t/fuzz/dns_fuzz \
@@ -66,3 +68,7 @@ t_fuzz_client_fuzz_SOURCES = t/fuzz/client_fuzz.c $(DELIVER_ENGINE) workers/deli
 t_fuzz_client_fuzz_LDADD = $(FUZZ_MAIN) libph_mail.a libph_smtp.a $(LIB_LIBS)
 t_fuzz_submit_fuzz_SOURCES = t/fuzz/submit_fuzz.c $(REWRITE_RIG)
 t_fuzz_submit_fuzz_LDADD = $(FUZZ_MAIN) $(REWRITE_LIBS)
+t_fuzz_smtpcommand_fuzz_SOURCES = t/fuzz/smtpcommand_fuzz.c t/unit/workers/smtpin_fake.h
+t_fuzz_smtpcommand_fuzz_LDADD = $(FUZZ_MAIN) libph_smtpin.a $(WORKER_LIBS)
+t_fuzz_smtpsession_fuzz_SOURCES = t/fuzz/smtpsession_fuzz.c t/unit/workers/smtpin_fake.h
+t_fuzz_smtpsession_fuzz_LDADD = $(FUZZ_MAIN) libph_smtpin.a $(WORKER_LIBS)

@@ -4,3 +4,10 @@ UNIT_TESTS += t/unit/workers/smtpin_test
 SMTPIN_LIBS = libph_smtpin.a $(WORKER_LIBS)
 t_unit_workers_smtpin_test_SOURCES = t/unit/workers/smtpin_test.c t/unit/workers/smtpin_fake.h
 t_unit_workers_smtpin_test_LDADD = $(SMTPIN_LIBS)
+check_PROGRAMS += t/unit/workers/smtpin_stream_test t/unit/workers/smtpin_content_test
+UNIT_TESTS += t/unit/workers/smtpin_stream_test t/unit/workers/smtpin_content_test
+t_unit_workers_smtpin_stream_test_SOURCES = t/unit/workers/smtpin_stream_test.c \
+	t/unit/workers/smtpin_fake.h
+t_unit_workers_smtpin_stream_test_LDADD = $(SMTPIN_LIBS)
+t_unit_workers_smtpin_content_test_SOURCES = t/unit/workers/smtpin_content_test.c
+t_unit_workers_smtpin_content_test_LDADD = $(SMTPIN_LIBS)

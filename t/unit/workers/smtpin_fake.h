@@ -7,6 +7,7 @@
 #define PH_T_SMTPIN_FAKE_H
 
 #include <arpa/inet.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
