@@ -289,6 +289,9 @@ static void test_keys(void)
 	check("a dead table defers, whatever it would have said",
 	      "smtpd_recipient_restrictions = check_recipient_access fail:test, permit",
 	      "451 4.3.5 " RCPT_REJECT "Server configuration error");
+	check("a table whose file is missing defers",
+	      "smtpd_recipient_restrictions = check_recipient_access texthash:/nonexistent/file",
+	      "451 4.3.5 " RCPT_REJECT "Server configuration error");
 	check("dead mynetworks defers",
 	      "mynetworks = fail:test\nsmtpd_recipient_restrictions = permit_mynetworks, permit",
 	      "451 4.3.0 <192.0.2.1>: Temporary lookup failure");
