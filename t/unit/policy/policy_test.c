@@ -518,8 +518,6 @@ static void test_bad_conf(void)
 		  "must be followed by type:table" },
 		{ "smtpd_recipient_restrictions = sleep x", "must be followed by a number" },
 		{ "smtpd_recipient_restrictions = check_client_access nosuch:/x", "nosuch" },
-		{ "smtpd_recipient_restrictions = texthash:/nonexistent/file",
-		  "/nonexistent/file" },
 		{ "smtpd_data_restrictions = static:x", "specify one of" },
 		{ "smtpd_restriction_classes = c\nsmtpd_recipient_restrictions = c",
 		  "needs a definition" },
