@@ -45,6 +45,19 @@ void conf_diag_add(struct conf_diag *d, bool is_error, const char *file, unsigne
 	buf_add_c(&d->text, '\n');
 }
 
+void conf_diag_log(const struct conf_diag *d)
+{
+	for (const char *p = buf_cstr(&d->text); *p != 0;) {
+		size_t len = strcspn(p, "\n");
+
+		if (len > 9 && memcmp(p, "warning: ", 9) == 0)
+			log_warn("%.*s", (int)(len - 9), p + 9);
+		else
+			log_error("%.*s", (int)len, p);
+		p += len + (p[len] == '\n');
+	}
+}
+
 /* ---- loading ---- */
 
 static struct conf *conf_new(const char *dir)

@@ -74,6 +74,9 @@ void conf_diag_fini(struct conf_diag *d);
 void conf_diag_add(struct conf_diag *d, bool is_error, const char *file, unsigned line,
 		   const char *fmt, ...) PRINTF_LIKE(5, 6);
 
+/* Every line to the log, with the severity it has. */
+void conf_diag_log(const struct conf_diag *d);
+
 /* Load and check. On errors *conf_r is NULL and the result E_CONFIG (or an errno code when a file
  * cannot be read); warnings alone give 0. A missing master.cf gives the built-in one. */
 int conf_load_dir(const char *dir, struct conf **conf_r, struct conf_diag *d);

@@ -40,7 +40,8 @@ static void print_diag(const struct conf_diag *d, const char *level)
 
 	for (char *line = strtok_r(copy, "\n", &save); line != NULL;
 	     line = strtok_r(NULL, "\n", &save))
-		fprintf(stderr, "posthaste: %s%s\n", level, line);
+		fprintf(stderr, "posthaste: %s%s\n",
+			strncmp(line, "warning: ", 9) == 0 ? "" : level, line);
 	free(copy);
 }
 

@@ -9,6 +9,7 @@
 
 #include "lib/err.h"
 #include "lib/io.h"
+#include "lib/log.h"
 #include "t/unit/tap.h"
 
 static char dir[] = "/tmp/posthaste-conf-XXXXXX";
@@ -186,6 +187,32 @@ static void test_all_problems(void)
 	is_int(diag.errors, 18, "each once");
 	if (diag.errors != 18)
 		printf("# %s\n", problems());
+}
+
+static void count_lines(void *ctx, enum log_level level, const char *program, const char *text,
+			size_t text_len)
+{
+	unsigned *counts = ctx;
+
+	(void)program;
+	counts[level]++;
+	if (text_len < 10 ||
+	    memcmp(text, level == LOG_LEVEL_WARN ? "warning: /" : "error: /tm", 10) != 0)
+		counts[LOG_LEVEL_PANIC]++;
+}
+
+static void test_diag_log(void)
+{
+	unsigned counts[5] = { 0 };
+	int err;
+
+	load("foo = 1\nsoft_bounce = perhaps\nbar = 2\n", NULL, &err);
+	log_set_sink(count_lines, counts);
+	conf_diag_log(&diag);
+	log_set_sink(NULL, NULL);
+	is_int(counts[LOG_LEVEL_WARN], 2, "warnings are logged as such");
+	is_int(counts[LOG_LEVEL_ERROR], 1, "and errors");
+	is_int(counts[LOG_LEVEL_PANIC], 0, "each text once, without a second severity");
 }
 
 static void test_names(void)
@@ -474,6 +501,7 @@ int main(void)
 	test_defaults();
 	test_lines();
 	test_all_problems();
+	test_diag_log();
 	test_names();
 	test_services();
 	test_mynetworks();
