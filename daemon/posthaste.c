@@ -241,6 +241,7 @@ static int cmd_start(struct app *a)
 		setsid();
 		dup2(null, 0);
 		dup2(null, 1);
+		dup2(null, 2); /* what goes wrong comes back through the ready pipe, and into the log */
 		if (chdir("/") < 0)
 			_exit(1);
 		exec_priv(a, plan, snap, ready[1], pid_fd);
