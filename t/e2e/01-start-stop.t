@@ -60,7 +60,7 @@ spew("$mta->{dir}/conf/main.cf", $good);
 
 my $pid = $mta->master_pid;
 is $mta->stop, 0, 'stop';
-ok !kill(0, $pid), 'the process is gone';
+ok wait_until(sub { !kill(0, $pid) }, 10), 'the process is gone';
 ok !IO::Socket::INET->new(PeerAddr => "127.0.0.1:$mta->{port}"), 'the port is closed';
 like $mta->log, qr/postfix\/master\[\d+\]: daemon started -- version/, 'start is logged';
 like $mta->log, qr/postfix\/master\[\d+\]: terminating on signal 15/, 'stop is logged';
