@@ -12,3 +12,5 @@ doc/parameters.md: conf/postconf$(EXEEXT) scripts/doc-parameters
 	$(srcdir)/scripts/doc-parameters conf/postconf $(srcdir) >$@.tmp && mv $@.tmp $@
 CLEANFILES += doc/parameters.md
 EXTRA_DIST += scripts/doc-parameters
+
+dist_man_MANS += doc/postmap.1 doc/postalias.1 doc/newaliases.1
