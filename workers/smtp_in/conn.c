@@ -249,8 +249,10 @@ static uint32_t take_number(struct server *sv)
 
 		sv->conns = xrealloc(sv->conns, cap * sizeof(*sv->conns));
 		sv->free_numbers = xrealloc(sv->free_numbers, cap * sizeof(*sv->free_numbers));
-		for (uint32_t i = cap; i-- > sv->conn_cap;)
+		for (uint32_t i = cap; i-- > sv->conn_cap;) {
+			sv->conns[i] = NULL;
 			sv->free_numbers[sv->free_count++] = i;
+		}
 		sv->conn_cap = cap;
 	}
 	return sv->free_numbers[--sv->free_count];
