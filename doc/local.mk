@@ -14,3 +14,5 @@ CLEANFILES += doc/parameters.md
 EXTRA_DIST += scripts/doc-parameters
 
 dist_man_MANS += doc/postmap.1 doc/postalias.1 doc/newaliases.1
+
+EXTRA_DIST += doc/shm-layout.md

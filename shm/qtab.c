@@ -524,24 +524,3 @@ uint32_t qtab_recover_life(struct qtab *t, uint32_t life, qtab_recover_fn fn, vo
 	}
 	return moved;
 }
-
-/* ---- outcome places ---- */
-
-#define JREF_OFF_BITS 20
-#define JREF_JOURNALS 4096u
-
-uint32_t qtab_jref_pack(uint32_t journal, uint32_t off16)
-{
-	if (off16 >= 1u << JREF_OFF_BITS)
-		return 0;
-	return (journal % JREF_JOURNALS) << JREF_OFF_BITS | off16;
-}
-
-void qtab_jref_unpack(uint32_t jref, uint32_t newest_journal, uint32_t *journal_r,
-		      uint32_t *off16_r)
-{
-	uint32_t age = (newest_journal - (jref >> JREF_OFF_BITS)) % JREF_JOURNALS;
-
-	*journal_r = newest_journal - age;
-	*off16_r = jref & ((1u << JREF_OFF_BITS) - 1);
-}

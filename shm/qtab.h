@@ -12,7 +12,7 @@
  * Entry word: { state:8 | life:24 | seq:32 }. life is the worker life that holds the entry now (0 =
  * the supervisor), seq grows with every move. All moves go through qtab_entry_move(), which looks
  * the move up in qtab_moves[] - the one list of legal moves that code, checker, model
- * (t/model/slot.pml) and doc/shm-layout.md share. seq goes on when a slot is used again, so a word
+ * (t/model/moves.pml) and doc/shm-layout.md share. seq goes on when a slot is used again, so a word
  * names one stay of one entry in one state for 2^32 moves of the slot.
  *
  * Readers (stats, the checker) use qtab_entry_read(): the payload belongs to the word when the word
@@ -84,7 +84,7 @@ struct qentry { /* 48 bytes */
 	uint32_t list_next;  /* destination's list (ready or deferred), or the free list; */
 	uint32_t list_prev;  /* both belong to the scheduler while the entry is not free */
 	uint32_t due_s;      /* deferred: wall second of the next try; ready: second it became ready */
-	uint32_t jref;       /* packed place of the last outcome (qtab_jref_pack), 0 = none */
+	uint32_t jref;       /* packed place of the last outcome (the scheduler's), 0 = none */
 };
 
 struct qtab_shm { /* behind shm_header; arrays follow at the offsets */
@@ -158,13 +158,6 @@ struct qentry_copy {
 	struct qid qid;
 };
 bool qtab_entry_read(const struct qtab *t, uint32_t entry, struct qentry_copy *out);
-
-/* Places of outcomes in 32 bits: the journal's number modulo 4096 and the offset / 16 below 2^20
- * (journals of less than 16 MiB). 0 = does not fit or none. Unpacking needs the newest journal's
- * number, and that journals live for fewer than 4096 newer ones. */
-uint32_t qtab_jref_pack(uint32_t journal, uint32_t off16);
-void qtab_jref_unpack(uint32_t jref, uint32_t newest_journal, uint32_t *journal_r,
-		      uint32_t *off16_r);
 
 static inline enum qstate qword_state(uint64_t w)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* States and legal moves of a queue entry; t/unit/shm/model_test.c compares them with qtab_moves[]. */
+/* States and legal moves of a queue entry; t/unit/shm/layout_test.c compares them with qtab_moves[]. */
 #define FREE 0
 #define FRESH 1
 #define LOAD 2

@@ -22,3 +22,8 @@ t_unit_shm_qtab_test_SOURCES = t/unit/shm/qtab_test.c
 t_unit_shm_qtab_test_LDADD = $(SHM_LIBS)
 t_unit_shm_dtab_test_SOURCES = t/unit/shm/dtab_test.c
 t_unit_shm_dtab_test_LDADD = $(SHM_LIBS)
+check_PROGRAMS += t/unit/shm/layout_test
+UNIT_TESTS += t/unit/shm/layout_test
+t_unit_shm_layout_test_SOURCES = t/unit/shm/layout_test.c
+t_unit_shm_layout_test_CPPFLAGS = $(AM_CPPFLAGS) -DTOP_SRCDIR='"$(abs_top_srcdir)"'
+t_unit_shm_layout_test_LDADD = $(SHM_LIBS)

@@ -466,21 +466,6 @@ static void checker(void)
 	}
 }
 
-static void jrefs(void)
-{
-	unsigned bad = 0;
-
-	for (uint32_t newest = 1; newest < 20000; newest += 333)
-		for (uint32_t age = 0; age < 4096 && age < newest; age += 100) {
-			uint32_t j, off;
-
-			qtab_jref_unpack(qtab_jref_pack(newest - age, 77), newest, &j, &off);
-			bad += j != newest - age || off != 77;
-		}
-	is_int(bad, 0, "places of outcomes survive packing");
-	is_int(qtab_jref_pack(1, 1 << 20), 0, "one that does not fit is none");
-}
-
 static void speed(void)
 {
 	enum { N = 100000 };
@@ -526,7 +511,6 @@ int main(void)
 	recovery();
 	views();
 	checker();
-	jrefs();
 	speed();
 	qtab_fini(&t);
 	is_int(qtab_create(0, 5, &t), E_INVAL, "no table without messages");
