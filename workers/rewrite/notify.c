@@ -366,6 +366,17 @@ static int read_message(struct notify_job *j)
 	return 1;
 }
 
+/* The queue manager's line; it has no senders, so it is written here. */
+static void log_expired(const struct notify_job *j)
+{
+	struct buf sender = BUF_INIT;
+
+	mail_addr_quote(j->env.sender, &sender);
+	log_as("qmgr", LOG_LEVEL_INFO, "%s: from=<%s>, status=expired, returned to sender",
+	       j->id_text, buf_cstr(&sender));
+	buf_fini(&sender);
+}
+
 void notify_bounce(struct rewrite *r, const void *rec, size_t len)
 {
 	static struct notify_job j;
@@ -380,6 +391,8 @@ void notify_bounce(struct rewrite *r, const void *rec, size_t len)
 	j.id = qid_of_proto(j.b.ref.qid);
 	qid_format(j.id, j.id_text);
 	err = read_message(&j);
+	if (err == 0 && j.b.bounce == BOUNCE_EXPIRED)
+		log_expired(&j);
 	if (err == 0)
 		err = notify(&j);
 	if (err > 0)

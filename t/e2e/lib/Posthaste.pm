@@ -310,7 +310,8 @@ sub http {
 
 sub maildir_files {
 	my ($self, $path) = @_;
-	return glob "$self->{dir}/mail/$path/new/*";
+	my @files = glob "$self->{dir}/mail/$path/new/*"; # glob alone would iterate in scalar context
+	return @files;
 }
 
 END {
