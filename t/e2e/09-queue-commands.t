@@ -27,7 +27,7 @@ ok $mta->wait_log(qr/$_: to=.*status=deferred \(connect to 127\.0\.0\.1\[127\.0\
 	or diag $mta->log for @ids;
 
 ($rc, $out) = $mta->command('postqueue', '-p');
-like $out, qr/^-Queue ID-\s+--Size--\s+----Arrival Time----\s+-Sender\/Recipient-------$/m, 'mailq header';
+like $out, qr{^----Queue ID----- --Size-- ---Arrival Time---- --Sender/Recipient------$}m, 'mailq header for long queue ids';
 for my $i (1 .. 3) {
 	my $id = $ids[$i - 1];
 	like $out, qr/^$id\s+\d+ \w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d\s+s$i\@client\.example$/m, "message $i listed";
