@@ -7,6 +7,7 @@
  */
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/clock.h"
@@ -65,6 +66,16 @@ struct journal_writer {
 
 /* ---- files ---- */
 
+/* A local worker writes as root, but recovery reads as mail_owner, to whom the directory belongs. */
+static void give_to_owner(int dirfd, int fd)
+{
+	struct stat st;
+
+	if (geteuid() == 0 && fstat(dirfd, &st) == 0 && st.st_uid != 0 &&
+	    fchown(fd, st.st_uid, st.st_gid) < 0)
+		log_warn("journal: cannot give it to its owner: %s", err_str(err_errno()));
+}
+
 static int file_make(struct journal_prep *p)
 {
 	struct journal_file *f = p->file;
@@ -75,6 +86,7 @@ static int file_make(struct journal_prep *p)
 		       O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (f->fd < 0)
 		return err_errno();
+	give_to_owner(p->dirs->journal, f->fd);
 	spool_head_fill(&head, SPOOL_JOURNAL_MAGIC, f->number, f->nonce, p->bytes);
 	int err = spool_reserve(f->fd, 0, p->bytes);
 
