@@ -261,15 +261,7 @@ int server_load(struct server *sv, const struct conf *c)
 		if (listener_init(&sv->listeners[i], c, conf_listener(c, i)->service, &d) != 0)
 			status = E_CONFIG;
 	}
-	for (const char *line = buf_cstr(&d.text); *line != '\0';) {
-		size_t n = strcspn(line, "\n");
-
-		if (status != 0)
-			log_error("%.*s", (int)n, line);
-		else
-			log_warn("%.*s", (int)n, line);
-		line += n + (line[n] == '\n');
-	}
+	conf_diag_log(&d);
 	conf_diag_fini(&d);
 	return status;
 }
