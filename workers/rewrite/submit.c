@@ -14,6 +14,7 @@
 #include "lib/err.h"
 #include "lib/hash.h"
 #include "lib/log.h"
+#include "workers/rewrite/idset.h"
 #include "workers/rewrite/rewrite.h"
 
 #define PIECE_MAX      (32u << 20)
@@ -36,7 +37,8 @@ struct tx { /* a message that comes in several pieces */
 
 struct waiting {
 	struct proto_submit s;
-	bool fed; /* the piece is taken already; only the end is left to do */
+	bool stale; /* its id is too old to be told from a used one: 451 */
+	bool fed;   /* the piece is taken already; only the end is left to do */
 };
 
 struct peer {
@@ -44,6 +46,7 @@ struct peer {
 	struct worker_peer *wp;
 	struct blocks_view blocks;
 	uint32_t life;
+	struct idset ids;   /* queue ids it has used */
 	struct strmap *txs; /* open transactions by number */
 	size_t memory;
 	struct waiting *queue; /* ring of queue_cap */
@@ -386,8 +389,13 @@ static int handle(struct rewrite *r, struct peer *peer, struct waiting *w)
 		accuse(r, peer, "transaction begins twice");
 		return 0;
 	}
-	if ((s->flags & begin_end) == begin_end && !w->fed)
-		return one_piece(r, peer, s);
+	if ((s->flags & begin_end) == begin_end && !w->fed) {
+		if (!w->stale)
+			return one_piece(r, peer, s);
+		give_back(r, peer, s);
+		submit_answer(r, peer, s->session, s->tx, &verdict_write_error);
+		return 0;
+	}
 	if (tx == NULL && (s->flags & SUBMIT_BEGIN) == 0) {
 		accuse(r, peer, "piece of no transaction");
 		return 0;
@@ -406,6 +414,8 @@ static int handle(struct rewrite *r, struct peer *peer, struct waiting *w)
 		tx = tx_open(r, peer, s);
 	if (!w->fed)
 		tx_piece(r, peer, tx, s);
+	if (w->stale && !peer->accused)
+		tx_fail(tx, &verdict_write_error);
 	if (peer->accused || (s->flags & SUBMIT_END) == 0)
 		return 0;
 	w->fed = true;
@@ -508,8 +518,10 @@ bool submit_resume(struct rewrite *r)
 /* ---- records ---- */
 
 /* What can be said of a record by itself. Returns what is wrong, NULL when nothing is. */
-static const char *check_submit(struct peer *peer, const struct proto_submit *s)
+static const char *check_submit(struct peer *peer, struct waiting *w)
 {
+	const struct proto_submit *s = &w->s;
+	enum idset_verdict verdict;
 	uint64_t bytes = (uint64_t)s->env_len + s->data_len;
 	unsigned known = SUBMIT_BEGIN | SUBMIT_END | SUBMIT_ABORT;
 
@@ -527,10 +539,12 @@ static const char *check_submit(struct peer *peer, const struct proto_submit *s)
 		return "no envelope";
 	if (s->qid.life != peer->life)
 		return "queue id of another life";
-	/* ids are made early in a transaction: they do not grow in the order of the submissions */
-	if (s->qid.time_us >= QID_MAX_TIME_US)
+	if (s->qid.time_us == 0 || s->qid.time_us >= QID_MAX_TIME_US)
 		return "impossible queue id";
-	return NULL;
+	/* ids are made early in a transaction: they do not grow in the order of the submissions */
+	verdict = idset_use(&peer->ids, s->qid.time_us);
+	w->stale = verdict == IDSET_TOO_OLD;
+	return verdict == IDSET_USED ? "queue id used twice" : NULL;
 }
 
 void submit_record(struct rewrite *r, struct worker_peer *wp, const void *rec, size_t len)
@@ -546,7 +560,7 @@ void submit_record(struct rewrite *r, struct worker_peer *wp, const void *rec, s
 		return;
 	}
 	memcpy(&w.s, rec, sizeof(w.s));
-	why = w.s.kind != PROTO_SUBMIT ? "record of unknown kind" : check_submit(peer, &w.s);
+	why = w.s.kind != PROTO_SUBMIT ? "record of unknown kind" : check_submit(peer, &w);
 	if (why != NULL) {
 		accuse(r, peer, why);
 		return;
@@ -566,6 +580,7 @@ void submit_attach(struct rewrite *r, struct worker_peer *wp)
 	peer->wp = wp;
 	peer->life = wp->life;
 	peer->txs = strmap_new();
+	idset_init(&peer->ids);
 	peer->next = r->peers;
 	r->peers = peer;
 	if (blocks_view_attach(&peer->blocks, &wp->blocks) < 0)
@@ -594,6 +609,7 @@ void submit_detach(struct rewrite *r, struct worker_peer *wp)
 		pos = 0;
 	}
 	strmap_free(&peer->txs);
+	idset_fini(&peer->ids);
 	blocks_view_fini(&peer->blocks);
 	free(peer->queue);
 	free(peer);

@@ -4,6 +4,7 @@
 
 #include "lib/log.h"
 #include "t/unit/tap.h"
+#include "workers/rewrite/idset.h"
 
 static char logged[65536];
 
@@ -318,6 +319,28 @@ static void test_hostile(void)
 	buf_fini(&env);
 }
 
+static void test_idset(void)
+{
+	struct idset s;
+
+	idset_init(&s);
+	s.limit = 1000;
+	for (uint64_t i = 1; i <= 900; i++)
+		idset_use(&s, i * 7);
+	is_int(idset_use(&s, 700), IDSET_USED, "used");
+	is_int(idset_use(&s, 701), IDSET_NEW, "not used, though lower");
+	is_int(idset_use(&s, 701), IDSET_USED, "used now");
+	for (uint64_t i = 901; i <= 1900; i++)
+		idset_use(&s, i * 7);
+	is_int(idset_use(&s, 700), IDSET_USED, "the generation before is kept");
+	for (uint64_t i = 1901; i <= 4000; i++)
+		idset_use(&s, i * 7);
+	is_int(idset_use(&s, 703), IDSET_TOO_OLD, "older ones are not told apart");
+	is_int(idset_use(&s, 4001 * 7), IDSET_NEW, "new ones are");
+	ok(s.now.count <= 1000 && s.before.count <= 1000, "bounded");
+	idset_fini(&s);
+}
+
 /* ---- load and copy ---- */
 
 static void test_load(void)
@@ -548,6 +571,7 @@ int main(void)
 	test_refused();
 	test_waiting();
 	test_hostile();
+	test_idset();
 	test_load();
 	test_copy(2000);
 	test_copy(900000);
