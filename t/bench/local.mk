@@ -5,3 +5,6 @@ t_bench_load_SOURCES = t/bench/load.c
 t_bench_load_LDADD = $(LIB_LIBS)
 t_bench_sink_SOURCES = t/bench/sink.c
 t_bench_sink_LDADD = $(LIB_LIBS)
+check_PROGRAMS += t/bench/rewrite_bench
+t_bench_rewrite_bench_SOURCES = t/bench/rewrite_bench.c $(REWRITE_RIG)
+t_bench_rewrite_bench_LDADD = $(REWRITE_LIBS)

@@ -87,17 +87,17 @@ static void answer(struct rewrite *r, const struct proto_bounce *b, uint32_t sta
 	worker_send(r->w, &r->w->super, &d, sizeof(d));
 }
 
-/* Write down that the sender knows (or that there is nobody to tell), then answer. */
-static void finished(struct rewrite *r, const struct proto_bounce *b)
+/* Write down that the sender knows (or that there is nobody to tell). */
+static int journal_notified(struct rewrite *r, const struct proto_bounce *b)
 {
-	bool success = b->bounce == BOUNCE_SUCCESS;
+	bool success = b->bounce == BOUNCE_SUCCESS, delay = b->bounce == BOUNCE_DELAY;
 	struct outcome o = { .kind = bounce_kinds[b->bounce].outcome,
 			     .qid = qid_of_proto(b->ref.qid),
 			     .rcpt_first = b->ref.rcpt_first,
 			     .mask = b->ref.mask,
 			     .sent = success ? b->ref.mask : 0,
-			     .deferred = b->bounce == BOUNCE_DELAY ? b->ref.mask : 0,
-			     .bounced = success || b->bounce == BOUNCE_DELAY ? 0 : b->ref.mask,
+			     .deferred = delay ? b->ref.mask : 0,
+			     .bounced = success || delay ? 0 : b->ref.mask,
 			     .when_us = clock_now_wall().us };
 	struct proto_jref ref;
 	int err = journal_append(r->journal, &o, &ref);
@@ -108,7 +108,33 @@ static void finished(struct rewrite *r, const struct proto_bounce *b)
 		log_warn("%s: cannot journal the notification: %s", qid_format(o.qid, id),
 			 err_str(err));
 	}
-	answer(r, b, 0);
+	return err;
+}
+
+/* Journal, then answer. Without a journal file it has to wait: an answer that is not journaled
+ * would be forgotten by a restart, and the sender told twice. */
+static void finished(struct rewrite *r, const struct proto_bounce *b)
+{
+	if (r->unjournaled.len == 0 && journal_notified(r, b) != E_AGAIN)
+		answer(r, b, 0);
+	else
+		buf_add(&r->unjournaled, b, sizeof(*b));
+}
+
+void notify_resume(struct rewrite *r)
+{
+	size_t done = 0;
+	struct proto_bounce b;
+
+	while (done < r->unjournaled.len) {
+		memcpy(&b, r->unjournaled.p + done, sizeof(b));
+		if (journal_notified(r, &b) == E_AGAIN)
+			break;
+		answer(r, &b, 0);
+		done += sizeof(b);
+	}
+	if (done > 0)
+		buf_consume(&r->unjournaled, done);
 }
 
 void notify_committed(struct rewrite *r, struct pending *p, int err)

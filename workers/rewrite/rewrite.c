@@ -196,7 +196,7 @@ static void rewrite_from_peer(struct worker *w, struct worker_peer *peer, const 
 /* Draining and nothing left: close the files, so that the supervisor can retire them. */
 static void end_if_idle(struct rewrite *r)
 {
-	if (!r->w->draining || r->pending_count > 0 || !submit_is_idle(r))
+	if (!r->w->draining || r->pending_count > 0 || r->unjournaled.len > 0 || !submit_is_idle(r))
 		return;
 	journal_writer_free(&r->journal);
 	spool_writer_free(&r->writer);
@@ -209,6 +209,8 @@ static bool rewrite_turn(struct worker *w)
 	bool more;
 
 	r->progress = false;
+	if (r->unjournaled.len > 0)
+		notify_resume(r);
 	more = submit_resume(r);
 	more = spool_writer_poll(r->writer) || more;
 	more = journal_writer_poll(r->journal) || more;

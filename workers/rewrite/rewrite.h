@@ -56,6 +56,7 @@ struct rewrite {
 	struct names *names;
 	struct message scratch; /* messages that come in one piece, and our own ones */
 	struct buf piece;       /* private copy of one submitted piece */
+	struct buf unjournaled; /* struct proto_bounce that wait for a journal file */
 	struct buf env_buf;     /* envelope read back */
 	struct arena load_arena;
 	struct pending pending; /* list head, in append order */
@@ -65,7 +66,6 @@ struct rewrite {
 	bool stalled; /* the spool had no room; submissions wait */
 	struct mono_ms stalled_since;
 	bool progress;         /* something happened that may end the stall */
-	bool spool_ended;      /* draining: files are closed */
 	struct qid_source ids; /* for messages we make ourselves */
 	struct loop_timer tick;
 };
@@ -112,6 +112,8 @@ void queue_copy(struct rewrite *r, const void *rec, size_t len);
 
 /* ---- notify.c ---- */
 void notify_bounce(struct rewrite *r, const void *rec, size_t len);
+/* Answers that waited for a journal file. */
+void notify_resume(struct rewrite *r);
 /* The notification is on disk (err 0) or not. */
 void notify_committed(struct rewrite *r, struct pending *p, int err);
 

@@ -33,6 +33,7 @@ struct rig {
 	struct blocks blocks; /* the smtp-in worker's side */
 	struct counters_shm counters;
 	char dir[40];
+	uint64_t segment_bytes; /* 0 = 1 MB */
 	unsigned needs[3];
 	uint32_t next_file;
 	bool keep_blocks; /* blocks given back stay as they are */
@@ -94,7 +95,10 @@ static void rig_closed(void *ctx, uint32_t number, uint64_t bytes)
 
 static int rig_open_spool(struct rewrite *r)
 {
-	struct spool_writer_conf wc = { .segment_bytes = 1 << 20, .max_syncs = 1, .inline_max = 1 };
+	struct spool_writer_conf wc = { .segment_bytes = rig.segment_bytes != 0 ? rig.segment_bytes
+										: 1u << 20,
+					.max_syncs = 1,
+					.inline_max = 1 };
 	struct spool_writer_ops ops = { .committed = commit_done,
 					.need_file = rig_need_segment,
 					.closed_file = rig_closed,
@@ -130,6 +134,7 @@ static void rig_turn(int wait_ms)
 		rig.needs[SPOOL_JOURNAL]--;
 		journal_writer_grant(rig.r.journal, rig.next_file++);
 	}
+	notify_resume(&rig.r);
 	submit_resume(&rig.r);
 	spool_writer_poll(rig.r.writer);
 	journal_writer_poll(rig.r.journal);
@@ -140,7 +145,8 @@ static void rig_settle(void)
 {
 	for (unsigned i = 0; i < 100; i++) {
 		rig_turn(i > 0 && (rig.r.pending_count > 0 || rig.r.stalled) ? 10 : 0);
-		if (rig.r.pending_count == 0 && !rig.r.stalled && i > 0)
+		if (rig.r.pending_count == 0 && rig.r.unjournaled.len == 0 && !rig.r.stalled &&
+		    i > 0)
 			return;
 	}
 }
@@ -246,6 +252,7 @@ static void rig_close(void)
 	arena_fini(&rig.r.load_arena);
 	buf_fini(&rig.r.piece);
 	buf_fini(&rig.r.env_buf);
+	buf_fini(&rig.r.unjournaled);
 	rules_close(&rig.r.rules);
 	conf_free(&rig.conf);
 	loop_free(&rig.w.loop);
