@@ -83,7 +83,10 @@ int qlist_scan(struct qlist *l)
 {
 	struct recovery r = { .params = l->params, .now_us = clock_wall().us };
 	struct rplan plan = { 0 };
-	int err = recover_read(&r, NULL, &l->dirs);
+	struct spool_dirs look_only = l->dirs;
+
+	look_only.corrupt = -1; /* quarantine is the supervisor's */
+	int err = recover_read(&r, NULL, &look_only);
 
 	for (size_t i = 0; err == 0 && i < r.msg_count; i++) {
 		recover_plan(&r, &r.msgs[i], &plan);

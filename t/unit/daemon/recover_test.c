@@ -1,0 +1,567 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Recovery from spools made by hand; then what becomes of files: retiring, removing, copying
+ * forward, adopting. The spool is real, the workers are played by the test.
+ */
+#include "daemon/files_int.h"
+#include "daemon/recover.h"
+#include "daemon/recover_int.h"
+#include "t/unit/daemon/sched_world.h"
+#include "t/unit/workers/spool/support.h"
+
+#define RW     100
+#define NOW_US ((int64_t)W_START_MS * 1000)
+
+struct scene {
+	struct fixture f; /* the spool and its former writers */
+	struct journal_writer *j;
+	struct world w; /* the new supervisor */
+	struct spool_state *state;
+	struct files *files;
+	unsigned n;
+};
+
+/* Message k of `rcpts` recipients. */
+static struct qid msg_id(unsigned k)
+{
+	return (struct qid){ (uint64_t)NOW_US - 3600000000u + k, 7 };
+}
+
+static void add(struct scene *sc, unsigned k, uint32_t rcpts, uint32_t flags, const char *bounce_of)
+{
+	struct qid id = msg_id(k);
+	struct spool_record h = { .qid_us = id.time_us,
+				  .qid_life = id.life,
+				  .rcpt_count = rcpts,
+				  .flags = flags,
+				  .size = 100 };
+	struct envelope env = { .sender = SV("s@x"), .arrival_us = (int64_t)id.time_us };
+	struct arena arena;
+	struct buf text = BUF_INIT;
+	char body[] = "Subject: x\r\n\r\nbody\r\n";
+	struct spool_iov iov = { body, sizeof(body) - 1 };
+
+	arena_init(&arena, 4096, 0);
+	for (uint32_t i = 0; i < rcpts; i++)
+		env_add_rcpt(&env, &arena, &(struct env_rcpt){ .addr = SV("r@y") });
+	if (bounce_of != NULL)
+		env.bounce_of = sv_from(bounce_of);
+	env_encode(&env, &text);
+	int err;
+
+	while ((err = spool_writer_append(sc->f.w, &h, buf_sv(&text), &iov, 1, NULL)) == E_AGAIN)
+		fx_turns(&sc->f, 1);
+	if (err != 0)
+		die("append: %s", err_str(err));
+	if (!fx_wait(&sc->f, ++sc->n))
+		die("no commit");
+	buf_fini(&text);
+	arena_fini(&arena);
+}
+
+static void journal_begin(struct scene *sc)
+{
+	struct journal_conf jc = { .sync_window_ms = 1000,
+				   .file_bytes = 1 << 20,
+				   .counters = counters_of(&sc->f.counters),
+				   .need_file = fx_need,
+				   .closed_file = fx_closed,
+				   .ctx = &sc->f };
+
+	if (journal_writer_new(&jc, &sc->f.dirs, sc->f.loop, &sc->j) != 0)
+		die("no journal");
+}
+
+static void journal_end(struct scene *sc)
+{
+	journal_writer_free(&sc->j);
+}
+
+static void put(struct scene *sc, const struct outcome *o)
+{
+	struct proto_jref ref;
+	int err;
+
+	for (int i = 0; (err = journal_append(sc->j, o, &ref)) == E_AGAIN && i < 1000; i++) {
+		while (sc->f.needs > 0) {
+			sc->f.needs--;
+			journal_writer_grant(sc->j, sc->f.next_number++);
+		}
+		loop_turn(sc->f.loop, 2);
+		journal_writer_poll(sc->j);
+	}
+	if (err != 0)
+		die("journal: %s", err_str(err));
+}
+
+/* The outcome of an attempt at recipients `mask` from `first` on, `ago_s` seconds ago. */
+static void result(struct scene *sc, unsigned k, uint32_t first, uint64_t sent, uint64_t deferred,
+		   uint64_t bounced, int64_t ago_s)
+{
+	struct outcome_reason reason = { .mask = deferred | bounced,
+					 .mta = SV("mx.y[1.2.3.4]"),
+					 .text = SV("host mx.y said: 450 no") };
+
+	put(sc, &(struct outcome){ .kind = OUTCOME_RESULT,
+				   .qid = msg_id(k),
+				   .rcpt_first = first,
+				   .mask = sent | deferred | bounced,
+				   .sent = sent,
+				   .deferred = deferred,
+				   .bounced = bounced,
+				   .when_us = NOW_US - ago_s * 1000000,
+				   .transport = SV("smtp"),
+				   .nexthop = SV("y.example"),
+				   .reasons = &reason,
+				   .reason_count = (deferred | bounced) != 0 });
+}
+
+static void mark(struct scene *sc, unsigned k, enum outcome_kind kind, uint64_t mask, int64_t ago_s)
+{
+	put(sc, &(struct outcome){ .kind = (uint8_t)kind,
+				   .qid = msg_id(k),
+				   .mask = mask,
+				   .when_us = NOW_US - ago_s * 1000000 });
+}
+
+static void begin(struct scene *sc)
+{
+	memset(sc, 0, sizeof(*sc));
+	fx_init(&sc->f, 1, 0);
+	journal_begin(sc);
+}
+
+/* The old writers are gone; a supervisor starts. */
+static void restart(struct scene *sc, const char *main_cf)
+{
+	struct files_setup fs;
+	int err;
+
+	if (sc->j != NULL)
+		journal_end(sc);
+	fx_end_writer(&sc->f);
+	world_init_sized(&sc->w, main_cf, 65536, 1024, NULL);
+	err = spool_state_open(&sc->f.dirs, &sc->state);
+	fs = (struct files_setup){ .dirs = &sc->f.dirs,
+				   .state = sc->state,
+				   .board = &sc->w.board,
+				   .params = conf_params(sc->w.conf),
+				   .counters = sc->w.counters,
+				   .loop = sc->f.loop };
+	if (err == 0)
+		err = files_new(&fs, &sc->files);
+	sc->w.s->su.files = sc->files;
+	if (err == 0)
+		err = recover_all(sc->w.s, sc->files, &sc->f.dirs, &sc->w.board);
+	is_int(err, 0, "recovery works");
+}
+
+static void end_supervisor(struct scene *sc)
+{
+	files_free(&sc->files);
+	spool_state_close(&sc->state);
+	world_fini(&sc->w);
+}
+
+static void finish(struct scene *sc)
+{
+	end_supervisor(sc);
+	fx_fini(&sc->f);
+}
+
+/* ---- what is where ---- */
+
+struct seen {
+	unsigned entries;
+	uint64_t by_state[QS_COUNT]; /* masks relative to recipient 0, for small messages */
+	uint32_t flags, due_s;
+	struct proto_jref jref;
+};
+
+static void see(void *ctx, const struct sched_item *it)
+{
+	struct seen *s = ctx;
+
+	s->entries++;
+	if (it->rcpt_first < 64)
+		s->by_state[it->state] |= it->mask << it->rcpt_first;
+	s->flags = it->msg_flags;
+	s->due_s = it->state == QS_DEFERRED ? it->due_s : s->due_s;
+	s->jref = it->jref;
+}
+
+static struct seen look(struct scene *sc, unsigned k)
+{
+	struct seen s = { 0 };
+
+	sched_list_one(sc->w.s, msg_id(k), see, &s);
+	return s;
+}
+
+static void test_outcomes(void)
+{
+	static struct scene sc;
+	struct seen s;
+	char of[80], text[QID_TEXT_SIZE];
+
+	begin(&sc);
+	add(&sc, 1, 1, 0, NULL);   /* never tried */
+	add(&sc, 2, 130, 0, NULL); /* never tried, many recipients */
+	add(&sc, 3, 1, 0, NULL);   /* sent */
+	add(&sc, 4, 4, 0, NULL);   /* sent, deferred, bounced, untried */
+	add(&sc, 5, 1, 0, NULL);   /* deferred, then sent */
+	add(&sc, 6, 1, 0, NULL);   /* bounced and notified */
+	add(&sc, 7, 2, 0, NULL);   /* bounced, and a notification is in the spool */
+	add(&sc, 8, 1, MSGF_HOLD, NULL);
+	add(&sc, 9, 1, MSGF_HOLD, NULL); /* released */
+	add(&sc, 10, 1, 0, NULL);        /* held, released, held */
+	add(&sc, 11, 1, 0, NULL);        /* deleted */
+	add(&sc, 12, 1, 0, NULL);        /* deferred and requeued */
+	add(&sc, 13, 2, 0, NULL);        /* deferred, warned */
+	add(&sc, 14, 1, 0, NULL);        /* begun */
+	add(&sc, 15, 1, 0, NULL);        /* begun, then deferred */
+	add(&sc, 16, 100, 0, NULL);      /* divided over the border of a window */
+	snprintf(of, sizeof(of), "%s 0 1 %u", qid_format(msg_id(7), text), BOUNCE_FAILURE);
+	add(&sc, 17, 1, MSGF_NULL_SENDER | MSGF_INTERNAL, of);
+	result(&sc, 3, 0, 1, 0, 0, 50);
+	result(&sc, 4, 0, 1, 2, 4, 50);
+	result(&sc, 5, 0, 0, 1, 0, 500);
+	result(&sc, 6, 0, 0, 0, 1, 50);
+	mark(&sc, 6, OUTCOME_NOTIFIED, 1, 49);
+	result(&sc, 7, 0, 0, 0, 3, 50);
+	mark(&sc, 9, OUTCOME_RELEASED, 0, 40);
+	mark(&sc, 10, OUTCOME_HELD, 0, 50);
+	mark(&sc, 10, OUTCOME_RELEASED, 0, 40);
+	mark(&sc, 10, OUTCOME_HELD, 0, 30);
+	mark(&sc, 11, OUTCOME_DELETED, 0, 40);
+	result(&sc, 12, 0, 0, 1, 0, 50);
+	mark(&sc, 12, OUTCOME_REQUEUED, 0, 40);
+	result(&sc, 13, 0, 0, 3, 0, 50);
+	mark(&sc, 13, OUTCOME_WARNED, 0, 40);
+	mark(&sc, 14, OUTCOME_STARTED, 1, 40);
+	mark(&sc, 15, OUTCOME_STARTED, 1, 40);
+	result(&sc, 15, 0, 0, 1, 0, 39);
+	result(&sc, 16, 60, 0x0f, 0xf0, 0, 50); /* 60-63 sent, 64-67 deferred */
+	result(&sc, 16, 64, 0x03, 0x0c, 0, 20); /* then 64, 65 sent */
+	journal_end(&sc);
+	fx_turns(&sc.f, 1);
+	journal_begin(&sc);
+	result(&sc, 5, 0, 1, 0, 0, 100); /* in a later journal */
+	restart(&sc, "");
+
+	s = look(&sc, 1);
+	ok(s.entries == 1 && s.by_state[QS_LOAD] == 1, "never tried: to be loaded");
+	s = look(&sc, 2);
+	is_int(s.entries, 3, "130 recipients: three windows");
+	is_int(look(&sc, 3).entries, 0, "sent: gone");
+	s = look(&sc, 4);
+	ok(s.by_state[QS_DEFERRED] == 2 && s.by_state[QS_NOTIFY] == 4 && s.by_state[QS_LOAD] == 8 &&
+		   s.entries == 3,
+	   "each recipient as its own outcome says");
+	is_int(look(&sc, 5).entries, 0, "deferred and sent later: gone");
+	is_int(look(&sc, 6).entries, 0, "bounced and notified: gone");
+	s = look(&sc, 7);
+	ok(s.by_state[QS_NOTIFY] == 2 && s.entries == 1,
+	   "reported by a message in the spool: only the other one is to be reported");
+	s = look(&sc, 8);
+	ok(s.by_state[QS_HOLD] == 1 && s.flags & MSGF_HOLD, "held from the beginning");
+	s = look(&sc, 9);
+	ok(s.by_state[QS_LOAD] == 1 && !(s.flags & MSGF_HOLD), "released by an operator");
+	is_int(look(&sc, 10).by_state[QS_HOLD], 1, "the last word counts");
+	is_int(look(&sc, 11).entries, 0, "deleted: gone");
+	s = look(&sc, 12);
+	ok(s.by_state[QS_DEFERRED] == 1 && s.due_s <= W_START_MS / 1000 + 1, "requeued: due now");
+	s = look(&sc, 13);
+	ok(s.flags & MSGF_DELAY_WARNED, "warned already");
+	/* age at the attempt was 3550 s, so the next one is 3550 s later and up to an eighth more
+	 */
+	ok(s.due_s >= W_START_MS / 1000 - 50 + 3549 &&
+		   s.due_s <= W_START_MS / 1000 - 50 + 3551 + 3551 / 8,
+	   "deferred: due as if nothing had happened");
+	ok(s.jref.journal != 0, "with the place of its reason");
+	char reason[100] = "";
+
+	ok(files_reason(sc.files, s.jref, reason, sizeof(reason)) &&
+		   strcmp(reason, "host mx.y said: 450 no") == 0,
+	   "which can be read: %s", reason);
+	is_int(look(&sc, 14).by_state[QS_LOAD], 1, "begun and unknown: tried again");
+	is_int(sc.w.board.in_doubt, 1, "and counted as in doubt, but not the one that ended");
+	ok(strstr(sc.w.log, "outcome is unknown") != NULL, "and named in the log");
+	s = look(&sc, 16);
+	ok(s.entries == 3, "a divided message");
+	struct drow row;
+	uint32_t r = dtab_find(&sc.w.d, 0, SV("y.example"));
+
+	ok(r != DTAB_NONE, "deferred mail is filed under its destination");
+	sched_tick(sc.w.s);
+	sched_turn(sc.w.s);
+	ok(dtab_read(&sc.w.d, r, &row) && row.deferred > 0, "and counted there");
+	finish(&sc);
+}
+
+static void test_in_doubt_hold(void)
+{
+	static struct scene sc;
+
+	begin(&sc);
+	add(&sc, 1, 1, 0, NULL);
+	mark(&sc, 1, OUTCOME_STARTED, 1, 40);
+	restart(&sc, "in_doubt_action = hold\n");
+	is_int(look(&sc, 1).by_state[QS_HOLD], 1, "in doubt: held when so configured");
+	finish(&sc);
+}
+
+static void test_duplicate(void)
+{
+	static struct scene sc;
+
+	begin(&sc);
+	add(&sc, 1, 1, 0, NULL);
+	add(&sc, 1, 1, 0, NULL);
+	restart(&sc, "");
+	is_int(sc.w.q.shm->msg_live, 1, "two records of one id are one message");
+	finish(&sc);
+}
+
+/* ---- files ---- */
+
+static bool exists(struct scene *sc, const char *dir, uint32_t number, const char *suffix)
+{
+	char path[200];
+
+	snprintf(path, sizeof(path), "%s/%s/%08x.%s", sc->f.path, dir, number, suffix);
+	return access(path, F_OK) == 0;
+}
+
+/* Time passes for the files, and the helper thread gets some of it. */
+static void pass(struct scene *sc, int64_t ms)
+{
+	for (int i = 0; i < 5; i++) {
+		clock_fake_advance(ms / 5);
+		clock_tick();
+		files_tick(sc->files);
+		files_turn(sc->files);
+		for (int k = 0; k < 200 && sc->files->jobs_out > 0; k++) {
+			usleep(1000);
+			sc->files->next_look_ms = INT64_MAX;
+			files_tick(sc->files);
+		}
+		sc->files->next_look_ms = 0;
+	}
+}
+
+static void test_retire(void)
+{
+	static struct scene sc;
+
+	begin(&sc);
+	add(&sc, 1, 1, 0, NULL);
+	result(&sc, 1, 0, 1, 0, 0, 50);
+	restart(&sc, "spool_spare_segments = 1\n");
+	is_int(sc.w.q.shm->msg_live, 0, "nothing is left to do");
+	ok(exists(&sc, "seg", 1, "seg"), "there is a segment");
+	pass(&sc, 20000);
+	ok(!exists(&sc, "seg", 1, "seg"), "it is retired");
+	ok(exists(&sc, "spare", 1, "seg"), "and kept to be overwritten");
+	pass(&sc, 20000);
+	uint32_t *numbers = NULL;
+	size_t count = 0;
+
+	spool_list(&sc.f.dirs, SPOOL_JOURNAL, &numbers, &count);
+	free(numbers);
+	is_int(count, 1,
+	       "the journals that told so are gone after it, but for the supervisor's own");
+	struct proto_file g;
+
+	is_int(files_grant(sc.files, RW, SPOOL_SEGMENT, &g), 0, "a number for a new segment");
+	is_int(g.recycle, 1, "comes with the spare one");
+	ok(g.number > 2, "and was never used");
+	finish(&sc);
+}
+
+static void test_journal_stays(void)
+{
+	static struct scene sc;
+	uint32_t *numbers = NULL;
+	size_t count = 0;
+
+	begin(&sc);
+	add(&sc, 1, 1, 0, NULL);
+	add(&sc, 2, 1, 0, NULL); /* never tried: keeps the segment */
+	result(&sc, 1, 0, 1, 0, 0, 50);
+	restart(&sc, "");
+	pass(&sc, 20000);
+	ok(exists(&sc, "seg", 1, "seg"), "a segment with live mail stays");
+	spool_list(&sc.f.dirs, SPOOL_JOURNAL, &numbers, &count);
+	free(numbers);
+	ok(count >= 1, "and with it the journal that says what of it is done");
+	finish(&sc);
+}
+
+static void test_accounting(void)
+{
+	static struct scene sc;
+	struct proto_file g, c = { .file_kind = SPOOL_SEGMENT };
+	struct proto_place place = { .len = 64 };
+	uint32_t a, b;
+
+	begin(&sc);
+	restart(&sc, "");
+	files_grant(sc.files, RW, SPOOL_SEGMENT, &g);
+	place.seg = g.number;
+	is_int(files_msg_add(sc.files, RW + 1, &place), E_PEER, "mail in another worker's segment");
+	is_int(files_msg_add(sc.files, RW, &place), 0, "in one's own");
+	place.seg = 4711;
+	is_int(files_msg_add(sc.files, RW, &place), E_PEER, "in one that does not exist");
+	c.number = g.number;
+	is_int(files_closed(sc.files, RW + 1, &c), E_PEER, "closing another worker's segment");
+	is_int(files_closed(sc.files, RW, &c), 0, "one's own");
+	is_int(files_closed(sc.files, RW, &c), E_PEER, "once");
+	is_int(files_grant(sc.files, RW, 77, &g), E_INVAL, "an unknown kind of file");
+	int err = 0;
+
+	for (unsigned i = 0; err == 0 && i < 1000; i++)
+		err = files_grant(sc.files, RW, SPOOL_JOURNAL, &g);
+	is_int(err, E_LIMIT, "endless wishes for files are refused");
+	is_int(files_jref_take(sc.files, RW + 1, (struct proto_jref){ g.number, 5 }, &a), E_PEER,
+	       "an outcome in another worker's journal");
+	is_int(files_jref_take(sc.files, RW, (struct proto_jref){ g.number, 5 }, &a), 0, "a place");
+	struct proto_jref back = files_jref_unpack(sc.files, a);
+
+	ok(a != 0 && back.journal == g.number && back.off16 == 5, "survives packing");
+	is_int(files_jref_take(sc.files, RW, (struct proto_jref){ g.number, 1u << 22 }, &b), 0,
+	       "one that is too far");
+	is_int(b, 0, "is not known afterwards");
+	files_jref_dup(sc.files, a);
+	files_jref_drop(sc.files, a);
+	ok(files_jref_unpack(sc.files, a).journal == g.number, "counted references");
+	files_jref_drop(sc.files, a);
+	finish(&sc);
+}
+
+/* A worker died with a record that it had committed and not announced. */
+static void test_adopt(void)
+{
+	static struct scene sc;
+	struct proto_file g;
+	struct seen s;
+
+	begin(&sc);
+	restart(&sc, "");
+	world_up(&sc.w, CLASS_REWRITE, 0, RW);
+	files_grant(sc.files, RW, SPOOL_SEGMENT, &g);
+	/* the same directory gets a writer again, which uses that number */
+	fx_writer(&sc.f, 1, 0);
+	sc.f.needs = 0;
+	sc.f.next_number = g.number;
+	spool_writer_grant(sc.f.w, sc.f.next_number++, 0);
+	sc.n = sc.f.done_count;
+	add(&sc, 1, 1, 0, NULL);
+	add(&sc, 2, 70, 0, NULL);
+	fx_end_writer(&sc.f);
+	struct {
+		struct proto_new n;
+		struct proto_entry e;
+	} r = { .n = { .kind = PROTO_NEW,
+		       .qid = { .time_us = msg_id(1).time_us, .life = 7 },
+		       .place = sc.f.done[sc.n - 2].place,
+		       .rcpt_count = 1,
+		       .entry_total = 1,
+		       .entry_count = 1 },
+		.e = { .dest = UINT32_MAX, .mask = 1 } };
+
+	is_int(sched_input(sc.w.s, CLASS_REWRITE, 0, RW, &r, sizeof(r)), 0, "one is announced");
+	sched_worker_gone(sc.w.s, CLASS_REWRITE, 0, RW);
+	pass(&sc, 20000);
+	ok(exists(&sc, "seg", g.number, "seg"), "its segment waits for adoption");
+	is_int(recover_adopt(sc.w.s, sc.files, &sc.f.dirs, RW), 1, "the other one is adopted");
+	s = look(&sc, 2);
+	is_int(s.entries, 2, "with all its recipients");
+	is_int(sc.w.q.shm->msg_live, 2, "the announced one counts once");
+	is_int(recover_adopt(sc.w.s, sc.files, &sc.f.dirs, RW), 0, "adoption is not repeated");
+	finish(&sc);
+}
+
+/* A mostly dead segment: its live message moves on, and after a restart all is as before. */
+static void test_copy_forward(void)
+{
+	static struct scene sc;
+	struct proto_file g;
+	struct seen s;
+
+	begin(&sc);
+	for (unsigned k = 1; k <= 20; k++)
+		add(&sc, k, k == 7 ? 3 : 1, 0, NULL);
+	for (unsigned k = 1; k <= 20; k++) {
+		if (k != 7)
+			result(&sc, k, 0, 1, 0, 0, 50);
+	}
+	result(&sc, 7, 0, 1, 6, 0, 50); /* one of three is done */
+	restart(&sc, "spool_spare_segments = 0\n");
+	world_up(&sc.w, CLASS_REWRITE, 0, RW);
+	is_int(sc.w.q.shm->msg_live, 1, "one of twenty is alive");
+	files_grant(sc.files, RW, SPOOL_SEGMENT, &g);
+	for (int i = 0; i < 10 && world_left(&sc.w) == 0; i++) {
+		pass(&sc, 20000);
+		loop_turn(sc.f.loop, 2);
+		sched_tick(sc.w.s);
+		world_turn(&sc.w);
+	}
+	struct sent_rec *c = world_next(&sc.w);
+
+	ok(c != NULL && c->u.kind == PROTO_COPY, "it is to be copied forward");
+	fx_writer(&sc.f, 1, 0);
+	sc.f.needs = 0;
+	spool_writer_grant(sc.f.w, g.number, 0);
+	sc.n = sc.f.done_count;
+	add(&sc, 7, 3, 0, NULL); /* the copy */
+	struct proto_copied r = { .kind = PROTO_COPIED,
+				  .msg = c->u.copy.msg,
+				  .rcpt_count = 3,
+				  .msg_seq = c->u.copy.msg_seq,
+				  .qid = c->u.copy.qid,
+				  .place = sc.f.done[sc.n - 1].place };
+
+	/* the supervisor's own journal needs its file */
+	for (int i = 0; i < 20; i++) {
+		loop_turn(sc.f.loop, 2);
+		files_turn(sc.files);
+	}
+	is_int(sched_input(sc.w.s, CLASS_REWRITE, 0, RW, &r, sizeof(r)), 0, "copied");
+	is_int(sched_input(sc.w.s, CLASS_REWRITE, 0, RW, &r, sizeof(r)), E_PEER, "once");
+	ok(strstr(sc.w.log, "mark in the journal failed") == NULL, "its state is journaled anew");
+	pass(&sc, 20000);
+	pass(&sc, 20000);
+	ok(!exists(&sc, "seg", c->u.copy.place.seg, "seg"), "the old segment is gone");
+	s = look(&sc, 7);
+	is_int(s.by_state[QS_DEFERRED], 6, "the message waits as before");
+	char reason[100] = "";
+
+	ok(s.jref.journal != 0 && files_reason(sc.files, s.jref, reason, sizeof(reason)),
+	   "its reason came along: %s", reason);
+	uint32_t old_due = s.due_s;
+
+	fx_end_writer(&sc.f);
+	sc.files->su.loop = NULL;
+	end_supervisor(&sc);
+	sc.j = NULL;
+	restart(&sc, "");
+	s = look(&sc, 7);
+	is_int(s.by_state[QS_DEFERRED], 6, "after a restart the same recipients are left");
+	ok(s.due_s + 1000 > old_due && s.due_s < old_due + 1000, "due about when they were");
+	is_int(sc.w.q.shm->msg_live, 1, "and no other message");
+	finish(&sc);
+}
+
+int main(void)
+{
+	test_outcomes();
+	test_in_doubt_hold();
+	test_duplicate();
+	test_retire();
+	test_journal_stays();
+	test_accounting();
+	test_adopt();
+	test_copy_forward();
+	return tap_done();
+}
