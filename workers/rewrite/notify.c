@@ -357,9 +357,6 @@ static int notify(struct notify_job *j)
 {
 	int err;
 
-	if (j->b.bounce == BOUNCE_EXPIRED)
-		log_as("qmgr", LOG_LEVEL_INFO, "%s: from=<%.*s>, status=expired, returned to sender",
-		       j->id_text, (int)j->env.sender.len, j->env.sender.p);
 	read_reasons(j);
 	if (rules_is_double_bounce(&j->r->rules, j->env.sender)) {
 		if (j->b.bounce == BOUNCE_FAILURE || j->b.bounce == BOUNCE_EXPIRED)
