@@ -28,7 +28,7 @@ like $reply, qr/^250 2\.0\.0 Ok: queued as ([0-9A-Za-z]+)$/, 'queued';
 my ($qid) = $reply =~ /as (\S+)/;
 is $smtp->quit, '221 2.0.0 Bye', 'bye';
 
-ok $mta->wait_log(qr/$qid: removed/), 'delivered and removed' or diag $mta->log;
+ok $mta->wait_log(qr/$qid: removed/), 'delivered and removed' or diag $mta->log_tail;
 my $got = slurp("$dir/got");
 like $got, qr/^MAIL FROM:<alice\@client\.example>/m, 'sender at the next hop';
 like $got, qr/^RCPT TO:<bob\@far\.example>/m, 'first recipient';

@@ -24,7 +24,7 @@ my $reply = $smtp->mail('x@client.example', [ 'ann@host.example', 'ben@host.exam
 	"Subject: two boxes\n\nline one\n.starts with a dot\n");
 like $reply, qr/^250 2\.0\.0 Ok: queued as/, 'accepted';
 my ($qid) = $reply =~ /as (\S+)/;
-ok $mta->wait_log(qr/$qid: removed/), 'delivered' or diag $mta->log;
+ok $mta->wait_log(qr/$qid: removed/), 'delivered' or diag $mta->log_tail;
 my @ann = $mta->maildir_files('ann');
 my @ben = $mta->maildir_files('deep/er/ben');
 is @ann, 1, 'one file for ann';

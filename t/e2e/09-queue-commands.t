@@ -24,7 +24,7 @@ for my $i (1 .. 3) {
 $smtp->quit;
 is scalar(@ids), 3, 'three messages';
 ok $mta->wait_log(qr/$_: to=.*status=deferred \(connect to 127\.0\.0\.1\[127\.0\.0\.1\]:$port: Connection refused\)|$_: to=.*status=deferred \(delivery temporarily suspended/), 'deferred'
-	or diag $mta->log for @ids;
+	or diag $mta->log_tail for @ids;
 
 ($rc, $out) = $mta->command('postqueue', '-p');
 like $out, qr{^----Queue ID----- --Size-- ---Arrival Time---- --Sender/Recipient------$}m, 'mailq header for long queue ids';
@@ -62,12 +62,12 @@ my $peer = Posthaste::spawn(undef, $^X, "$FindBin::Bin/lib/recorder.pl", $port, 
 wait_until(sub { -e "$mta->{dir}/got.ready" }, 10);
 ($rc, $out) = $mta->command('postqueue', '-f');
 is $rc, 0, 'postqueue -f';
-ok $mta->wait_log(qr/$ids[1]: removed/), 'flush delivers the second' or diag $mta->log;
+ok $mta->wait_log(qr/$ids[1]: removed/), 'flush delivers the second' or diag $mta->log_tail;
 ok $mta->wait_log(qr/$ids[2]: removed/), '... and the third';
 unlike $mta->log, qr/$ids[0]: removed/, 'but not the held one';
 ($rc, $out) = $mta->command('postsuper', '-H', $ids[0]);
 is $rc, 0, 'postsuper -H';
-ok $mta->wait_log(qr/$ids[0]: removed/), 'released mail is delivered' or diag $mta->log;
+ok $mta->wait_log(qr/$ids[0]: removed/), 'released mail is delivered' or diag $mta->log_tail;
 
 # delete, and what survives a restart
 kill 'KILL', $peer;

@@ -38,14 +38,14 @@ is $attempts->(), 1, 'none before minimal_backoff_time';
 $mta->advance(200);
 ok wait_until(sub { $attempts->() == 2 }, 20), 'one after it';
 for (1 .. 5) { $mta->advance(3600); wait_until(sub { 0 }, 0.4) }
-ok $mta->wait_log(qr/$qid: sender delay notification: (\S+)/), 'delay warning' or diag $mta->log;
+ok $mta->wait_log(qr/$qid: sender delay notification: (\S+)/), 'delay warning' or diag $mta->log_tail;
 ok wait_until(sub { $mta->maildir_files('box') == 1 }, 20), 'one warning in the mailbox';
 my ($warning) = $mta->maildir_files('box');
 my $text = slurp($warning);
 like $text, qr/^Action: delayed$/m, 'it says delayed';
 like $text, qr/^Auto-Submitted: auto-replied$/m, 'it is marked automatic';
 for (1 .. 48) { $mta->advance(3600); wait_until(sub { $mta->log =~ /$qid: from=.*status=expired/ }, 0.15) and last }
-ok $mta->wait_log(qr/$qid: from=<me\@home\.example>, status=expired, returned to sender/), 'expired' or diag substr $mta->log, -3000;
+ok $mta->wait_log(qr/$qid: from=<me\@home\.example>, status=expired, returned to sender/), 'expired' or diag $mta->log_tail;
 ok $mta->wait_log(qr/$qid: sender non-delivery notification: (\S+)/), 'bounced';
 ok wait_until(sub { $mta->maildir_files('box') == 2 }, 20), 'the bounce arrived, and only one warning';
 my ($bounce) = grep { $_ ne $warning } $mta->maildir_files('box');

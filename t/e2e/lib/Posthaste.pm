@@ -218,7 +218,7 @@ sub command {
 sub launch {
 	my ($self) = @_;
 	my ($rc, $out) = $self->command('posthaste', 'start');
-	croak "start failed: $out\n" . $self->log if $rc;
+	croak "start failed: $out\n" . $self->log_tail if $rc;
 	$self->{running} = 1;
 	return;
 }
@@ -232,6 +232,20 @@ sub stop {
 }
 
 sub log { return slurp("$_[0]{dir}/log") }
+
+# The end of the log, for diagnostics: whole logs are long.
+sub log_tail {
+	my ($self) = @_;
+	my @lines = split /\n/, $self->log;
+	splice @lines, 0, @lines - 15 if @lines > 15;
+	return join "\n", @lines, '';
+}
+
+# Lines that tell of a crash; '' when there are none.
+sub crashes {
+	my ($self) = @_;
+	return join "\n", grep { /panic:|killed by signal|warning: process|broke the protocol/ } split /\n/, $self->log;
+}
 
 sub wait_log {
 	my ($self, $re, $seconds) = @_;
