@@ -231,7 +231,8 @@ void peers_give_regions(struct supervisor *s, struct sworker *w)
 	for (size_t i = 0; i < s->high; i++) {
 		struct sworker *o = &s->workers[i];
 
-		if (o->state != LIFE_FREE && o->counters.fd >= 0)
+		/* those that are not up yet are announced when they are */
+		if (o->state >= LIFE_UP && o->counters.fd >= 0)
 			peers_region_to(s, w, &o->counters, SHM_KIND_COUNTERS, o->class_id, o->slot,
 					o->life);
 	}

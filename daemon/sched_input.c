@@ -215,8 +215,6 @@ static int add_message(struct sched *s, struct sched_worker *w, const struct pro
 		return E_PEER;
 	int err = qtab_msg_alloc(s->q, id, msg_r);
 
-	if (err == E_EXIST)
-		return E_PEER;
 	if (err != 0)
 		return err;
 	if (s->su.files != NULL && files_msg_add(s->su.files, w->life, &r->place) != 0) {
@@ -277,9 +275,13 @@ static int in_new(struct sched *s, struct sched_worker *w, const void *rec, size
 	}
 	if (map != small)
 		free(map);
-	if (err != E_NOSPC)
+	if (err != E_NOSPC && err != E_EXIST)
 		return err;
-	log_error("queue table is full: a message stays in the spool until the next start");
+	/* the id comes from smtp-in: only one that is taken over repeats it, for mail of its own */
+	if (err == E_EXIST)
+		log_error("a queue id was used twice: the second message is dropped");
+	else
+		log_error("queue table is full: a message stays in the spool until the next start");
 	if (r.entry_total > r.entry_count)
 		w->open_left = r.entry_total - r.entry_count; /* and its further entries with it */
 	return 0;

@@ -283,6 +283,9 @@ static void stop(struct supervisor *s)
 	atomic_store_explicit(&s->board->stopping, 1, memory_order_relaxed);
 	atomic_store_explicit(&s->board->ready, 0, memory_order_relaxed);
 	sched_stop(s->sched);
+	/* those that drain since a reload are told again: now their idle sessions end too */
+	for (size_t i = 0; i < s->high; i++)
+		s->workers[i].drain_sent = false;
 	stop_step(s);
 }
 

@@ -38,6 +38,22 @@ void drop_rights(const struct drop_plan *plan)
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
+void drop_effective_user(const char *user)
+{
+	struct passwd *pw = getpwnam(user);
+
+	if (pw == NULL)
+		die("mail_owner: unknown user: %s", user);
+	if (setgroups(0, NULL) < 0 || setegid(pw->pw_gid) < 0 || seteuid(pw->pw_uid) < 0)
+		die("cannot act as user %s: %s", user, strerror(errno));
+}
+
+void take_back_user(void)
+{
+	if (seteuid(0) < 0 || setegid(0) < 0)
+		die("cannot take root rights back: %s", strerror(errno));
+}
+
 void drop_descriptors(int first, const int *keep, unsigned keep_count)
 {
 	int from = first;

@@ -306,9 +306,7 @@ static void give_region(struct worker *w, const struct ctl_msg *msg, int *fds, s
 
 static void start_drain(struct worker *w)
 {
-	if (w->draining)
-		return;
-	w->draining = true;
+	w->draining = true; /* may be told again: first for a reload, later for a stop */
 	if (w->priv_->ops->drain != NULL)
 		w->priv_->ops->drain(w);
 	else
@@ -490,6 +488,8 @@ static void become(struct worker *w)
 		.chroot = class_rights[id].chroot ? buf_cstr(&dir) : NULL,
 		.privileged = w->privileged,
 	});
+	if (class_rights[id].keep_user && w->privileged)
+		drop_effective_user(w->params->mail_owner);
 	buf_fini(&dir);
 }
 

@@ -39,6 +39,7 @@ static void become(struct agent *a, const struct agent_request *q)
 		return;
 	gid_t gid = q->gid;
 
+	take_back_user();
 	if (setgroups(1, &gid) < 0 || setresgid(gid, gid, gid) < 0 ||
 	    setresuid(q->uid, q->uid, q->uid) < 0)
 		die("cannot become user %u group %u: %s", q->uid, q->gid, err_str(err_errno()));

@@ -469,6 +469,9 @@ void server_drain(struct server *sv)
 {
 	sv->draining = true;
 	pause_accepting(sv, true);
+	/* after a reload the sessions go on as long as their clients like; a stop ends idle ones */
+	if (atomic_load_explicit(&sv->worker->board->stopping, memory_order_relaxed) == 0)
+		return;
 	for (uint32_t n = 0; n < sv->conn_cap; n++) {
 		struct conn *c = sv->conns[n];
 
