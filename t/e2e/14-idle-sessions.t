@@ -18,7 +18,8 @@ if ($hard_enough && !$ENV{POSTHASTE_RAISED}) {
 	exec 'sh', '-c', "ulimit -n $hard; exec \"\$0\" \"\$@\"", $^X, $0;
 }
 $n = $hard - 500 unless $hard_enough;
-my $mta = Posthaste->start(main => { relayhost => '[127.0.0.1]:9', smtpd_client_connection_count_limit => 0 });
+my $mta = Posthaste->start(main => { relayhost => '[127.0.0.1]:9', smtpd_client_connection_count_limit => 0,
+	smtpd_forbid_unauth_pipelining => 'no' }); # they do not wait for the greeting
 my ($smtpd) = grep { $_->{class} eq 'smtpd' } $mta->workers;
 my $mem = sub { slurp("/proc/$smtpd->{pid}/smaps_rollup") =~ /^Pss:\s+(\d+)/m ? $1 : 0 };
 my $first = $mta->smtp;

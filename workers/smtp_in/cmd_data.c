@@ -370,7 +370,7 @@ static void say_queued(struct session *s)
 	s->error_count = s->junk_count = 0;
 	if (s->bdat != BDAT_NONE)
 		session_reply(s, "250 2.0.0 Ok: %llu bytes queued as %s",
-			      (unsigned long long)s->act_size, session_qid(s));
+			      (unsigned long long)s->tx->chunk_bytes, session_qid(s));
 	else
 		session_reply(s, "250 2.0.0 Ok: queued as %s", session_qid(s));
 }
@@ -605,6 +605,7 @@ size_t chunk_input(struct session *s, const char *data, size_t len)
 	size_t used = want > 0 || smtp_data_pending(&s->tx->scan) > 0 ? store(s, data, want) : 0;
 
 	note_newlines(s);
+	s->tx->chunk_bytes += used;
 	s->chunk_left -= used;
 	if (s->chunk_left == 0 && s->wait == WAIT_NONE)
 		chunk_over(s);

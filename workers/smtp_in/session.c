@@ -481,7 +481,9 @@ static size_t long_line_input(struct session *s, const char *p, size_t len)
 		return (size_t)(nl - p) + 1;
 	}
 	if (len > s->chunk_left) {
-		gone(s, "lost connection");
+		log_warn("disabling input from %s: a command line without end", s->namaddr);
+		line_too_long(s);
+		session_close(s);
 		return len;
 	}
 	s->chunk_left -= len;

@@ -304,11 +304,11 @@ static void test_bdat(void)
 		{ "BDAT 5\r\n.ab\r\n", "250 2.0.0 Ok: 5 bytes\r\n" },
 		{ "RCPT TO:<u@local.test>\r\n", "503 5.5.1 Error: RCPT after BDAT\r\n" },
 		{ "DATA\r\n", "503 5.5.1 Error: DATA after BDAT\r\n" },
-		{ "BDAT 0 LAST\r\n", "250 2.0.0 Ok: 6 bytes queued as 0000000001z7\r\n" },
+		{ "BDAT 0 LAST\r\n", "250 2.0.0 Ok: 5 bytes queued as 0000000001z7\r\n" },
 		HELLO,
 		MAIL_OK,
 		RCPT_OK,
-		{ "BDAT 4 LAST\r\nx\r\ny", "250 2.0.0 Ok: 6 bytes queued as 0000000002z7\r\n" },
+		{ "BDAT 4 LAST\r\nx\r\ny", "250 2.0.0 Ok: 4 bytes queued as 0000000002z7\r\n" },
 		END,
 	};
 	static const struct step pipelined[] = {
