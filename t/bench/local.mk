@@ -8,3 +8,6 @@ t_bench_sink_LDADD = $(LIB_LIBS)
 check_PROGRAMS += t/bench/rewrite_bench
 t_bench_rewrite_bench_SOURCES = t/bench/rewrite_bench.c $(REWRITE_RIG)
 t_bench_rewrite_bench_LDADD = $(REWRITE_LIBS)
+noinst_PROGRAMS += t/bench/spool_bench
+t_bench_spool_bench_SOURCES = t/bench/spool_bench.c
+t_bench_spool_bench_LDADD = $(SPOOL_LIBS)

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "lib/clock.h"
 #include "lib/crc32c.h"
 #include "lib/util.h"
 
@@ -36,14 +35,13 @@ bool spool_name_parse(const char *name, const char *suffix, uint32_t *number_r)
 }
 
 void spool_head_fill(struct spool_file_head *h, uint32_t magic, uint32_t number, uint64_t nonce,
-		     uint64_t bytes)
+		     int64_t created_us)
 {
 	*h = (struct spool_file_head){ .magic = magic,
 				       .version = SPOOL_FORMAT_VERSION,
 				       .number = number,
 				       .nonce = nonce,
-				       .created_us = clock_wall().us,
-				       .bytes = bytes };
+				       .created_us = created_us };
 	h->crc = crc32c(0, h, sizeof(*h));
 }
 

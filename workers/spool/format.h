@@ -42,8 +42,7 @@ struct spool_file_head { /* 64 bytes at offset 0 of segment, index and journal *
 	uint32_t number;
 	uint64_t nonce;
 	int64_t created_us;
-	uint64_t bytes; /* size it was made for */
-	uint64_t spare[3];
+	uint64_t spare[4];
 };
 
 struct spool_row {      /* 64 bytes: row k of an index is at 64 * (k + 1) */
@@ -108,7 +107,7 @@ const char *spool_name(uint32_t number, const char *suffix, char out[SPOOL_NAME_
 bool spool_name_parse(const char *name, const char *suffix, uint32_t *number_r);
 
 void spool_head_fill(struct spool_file_head *h, uint32_t magic, uint32_t number, uint64_t nonce,
-		     uint64_t bytes);
+		     int64_t created_us);
 bool spool_head_ok(const struct spool_file_head *h, uint32_t magic, uint32_t number);
 
 /* Bytes of a record with its padding; 0 when it cannot be a record (too long). */

@@ -39,6 +39,7 @@ struct journal_prep {
 	struct journal_file *file;
 	const struct spool_dirs *dirs;
 	uint64_t bytes;
+	int64_t created_us;
 	int err;
 };
 
@@ -87,7 +88,7 @@ static int file_make(struct journal_prep *p)
 	if (f->fd < 0)
 		return err_errno();
 	give_to_owner(p->dirs->journal, f->fd);
-	spool_head_fill(&head, SPOOL_JOURNAL_MAGIC, f->number, f->nonce, p->bytes);
+	spool_head_fill(&head, SPOOL_JOURNAL_MAGIC, f->number, f->nonce, p->created_us);
 	int err = spool_reserve(f->fd, 0, p->bytes);
 
 	if (err == 0)
@@ -183,6 +184,7 @@ void journal_writer_grant(struct journal_writer *w, uint32_t number)
 	w->prep.job.run = prep_run;
 	w->prep.dirs = w->dirs;
 	w->prep.bytes = w->conf.file_bytes;
+	w->prep.created_us = clock_now_wall().us;
 	w->prep.file = xcalloc(1, sizeof(*w->prep.file));
 	w->prep.file->number = number;
 	w->prep.file->nonce = rand_u64();

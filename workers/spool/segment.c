@@ -75,7 +75,7 @@ static int prepare_file(struct spool_segment *s, uint64_t bytes)
 	if (err == 0 && (uint64_t)st.st_size < bytes)
 		err = spool_reserve(s->fd, (uint64_t)st.st_size, bytes);
 	s->size = bytes;
-	spool_head_fill(&head, SPOOL_SEGMENT_MAGIC, s->number, s->nonce, bytes);
+	spool_head_fill(&head, SPOOL_SEGMENT_MAGIC, s->number, s->nonce, s->created_us);
 	if (err == 0)
 		err = io_pwrite_all(s->fd, &head, sizeof(head), 0);
 	if (err == 0 && fsync(s->fd) < 0)
@@ -88,7 +88,7 @@ static void open_index(const struct spool_dirs *d, struct spool_segment *s)
 	char name[SPOOL_NAME_SIZE];
 	struct spool_file_head head;
 
-	spool_head_fill(&head, SPOOL_INDEX_MAGIC, s->number, s->nonce, 0);
+	spool_head_fill(&head, SPOOL_INDEX_MAGIC, s->number, s->nonce, s->created_us);
 	s->idx_fd = openat(d->seg, spool_name(s->number, "idx", name),
 			   O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (s->idx_fd >= 0 && io_pwrite_all(s->idx_fd, &head, sizeof(head), 0) != 0)
@@ -96,13 +96,14 @@ static void open_index(const struct spool_dirs *d, struct spool_segment *s)
 }
 
 int spool_segment_make(const struct spool_dirs *d, uint32_t number, uint32_t recycle,
-		       uint64_t bytes, struct spool_segment **s_r)
+		       uint64_t bytes, int64_t created_us, struct spool_segment **s_r)
 {
 	struct spool_segment *s = xcalloc(1, sizeof(*s));
 	char name[SPOOL_NAME_SIZE];
 
 	s->number = number;
 	s->nonce = rand_u64();
+	s->created_us = created_us;
 	s->tail = SPOOL_FIRST_OFF;
 	s->idx_fd = -1;
 	int err = open_file(d, number, recycle, &s->fd);

@@ -11,6 +11,7 @@ struct spool_segment {
 	int fd;
 	int idx_fd; /* -1: index given up; the segment alone tells */
 	uint64_t nonce;
+	int64_t created_us;
 	uint64_t size;  /* bytes reserved on disk */
 	uint64_t tail;  /* first byte not given out */
 	uint32_t rows;  /* index rows written: the records committed */
@@ -23,7 +24,7 @@ struct spool_segment {
  * Blocks. After it a record is durable as soon as an fdatasync of the file succeeds. Nothing is
  * left behind on failure. */
 int spool_segment_make(const struct spool_dirs *d, uint32_t number, uint32_t recycle,
-		       uint64_t bytes, struct spool_segment **s_r);
+		       uint64_t bytes, int64_t created_us, struct spool_segment **s_r);
 /* Reserve more space, for one large record. */
 int spool_segment_extend(struct spool_segment *s, uint64_t bytes);
 /* Write rows [s->rows, + count): called after their records are on stable storage, so that the

@@ -115,7 +115,8 @@ int spool_stream_commit(struct spool_stream **s, const struct spool_record *hdr,
 			void *cookie);
 void spool_stream_abort(struct spool_stream **s);
 /* End of turn: hand what was appended to the commit threads; deliver finished ones. True when there
- * is more to do at once. Install as a loop hook. */
+ * is more to do at once. Call it from a loop hook that runs after all that appends: what is appended
+ * behind it waits for the next turn. */
 bool spool_writer_poll(void *writer);
 
 /* ---- reader ---- */
@@ -213,8 +214,8 @@ struct spool_scan_stats {
 int spool_list(const struct spool_dirs *d, enum spool_file_kind kind, uint32_t **numbers_r,
 	       size_t *count_r);
 /* Every valid record of one segment from byte `from` on, by the index as far as it goes and by
- * reading the segment where the index does not account for it. Damaged records are counted and, when
- * others follow, their bytes kept in corrupt/; a torn tail is neither found nor damage. With
+ * reading the segment where the index does not account for it. Damaged records are counted and,
+ * when others follow, their bytes kept in corrupt/; a torn tail is neither found nor damage. With
  * d->corrupt < 0 nothing is kept or logged: for looking at a spool that is in use. */
 int spool_scan_segment(const struct spool_dirs *d, uint32_t seg, uint64_t from, spool_found_fn fn,
 		       void *ctx, struct spool_scan_stats *stats);

@@ -98,7 +98,8 @@ static void prep_run(struct spool_job *job)
 {
 	struct prep *p = container_of(job, struct prep, job);
 
-	p->err = spool_segment_make(p->dirs, p->number, p->recycle, p->bytes, &p->seg);
+	p->err = spool_segment_make(p->dirs, p->number, p->recycle, p->bytes, p->created_us,
+				    &p->seg);
 }
 
 static void prep_start(struct spool_writer *w)
@@ -110,6 +111,7 @@ static void prep_start(struct spool_writer *w)
 				 .number = w->granted[0].number,
 				 .recycle = w->granted[0].recycle,
 				 .bytes = w->conf.segment_bytes,
+				 .created_us = clock_now_wall().us,
 				 .busy = true };
 	w->granted_count--;
 	memmove(w->granted, w->granted + 1, w->granted_count * sizeof(w->granted[0]));

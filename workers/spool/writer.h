@@ -54,6 +54,7 @@ struct prep { /* making of a segment */
 	const struct spool_dirs *dirs;
 	uint32_t number, recycle;
 	uint64_t bytes;
+	int64_t created_us;
 	struct spool_segment *seg;
 	int err;
 	bool busy;

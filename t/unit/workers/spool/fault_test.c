@@ -74,6 +74,13 @@ static bool fails(enum call c)
 	return fail;
 }
 
+static void arm(bool on)
+{
+	pthread_mutex_lock(&lock);
+	armed = on;
+	pthread_mutex_unlock(&lock);
+}
+
 static int fail_errno(void)
 {
 	errno = fault == FAULT_ENOSPC ? ENOSPC : fault == FAULT_UNSUPPORTED ? EOPNOTSUPP : EIO;
@@ -273,13 +280,13 @@ static bool run(unsigned max_syncs, unsigned inline_max, enum call c, enum fault
 	fault = what;
 	fail_at = at;
 	fail_for = times;
-	armed = true;
+	arm(true);
 	logged[0] = '\0';
 	t.waiting = true;
 	for (int i = 0; i < 3; i++)
 		turn(&f, &t);
 	load(&f, &t, 40);
-	armed = false;
+	arm(false);
 	unsigned during = t.good;
 
 	clock_fake_advance(1100); /* past the retry of a segment that could not be made */
@@ -362,7 +369,7 @@ static void test_no_space(void)
 	fault = FAULT_ENOSPC;
 	fail_at = 1;
 	fail_for = 1000;
-	armed = true;
+	arm(true);
 	for (int i = 0; i < 10; i++) {
 		turn(&f, &t);
 		usleep(1000);
@@ -380,7 +387,7 @@ static void test_no_space(void)
 	for (int i = 0; i < 20; i++)
 		turn(&f, &t); /* 7 s */
 	ok(f.next_number <= asked + 7, "it is not tried at every turn");
-	armed = false;
+	arm(false);
 	for (int i = 0; i < 60; i++) {
 		turn(&f, &t);
 		usleep(500);
