@@ -4,6 +4,9 @@
 # _LDADD = $(FUZZ_MAIN) and the libraries it needs. In ordinary builds t/fuzz/driver.c runs each
 # over a fixed set of inputs as part of "make check"; with --enable-fuzz they are libFuzzer programs.
 FUZZ_TARGETS = \
+	t/fuzz/segment_fuzz \
+	t/fuzz/index_fuzz \
+	t/fuzz/journal_fuzz \
 	t/fuzz/maincf_fuzz \
 	t/fuzz/ring_fuzz \
 	t/fuzz/link_fuzz \
@@ -22,7 +25,7 @@ FUZZ_TARGETS = \
 	t/fuzz/dns_fuzz \
 	t/fuzz/client_fuzz
 FUZZ_TARGETS += t/fuzz/submit_fuzz
-EXTRA_DIST += t/fuzz/corpus t/fuzz/patch.h
+EXTRA_DIST += t/fuzz/corpus t/fuzz/patch.h t/fuzz/spool_image.h
 
 if FUZZ
 noinst_PROGRAMS += $(FUZZ_TARGETS)
@@ -72,3 +75,9 @@ t_fuzz_smtpcommand_fuzz_SOURCES = t/fuzz/smtpcommand_fuzz.c t/unit/workers/smtpi
 t_fuzz_smtpcommand_fuzz_LDADD = $(FUZZ_MAIN) libph_smtpin.a $(WORKER_LIBS)
 t_fuzz_smtpsession_fuzz_SOURCES = t/fuzz/smtpsession_fuzz.c t/unit/workers/smtpin_fake.h
 t_fuzz_smtpsession_fuzz_LDADD = $(FUZZ_MAIN) libph_smtpin.a $(WORKER_LIBS)
+t_fuzz_segment_fuzz_SOURCES = t/fuzz/segment_fuzz.c
+t_fuzz_segment_fuzz_LDADD = $(FUZZ_MAIN) $(SPOOL_LIBS)
+t_fuzz_index_fuzz_SOURCES = t/fuzz/index_fuzz.c
+t_fuzz_index_fuzz_LDADD = $(FUZZ_MAIN) $(SPOOL_LIBS)
+t_fuzz_journal_fuzz_SOURCES = t/fuzz/journal_fuzz.c
+t_fuzz_journal_fuzz_LDADD = $(FUZZ_MAIN) $(SPOOL_LIBS)
