@@ -309,6 +309,15 @@ static bool check_pipelining(struct session *s, struct sv rest)
 	return true;
 }
 
+/* Is the verb in a list of commands? Verbs that are longer than any sane one are cut. */
+static bool is_listed(struct matchlist *list, struct sv verb)
+{
+	char text[100];
+
+	str_copy(text, sizeof(text), verb);
+	return matchlist_has_domain(list, sv_from(text)) > 0;
+}
+
 static bool is_header_like(struct sv verb)
 {
 	const char *colon = memchr(verb.p, ':', verb.len);
@@ -325,8 +334,7 @@ static bool is_header_like(struct sv verb)
 static void unknown_command(struct session *s, struct sv verb, struct sv line)
 {
 	s->where = "UNKNOWN";
-	if (is_header_like(verb) ||
-	    matchlist_has_domain(s->listener->forbidden_commands, verb) > 0) {
+	if (is_header_like(verb) || is_listed(s->listener->forbidden_commands, verb)) {
 		struct buf shown = BUF_INIT;
 
 		s->counts_total[CMD_UNKNOWN]++;
@@ -394,8 +402,7 @@ static void command_line(struct session *s, struct sv line, struct sv rest)
 		unknown_done(s);
 		return;
 	}
-	if (p->smtpd_noop_commands[0] != '\0' &&
-	    matchlist_has_domain(s->listener->noop_commands, verb) > 0) {
+	if (p->smtpd_noop_commands[0] != '\0' && is_listed(s->listener->noop_commands, verb)) {
 		session_reply(s, "250 2.0.0 Ok");
 		if (s->junk_count++ > p->smtpd_junk_command_limit)
 			s->error_count++;
