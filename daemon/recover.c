@@ -13,7 +13,7 @@
 
 static void rehash(struct recovery *r)
 {
-	r->bucket_count = r->bucket_count == 0 ? 4096 : r->bucket_count * 2;
+	r->bucket_count = r->bucket_count == 0 ? 4096 : r->bucket_count * 4;
 	free(r->buckets);
 	r->buckets = xmalloc(r->bucket_count * sizeof(*r->buckets));
 	memset(r->buckets, 0xff, r->bucket_count * sizeof(*r->buckets));
@@ -198,8 +198,16 @@ static void result(struct recovery *r, struct rmsg *m, const struct outcome *o,
 static int found_outcome(void *ctx, const struct outcome *o, struct proto_jref ref)
 {
 	struct recovery *r = ctx;
-	struct rmsg *m = find_msg(r, o->qid);
+	struct rmsg *m;
 
+	/* attempts come about in the order of arrival: often it is the record behind the last one
+	 */
+	if (r->last_msg + 1 < r->msg_count && qid_eq(r->msgs[r->last_msg + 1].qid, o->qid))
+		m = &r->msgs[r->last_msg + 1];
+	else
+		m = find_msg(r, o->qid);
+	if (m != NULL)
+		r->last_msg = (size_t)(m - r->msgs);
 	if (m == NULL || m->marks & RMARK_DONE)
 		return 0;
 	switch (o->kind) {

@@ -42,6 +42,7 @@ struct recovery {
 	struct rmsg *msgs;
 	size_t msg_count, msg_cap;
 	uint32_t *buckets;
+	size_t last_msg;     /* that an outcome was found for */
 	size_t bucket_count; /* power of two */
 	struct rpiece *pieces;
 	size_t piece_count, piece_cap;

@@ -8,7 +8,9 @@ SCHED_TEST_LIBS = libph_daemon.a libph_spool.a libph_mail.a libph_shm.a $(CONF_L
 t_unit_daemon_sched_flow_test_SOURCES = t/unit/daemon/sched_flow_test.c t/unit/daemon/sched_world.h
 t_unit_daemon_sched_flow_test_LDADD = $(SCHED_TEST_LIBS)
 # measured by hand, not by make check
-check_PROGRAMS += t/bench/sched_bench
+check_PROGRAMS += t/bench/sched_bench t/bench/recover_bench
+t_bench_recover_bench_SOURCES = t/bench/recover_bench.c t/unit/daemon/sched_world.h
+t_bench_recover_bench_LDADD = $(SCHED_TEST_LIBS)
 t_bench_sched_bench_SOURCES = t/bench/sched_bench.c t/unit/daemon/sched_world.h
 t_bench_sched_bench_LDADD = $(SCHED_TEST_LIBS)
 t_unit_daemon_sched_dest_test_SOURCES = t/unit/daemon/sched_dest_test.c t/unit/daemon/sched_world.h
