@@ -2,7 +2,8 @@
 EXTRA_DIST += t/unit/workers/spool/support.h
 SPOOL_TESTS = t/unit/workers/spool/writer_test t/unit/workers/spool/journal_test \
 	t/unit/workers/spool/scan_test t/unit/workers/spool/state_test \
-	t/unit/workers/spool/fault_test t/unit/workers/spool/postcat_test
+	t/unit/workers/spool/fault_test t/unit/workers/spool/postcat_test \
+	t/unit/workers/spool/journal_scan_test
 check_PROGRAMS += $(SPOOL_TESTS)
 UNIT_TESTS += $(SPOOL_TESTS)
 t_unit_workers_spool_writer_test_SOURCES = t/unit/workers/spool/writer_test.c
@@ -19,3 +20,6 @@ t_unit_workers_spool_fault_test_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=pwrite,--wrap
 	-Wl,--wrap=fsync,--wrap=fallocate
 t_unit_workers_spool_postcat_test_SOURCES = t/unit/workers/spool/postcat_test.c
 t_unit_workers_spool_postcat_test_LDADD = $(SPOOL_LIBS)
+t_unit_workers_spool_journal_scan_test_SOURCES = t/unit/workers/spool/journal_scan_test.c
+t_unit_workers_spool_journal_scan_test_LDADD = $(SPOOL_LIBS)
+t_unit_workers_spool_journal_scan_test_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=pwrite,--wrap=fdatasync
