@@ -16,3 +16,4 @@ EXTRA_DIST += scripts/doc-parameters
 dist_man_MANS += doc/postmap.1 doc/postalias.1 doc/newaliases.1
 
 EXTRA_DIST += doc/shm-layout.md
+EXTRA_DIST += doc/spool-format.md
