@@ -96,8 +96,9 @@ static const char *joined_reply(struct client *c)
 
 static struct client_fault fault_from_reply(struct client *c)
 {
-	struct client_fault f = { .permanent = c->parser.code >= 500,
-				  .dsn = { (uint8_t)(c->parser.code >= 500 ? 5 : 4), 0, 0 } };
+	bool permanent = c->parser.code >= 500 &&
+			 !(c->conf->soft_530 && (c->parser.code == 530 || c->parser.code == 535));
+	struct client_fault f = { .permanent = permanent, .dsn = { permanent ? 5 : 4, 0, 0 } };
 
 	if (c->parser.dsn[0] == f.dsn[0])
 		memcpy(f.dsn, c->parser.dsn, 3);
@@ -658,6 +659,7 @@ static void take_reply(struct client *c)
 		return;
 	}
 	x = expect_pop(c);
+	c->progress++;
 	descs[x.kind].on_reply(c, x.rcpt);
 }
 
@@ -700,6 +702,7 @@ void client_wrote(struct client *c, size_t n)
 {
 	size_t part = size_min(n, c->head.len);
 
+	c->progress += n;
 	buf_consume(&c->head, part);
 	n -= part;
 	if (c->head.len > 0)

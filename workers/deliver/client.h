@@ -45,6 +45,7 @@ struct client_conf { /* of one transport */
 	bool lmtp;
 	bool always_ehlo;       /* smtp_always_send_ehlo */
 	bool never_ehlo;        /* smtp_never_send_ehlo */
+	bool soft_530;          /* authentication is wanted, and not there yet: do not bounce */
 	bool skip_5xx_greeting; /* smtp_skip_5xx_greeting: try the next host, do not bounce */
 	unsigned discard;       /* CLIENT_F_*: smtp_discard_ehlo_keywords */
 	const char *helo_name;
@@ -137,6 +138,7 @@ struct client {
 	enum client_state state;
 	unsigned features;
 	uint64_t size_limit; /* 0 = none announced */
+	uint64_t progress;   /* replies taken and bytes written */
 	unsigned finished;   /* transactions that came to an end */
 	bool needs_rset;     /* a transaction was begun and left */
 	bool closing;        /* 421 or protocol trouble: no further transaction */

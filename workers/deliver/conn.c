@@ -88,6 +88,14 @@ static void set_timer(struct conn *c)
 		ms = c->dest->t->client.connect_ms;
 	else if (c->state == CONN_OPEN)
 		ms = c->idle ? c->dest->t->idle_ms : client_timeout_ms(&c->client);
+	/* bytes that complete no reply win no time: a server must not hold us by dribbling */
+	if (c->state == CONN_OPEN && !c->idle && ms > 0) {
+		if (c->timed_progress == c->client.progress + 1 && twheel_is_set(&c->timer))
+			return;
+		c->timed_progress = c->client.progress + 1;
+	} else {
+		c->timed_progress = 0;
+	}
 	if (ms > 0)
 		twheel_set(&c->d->wheel, &c->timer, clock_now().ms + ms);
 	else
@@ -232,7 +240,12 @@ static int bind_source(const struct conn *c, int family)
 
 	if (!(family == AF_INET ? t->bind4_set : t->bind6_set))
 		return 0;
-	return bind(c->fd, &a->sa, net_addr_len(a)) == 0 ? 0 : errno;
+	if (bind(c->fd, &a->sa, net_addr_len(a)) == 0)
+		return 0;
+	if (t->bind_enforce)
+		return errno;
+	log_warn("%s_bind_address: bind: %s", t->client.lmtp ? "lmtp" : "smtp", strerror(errno));
+	return 0;
 }
 
 /* Non-blocking connect; true when it is under way or done. */
@@ -405,12 +418,13 @@ static void adopt_route(struct conn *c, struct job *j)
 	struct route *r = c->dest->alts[c->alt].route;
 	unsigned n = 0;
 
-	if (j->route != NULL || j->alt != 0 || c->dest->nh.alts[c->alt].kind == NEXTHOP_UNIX)
+	if (j->route != NULL || j->alt != 0)
+		return;
+	j->alt = c->alt + 1;
+	if (c->dest->nh.alts[c->alt].kind == NEXTHOP_UNIX || r == NULL || r->status != ROUTE_OK)
 		return;
 	j->alt = c->alt;
 	j->sessions = 1;
-	if (r == NULL || r->status != ROUTE_OK)
-		return;
 	j->route = route_ref(r);
 	j->order_count = route_order(r, j->t, j->order);
 	for (unsigned i = 0; i < j->order_count; i++) {

@@ -45,11 +45,12 @@ struct deliver {
 	struct twheel wheel;
 	struct loop_timer tick;
 	struct strmap *dests;
-	unsigned conn_count;                 /* open or being opened */
-	struct conn *idle_first, *idle_last; /* of all destinations, most recently used first */
-	struct dest *starved; /* they have jobs, but the worker is at its connection limit */
-	struct job *held_first, **held_tail; /* wait for the journal to get a file */
+	unsigned conn_count;                  /* open or being opened */
+	struct conn *idle_first, *idle_last;  /* of all destinations, most recently used first */
+	struct dest *starved, **starved_tail; /* have jobs, but the worker is at its limit */
+	struct job *held_first, **held_tail;  /* wait for the journal to get a file */
 	struct job *spare_jobs;
+	unsigned spare_count;
 	unsigned job_count;
 	bool draining;
 	bool journal_open;      /* it has had a file: attempts may begin */
@@ -181,6 +182,7 @@ struct conn {
 	int fd;
 	struct loop_fd lf;
 	struct twheel_node timer;
+	uint64_t timed_progress; /* client_progress() when the timer was set */
 	struct client client;
 	bool client_on;                     /* client is initialised */
 	struct conn *wait_next;             /* alt_state.waiting */

@@ -48,6 +48,8 @@ static void unstarve(struct dest *dest)
 	while (*at != dest)
 		at = &(*at)->starved_next;
 	*at = dest->starved_next;
+	if (dest->d->starved_tail == &dest->starved_next)
+		dest->d->starved_tail = at;
 	dest->is_starved = false;
 }
 
@@ -133,8 +135,12 @@ struct job *dest_take_fresh(struct dest *dest)
 /* Room for one more connection of the worker; an idle one of another destination makes way. */
 static bool make_room(struct deliver *d)
 {
-	if (d->conn_count >= d->connection_limit && d->idle_last != NULL)
+	if (d->conn_count >= d->connection_limit && d->idle_last != NULL) {
+		struct dest *other = d->idle_last->dest;
+
 		conn_close_idle(d->idle_last);
+		dest_pump(other); /* it may have nothing left */
+	}
 	return d->conn_count < d->connection_limit;
 }
 
@@ -143,8 +149,9 @@ static void starve(struct dest *dest)
 	if (dest->is_starved)
 		return;
 	dest->is_starved = true;
-	dest->starved_next = dest->d->starved;
-	dest->d->starved = dest;
+	dest->starved_next = NULL;
+	*dest->d->starved_tail = dest;
+	dest->d->starved_tail = &dest->starved_next;
 }
 
 static void pump(struct dest *dest)
@@ -182,13 +189,12 @@ void dest_pump(struct dest *dest)
 
 void dest_pump_starved(struct deliver *d)
 {
-	while (d->starved != NULL && d->conn_count < d->connection_limit) {
+	while (d->starved != NULL &&
+	       (d->conn_count < d->connection_limit || d->idle_last != NULL)) {
 		struct dest *dest = d->starved;
 
 		unstarve(dest);
-		dest_pump(dest);
-		if (dest == d->starved)
-			return;
+		dest_pump(dest); /* back to the end of the line when it wants more than there is */
 	}
 }
 

@@ -16,6 +16,7 @@
 
 #define ARENA_CHUNK  4096
 #define VERIFY_LIMIT (1u << 20) /* larger records are not read twice to check the CRC */
+#define SPARE_MAX    256u       /* finished jobs whose memory is kept for the next ones */
 #define HEADER_SCAN  65536u
 #define REASON_SPARE 4u /* of hosts tried before, beyond one per recipient */
 
@@ -28,6 +29,7 @@ static struct job *job_new(struct deliver *d)
 		struct arena arena = j->arena;
 
 		d->spare_jobs = j->next;
+		d->spare_count--;
 		*j = (struct job){ .d = d, .env_bytes = env_bytes, .arena = arena };
 		buf_reset(&j->env_bytes);
 		arena_reset(&j->arena);
@@ -46,10 +48,17 @@ void job_free(struct job *j)
 
 	route_unref(&j->route);
 	d->job_count--;
+	if (d->spare_count == SPARE_MAX) {
+		buf_fini(&j->env_bytes);
+		arena_fini(&j->arena);
+		free(j);
+		return;
+	}
 	if (j->env_bytes.cap > SMALL_CONTENT)
 		buf_fini(&j->env_bytes);
 	j->next = d->spare_jobs;
 	d->spare_jobs = j;
+	d->spare_count++;
 }
 
 /* ---- reading the record ---- */
@@ -299,10 +308,11 @@ bool job_has_more_hosts(const struct job *j)
 {
 	if (j->dest == NULL)
 		return false;
-	if (j->alt + 1 < j->dest->nh.count)
-		return true;
-	return j->route != NULL && j->pos < j->order_count &&
-	       (j->t->mx_session_limit == 0 || j->sessions < j->t->mx_session_limit);
+	if (j->route == NULL)
+		return j->alt < j->dest->nh.count;
+	return j->alt + 1 < j->dest->nh.count ||
+	       (j->pos < j->order_count &&
+		(j->t->mx_session_limit == 0 || j->sessions < j->t->mx_session_limit));
 }
 
 void job_tx_prepare(struct job *j)

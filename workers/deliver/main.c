@@ -61,6 +61,7 @@ static int deliver_init(struct worker *w)
 	d->counters = w->counters;
 	d->connection_limit = w->params->deliver_connection_limit;
 	d->held_tail = &d->held_first;
+	d->starved_tail = &d->starved;
 	d->tconf_count = conf_transport_count(w->conf);
 	d->tconfs = xcalloc(d->tconf_count + 1, sizeof(*d->tconfs));
 	for (unsigned i = 0; i < d->tconf_count; i++)

@@ -68,6 +68,8 @@ static void read_bind(const char *name, const char *text, union net_addr *a, boo
 		t->reuse_count = p->prefix##_connection_reuse_count_limit;                         \
 		t->cache = p->prefix##_connection_cache_on_demand ||                               \
 			   p->prefix##_connection_cache_destinations[0] != '\0';                   \
+		t->bind_enforce = p->prefix##_bind_address_enforce;                                \
+		t->client.soft_530 = p->prefix##_sasl_auth_enable;                                 \
 		level = p->prefix##_tls_security_level;                                            \
 		port = p->prefix##_tcp_port;                                                       \
 		read_bind(#prefix "_bind_address", p->prefix##_bind_address, &t->bind4,            \

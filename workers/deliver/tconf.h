@@ -39,6 +39,7 @@ struct tconf {
 	bool cache;                  /* idle connections are kept */
 	bool tls_required;           /* a security level that plaintext does not satisfy */
 	bool bind4_set, bind6_set;
+	bool bind_enforce; /* smtp_bind_address_enforce: defer rather than use another address */
 	union net_addr bind4, bind6;
 };
 

@@ -175,7 +175,7 @@ static void server_start(struct loop *loop)
 	socklen_t len = sizeof(sin);
 
 	server.loop = loop;
-	inet_pton(AF_INET, "127.0.0.1", &sin.sin_addr);
+	/* on every loopback address, so that there can be many next hops */
 	server.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (bind(server.fd, (struct sockaddr *)&sin, sizeof(sin)) != 0 ||
 	    listen(server.fd, 100) != 0 ||
@@ -267,6 +267,7 @@ static void worker_start(void)
 	dl.tconf_count = 5;
 	dl.connection_limit = 10;
 	dl.held_tail = &dl.held_first;
+	dl.starved_tail = &dl.starved;
 	dl.dirs = fx.dirs;
 	dl.dests = strmap_new();
 	dl.dns = dns_client_new(5000, dl.counters);
@@ -589,6 +590,68 @@ static void test_damaged(void)
 	is_int(server.connections, 0, "no connection");
 }
 
+static void test_second_host(void)
+{
+	char nexthop[128];
+
+	fresh(true);
+	server.rcpt_450 = "later";
+	snprintf(nexthop, sizeof(nexthop), "[127.0.0.1]:%u, [127.0.0.2]:%u", server.port,
+		 server.port);
+	put_job(100, 0, nexthop, "good@x", BODY, 1);
+	ok(wait_results(1) && server.connections == 1, "connection to the first host");
+	put_job(101, 0, nexthop, "good@x later@x", BODY, 1);
+	ok(wait_results(2), "second job");
+	ok(result_of(101)->sent == 1 && result_of(101)->deferred == 2, "one sent, one deferred");
+	is_int(server.connections, 2, "who was refused for now is tried at the second host");
+	ok(has_log("to=<later@x>, relay=127.0.0.2[127.0.0.2]:"), "and deferred there");
+	put_job(102, 0, nexthop, "later@x", BODY, 1);
+	put_job(103, 0, nexthop, "good@x", BODY, 1);
+	ok(wait_results(4) && result_of(102)->deferred == 1 && result_of(103)->sent == 1,
+	   "others are not held up");
+	is_int(dl.job_count, 0, "no job left");
+}
+
+static void test_limit(void)
+{
+	char nexthop[64];
+	unsigned max = 0;
+
+	fresh(true);
+	dl.connection_limit = 2;
+	for (unsigned k = 110; k < 122; k++) {
+		snprintf(nexthop, sizeof(nexthop), "[127.0.1.%u]:%u", k, server.port);
+		put_job(k, 0, nexthop, "a@x", BODY, 5);
+		put_job(k + 20, 0, nexthop, "a@x", BODY, 5);
+		max = dl.conn_count > max ? dl.conn_count : max;
+	}
+	for (unsigned n = 0; n < 2000 && super.count < 24; n++) {
+		loop_turn(fx.loop, 5);
+		max = dl.conn_count > max ? dl.conn_count : max;
+	}
+	ok(super.count == 24 && server.messages == 24, "all delivered");
+	ok(max <= 2, "never more than deliver_connection_limit connections");
+	ok(dl.starved == NULL, "nobody waits");
+	dl.connection_limit = 10;
+}
+
+static void test_silence(void)
+{
+	fresh(true);
+	server.greeting = "220-wait for it\r\n";
+	put_job(140, 0, here(), "a@x", BODY, 1);
+	for (unsigned n = 0; n < 10; n++)
+		loop_turn(fx.loop, 5);
+	is_int(super.count, 0, "half a greeting");
+	twheel_run(&dl.wheel, clock_now().ms + 6000, conn_timer_fired, &dl);
+	ok(wait_results(1) && result_of(140)->deferred == 1 &&
+		   result_of(140)->health == JOB_HEALTH_SITE,
+	   "ends by time");
+	ok(has_log("status=deferred (conversation with 127.0.0.1[127.0.0.1] timed out while "
+		   "receiving the initial server greeting)"),
+	   "its text");
+}
+
 static void test_timeout(void)
 {
 	fresh(true);
@@ -618,7 +681,12 @@ int main(void)
 	test_lmtp();
 	test_no_network();
 	test_damaged();
+	test_second_host();
+	test_limit();
 	test_timeout();
+	test_silence();
+	fresh(true);
+	loop_turn(fx.loop, 10);
 	journal_writer_free(&dl.journal);
 	spool_reader_free(&dl.reader);
 	fx_fini(&fx);
