@@ -17,3 +17,5 @@ dist_man_MANS += doc/postmap.1 doc/postalias.1 doc/newaliases.1
 
 EXTRA_DIST += doc/shm-layout.md
 EXTRA_DIST += doc/spool-format.md
+
+dist_man_MANS += doc/postqueue.1 doc/mailq.1 doc/postsuper.1
