@@ -78,8 +78,7 @@ sub spawn {
 		if (defined $out) {
 			open STDOUT, '>', $out or POSIX::_exit(71);
 		}
-		exec { $cmd[0] } @cmd;
-		POSIX::_exit(71);
+		exec { $cmd[0] } @cmd or POSIX::_exit(71);
 	}
 	$children{$pid} = 1;
 	return $pid;
@@ -111,8 +110,7 @@ sub run_ok {
 	croak "fork: $!" unless defined $pid;
 	if (!$pid) {
 		open STDERR, '>&', \*STDOUT;
-		exec { $cmd[0] } @cmd;
-		POSIX::_exit(71);
+		exec { $cmd[0] } @cmd or POSIX::_exit(71);
 	}
 	local $/;
 	my $out = <$fh>;
@@ -168,7 +166,8 @@ sub prepare {
 	my $self = bless { dir => $dir, port => $opt{port} || free_port(), stats => free_port(),
 		opt => \%opt }, $class;
 	push @instances, $self;
-	make_path("$dir/conf", "$dir/mail");
+	make_path("$dir/conf", "$dir/mail", "$dir/asan");
+	chmod 01777, "$dir/asan"; # every process may leave a sanitizer's report there
 	if ($> == 0) {
 		my ($uid, $gid) = (getpwnam 'nobody')[2, 3];
 		chown $uid, $gid, "$dir/mail";
@@ -212,7 +211,27 @@ sub configure {
 sub command {
 	my ($self, $name, @args) = @_;
 	local $ENV{POSTHASTE_CLOCK} = "$self->{dir}/clock";
+	local $ENV{ASAN_OPTIONS}  = sanitizer_options($self, 'ASAN_OPTIONS');
+	local $ENV{UBSAN_OPTIONS} = sanitizer_options($self, 'UBSAN_OPTIONS');
 	return run_ok(prefix() . "/sbin/$name", '-c', "$self->{dir}/conf", @args);
+}
+
+# Programs built with --enable-asan or --enable-tsan have no terminal to complain to.
+sub sanitizer_options {
+	my ($self, $name) = @_;
+	return join ':', $ENV{$name} || (), "log_path=$self->{dir}/asan/report", 'detect_leaks=0',
+		'abort_on_error=1', 'print_stacktrace=1';
+}
+
+# Says what sanitizers found in this instance so far; their number.
+sub sanitizer_reports {
+	my ($self) = @_;
+	my @new = grep { !$self->{reported}{$_}++ } glob "$self->{dir}/asan/report*";
+	for my $file (@new) {
+		my @lines = split /\n/, slurp($file);
+		print STDERR map { "# $_\n" } @lines > 40 ? @lines[0 .. 39] : @lines;
+	}
+	return $self->{reports} += @new;
 }
 
 sub launch {
@@ -228,7 +247,7 @@ sub stop {
 	return 0 unless delete $self->{running};
 	my ($rc, $out) = $self->command('posthaste', 'stop');
 	warn $out if $rc;
-	return $rc;
+	return $rc || $self->sanitizer_reports;
 }
 
 sub log { return slurp("$_[0]{dir}/log") }
@@ -339,6 +358,7 @@ END {
 			kill 'QUIT', $master if $master;
 			wait_until(sub { !kill 0, $master }, 10) if $master;
 		}
+		$status ||= 1 if $i->sanitizer_reports;
 		remove_tree($i->{dir}) unless $status && $ENV{POSTHASTE_KEEP};
 	}
 	for my $pid (keys %children) {
