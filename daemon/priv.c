@@ -30,6 +30,7 @@
 #include "lib/err.h"
 #include "lib/io.h"
 #include "lib/log.h"
+#include "lib/util.h"
 #include "workers/common/ctl.h"
 
 #define MAX_CHILDREN   512
@@ -83,7 +84,7 @@ static void send_msg(struct priv_msg *msg, const char *text, int fd)
 }
 
 /* Log lines go to stderr while nobody else can take them, and through the supervisor to the log. */
-static void say(enum log_level level, const char *fmt, ...)
+PRINTF_LIKE(2, 3) static void say(enum log_level level, const char *fmt, ...)
 {
 	char text[PRIV_TEXT_MAX];
 	va_list ap;

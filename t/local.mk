@@ -16,6 +16,22 @@ include t/bench/local.mk
 
 EXTRA_DIST += t/unit/tap.h
 
+EXTRA_DIST += t/e2e
+
 check-local: $(check_PROGRAMS)
 	$(top_srcdir)/scripts/check-layers $(top_srcdir)
+	@$(top_srcdir)/scripts/check-sizes $(top_srcdir)
 	prove -j2 -e '' $(UNIT_TESTS)
+
+# Everything at length, half an hour or so: stress and power cuts ten times as long, a million inputs for
+# each fuzz target, all models, and the stories with 50,000 messages. As root also the power cuts.
+.PHONY: check-e2e check-long
+check-long: $(check_PROGRAMS)
+	POSTHASTE_STRESS=$${POSTHASTE_STRESS:-10} POSTHASTE_FUZZ_RUNS=$${POSTHASTE_FUZZ_RUNS:-1000000} \
+		prove -j2 -e '' $(UNIT_TESTS) $(srcdir)/t/model/run
+	POSTHASTE_MESSAGES=$${POSTHASTE_MESSAGES:-50000} $(MAKE) check-e2e
+
+# The stories need an installed system: below the build folder, whatever prefix was configured.
+check-e2e: all $(check_PROGRAMS)
+	$(MAKE) -s prefix='$(abs_builddir)/inst' install-exec >/dev/null
+	POSTHASTE_BUILD='$(abs_builddir)' prove -e '' $(srcdir)/t/e2e/*.t

@@ -573,7 +573,7 @@ static void run_all(unsigned cuts)
 
 int main(int argc, char **argv)
 {
-	unsigned cuts = 60;
+	unsigned cuts = 60 * tap_factor();
 	int c;
 
 	while ((c = getopt(argc, argv, "n:f:")) != -1) {

@@ -4,7 +4,7 @@
  * (t/fuzz/corpus/NAME/), mutations of them, and generated inputs, always the same ones, and prints
  * TAP. With --enable-fuzz (clang) libFuzzer takes its place.
  *   usage: NAME_fuzz [FILE...]    runs the given inputs only (to repeat a crash)
- *   environment: FUZZ_RUNS (default 20000), FUZZ_SEED (default 1)
+ *   environment: POSTHASTE_FUZZ_RUNS (default 20000), POSTHASTE_FUZZ_SEED (default 1)
  * An input that crashes the target is left in ./crash-NAME.
  */
 #include <dirent.h>
@@ -229,9 +229,9 @@ static void prepare(const char *program)
 
 int main(int argc, char **argv)
 {
-	unsigned long runs = env_number("FUZZ_RUNS", 20000);
+	unsigned long runs = env_number("POSTHASTE_FUZZ_RUNS", 20000);
 
-	state = env_number("FUZZ_SEED", 1) * 0x9e3779b97f4a7c15u | 1;
+	state = env_number("POSTHASTE_FUZZ_SEED", 1) * 0x9e3779b97f4a7c15u | 1;
 	prepare(argv[0]);
 	if (argc > 1) {
 		seed_count = 0;

@@ -17,6 +17,7 @@
 #include "lib/err.h"
 #include "lib/io.h"
 #include "lib/log.h"
+#include "lib/util.h"
 #include "t/fuzz/patch.h"
 #include "workers/mail/envelope.h"
 #include "workers/spool/outcome.h"
@@ -148,11 +149,11 @@ static inline void image_put(int dirfd, const char *suffix, const void *data, si
 static inline void image_end(void)
 {
 	struct spool_image *m = image_make();
-	char cmd[100];
+	char *cmd = xasprintf("rm -rf %s", m->dir);
 
-	snprintf(cmd, sizeof(cmd), "rm -rf %s", m->dir);
 	if (system(cmd) != 0)
 		fprintf(stderr, "# %s stays\n", m->dir);
+	free(cmd);
 }
 
 #endif

@@ -7,6 +7,8 @@ STRESS_TESTS = \
 	t/stress/table_readers \
 	t/stress/shm_faults
 check_PROGRAMS += $(STRESS_TESTS)
+.PHONY: stress-programs
+stress-programs: $(STRESS_TESTS)
 UNIT_TESTS += $(STRESS_TESTS)
 
 t_stress_ring_threads_SOURCES = t/stress/ring_threads.c

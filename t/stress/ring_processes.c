@@ -208,7 +208,7 @@ static void reset(void)
 static void producer_dies(void)
 {
 	uint32_t next = 0, lives = 0, bad = 0, unsent = 0;
-	int64_t until = clock_mono_us_raw() + ROUND_US;
+	int64_t until = clock_mono_us_raw() + ROUND_US * tap_factor();
 
 	reset();
 	while (clock_mono_us_raw() < until && next < IDS / 2) {
@@ -260,7 +260,7 @@ static uint32_t first_in_doubt(uint32_t otherwise)
 static void consumer_dies_fresh_ring(void)
 {
 	uint32_t next = 0, lives = 0, bad = 0, repeated = 0;
-	int64_t until = clock_mono_us_raw() + ROUND_US;
+	int64_t until = clock_mono_us_raw() + ROUND_US * tap_factor();
 
 	reset();
 	while (clock_mono_us_raw() < until && next < IDS / 2) {
@@ -297,7 +297,7 @@ static void consumer_dies_fresh_ring(void)
 static void consumer_dies_same_ring(void)
 {
 	uint32_t lives = 0, bad = 0, twice = 0, end;
-	int64_t until = clock_mono_us_raw() + ROUND_US;
+	int64_t until = clock_mono_us_raw() + ROUND_US * tap_factor();
 
 	reset();
 	pid_t p = start_producer(0);

@@ -206,8 +206,12 @@ int main(void)
 		{ "large ring", 1 << 20, 200000, 200, 64, 0 },
 	};
 
-	for (size_t i = 0; i < ARRAY_LEN(settings); i++)
-		run(&settings[i]);
+	for (size_t i = 0; i < ARRAY_LEN(settings); i++) {
+		struct setting how = settings[i];
+
+		how.records *= tap_factor();
+		run(&how);
+	}
 	cost();
 	return tap_done();
 }

@@ -93,7 +93,7 @@ static void one_row(uint32_t n)
 
 static void *write_all(void *arg)
 {
-	int64_t until = clock_mono_us_raw() + RUN_US;
+	int64_t until = clock_mono_us_raw() + RUN_US * tap_factor();
 	uint32_t n = 1;
 
 	for (; n % 64 != 0 || clock_mono_us_raw() < until; n++) {

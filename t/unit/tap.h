@@ -9,12 +9,23 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static int tap_count, tap_failed;
 
-__attribute__((format(printf, 4, 5), unused)) static bool
-tap_ok(bool pass, const char *file, int line, const char *fmt, ...)
+/* How many times longer than usual stress and crash tests shall run: POSTHASTE_STRESS (make
+ * check-long), 1 if not set. */
+__attribute__((unused)) static unsigned tap_factor(void)
+{
+	const char *text = getenv("POSTHASTE_STRESS");
+	int factor = text != NULL ? atoi(text) : 1;
+
+	return factor < 1 ? 1 : factor > 1000 ? 1000 : (unsigned)factor;
+}
+
+__attribute__((format(printf, 4, 5), unused)) static bool tap_ok(bool pass, const char *file,
+								 int line, const char *fmt, ...)
 {
 	va_list ap;
 

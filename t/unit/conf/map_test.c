@@ -338,8 +338,8 @@ static void test_cidr(void)
 			      "endif\n"
 			      "172.16.0.0/12 last\n"));
 	static const char *const complaints[] = {
-		"line 3: non-null host address bits in \"10.1.2.3/8\", perhaps you should use "
-		"\"10.0.0.0/8\"",
+		("line 3: non-null host address bits in \"10.1.2.3/8\", perhaps you should use "
+		 "\"10.0.0.0/8\""),
 		"line 11: bad address pattern",
 		"line 12: no address result",
 		"line 13: bad address pattern",

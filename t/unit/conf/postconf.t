@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-3.0-or-later
 # The postconf command: output and edits byte by byte, as Postfix 3.7 gives them for the same files.
-# Runs in the build directory.
-postconf=$PWD/conf/postconf
+# Runs in the build directory, or with its path in POSTHASTE_BUILD.
+postconf=${POSTHASTE_BUILD:-$PWD}/conf/postconf
 count=0 failed=0
 dir=$(mktemp -d) || exit 99
 trap 'rm -rf "$dir"' EXIT

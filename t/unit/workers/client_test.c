@@ -103,7 +103,7 @@ static void take_output_max(struct world *w, size_t max)
 
 		buf_add(&all, c->head.p, c->head.len);
 		if (c->content != NULL)
-			buf_add(&all, CONTENT + c->content_off,
+			buf_add(&all, &CONTENT[c->content_off],
 				(size_t)(c->content->content_len - c->content_off));
 		buf_add(&all, c->tail.p, c->tail.len);
 		n = size_min(all.len, max);
