@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * One outgoing connection: finds an address for its job, connects, and runs the protocol engine on
- * the socket. One edge-triggered registration per connection, one read and one write per step.
- * Called by dest.c; see workers/deliver/deliver.h.
+ * One outgoing connection: its lists and timers, and the protocol engine on its socket. One
+ * edge-triggered registration per connection, one read and one write per step. Called by dest.c;
+ * see workers/deliver/deliver.h.
  *
  * Life: ROUTING (waits for DNS) -> CONNECTING -> OPEN (handshake, transactions, idle) -> freed.
  * When a host cannot be used the same conn goes on to the next address of its job.
@@ -11,14 +11,12 @@
  * the engine has returned.
  */
 #include <errno.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "lib/clock.h"
@@ -32,7 +30,6 @@
 #define TAIL_BY_COPY 4096u /* the end of large content goes through memory, to see its line end */
 #define SENDFILE_MAX (1u << 20)
 
-static void next_host(struct conn *c);
 static void after_engine(struct conn *c);
 static const struct client_ops engine_ops;
 
@@ -80,7 +77,7 @@ static void idle_add(struct conn *c)
 	d->idle_first = c;
 }
 
-static void set_timer(struct conn *c)
+void conn_set_timer(struct conn *c)
 {
 	int64_t ms = 0;
 
@@ -108,7 +105,7 @@ static void count_conns(struct deliver *d, int by)
 	gauge_set(d->counters, GAU_deliver_connections, d->conn_count);
 }
 
-static void close_socket(struct conn *c)
+void conn_close_socket(struct conn *c)
 {
 	twheel_cancel(&c->timer);
 	loop_fd_del(c->d->loop, &c->lf);
@@ -119,18 +116,16 @@ static void close_socket(struct conn *c)
 	c->dead = false;
 }
 
-static void conn_free(struct conn *c)
+void conn_free(struct conn *c)
 {
 	idle_remove(c);
-	close_socket(c);
+	conn_close_socket(c);
 	c->dest->conn_count--;
 	count_conns(c->d, -1);
 	free(c);
 }
 
-/* ---- finding a host ---- */
-
-static struct conn *conn_new(struct dest *dest)
+struct conn *conn_new(struct dest *dest)
 {
 	struct conn *c = xcalloc(1, sizeof(*c));
 
@@ -140,233 +135,6 @@ static struct conn *conn_new(struct dest *dest)
 	dest->conn_count++;
 	count_conns(dest->d, 1);
 	return c;
-}
-
-void conn_open(struct dest *dest, struct job *j)
-{
-	struct conn *c = conn_new(dest);
-
-	c->job = j;
-	j->conn = c;
-	if (j->start_us == 0)
-		j->start_us = clock_now_wall().us;
-	next_host(c);
-}
-
-static void route_found(void *ctx, struct route *r)
-{
-	struct alt_state *alt = ctx;
-	struct conn *c = alt->waiting;
-
-	alt->lookup = NULL;
-	alt->route = r;
-	alt->waiting = NULL;
-	if (c == NULL)
-		return;
-	/* the destination stays while one of its conns waits here */
-	struct dest *dest = c->dest;
-	bool was = dest->pumping;
-
-	dest->pumping = true;
-	while (c != NULL) {
-		struct conn *next = c->wait_next;
-
-		c->wait_next = NULL;
-		next_host(c);
-		c = next;
-	}
-	dest->pumping = was;
-	if (!was)
-		dest_pump(dest);
-}
-
-/* The route of the job's present alternative, or NULL: it will come by route_found(). */
-static struct route *get_route(struct conn *c)
-{
-	struct alt_state *alt = &c->dest->alts[c->job->alt];
-
-	if (alt->route != NULL && alt->route->expires_ms <= clock_now().ms)
-		route_unref(&alt->route);
-	if (alt->route != NULL)
-		return alt->route;
-	if (alt->lookup == NULL)
-		alt->lookup = route_lookup(&c->d->env, c->dest->t, &c->dest->nh.alts[c->job->alt],
-					   route_found, alt);
-	if (alt->route != NULL)
-		return alt->route; /* answered at once */
-	c->state = CONN_ROUTING;
-	c->wait_next = alt->waiting;
-	alt->waiting = c;
-	return NULL;
-}
-
-static void route_fault(struct job *j, const struct route *r)
-{
-	bool last = j->alt + 1 >= j->dest->nh.count;
-	struct client_fault f = { .permanent = r->status == ROUTE_PERM && last,
-				  .site = true,
-				  .text = sv_from(r->text) };
-
-	memcpy(f.dsn, r->dsn, 3);
-	if (!f.permanent)
-		f.dsn[0] = 4;
-	else
-		j->handshake_ok = true; /* a domain that does not exist is no dead site */
-	j->site_failed = true;
-	job_failed(j, SV("none"), &f);
-}
-
-static void connect_fault(struct conn *c, int err)
-{
-	struct job *j = c->job;
-	struct client_fault f = { .site = true, .dsn = { 4, 4, 1 } };
-	struct buf *b = &c->d->scratch;
-
-	buf_reset(b);
-	buf_printf(b, "connect to %s: %s", c->relay, strerror(err));
-	f.text = buf_sv(b);
-	log_as(j->t->program, LOG_LEVEL_INFO, "%s", buf_cstr(b));
-	counter_add(c->d->counters, CTR_deliver_connect_failures, 1);
-	j->site_failed = true;
-	job_failed(j, SV("none"), &f);
-}
-
-static void on_socket(void *ctx, unsigned events);
-
-static int bind_source(const struct conn *c, int family)
-{
-	const struct tconf *t = c->dest->t;
-	const union net_addr *a = family == AF_INET ? &t->bind4 : &t->bind6;
-
-	if (!(family == AF_INET ? t->bind4_set : t->bind6_set))
-		return 0;
-	if (bind(c->fd, &a->sa, net_addr_len(a)) == 0)
-		return 0;
-	if (t->bind_enforce)
-		return errno;
-	log_warn("%s_bind_address: bind: %s", t->client.lmtp ? "lmtp" : "smtp", strerror(errno));
-	return 0;
-}
-
-/* Non-blocking connect; true when it is under way or done. */
-static bool start_connect(struct conn *c, const struct sockaddr *sa, socklen_t len)
-{
-	int one = 1, err = 0;
-
-	counter_add(c->d->counters, CTR_deliver_connects, 1);
-	c->fd = socket(sa->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (c->fd < 0) {
-		connect_fault(c, errno);
-		return false;
-	}
-	if (sa->sa_family != AF_UNIX) {
-		setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-		err = bind_source(c, sa->sa_family);
-	}
-	if (err == 0 && connect(c->fd, sa, len) != 0 && errno != EINPROGRESS)
-		err = errno;
-	if (err != 0) {
-		connect_fault(c, err);
-		close_socket(c);
-		return false;
-	}
-	c->state = CONN_CONNECTING;
-	loop_fd_add(c->d->loop, &c->lf, c->fd, LOOP_READ | LOOP_WRITE | LOOP_EDGE | LOOP_HUP,
-		    on_socket, c);
-	set_timer(c);
-	return true;
-}
-
-static bool connect_inet(struct conn *c, const struct route *r, const struct route_addr *a)
-{
-	const char *host = r->hosts[a->host];
-
-	c->alt = c->job->alt;
-	c->addr = a->addr;
-	str_copy(c->host, sizeof(c->host), sv_from(host));
-	net_addr_text(&a->addr, c->ip, sizeof(c->ip));
-	snprintf(c->namaddr, sizeof(c->namaddr), "%s[%s]", c->host, c->ip);
-	snprintf(c->relay, sizeof(c->relay), "%s:%u", c->namaddr, ntohs(a->addr.in.sin_port));
-	return start_connect(c, &a->addr.sa, net_addr_len(&a->addr));
-}
-
-static bool connect_unix(struct conn *c, const struct nexthop_alt *alt)
-{
-	const struct tconf *t = c->dest->t;
-	struct sockaddr_un sun = { .sun_family = AF_UNIX };
-	int n;
-
-	str_copy(c->host, sizeof(c->host), sv_from(t->client.myhostname));
-	str_copy(c->ip, sizeof(c->ip), sv_from(alt->host));
-	snprintf(c->namaddr, sizeof(c->namaddr), "%s[%s]", c->host, c->ip);
-	snprintf(c->relay, sizeof(c->relay), "%s", c->namaddr);
-	if (alt->host[0] == '/')
-		n = snprintf(sun.sun_path, sizeof(sun.sun_path), "%s", alt->host);
-	else
-		n = snprintf(sun.sun_path, sizeof(sun.sun_path), "%s/%s", t->queue_directory,
-			     alt->host);
-	if (n < 0 || (size_t)n >= sizeof(sun.sun_path)) {
-		connect_fault(c, ENAMETOOLONG);
-		return false;
-	}
-	return start_connect(c, (struct sockaddr *)&sun, sizeof(sun));
-}
-
-/* A socket path is an alternative with one host. */
-static bool try_unix(struct conn *c)
-{
-	struct job *j = c->job;
-	unsigned at = j->alt++;
-
-	j->sessions = 0;
-	c->alt = at;
-	return connect_unix(c, &c->dest->nh.alts[at]);
-}
-
-/* One step along the job's way. 1: connecting or waiting; 0: look at the next; -1: no more. */
-static int try_next(struct conn *c)
-{
-	struct job *j = c->job;
-	const struct tconf *t = c->dest->t;
-	struct route *r;
-
-	if (j->route == NULL) {
-		if (j->alt >= c->dest->nh.count)
-			return -1;
-		if (c->dest->nh.alts[j->alt].kind == NEXTHOP_UNIX)
-			return try_unix(c);
-		r = get_route(c);
-		if (r == NULL)
-			return 1;
-		j->route = route_ref(r);
-		j->pos = j->sessions = 0;
-		j->order_count = r->status == ROUTE_OK ? route_order(r, t, j->order) : 0;
-		if (r->status != ROUTE_OK)
-			route_fault(j, r);
-	}
-	if (j->pos < j->order_count &&
-	    (t->mx_session_limit == 0 || j->sessions < t->mx_session_limit)) {
-		r = j->route;
-		return connect_inet(c, r, &r->addrs[j->order[j->pos++]]);
-	}
-	route_unref(&j->route);
-	j->alt++;
-	return 0;
-}
-
-static void next_host(struct conn *c)
-{
-	int step;
-
-	while (job_has_todo(c->job) && (step = try_next(c)) >= 0) {
-		if (step > 0)
-			return;
-	}
-	job_finish(c->job);
-	struct dest *dest = c->dest;
-
-	conn_free(c);
-	dest_pump(dest);
 }
 
 /* ---- engine callbacks ---- */
@@ -670,10 +438,10 @@ static void after_engine(struct conn *c)
 		}
 	}
 	if (!c->dead) {
-		set_timer(c);
+		conn_set_timer(c);
 	} else if (c->job != NULL) {
-		close_socket(c);
-		next_host(c);
+		conn_close_socket(c);
+		conn_next_host(c);
 		return;
 	} else {
 		conn_free(c);
@@ -690,9 +458,9 @@ static void connected(struct conn *c, unsigned events)
 	if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &err, &len) != 0)
 		err = errno;
 	if (err != 0) {
-		connect_fault(c, err);
-		close_socket(c);
-		next_host(c);
+		conn_connect_fault(c, err);
+		conn_close_socket(c);
+		conn_next_host(c);
 		return;
 	}
 	start_session(c);
@@ -700,7 +468,7 @@ static void connected(struct conn *c, unsigned events)
 	after_engine(c);
 }
 
-static void on_socket(void *ctx, unsigned events)
+void conn_on_socket(void *ctx, unsigned events)
 {
 	struct conn *c = ctx;
 
@@ -738,9 +506,9 @@ void conn_timer_fired(void *ctx UNUSED, struct twheel_node *n)
 	struct conn *c = container_of(n, struct conn, timer);
 
 	if (c->state == CONN_CONNECTING) {
-		connect_fault(c, ETIMEDOUT);
-		close_socket(c);
-		next_host(c);
+		conn_connect_fault(c, ETIMEDOUT);
+		conn_close_socket(c);
+		conn_next_host(c);
 	} else if (c->idle) {
 		struct dest *dest = c->dest;
 

@@ -206,6 +206,18 @@ void conn_reuse(struct conn *c, struct job *j);
 /* Polite end of an idle connection. */
 void conn_close_idle(struct conn *c);
 void conn_timer_fired(void *ctx, struct twheel_node *n);
-void conn_route_ready(struct conn *c);
+/* Between conn.c and connect.c. */
+struct conn *conn_new(struct dest *dest);
+void conn_free(struct conn *c);
+void conn_close_socket(struct conn *c);
+void conn_set_timer(struct conn *c);
+void conn_on_socket(void *ctx, unsigned events);
+
+/* ---- connect.c ---- */
+
+/* Go on to the next address of c->job; when there is none the job ends and the conn is freed. */
+void conn_next_host(struct conn *c);
+/* The present address cannot be reached: noted for the recipients of c->job. */
+void conn_connect_fault(struct conn *c, int err);
 
 #endif

@@ -16,7 +16,7 @@ t_unit_workers_client_test_LDADD = libph_mail.a libph_smtp.a $(LIB_LIBS)
 check_PROGRAMS += t/unit/workers/deliver_test
 UNIT_TESTS += t/unit/workers/deliver_test
 t_unit_workers_deliver_test_SOURCES = t/unit/workers/deliver_test.c $(DELIVER_ENGINE) \
-	workers/deliver/conn.c workers/deliver/dest.c workers/deliver/job.c \
+	workers/deliver/conn.c workers/deliver/connect.c workers/deliver/dest.c workers/deliver/job.c \
 	workers/deliver/nexthop.c workers/deliver/route.c workers/deliver/tconf.c
 t_unit_workers_deliver_test_LDADD = $(WORKER_LIBS)
 check_PROGRAMS += t/unit/workers/route_test
