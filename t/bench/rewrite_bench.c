@@ -101,7 +101,8 @@ static void submission(unsigned count)
 					  .tx = i + 1,
 					  .env_len = (uint32_t)env.len,
 					  .data_len = sizeof(content),
-					  .qid = { .time_us = 1700000000000000 + i, .life = rig.peer.life } };
+					  .qid = { .time_us = 1700000000000000 + i,
+						   .life = rig.peer.life } };
 
 		s.first_block = rig_chain(both.p, both.len);
 		rig_submit(&s);

@@ -23,5 +23,5 @@ workers_rewrite_rewrite_SOURCES = \
 	workers/rewrite/notify.c \
 	workers/rewrite/queue.c \
 	workers/rewrite/rewrite.c workers/rewrite/rewrite.h \
-	workers/rewrite/submit.c
+	workers/rewrite/submit.c workers/rewrite/submit.h workers/rewrite/submit_tx.c
 workers_rewrite_rewrite_LDADD = $(REWRITE_LIBS)

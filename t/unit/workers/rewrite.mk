@@ -20,6 +20,12 @@ t_unit_workers_maildir_test_DEPENDENCIES = workers/local/local $(noinst_LIBRARIE
 check_PROGRAMS += t/unit/workers/rewrite_test
 UNIT_TESTS += t/unit/workers/rewrite_test
 REWRITE_RIG = t/unit/workers/rewrite_rig.h t/unit/workers/testconf.h workers/rewrite/commit.c \
-	workers/rewrite/notify.c workers/rewrite/queue.c workers/rewrite/submit.c
+	workers/rewrite/notify.c workers/rewrite/queue.c workers/rewrite/submit.c \
+	workers/rewrite/submit_tx.c
 t_unit_workers_rewrite_test_SOURCES = t/unit/workers/rewrite_test.c $(REWRITE_RIG)
 t_unit_workers_rewrite_test_LDADD = $(REWRITE_LIBS)
+
+check_PROGRAMS += t/unit/workers/target_test
+UNIT_TESTS += t/unit/workers/target_test
+t_unit_workers_target_test_SOURCES = t/unit/workers/target_test.c workers/local/target.c
+t_unit_workers_target_test_LDADD = $(WORKER_LIBS)

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Messages on their way from an smtp-in worker into the spool; see workers/rewrite/submit.c. */
+#include "workers/rewrite/submit.h"
+
+#include <string.h>
+
+#include "lib/err.h"
+#include "lib/log.h"
+
+#define PIECE_KEEP     (1u << 20)
+#define TX_MEMORY      (512u << 10) /* content of one message kept in memory */
+#define TX_ARENA_CHUNK (2u << 10)
+#define PEER_MEMORY    (64u << 20)  /* of all open transactions of a peer */
+#define STREAM_SLACK   (512u << 10) /* added headers and the envelope */
+#define STREAM_MAX     (2ull << 30) /* when message_size_limit is off */
+
+/* ---- transactions ---- */
+
+struct tx *tx_open(struct rewrite *r, struct peer *peer, const struct proto_submit *s)
+{
+	struct tx *tx = xcalloc(1, sizeof(*tx));
+
+	message_init(&tx->m, &r->rules);
+	tx->m.arena.chunk_bytes = TX_ARENA_CHUNK;
+	tx->session = s->session;
+	tx->number = s->tx;
+	strmap_put(peer->txs, tx_key(&tx->number), tx);
+	return tx;
+}
+
+void tx_close(struct peer *peer, struct tx *tx)
+{
+	strmap_remove(peer->txs, tx_key(&tx->number));
+	peer->memory -= tx->counted;
+	spool_stream_abort(&tx->stream);
+	message_fini(&tx->m);
+	free(tx);
+}
+
+static void tx_count_memory(struct peer *peer, struct tx *tx)
+{
+	size_t now = sizeof(*tx) + tx->m.out.cap + tx->m.env_in.cap +
+		     size_max(tx->m.arena.used_bytes, TX_ARENA_CHUNK) + tx->m.header.carry.cap;
+
+	peer->memory = peer->memory - tx->counted + now;
+	tx->counted = now;
+}
+
+void tx_fail(struct tx *tx, const struct message_verdict *v)
+{
+	if (tx->m.failed.verdict == SUBMIT_OK)
+		tx->m.failed = *v;
+	spool_stream_abort(&tx->stream);
+	buf_fini(&tx->m.out);
+}
+
+static uint64_t stream_bytes(const struct rewrite *r, const struct tx *tx)
+{
+	uint64_t limit = r->rules.message_size_limit;
+
+	if (limit > STREAM_MAX)
+		limit = STREAM_MAX;
+	return limit + STREAM_SLACK + 4 * tx->m.env_in.len;
+}
+
+/* Move what has gathered to the stream. */
+static int tx_flush(struct tx *tx)
+{
+	int err = spool_stream_add(tx->stream, tx->m.out.p, tx->m.out.len);
+
+	buf_reset(&tx->m.out);
+	return err;
+}
+
+/* The body part of a piece, behind what is in m.out. */
+static void tx_add(struct rewrite *r, struct peer *peer, struct tx *tx, struct sv body)
+{
+	int err = 0;
+
+	if (tx->m.failed.verdict != SUBMIT_OK) {
+		tx_fail(tx, &tx->m.failed);
+		return;
+	}
+	if (tx->stream == NULL && tx->m.out.len + body.len > TX_MEMORY) {
+		err = spool_stream_open(r->writer, stream_bytes(r, tx), &tx->stream);
+		if (err == E_AGAIN && peer->memory + body.len < PEER_MEMORY)
+			err = 0; /* no segment yet: memory will do for the moment */
+	}
+	if (tx->stream == NULL && err == 0) {
+		buf_add_sv(&tx->m.out, body);
+	} else if (err == 0) {
+		tx->content_bytes += tx->m.out.len + body.len;
+		err = tx_flush(tx);
+		if (err == 0)
+			err = spool_stream_add(tx->stream, body.p, body.len);
+	}
+	if (err != 0)
+		tx_fail(tx, verdict_of_error(err == E_AGAIN ? E_NOSPC : err));
+}
+
+/* ---- pieces ---- */
+
+static char *piece_room(struct rewrite *r, size_t len)
+{
+	if (r->piece.cap > PIECE_KEEP)
+		buf_fini(&r->piece);
+	buf_reset(&r->piece);
+	return buf_reserve(&r->piece, len);
+}
+
+/* Our private copy of a piece, with a CR in front when one was held back. */
+static char *copy_piece(struct rewrite *r, struct peer *peer, const struct proto_submit *s, bool cr,
+			size_t *len_r)
+{
+	size_t len = (size_t)s->env_len + s->data_len;
+	char *p;
+
+	p = piece_room(r, len + 1);
+	*len_r = len + cr;
+	if (len > 0 && blocks_view_copy(&peer->blocks, s->first_block, 0, p + 1, len) < 0) {
+		peer_accuse(r, peer, "damaged block chain");
+		return NULL;
+	}
+	peer_give_back(r, peer, s);
+	p[0] = '\r';
+	return cr ? p : p + 1;
+}
+
+int append_message(struct rewrite *r, struct message *m, struct sv body, struct pending *p)
+{
+	struct spool_iov iov[2] = { { m->out.p, m->out.len }, { body.p, body.len } };
+	uint64_t size = m->out.len + body.len;
+	int err;
+
+	m->hdr.size = size > UINT32_MAX ? UINT32_MAX : (uint32_t)size;
+	if (!names_room(r->names, m->plan.dest_count, r->pending_count == 0))
+		return E_AGAIN;
+	err = spool_writer_append(r->writer, &m->hdr, buf_sv(&m->env_out), iov, 2, p);
+	if (err != 0)
+		return err;
+	pending_set_message(r, p, m);
+	pending_add(r, p);
+	message_log_id(m);
+	return 0;
+}
+
+static struct pending *submit_pending(struct rewrite *r, struct peer *peer,
+				      const struct proto_submit *s)
+{
+	struct pending *p = pending_new(r, PENDING_SUBMIT);
+
+	p->peer = peer;
+	p->session = s->session;
+	p->tx = s->tx;
+	return p;
+}
+
+static void log_discarded(const struct message *m)
+{
+	log_as("cleanup", LOG_LEVEL_INFO, "%s: removed (discarded)", m->qid_text);
+}
+
+/* A whole message in one piece. E_AGAIN: untouched, try again. */
+int tx_one_piece(struct rewrite *r, struct peer *peer, const struct proto_submit *s)
+{
+	struct message *m = &r->scratch;
+	const struct message_verdict *v;
+	struct pending *pending;
+	struct sv body;
+	int err;
+	size_t len = (size_t)s->env_len + s->data_len;
+	char *p;
+
+	p = piece_room(r, len + 1);
+	if (blocks_view_copy(&peer->blocks, s->first_block, 0, p, len) < 0 ||
+	    message_begin(m, qid_of_proto(s->qid), (struct sv){ p, s->env_len }) < 0 ||
+	    message_feed(m, p + s->env_len, s->data_len, &body) < 0) {
+		peer_accuse(r, peer, "damaged message");
+		return 0;
+	}
+	v = message_finish(m, &err);
+	if (err < 0) {
+		peer_accuse(r, peer, "content does not end with a line");
+		return 0;
+	}
+	if (v->verdict == SUBMIT_OK) {
+		pending = submit_pending(r, peer, s);
+		err = append_message(r, m, body, pending);
+		if (err != 0)
+			pending_drop(r, pending);
+		if (err == E_AGAIN)
+			return E_AGAIN;
+		if (err != 0)
+			v = verdict_of_error(err);
+	} else if (v->verdict == SUBMIT_DISCARDED) {
+		log_discarded(m);
+	}
+	peer_give_back(r, peer, s);
+	if (v->verdict != SUBMIT_OK)
+		submit_answer(r, peer, s->session, s->tx, v);
+	return 0;
+}
+
+static int tx_append(struct rewrite *r, struct tx *tx, struct pending *pending)
+{
+	struct message *m = &tx->m;
+	int err;
+
+	if (tx->stream == NULL)
+		return append_message(r, m, (struct sv){ "", 0 }, pending);
+	if (!names_room(r->names, m->plan.dest_count, r->pending_count == 0))
+		return E_AGAIN;
+	tx->content_bytes += m->out.len;
+	m->hdr.size = tx->content_bytes > UINT32_MAX ? UINT32_MAX : (uint32_t)tx->content_bytes;
+	err = tx_flush(tx);
+	if (err == 0)
+		err = spool_stream_commit(&tx->stream, &m->hdr, buf_sv(&m->env_out), pending);
+	if (err != 0)
+		return err == E_AGAIN ? E_IO : err;
+	pending_set_message(r, pending, m);
+	pending_add(r, pending);
+	message_log_id(m);
+	return 0;
+}
+
+/* All pieces are in. E_AGAIN: try again with the same record. */
+int tx_end(struct rewrite *r, struct peer *peer, struct tx *tx, const struct proto_submit *s)
+{
+	const struct message_verdict *v;
+	struct pending *pending;
+	int err = 0;
+
+	if (tx->verdict == NULL)
+		tx->verdict = message_finish(&tx->m, &err);
+	if (err < 0) {
+		peer_accuse(r, peer, "content does not end with a line");
+		return 0;
+	}
+	v = tx->verdict;
+	if (v->verdict == SUBMIT_OK) {
+		pending = submit_pending(r, peer, s);
+		err = tx_append(r, tx, pending);
+		if (err != 0)
+			pending_drop(r, pending);
+		if (err == E_AGAIN)
+			return E_AGAIN;
+		if (err != 0)
+			v = verdict_of_error(err);
+	} else if (v->verdict == SUBMIT_DISCARDED) {
+		log_discarded(&tx->m);
+	}
+	if (v->verdict != SUBMIT_OK)
+		submit_answer(r, peer, s->session, s->tx, v);
+	tx_close(peer, tx);
+	return 0;
+}
+
+void tx_piece(struct rewrite *r, struct peer *peer, struct tx *tx, const struct proto_submit *s)
+{
+	bool cr = tx->m.wire.cr;
+	size_t len;
+	char *p = copy_piece(r, peer, s, cr, &len);
+	struct sv body;
+
+	if (p == NULL)
+		return;
+	if (s->flags & SUBMIT_BEGIN) {
+		if (message_begin(&tx->m, qid_of_proto(s->qid), (struct sv){ p, s->env_len }) < 0) {
+			peer_accuse(r, peer, "damaged envelope");
+			return;
+		}
+		p += s->env_len;
+		len -= s->env_len;
+	}
+	if (message_feed(&tx->m, p, len, &body) < 0) {
+		peer_accuse(r, peer, "content is not in wire form");
+		return;
+	}
+	tx_add(r, peer, tx, body);
+	tx_count_memory(peer, tx);
+	if (peer->memory > PEER_MEMORY) {
+		tx_fail(tx, &verdict_no_space);
+		tx_count_memory(peer, tx);
+	}
+}
