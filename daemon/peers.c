@@ -34,6 +34,16 @@ static size_t index_of(const struct supervisor *s, const struct sworker *w)
 	return (size_t)(w - s->workers);
 }
 
+/* A descriptor of a region for one who only reads it: it cannot be mapped writable. Without /proc
+ * the region's own has to do, and only the mapping mode protects. *opened_r is to be closed. */
+static int reader_fd(const struct shm_region *r, int *opened_r)
+{
+	int fd = shm_region_readonly_fd(r);
+
+	*opened_r = fd >= 0 ? fd : -1;
+	return fd >= 0 ? fd : r->fd;
+}
+
 static void link_pair(struct supervisor *s, const struct proc_link *pl, struct sworker *a,
 		      struct sworker *b)
 {
@@ -54,7 +64,8 @@ static void link_pair(struct supervisor *s, const struct proc_link *pl, struct s
 			       .slot = b->slot,
 			       .life = b->life,
 			       .side = 0 };
-	int fds[3] = { r.fd, b->wake_fd, a->blocks.fd };
+	int blocks_fd = -1;
+	int fds[3] = { r.fd, b->wake_fd, -1 };
 
 	if (peers_ctl(a, &msg, fds, 2) == 0) {
 		msg = (struct ctl_msg){ .kind = CTL_ATTACH,
@@ -64,7 +75,10 @@ static void link_pair(struct supervisor *s, const struct proc_link *pl, struct s
 					.side = 1,
 					.has_blocks = pl->give_blocks };
 		fds[1] = a->wake_fd;
+		if (pl->give_blocks)
+			fds[2] = reader_fd(&a->blocks, &blocks_fd);
 		peers_ctl(b, &msg, fds, pl->give_blocks ? 3 : 2);
+		io_close(&blocks_fd);
 		s->linked[index_of(s, a)][index_of(s, b)] = 1;
 		s->linked[index_of(s, b)][index_of(s, a)] = 1;
 	}
@@ -128,7 +142,11 @@ void peers_region_to(struct supervisor *s UNUSED, struct sworker *to, const stru
 		.kind = CTL_REGION, .class_id = c, .slot = slot, .life = life, .region_kind = kind
 	};
 
-	peers_ctl(to, &msg, &r->fd, 1);
+	int opened = -1;
+	int fd = kind == SHM_KIND_LOG ? r->fd : reader_fd(r, &opened); /* a log ring has two writers */
+
+	peers_ctl(to, &msg, &fd, 1);
+	io_close(&opened);
 }
 
 void peers_counters_announce(struct supervisor *s, struct sworker *w, bool gone)

@@ -40,7 +40,8 @@ struct blocks {
 int blocks_create(const char *name, uint32_t count, uint32_t life, struct shm_region *r);
 int blocks_attach(struct blocks *b, struct shm_region *r); /* owner; takes the region over */
 void blocks_fini(struct blocks *b);
-uint32_t blocks_alloc(struct blocks *b); /* next[] set to BLOCK_NONE; BLOCK_NONE when none is free */
+uint32_t blocks_alloc(
+	struct blocks *b); /* next[] set to BLOCK_NONE; BLOCK_NONE when none is free */
 char *blocks_data(struct blocks *b, uint32_t block);
 void blocks_link(struct blocks *b, uint32_t block, uint32_t next);
 /* Free a chain; a chain of our own that loops or leaves the table is bug(). */
@@ -58,6 +59,7 @@ int blocks_view_attach(struct blocks_view *v, struct shm_region *r);
 void blocks_view_fini(struct blocks_view *v);
 /* Copy exactly len bytes of the chain that starts at `first`, from byte `skip` on, into out (the
  * single fetch). E_PEER when the chain is shorter, loops or leaves the table. */
-int blocks_view_copy(const struct blocks_view *v, uint32_t first, size_t skip, void *out, size_t len);
+int blocks_view_copy(const struct blocks_view *v, uint32_t first, size_t skip, void *out,
+		     size_t len);
 
 #endif

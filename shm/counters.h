@@ -57,7 +57,7 @@ struct counter_histogram {
 	_Atomic uint64_t bucket[COUNTER_BUCKETS];
 };
 
-struct counters_shm { /* behind shm_header */
+struct counters_shm {      /* behind shm_header */
 	uint32_t class_id; /* enum worker_class */
 	uint32_t slot;
 	_Atomic uint32_t folded; /* 1: added to the boot page already, do not count it again */

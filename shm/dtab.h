@@ -13,26 +13,26 @@
 #include "lib/str.h"
 #include "shm/region.h"
 
-#define DTAB_NONE UINT32_MAX
+#define DTAB_NONE         UINT32_MAX
 #define DTAB_NEXTHOP_SIZE 256
-#define DTAB_REASON_SIZE 120
+#define DTAB_REASON_SIZE  120
 
-struct drow { /* 512 bytes */
-	_Atomic uint32_t seq;       /* odd = being written */
+struct drow {                 /* 512 bytes */
+	_Atomic uint32_t seq; /* odd = being written */
 	uint16_t in_use;
-	uint16_t transport;         /* index in the configuration */
+	uint16_t transport; /* index in the configuration */
 	char nexthop[DTAB_NEXTHOP_SIZE];
-	uint32_t window;            /* deliveries allowed at once; 0 = dead until suspend_until_s */
-	uint32_t busy;              /* deliveries going on */
-	uint32_t ready;             /* entries waiting */
-	uint32_t deferred;          /* entries on the wheel */
+	uint32_t window;   /* deliveries allowed at once; 0 = dead until suspend_until_s */
+	uint32_t busy;     /* deliveries going on */
+	uint32_t ready;    /* entries waiting */
+	uint32_t deferred; /* entries on the wheel */
 	uint32_t fail_cohorts_milli; /* failed cohorts since the last success, x 1000 */
 	uint32_t next_free;
-	uint64_t sent;              /* recipients, since boot */
+	uint64_t sent; /* recipients, since boot */
 	uint64_t deferred_total;
 	uint64_t bounced;
-	int64_t suspend_until_s;    /* wall second; 0 = not suspended */
-	int64_t oldest_ready_s;     /* arrival of the list's first entry; 0 = none */
+	int64_t suspend_until_s; /* wall second; 0 = not suspended */
+	int64_t oldest_ready_s;  /* arrival of the list's first entry; 0 = none */
 	int64_t last_used_s;
 	char suspend_reason[DTAB_REASON_SIZE];
 	char pad[56];

@@ -10,7 +10,7 @@
 #include "shm/region.h"
 #include "shm/ring.h"
 
-struct link_shm { /* directly behind shm_header */
+struct link_shm {             /* directly behind shm_header */
 	uint64_t ring_off[2]; /* from the region start; [s] is written by side s */
 	uint64_t ring_len[2];
 	uint64_t spare[4];

@@ -17,8 +17,8 @@
 #include <stdint.h>
 
 #define PROTO_ENTRY_SPAN 64u  /* recipients an entry can cover: bits of its mask */
-#define PROTO_NAME_MAX 255u   /* transport names and next hops */
-#define PROTO_TEXT_MAX 400u   /* reply texts */
+#define PROTO_NAME_MAX   255u /* transport names and next hops */
+#define PROTO_TEXT_MAX   400u /* reply texts */
 
 enum proto_kind {
 	/* smtp-in -> rewrite */
@@ -36,10 +36,10 @@ enum proto_kind {
 	PROTO_FILE_NEED,   /* any spool writer: wants a number for the next segment or journal */
 	PROTO_FILE_CLOSED, /* any spool writer: writes no more into that file */
 	/* supervisor -> rewrite */
-	PROTO_LOAD,        /* read the recipients of an entry and resolve them (again) */
-	PROTO_BOUNCE,      /* make a delivery status notification */
-	PROTO_COPY,        /* copy a record forward */
-	PROTO_FILE_GRANT,  /* supervisor -> any spool writer */
+	PROTO_LOAD,       /* read the recipients of an entry and resolve them (again) */
+	PROTO_BOUNCE,     /* make a delivery status notification */
+	PROTO_COPY,       /* copy a record forward */
+	PROTO_FILE_GRANT, /* supervisor -> any spool writer */
 	/* supervisor -> deliver and local */
 	PROTO_JOB,
 	/* deliver and local -> supervisor */
@@ -76,11 +76,11 @@ enum {
 struct proto_submit {
 	uint32_t kind;
 	uint32_t flags;
-	uint32_t session;    /* smtp-in's number for the session, echoed */
-	uint32_t tx;         /* smtp-in's number for the transaction within its life, echoed; never 0 */
+	uint32_t session; /* smtp-in's number for the session, echoed */
+	uint32_t tx; /* smtp-in's number for the transaction within its life, echoed; never 0 */
 	uint32_t first_block; /* BLOCK_NONE when there are no bytes */
-	uint32_t env_len;    /* bytes of envelope at the start of the chain; 0 unless BEGIN */
-	uint32_t data_len;   /* bytes of content behind it in the same chain */
+	uint32_t env_len;     /* bytes of envelope at the start of the chain; 0 unless BEGIN */
+	uint32_t data_len;    /* bytes of content behind it in the same chain */
 	uint32_t pad;
 	struct proto_qid qid;
 };
@@ -98,9 +98,9 @@ struct proto_submit_done {
 	uint32_t kind;
 	uint32_t session;
 	uint32_t tx;
-	uint16_t verdict;  /* enum submit_verdict */
-	uint16_t code;     /* SMTP reply code when not OK, e.g. 451 */
-	uint8_t dsn[3];    /* enhanced status code, e.g. 4 3 0 */
+	uint16_t verdict; /* enum submit_verdict */
+	uint16_t code;    /* SMTP reply code when not OK, e.g. 451 */
+	uint8_t dsn[3];   /* enhanced status code, e.g. 4 3 0 */
 	uint8_t pad;
 	uint32_t text_len; /* bytes of reply text that follow (no code, no CRLF) */
 };
@@ -113,7 +113,8 @@ struct proto_dest {
 	uint32_t kind;
 	uint32_t local_id;      /* below 2^20 */
 	uint16_t transport_len; /* transport name: a master.cf unix service, e.g. "smtp" */
-	uint16_t nexthop_len;   /* next hop as transport_maps or relayhost gives it, e.g. "[10.0.0.1]:25" */
+	uint16_t nexthop_len;   /* next hop as transport_maps or relayhost gives it, e.g.
+				   "[10.0.0.1]:25" */
 	uint32_t pad;
 	/* transport, nexthop, without terminators */
 };
@@ -125,15 +126,17 @@ struct proto_entry {
 };
 
 enum {
-	MSGF_NULL_SENDER = 1,  /* sender is <>: failures are not bounced */
-	MSGF_HOLD = 2,         /* goes to the hold queue */
+	MSGF_NULL_SENDER = 1, /* sender is <>: failures are not bounced */
+	MSGF_HOLD = 2,        /* goes to the hold queue */
 	MSGF_DOUBLE_BOUNCE = 4,
-	MSGF_WANT_SUCCESS = 8, /* some recipient asked NOTIFY=SUCCESS */
+	MSGF_WANT_SUCCESS = 8,  /* some recipient asked NOTIFY=SUCCESS */
 	MSGF_DELAY_WARNED = 16, /* supervisor only */
-	MSGF_INTERNAL = 32,    /* made by us: bounce, notification */
+	MSGF_INTERNAL = 32,     /* made by us: bounce, notification */
 	/* bits 6 to 11 belong to the supervisor */
-	MSGF_FLOW_SHIFT = 12,  /* four bits of a hash of the sender: within a destination, flows take */
-	MSGF_FLOW_MASK = 0xf000, /* turns, so that one sender's mailing does not hold up the others */
+	MSGF_FLOW_SHIFT =
+		12, /* four bits of a hash of the sender: within a destination, flows take */
+	MSGF_FLOW_MASK =
+		0xf000, /* turns, so that one sender's mailing does not hold up the others */
 };
 
 struct proto_new {
@@ -142,9 +145,9 @@ struct proto_new {
 	struct proto_qid qid;
 	struct proto_place place;
 	uint32_t rcpt_count;
-	uint32_t size;         /* message size as logged, bytes (saturates) */
-	uint32_t entry_total;  /* over this and all PROTO_NEW_MORE */
-	uint32_t entry_count;  /* struct proto_entry that follow here */
+	uint32_t size;        /* message size as logged, bytes (saturates) */
+	uint32_t entry_total; /* over this and all PROTO_NEW_MORE */
+	uint32_t entry_count; /* struct proto_entry that follow here */
 };
 
 struct proto_new_more {
@@ -177,7 +180,8 @@ struct proto_loaded {
 	uint32_t status; /* LOAD_*; DAMAGED: the record failed its checksum and is quarantined */
 	uint64_t word;
 	uint32_t entry;
-	uint32_t entry_count; /* struct proto_entry that follow; together they cover the mask exactly */
+	uint32_t entry_count; /* struct proto_entry that follow; together they cover the mask
+				 exactly */
 };
 
 /* Where an outcome stands: journal number and byte offset / 16. {0,0} = none. */
@@ -192,8 +196,8 @@ struct proto_bounce {
 	uint32_t kind;
 	uint16_t bounce; /* enum bounce_kind */
 	uint16_t msg_flags;
-	struct proto_ref ref;    /* mask: the recipients to report */
-	struct proto_jref jref;  /* reasons */
+	struct proto_ref ref;   /* mask: the recipients to report */
+	struct proto_jref jref; /* reasons */
 };
 
 struct proto_bounced {
@@ -236,33 +240,34 @@ struct proto_file { /* PROTO_FILE_NEED, _GRANT, _CLOSED */
 
 struct proto_job {
 	uint32_t kind;
-	uint32_t dest;        /* destination table row: key for connection affinity */
+	uint32_t dest; /* destination table row: key for connection affinity */
 	struct proto_ref ref;
-	uint64_t active_us;   /* wall time the entry became ready: the b part of delays= begins */
-	uint32_t msg_flags;   /* MSGF_* */
-	uint16_t transport;   /* index of the transport in the configuration (conf/services.h) */
-	uint16_t window;      /* connections the destination may have now */
+	uint64_t active_us; /* wall time the entry became ready: the b part of delays= begins */
+	uint32_t msg_flags; /* MSGF_* */
+	uint16_t transport; /* index of the transport in the configuration (conf/services.h) */
+	uint16_t window;    /* connections the destination may have now */
 	uint16_t nexthop_len;
 	uint16_t pad[3];
 	/* nexthop */
 };
 
 enum job_health {
-	JOB_HEALTH_OK,    /* the site answered: window may grow */
-	JOB_HEALTH_SITE,  /* connect or handshake failed: counts against the destination */
-	JOB_HEALTH_NONE,  /* says nothing about the site (worker had no memory, cancelled) */
+	JOB_HEALTH_OK,   /* the site answered: window may grow */
+	JOB_HEALTH_SITE, /* connect or handshake failed: counts against the destination */
+	JOB_HEALTH_NONE, /* says nothing about the site (worker had no memory, cancelled) */
 };
 
 struct proto_result {
 	uint32_t kind;
-	uint32_t health;     /* enum job_health */
+	uint32_t health; /* enum job_health */
 	uint64_t word;
 	uint32_t entry;
 	uint32_t pad;
-	uint64_t sent;       /* the three masks are disjoint and together the job's mask */
+	uint64_t sent; /* the three masks are disjoint and together the job's mask */
 	uint64_t deferred;
 	uint64_t bounced;
-	uint64_t report;     /* subset of sent whose NOTIFY=SUCCESS is ours to report (relayed to non-DSN host, or final) */
+	uint64_t report;        /* subset of sent whose NOTIFY=SUCCESS is ours to report (relayed to
+				   non-DSN host, or final) */
 	struct proto_jref jref; /* the outcome record; required when deferred or bounced is not 0 */
 };
 
@@ -275,25 +280,25 @@ struct proto_dest_idle {
 
 struct proto_dns_query {
 	uint32_t kind;
-	uint32_t id;      /* asker's number, echoed */
-	uint16_t rrtype;  /* 1 A, 28 AAAA, 15 MX, 12 PTR, 16 TXT, 33 SRV, 52 TLSA */
+	uint32_t id;     /* asker's number, echoed */
+	uint16_t rrtype; /* 1 A, 28 AAAA, 15 MX, 12 PTR, 16 TXT, 33 SRV, 52 TLSA */
 	uint16_t name_len;
 	uint32_t pad;
 	/* name, presentation form, absolute, without the final dot */
 };
 
 enum dns_status {
-	DNS_OK,       /* rr_count >= 1 */
+	DNS_OK, /* rr_count >= 1 */
 	DNS_NXDOMAIN,
 	DNS_NODATA,
-	DNS_TEMP,     /* SERVFAIL, time-out, bogus: try later */
-	DNS_BADNAME,  /* not a domain name */
+	DNS_TEMP,    /* SERVFAIL, time-out, bogus: try later */
+	DNS_BADNAME, /* not a domain name */
 };
 
 struct proto_dns_answer {
 	uint32_t kind;
 	uint32_t id;
-	uint16_t status;   /* enum dns_status */
+	uint16_t status; /* enum dns_status */
 	uint16_t rrtype;
 	uint16_t rr_count; /* at most 100 */
 	uint8_t secure;    /* DNSSEC validated */

@@ -29,25 +29,25 @@
 #include "lib/qid.h"
 #include "shm/region.h"
 
-#define QTAB_NONE UINT32_MAX
+#define QTAB_NONE     UINT32_MAX
 #define QTAB_LIFE_MAX 0xffffffu
 
 enum qstate {
-	QS_FREE,     /* not in use; on the free list */
-	QS_FRESH,    /* allocated, payload being written by the supervisor */
-	QS_LOAD,     /* waits to be resolved by a rewrite worker (recovered, due or requeued) */
-	QS_LOADING,  /* with a rewrite worker (life) */
-	QS_READY,    /* on its destination's list */
-	QS_BUSY,     /* with a deliver or local worker (life) */
-	QS_DEFERRED, /* on the retry wheel */
-	QS_HOLD,     /* operator or policy said so */
-	QS_NOTIFY,   /* waits for a rewrite worker to make a notification */
+	QS_FREE,      /* not in use; on the free list */
+	QS_FRESH,     /* allocated, payload being written by the supervisor */
+	QS_LOAD,      /* waits to be resolved by a rewrite worker (recovered, due or requeued) */
+	QS_LOADING,   /* with a rewrite worker (life) */
+	QS_READY,     /* on its destination's list */
+	QS_BUSY,      /* with a deliver or local worker (life) */
+	QS_DEFERRED,  /* on the retry wheel */
+	QS_HOLD,      /* operator or policy said so */
+	QS_NOTIFY,    /* waits for a rewrite worker to make a notification */
 	QS_NOTIFYING, /* with a rewrite worker (life) */
 	QS_COUNT
 };
 
 struct qmove {
-	uint8_t from;  /* enum qstate */
+	uint8_t from; /* enum qstate */
 	uint8_t to;
 	uint8_t owned; /* 1: the word must carry a worker life afterwards, 0: must be 0 */
 	const char *who;
@@ -71,20 +71,20 @@ struct qmsg { /* 36 bytes */
 	uint32_t len;
 	uint32_t first_entry; /* list through qentry.sibling; next free slot when free */
 	uint32_t hash_next;
-	uint32_t flags;       /* low 16: MSGF_* of shm/proto.h; high 16: sequence, fence for copies */
+	uint32_t flags; /* low 16: MSGF_* of shm/proto.h; high 16: sequence, fence for copies */
 };
 
 struct qentry { /* 48 bytes */
 	_Atomic uint64_t word;
-	uint64_t mask;       /* recipients still to be dealt with; bit 0 = rcpt_first */
+	uint64_t mask; /* recipients still to be dealt with; bit 0 = rcpt_first */
 	uint32_t msg;
-	uint32_t dest;       /* destination table row, QTAB_NONE = not resolved */
+	uint32_t dest; /* destination table row, QTAB_NONE = not resolved */
 	uint32_t rcpt_first;
-	uint32_t sibling;    /* next entry of the same message, QTAB_NONE = last */
-	uint32_t list_next;  /* destination's list (ready or deferred), or the free list; */
-	uint32_t list_prev;  /* both belong to the scheduler while the entry is not free */
-	uint32_t due_s;      /* deferred: wall second of the next try; ready: second it became ready */
-	uint32_t jref;       /* packed place of the last outcome (the scheduler's), 0 = none */
+	uint32_t sibling;   /* next entry of the same message, QTAB_NONE = last */
+	uint32_t list_next; /* destination's list (ready or deferred), or the free list; */
+	uint32_t list_prev; /* both belong to the scheduler while the entry is not free */
+	uint32_t due_s; /* deferred: wall second of the next try; ready: second it became ready */
+	uint32_t jref;  /* packed place of the last outcome (the scheduler's), 0 = none */
 };
 
 struct qtab_shm { /* behind shm_header; arrays follow at the offsets */
@@ -92,11 +92,11 @@ struct qtab_shm { /* behind shm_header; arrays follow at the offsets */
 	uint32_t entry_cap;
 	uint64_t msg_off;
 	uint64_t entry_off;
-	_Atomic uint32_t msg_used;   /* slots ever handed out (high-water mark), for readers */
+	_Atomic uint32_t msg_used; /* slots ever handed out (high-water mark), for readers */
 	_Atomic uint32_t entry_used;
 	_Atomic uint32_t msg_live;
 	_Atomic uint32_t entry_live;
-	uint32_t msg_free;           /* free list heads */
+	uint32_t msg_free; /* free list heads */
 	uint32_t entry_free;
 	uint32_t spare[4];
 };
@@ -106,13 +106,14 @@ struct qtab {
 	struct qtab_shm *shm;
 	struct qmsg *msgs;
 	struct qentry *entries;
-	uint32_t *buckets;    /* private: linear hashing of queue ids, grows one bucket at a time */
+	uint32_t *buckets; /* private: linear hashing of queue ids, grows one bucket at a time */
 	uint32_t bucket_count;
 	uint32_t bucket_cap;
-	uint32_t msg_cap;     /* private copies: the ones in the region are only checked */
+	uint32_t msg_cap; /* private copies: the ones in the region are only checked */
 	uint32_t entry_cap;
-	uint32_t tail_msg;    /* the message that got entries last, and its last entry: entries of one */
-	uint32_t tail_entry;  /* message are listed in the order they were added */
+	uint32_t tail_msg; /* the message that got entries last, and its last entry: entries of one
+			    */
+	uint32_t tail_entry; /* message are listed in the order they were added */
 };
 
 /* Sparse: memory is used as slots are. */
@@ -122,12 +123,12 @@ void qtab_fini(struct qtab *t);
 /* Messages. alloc: E_NOSPC when full, E_EXIST when the id is there already, E_INVAL for an id that
  * cannot be. A new message is zero but for its id, its sequence and an empty list. */
 int qtab_msg_alloc(struct qtab *t, struct qid id, uint32_t *msg_r);
-void qtab_msg_free(struct qtab *t, uint32_t msg); /* its entries must be gone */
+void qtab_msg_free(struct qtab *t, uint32_t msg);            /* its entries must be gone */
 uint32_t qtab_msg_find(const struct qtab *t, struct qid id); /* QTAB_NONE when absent */
 struct qid qtab_msg_qid(const struct qmsg *m);
 
-/* Entries. alloc leaves the entry in QS_FRESH, empty (mask 0, no destination, on no list), and links
- * it to its message. E_NOSPC. The caller sets the mask before it moves the entry on. */
+/* Entries. alloc leaves the entry in QS_FRESH, empty (mask 0, no destination, on no list), and
+ * links it to its message. E_NOSPC. The caller sets the mask before it moves the entry on. */
 int qtab_entry_alloc(struct qtab *t, uint32_t msg, uint32_t *entry_r);
 /* From QS_FRESH or any state that the table lets go to QS_FREE; unlinks it from the message. The
  * caller has taken it off its own lists. Costs a walk over the message's entries before this one.

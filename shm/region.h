@@ -14,17 +14,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SHM_MAGIC 0x31304d4853414850u /* "PHASHM01", little endian */
+#define SHM_MAGIC          0x31304d4853414850u /* "PHASHM01", little endian */
 #define SHM_LAYOUT_VERSION 1u
 
 enum shm_kind {
-	SHM_KIND_LINK = 1,  /* shm/link.h: two rings between two worker lives */
-	SHM_KIND_BLOCKS,    /* shm/blocks.h: content blocks of one smtp-in life */
-	SHM_KIND_QTAB,      /* shm/qtab.h: messages and queue entries */
-	SHM_KIND_DTAB,      /* shm/dtab.h: destinations */
-	SHM_KIND_COUNTERS,  /* shm/counters.h: one page set per worker life */
-	SHM_KIND_LOG,       /* one ring towards the log worker */
-	SHM_KIND_BOARD,     /* shm/board.h: what the supervisor tells everybody */
+	SHM_KIND_LINK = 1, /* shm/link.h: two rings between two worker lives */
+	SHM_KIND_BLOCKS,   /* shm/blocks.h: content blocks of one smtp-in life */
+	SHM_KIND_QTAB,     /* shm/qtab.h: messages and queue entries */
+	SHM_KIND_DTAB,     /* shm/dtab.h: destinations */
+	SHM_KIND_COUNTERS, /* shm/counters.h: one page set per worker life */
+	SHM_KIND_LOG,      /* one ring towards the log worker */
+	SHM_KIND_BOARD,    /* shm/board.h: what the supervisor tells everybody */
 };
 
 struct shm_header { /* 64 bytes at offset 0 of every region */
@@ -41,7 +41,7 @@ struct shm_header { /* 64 bytes at offset 0 of every region */
 struct shm_region {
 	void *base; /* NULL when not mapped */
 	size_t size;
-	int fd;     /* -1 when not held */
+	int fd; /* -1 when not held */
 };
 
 #define SHM_REGION_INIT ((struct shm_region){ NULL, 0, -1 })
@@ -55,7 +55,8 @@ int shm_region_create(const char *name, enum shm_kind kind, size_t size, uint32_
  * E_VERSION, E_CORRUPT or an errno code. */
 int shm_region_map(int fd, enum shm_kind kind, bool writable, struct shm_region *r);
 /* A second descriptor of the region that cannot be mapped writable (for the readers of kinds that
- * another worker writes, e.g. BLOCKS). >= 0, or an error code. Needs /proc; the supervisor's use. */
+ * another worker writes, e.g. BLOCKS). >= 0, or an error code. Needs /proc; the supervisor's use.
+ */
 int shm_region_readonly_fd(const struct shm_region *r);
 /* The header check alone, for memory that is mapped already. E_VERSION or E_CORRUPT. */
 int shm_header_check(const void *base, size_t size, enum shm_kind kind);

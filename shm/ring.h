@@ -35,7 +35,7 @@
 #include <stdint.h>
 
 #define RING_RECORD_MAX 60000u
-#define RING_PAD UINT32_MAX
+#define RING_PAD        UINT32_MAX
 
 struct ring_shm {
 	_Alignas(64) _Atomic uint64_t head;
@@ -53,8 +53,8 @@ struct ring_shm {
 struct ring_prod {
 	struct ring_shm *shm;
 	unsigned char *data;
-	uint32_t size;     /* private copy of data_size */
-	uint64_t head;     /* next byte to write; published up to `published` */
+	uint32_t size; /* private copy of data_size */
+	uint64_t head; /* next byte to write; published up to `published` */
 	uint64_t published;
 	uint64_t tail_seen;
 	uint32_t reserved; /* bytes of the open reservation, pad included; 0 = none */
@@ -94,12 +94,13 @@ void ring_publish(struct ring_prod *p);
 bool ring_prod_wait(struct ring_prod *p, size_t len);
 size_t ring_prod_free(struct ring_prod *p);
 
-/* Copy the next record into buf. 1 = got one (*len_r), 0 = empty, E_PEER = damaged, E_LIMIT = record
- * longer than cap (also damage for our fixed formats). */
+/* Copy the next record into buf. 1 = got one (*len_r), 0 = empty, E_PEER = damaged, E_LIMIT =
+ * record longer than cap (also damage for our fixed formats). */
 int ring_get(struct ring_cons *c, void *buf, size_t cap, size_t *len_r);
 /* Give the room of all records got so far back to the producer. Call once per loop turn. */
 void ring_release(struct ring_cons *c);
-/* Releases, then declares intent to sleep. Returns true when a record is there already: do not sleep. */
+/* Releases, then declares intent to sleep. Returns true when a record is there already: do not
+ * sleep. */
 bool ring_cons_sleep(struct ring_cons *c);
 void ring_cons_awake(struct ring_cons *c);
 bool ring_cons_is_empty(struct ring_cons *c);
