@@ -101,7 +101,9 @@ static void send_overflow(struct worker *w)
 		struct overflow *o = p->overflow;
 
 		if (link_is_attached(o->to) && ring_put(&o->to->out, o->rec, o->len) != 0) {
-			ring_prod_wait(&o->to->out, o->len);
+			/* room may have come meanwhile; then nobody will wake us for it */
+			if (ring_prod_wait(&o->to->out, o->len))
+				continue;
 			return;
 		}
 		p->overflow = o->next;
