@@ -48,8 +48,9 @@ static int local_init(struct worker *w)
 	l->w = w;
 	conf_diag_init(&d);
 	err = targets_open(w->conf, w->privileged, &l->targets, &d);
-	if (err < 0)
-		log_error("%s", d.text.len > 0 ? buf_cstr(&d.text) : err_str(err));
+	conf_diag_log(&d);
+	if (err < 0 && d.text.len == 0)
+		log_error("%s", err_str(err));
 	conf_diag_fini(&d);
 	return err;
 }

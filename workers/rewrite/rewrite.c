@@ -83,10 +83,9 @@ static int rewrite_init(struct worker *w)
 	r->w = w;
 	conf_diag_init(&d);
 	err = rules_open(w->conf, &r->rules, &d);
-	if (err < 0)
-		log_error("%s", d.text.len > 0 ? buf_cstr(&d.text) : err_str(err));
-	else if (d.warnings > 0)
-		log_warn("%s", buf_cstr(&d.text));
+	conf_diag_log(&d);
+	if (err < 0 && d.text.len == 0)
+		log_error("%s", err_str(err));
 	conf_diag_fini(&d);
 	return err;
 }
