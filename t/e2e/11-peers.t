@@ -18,7 +18,7 @@ $ENV{LD_LIBRARY_PATH} = "$pf/usr/lib/postfix:$pf/usr/lib/x86_64-linux-gnu";
 my $sport = free_port();
 my $dir = File::Temp::tempdir(CLEANUP => 1);
 chdir $dir;
-my $sink = spawn("$dir/sink", "$pf/usr/sbin/smtp-sink", '-c', "127.0.0.1:$sport", 200);
+my $sink = spawn("$dir/sink", "$pf/usr/sbin/smtp-sink", ($> ? () : ('-u', 'nobody')), "127.0.0.1:$sport", 200);
 wait_until(sub { IO::Socket::INET->new(PeerAddr => "127.0.0.1:$sport") }, 10);
 my $mta = Posthaste->start(main => { relayhost => "[127.0.0.1]:$sport" });
 my $to = "127.0.0.1:$mta->{port}";

@@ -8,6 +8,7 @@
 package Posthaste;
 use strict;
 use warnings;
+no warnings 'exec'; # what follows an exec is for when it failed
 use Carp qw(croak);
 use Cwd qw(abs_path);
 use File::Basename qw(dirname);
@@ -192,6 +193,7 @@ sub configure {
 		mail_owner       => $self->{owner},
 		myhostname       => 'mx.posthaste.test',
 		mydestination    => '',
+		alias_maps       => '', # /etc/aliases is the machine's
 		mynetworks       => '127.0.0.0/8',
 		inet_interfaces  => '127.0.0.1',
 		inet_protocols   => 'ipv4',
