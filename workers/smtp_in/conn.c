@@ -44,10 +44,14 @@ static void unqueue(struct conn *c)
 	c->queued = false;
 }
 
-/* Unread input would make the kernel reset the connection and destroy our last reply. */
+/* Unread input would make the kernel reset the connection and destroy our last reply. After QUIT
+ * nothing more comes, unless it is there already. */
 static void close_gently(struct conn *c)
 {
-	if (!c->session.is_broken) {
+	const struct session *s = &c->session;
+	bool quit = s->counts_good[CMD_QUIT] > 0;
+
+	if (!s->is_broken && (c->readable || !quit)) {
 		shutdown(c->fd, SHUT_WR);
 		for (int i = 0; i < LAST_READS; i++) {
 			if (recv(c->fd, c->server->read_buf, SERVER_READ_BYTES, MSG_DONTWAIT) <= 0)

@@ -11,3 +11,7 @@ t_unit_workers_smtpin_stream_test_SOURCES = t/unit/workers/smtpin_stream_test.c 
 t_unit_workers_smtpin_stream_test_LDADD = $(SMTPIN_LIBS)
 t_unit_workers_smtpin_content_test_SOURCES = t/unit/workers/smtpin_content_test.c
 t_unit_workers_smtpin_content_test_LDADD = $(SMTPIN_LIBS)
+check_PROGRAMS += t/unit/workers/smtpin_peer_test
+UNIT_TESTS += t/unit/workers/smtpin_peer_test
+t_unit_workers_smtpin_peer_test_SOURCES = t/unit/workers/smtpin_peer_test.c
+t_unit_workers_smtpin_peer_test_LDADD = $(SMTPIN_LIBS)
