@@ -21,3 +21,5 @@ EXTRA_DIST += doc/shm-layout.md
 EXTRA_DIST += doc/spool-format.md
 
 dist_man_MANS += doc/postqueue.1 doc/mailq.1 doc/postsuper.1
+
+EXTRA_DIST += doc/restrictions.md

@@ -562,6 +562,28 @@ static void test_bad_conf(void)
 	}
 }
 
+/* doc/restrictions.md has every name, and those without effect where it says so. */
+static void test_doc(void)
+{
+	struct buf doc = BUF_INIT;
+
+	is_int(io_read_file(TOP_SRCDIR "/doc/restrictions.md", 1 << 20, &doc), 0, "document");
+	const char *split = strstr(buf_cstr(&doc), "## Known and without effect");
+
+	ok(split != NULL, "its second part");
+	for (unsigned i = 0; i < restriction_count && split != NULL; i++) {
+		const struct restriction *r = &restriction_table[i];
+		bool acts = r->fn != NULL || r->warn_next;
+		char row[100];
+		const char *at;
+
+		snprintf(row, sizeof(row), "%s%s%s", acts ? "\n| " : "", r->name, acts ? " |" : "");
+		at = acts ? strstr(doc.p, row) : strstr(split, row);
+		ok(at != NULL && (at < split) == acts, "%s is documented", r->name);
+	}
+	buf_fini(&doc);
+}
+
 static void test_table(void)
 {
 	for (unsigned i = 0; i < restriction_count; i++) {
@@ -589,5 +611,6 @@ int main(void)
 	test_listed();
 	test_bad_conf();
 	test_table();
+	test_doc();
 	return tap_done();
 }
