@@ -331,8 +331,10 @@ int main(void)
 		return 1;
 	prod_fd = eventfd(0, EFD_NONBLOCK);
 	cons_fd = eventfd(0, EFD_NONBLOCK);
-	producer_dies();
-	consumer_dies_fresh_ring();
-	consumer_dies_same_ring();
+	for (unsigned i = tap_factor(); i > 0; i--) {
+		producer_dies();
+		consumer_dies_fresh_ring();
+		consumer_dies_same_ring();
+	}
 	return tap_done();
 }

@@ -338,132 +338,79 @@ static void sample(void)
 	qtab_msg_free(&t, 3);
 }
 
-static void set_word(uint32_t e, enum qstate s, uint32_t life)
-{
-	atomic_store(&t.entries[e].word, qword_make(s, life, 1));
-}
+enum place { IN_HEAD, IN_MSG, IN_ENTRY, IN_BUCKET };
 
-static void damage(int kind)
+#define HEAD(f)     IN_HEAD, 0, offsetof(struct qtab_shm, f), 4
+#define MSG(i, f)   IN_MSG, i, offsetof(struct qmsg, f), 4
+#define ENTRY(i, f) IN_ENTRY, i, offsetof(struct qentry, f), sizeof(((struct qentry *)NULL)->f)
+#define WORD(s, l)                                                                                 \
+	IN_ENTRY, 0, offsetof(struct qentry, word), 8, (uint64_t)(s) << 56 | (uint64_t)(l) << 32
+
+static const struct damage {
+	const char *what;
+	enum place place;
+	uint32_t index;
+	size_t offset, size;
+	uint64_t value;
+} damages[] = {
+	{ "capacity", HEAD(msg_cap), 9 },
+	{ "more messages used than there are", HEAD(msg_used), 9 },
+	{ "more entries used than there are", HEAD(entry_used), UINT32_MAX },
+	{ "message free list leads to a slot never used", HEAD(msg_free), 4 },
+	{ "message free list in a circle", MSG(3, first_entry), 3 },
+	{ "live message on the free list", HEAD(msg_free), 1 },
+	{ "message free list is lost", HEAD(msg_free), QTAB_NONE },
+	{ "entry free list leads to a slot never used", HEAD(entry_free), 7 },
+	{ "entry free list in a circle", ENTRY(3, list_next), 3 },
+	{ "live entry on the free list", HEAD(entry_free), 0 },
+	{ "entry free list is lost", HEAD(entry_free), QTAB_NONE },
+	{ "message lists an entry never used", MSG(0, first_entry), 5 },
+	{ "message lists another one's entry", MSG(0, first_entry), 1 },
+	{ "message lists a free entry", MSG(0, first_entry), 3 },
+	{ "entries in a circle", ENTRY(1, sibling), 1 },
+	{ "entry that no message lists", MSG(0, first_entry), QTAB_NONE },
+	{ "entry of another message", ENTRY(2, msg), 7 },
+	{ "state that is none", WORD(QS_COUNT, 0) },
+	{ "state 255", WORD(255, 0) },
+	{ "busy with nobody", WORD(QS_BUSY, 0) },
+	{ "deferred with somebody", WORD(QS_DEFERRED, 5) },
+	{ "free and listed", WORD(QS_FREE, 0) },
+	{ "ready for no destination", WORD(QS_READY, 0) },
+	{ "no recipients", ENTRY(0, mask), 0 },
+	{ "too many messages counted", HEAD(msg_live), 4 },
+	{ "too few entries counted", HEAD(entry_live), 2 },
+	{ "life of 25 bits", MSG(1, qid_life), 1 << 24 },
+	{ "impossible time", MSG(1, qid_us_hi), UINT32_MAX },
+	{ "id that is not the hashed one", MSG(1, qid_us_lo), 12345 },
+	{ "bucket leads outside", IN_BUCKET, 5, 0, 4, 100 },
+	{ "chain in a circle", MSG(1, hash_next), 1 },
+	{ "message freed by hand", MSG(2, qid_life), 0 },
+};
+
+static void do_damage(const struct damage *d)
 {
-	switch (kind) {
-	case 0:
-		t.shm->msg_cap = 9;
-		break;
-	case 1:
-		atomic_store(&t.shm->msg_used, 9);
-		break;
-	case 2:
-		atomic_store(&t.shm->entry_used, UINT32_MAX);
-		break;
-	case 3:
-		t.shm->msg_free = 4;
-		break;
-	case 4:
-		t.msgs[3].first_entry = 3;
-		break;
-	case 5:
-		t.shm->msg_free = 1;
-		break;
-	case 6:
-		t.shm->entry_free = 7;
-		break;
-	case 7:
-		t.entries[3].list_next = 3;
-		break;
-	case 8:
-		t.shm->entry_free = 0;
-		break;
-	case 9:
-		t.shm->msg_free = QTAB_NONE;
-		break;
-	case 10:
-		t.shm->entry_free = QTAB_NONE;
-		break;
-	case 11:
-		t.msgs[0].first_entry = 5;
-		break;
-	case 12:
-		t.msgs[0].first_entry = 1;
-		break;
-	case 13:
-		t.entries[1].sibling = 1;
-		break;
-	case 14:
-		t.msgs[0].first_entry = QTAB_NONE;
-		break;
-	case 15:
-		t.msgs[0].first_entry = 3;
-		t.entries[3].msg = 0;
-		break;
-	case 16:
-		set_word(0, QS_COUNT, 0);
-		break;
-	case 17:
-		set_word(0, (enum qstate)255, 0);
-		break;
-	case 18:
-		set_word(0, QS_BUSY, 0);
-		break;
-	case 19:
-		set_word(0, QS_DEFERRED, 5);
-		break;
-	case 20:
-		set_word(0, QS_FREE, 0);
-		break;
-	case 21:
-		t.entries[0].mask = 0;
-		break;
-	case 22:
-		set_word(0, QS_READY, 0);
-		break;
-	case 23:
-		atomic_store(&t.shm->msg_live, 4);
-		break;
-	case 24:
-		atomic_store(&t.shm->entry_live, 2);
-		break;
-	case 25:
-		t.msgs[1].qid_life = 1 << 24;
-		break;
-	case 26:
-		t.msgs[1].qid_us_hi = UINT32_MAX;
-		break;
-	case 27:
-		t.msgs[1].qid_us_lo++;
-		break;
-	case 28:
-		memset(t.buckets, 0, 64 * 4);
-		break;
-	case 29:
-		t.buckets[5] = 100;
-		break;
-	case 30:
-		t.msgs[1].hash_next = 1;
-		break;
-	case 31:
-		t.msgs[2].qid_life = 0;
-		break;
-	case 32:
-		t.entries[2].msg = 7;
-		break;
-	default:
-		break;
-	}
+	char *const bases[] = { [IN_HEAD] = (char *)t.shm,
+				[IN_MSG] = (char *)&t.msgs[d->index],
+				[IN_ENTRY] = (char *)&t.entries[d->index],
+				[IN_BUCKET] = (char *)&t.buckets[d->index] };
+
+	memcpy(bases[d->place] + d->offset, &d->value, d->size);
 }
 
 static void checker(void)
 {
-	enum { KINDS = 33 };
-
-	for (int kind = 0; kind < KINDS; kind++) {
+	for (size_t i = 0; i < ARRAY_LEN(damages); i++) {
 		sample();
 		if (!is_sound())
 			ok(false, "the sample is sound");
-		damage(kind);
+		do_damage(&damages[i]);
 		why[0] = '\0';
-		is_int(qtab_check(&t, why, sizeof(why)), E_CORRUPT, "damage %d: %s", kind, why);
+		is_int(qtab_check(&t, why, sizeof(why)), E_CORRUPT, "%s: %s", damages[i].what, why);
 		ok(strncmp(why, "qtab: ", 6) == 0, "says what it is");
 	}
+	sample();
+	memset(t.buckets, 0, 64 * sizeof(uint32_t));
+	is_int(qtab_check(&t, why, sizeof(why)), E_CORRUPT, "hash is lost: %s", why);
 }
 
 static void speed(void)
