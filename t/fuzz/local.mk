@@ -24,7 +24,7 @@ FUZZ_TARGETS = \
 	t/fuzz/header_fuzz \
 	t/fuzz/dns_fuzz \
 	t/fuzz/client_fuzz
-FUZZ_TARGETS += t/fuzz/submit_fuzz
+FUZZ_TARGETS += t/fuzz/submit_fuzz t/fuzz/http_fuzz
 EXTRA_DIST += t/fuzz/corpus t/fuzz/patch.h t/fuzz/spool_image.h
 
 if FUZZ
@@ -81,3 +81,5 @@ t_fuzz_index_fuzz_SOURCES = t/fuzz/index_fuzz.c
 t_fuzz_index_fuzz_LDADD = $(FUZZ_MAIN) $(SPOOL_LIBS)
 t_fuzz_journal_fuzz_SOURCES = t/fuzz/journal_fuzz.c
 t_fuzz_journal_fuzz_LDADD = $(FUZZ_MAIN) $(SPOOL_LIBS)
+t_fuzz_http_fuzz_SOURCES = t/fuzz/http_fuzz.c $(STATS_SOURCES)
+t_fuzz_http_fuzz_LDADD = $(FUZZ_MAIN) $(WORKER_LIBS) $(JANSSON_LIBS)

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -20,11 +21,12 @@
 #include "workers/common/worker.h"
 #include "workers/log/format.h"
 
-#define MAX_RINGS 400
-#define POLL_MS   20
-#define IDLE_MS   500
-#define OUT_BYTES 65536
-#define REPORT_MS 10000
+#define MAX_RINGS   400
+#define POLL_MS     20
+#define IDLE_MS     500
+#define OUT_BYTES   65536
+#define REPORT_MS   10000
+#define BATCH_LINES 4096 /* lines of all rings that are put into order together */
 
 struct source {
 	bool used;
@@ -35,6 +37,18 @@ struct source {
 	struct ring_cons cons;
 };
 
+/* A line of the present batch: its text lies in state.text. Lines of one message come from several
+ * processes, so a batch is sorted by time before it is written. */
+struct pending {
+	int64_t wall_us;
+	uint32_t order; /* keeps the order within a ring */
+	uint32_t pid;
+	uint32_t off;
+	uint16_t text_len;
+	uint8_t program_len;
+	uint8_t level;
+};
+
 struct log_state {
 	struct source sources[MAX_RINGS];
 	unsigned high; /* places in use are below */
@@ -43,6 +57,9 @@ struct log_state {
 	unsigned facility;
 	bool json;
 	char host[256];
+	struct pending pending[BATCH_LINES];
+	unsigned pending_count;
+	struct buf text; /* programs and texts of the pending lines */
 	struct buf out;
 	struct loop_timer poll;
 	int64_t last_line_ms;
@@ -136,16 +153,45 @@ static void take_record(struct log_state *s, size_t len)
 	memcpy(&rec, s->rec, sizeof(rec));
 	if (len != sizeof(rec) + rec.program_len + rec.text_len || rec.level > LOG_LEVEL_PANIC)
 		return;
-	struct log_line l = {
-		.wall_us = rec.wall_us,
-		.pid = rec.pid,
-		.level = (enum log_level)rec.level,
-		.program = { s->rec + sizeof(rec), rec.program_len },
-		.text = { s->rec + sizeof(rec) + rec.program_len, rec.text_len },
-	};
-
 	str_make_printable(s->rec + sizeof(rec), (size_t)rec.program_len + rec.text_len);
-	put_line(s, &l);
+	unsigned n = s->pending_count++;
+
+	s->pending[n] = (struct pending){ .wall_us = rec.wall_us,
+					  .order = n,
+					  .pid = rec.pid,
+					  .off = (uint32_t)s->text.len,
+					  .text_len = rec.text_len,
+					  .program_len = rec.program_len,
+					  .level = rec.level };
+	buf_add(&s->text, s->rec + sizeof(rec), (size_t)rec.program_len + rec.text_len);
+}
+
+static int by_time(const void *a, const void *b)
+{
+	const struct pending *x = a, *y = b;
+
+	if (x->wall_us != y->wall_us)
+		return x->wall_us < y->wall_us ? -1 : 1;
+	return x->order < y->order ? -1 : 1;
+}
+
+static void write_batch(struct log_state *s)
+{
+	qsort(s->pending, s->pending_count, sizeof(*s->pending), by_time);
+	for (unsigned i = 0; i < s->pending_count; i++) {
+		const struct pending *p = &s->pending[i];
+		struct log_line l = { .wall_us = p->wall_us,
+				      .pid = p->pid,
+				      .level = (enum log_level)p->level,
+				      .program = { s->text.p + p->off, p->program_len },
+				      .text = { s->text.p + p->off + p->program_len,
+						p->text_len } };
+
+		put_line(s, &l);
+	}
+	s->pending_count = 0;
+	buf_reset(&s->text);
+	write_out(s);
 }
 
 static unsigned drain_source(struct log_state *s, struct source *src, unsigned limit)
@@ -153,7 +199,8 @@ static unsigned drain_source(struct log_state *s, struct source *src, unsigned l
 	unsigned n = 0;
 	size_t len;
 
-	while (n < limit && ring_get(&src->cons, s->rec, sizeof(s->rec), &len) == 1) {
+	while (n < limit && s->pending_count < BATCH_LINES &&
+	       ring_get(&src->cons, s->rec, sizeof(s->rec), &len) == 1) {
 		take_record(s, len);
 		n++;
 	}
@@ -185,7 +232,7 @@ static void drain_all(struct worker *w)
 		}
 		if (n > 0)
 			s->last_line_ms = clock_now().ms;
-		write_out(s);
+		write_batch(s);
 	} while (n >= 1000);
 	report_losses(w, s);
 }
@@ -280,9 +327,8 @@ static void log_detach(struct worker *w, struct worker_peer *peer)
 		if (!src->used || src->class_id != peer->class_id || src->slot != peer->slot ||
 		    src->life != peer->life)
 			continue;
-		while (drain_source(s, src, 1000) == 1000)
-			;
-		write_out(s);
+		while (drain_source(s, src, 1000) > 0)
+			write_batch(s);
 		shm_region_close(&src->region);
 		src->used = false;
 	}

@@ -1,0 +1,62 @@
+#!/usr/bin/perl
+# SPDX-License-Identifier: GPL-3.0-or-later
+# No room: mail is refused for now, never acknowledged and lost; when there is room again it flows.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Posthaste qw(wait_until run_ok slurp);
+use Test::More;
+
+# below queue_minfree
+my $mta = Posthaste->start(main => { relayhost => '[127.0.0.1]:9', queue_minfree => 1 << 58 });
+my $smtp = $mta->smtp;
+$smtp->ok('EHLO x');
+is $smtp->cmd('MAIL FROM:<a@b.example>'), '452 4.3.1 Insufficient system storage', 'below queue_minfree';
+$smtp->quit;
+like $mta->http('/readyz'), qr/^HTTP\/1\.\d 503.*queue file system is full/s, 'not ready, and why';
+like $mta->http('/healthz'), qr/^HTTP\/1\.\d 200/, 'but healthy';
+$mta->stop;
+
+SKIP: {
+	skip 'a small file system needs root', 5 if $> != 0;
+	# a file system of 24 MiB, in a mount namespace that ends with this test
+	if (!$ENV{POSTHASTE_IN_NAMESPACE}) {
+		$ENV{POSTHASTE_IN_NAMESPACE} = 1;
+		my ($rc, $out) = run_ok('unshare', '-m', $^X, $0);
+		my @lines = grep { /^(not )?ok \d+ - small/ } split /\n/, $out;
+		is scalar(@lines), 4, 'small disk: ran' or diag $out;
+		like $_, qr/^ok/, /- (.*)/ ? $1 : $_ for @lines;
+		last SKIP;
+	}
+	my $sink = Posthaste->sink;
+	my $small = Posthaste->prepare(main => {
+		relayhost => "[127.0.0.1]:$sink->{port}",
+		message_size_limit => 2_000_000,
+		spool_segment_size => '1M',
+		journal_file_size => '1M',
+		spool_spare_segments => 0,
+		defer_transports => '',
+	});
+	mkdir "$small->{dir}/spool";
+	system('mount', '-t', 'tmpfs', '-o', 'size=24m', 'tmpfs', "$small->{dir}/spool") == 0 or die 'mount';
+	$small->launch;
+	# fill it from outside, leaving less than a message's room
+	open my $fh, '>', "$small->{dir}/spool/ballast" or die;
+	my $block = "\0" x 65536;
+	1 while syswrite $fh, $block;
+	close $fh;
+	my $r = Posthaste->load('-s', 5, '-n', 300, '-l', 20000, '-R', "127.0.0.1:$small->{port}");
+	cmp_ok $r->{tempfail}, '>', 0, 'small disk: refused for now';
+	unlink "$small->{dir}/spool/ballast";
+	ok wait_until(sub {
+		Posthaste->load('-s', 1, '-n', 1, '-t', 'probe' . int(rand 1e9), "127.0.0.1:$small->{port}")->{acked} == 1
+	}, 10), 'small disk: room again, mail flows again';
+	wait_until(sub { $small->status->{messages} == 0 }, 30);
+	$small->stop;
+	my $got = $sink->finish;
+	cmp_ok $got->{messages}, '>=', $r->{acked} + 1, 'small disk: what was acknowledged arrived';
+	is $got->{bad_crc}, 0, 'small disk: whole';
+	system('umount', '-l', "$small->{dir}/spool");
+}
+done_testing;

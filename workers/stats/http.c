@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* The pages of the statistics endpoint; see workers/stats/http.h. */
+#include "workers/stats/http.h"
+
+#include <event2/buffer.h>
+#include <event2/event.h>
+#include <event2/http.h>
+#include <event2/keyvalq_struct.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/clock.h"
+
+#define DEFAULT_TOP       20
+#define MAX_HEADER_BYTES  8192
+#define MAX_BODY_BYTES    1024
+#define REQUEST_TIMEOUT_S 10
+#define BEAT_LIMIT_S      15
+
+static void send_text(struct evhttp_request *req, int code, const char *reason, const char *type,
+		      const char *text, size_t len)
+{
+	struct evbuffer *body = evbuffer_new();
+
+	evhttp_add_header(evhttp_request_get_output_headers(req), "Content-Type", type);
+	evhttp_add_header(evhttp_request_get_output_headers(req), "Cache-Control", "no-store");
+	if (body != NULL)
+		evbuffer_add(body, text, len);
+	evhttp_send_reply(req, code, reason, body);
+	if (body != NULL)
+		evbuffer_free(body);
+}
+
+/* ?top=N on either page. */
+static unsigned wanted_top(struct evhttp_request *req)
+{
+	const char *query = evhttp_uri_get_query(evhttp_request_get_evhttp_uri(req));
+	struct evkeyvalq params;
+	unsigned top = DEFAULT_TOP;
+	uint64_t v;
+
+	if (query == NULL || evhttp_parse_query_str(query, &params) != 0)
+		return top;
+	const char *text = evhttp_find_header(&params, "top");
+
+	if (text != NULL && str_to_u64(sv_from(text), SNAPSHOT_TOP_MAX, &v) == 0)
+		top = (unsigned)v;
+	evhttp_clear_headers(&params);
+	return top;
+}
+
+static void on_stats(struct evhttp_request *req, void *ctx)
+{
+	struct stats_http *h = ctx;
+
+	snapshot_take(&h->src, wanted_top(req), &h->snap);
+	char *text = snapshot_json(&h->snap, h->board, h->conf);
+
+	if (text == NULL) {
+		send_text(req, 500, "Internal Server Error", "text/plain", "out of memory\n", 14);
+		return;
+	}
+	send_text(req, 200, "OK", "application/json", text, strlen(text));
+	free(text);
+}
+
+static void on_metrics(struct evhttp_request *req, void *ctx)
+{
+	struct stats_http *h = ctx;
+	struct buf out = BUF_INIT;
+
+	snapshot_take(&h->src, wanted_top(req), &h->snap);
+	snapshot_prometheus(&h->snap, h->board, h->conf, &out);
+	send_text(req, 200, "OK", "text/plain; version=0.0.4", out.p, out.len);
+	buf_fini(&out);
+}
+
+static void answer_check(struct evhttp_request *req, bool good, const char *what)
+{
+	if (good)
+		send_text(req, 200, "OK", "text/plain", "ok\n", 3);
+	else
+		send_text(req, 503, "Service Unavailable", "text/plain", what, strlen(what));
+}
+
+static void on_healthz(struct evhttp_request *req, void *ctx)
+{
+	struct stats_http *h = ctx;
+	int64_t beat = (int64_t)atomic_load_explicit(&h->board->beat_wall_s, memory_order_relaxed);
+
+	answer_check(req, clock_wall_s() - beat <= BEAT_LIMIT_S, "the supervisor does not turn\n");
+}
+
+static void on_readyz(struct evhttp_request *req, void *ctx)
+{
+	struct stats_http *h = ctx;
+	const char *why = "mail is not accepted: not started, stopping, or no worker\n";
+	bool low = atomic_load_explicit(&h->board->spool_low, memory_order_relaxed) != 0;
+	bool full = atomic_load_explicit(&h->board->queue_full, memory_order_relaxed) != 0;
+
+	if (low)
+		why = "mail is not accepted: the queue file system is full\n";
+	else if (full)
+		why = "mail is not accepted: the queue table is full\n";
+	answer_check(req,
+		     !low && !full &&
+			     atomic_load_explicit(&h->board->ready, memory_order_relaxed) != 0,
+		     why);
+}
+
+static void on_index(struct evhttp_request *req, void *ctx UNUSED)
+{
+	static const char text[] = "posthaste statistics\n\n/stats    JSON (?top=N destinations)\n"
+				   "/metrics  Prometheus text\n/healthz  the system is alive\n"
+				   "/readyz   mail is accepted\n";
+	const char *path = evhttp_uri_get_path(evhttp_request_get_evhttp_uri(req));
+
+	if (path != NULL && strcmp(path, "/") == 0)
+		send_text(req, 200, "OK", "text/plain", text, sizeof(text) - 1);
+	else
+		send_text(req, 404, "Not Found", "text/plain", "not found\n", 10);
+}
+
+struct evhttp *stats_http_new(struct event_base *base, struct stats_http *h)
+{
+	struct evhttp *http = evhttp_new(base);
+
+	if (http == NULL)
+		return NULL;
+	evhttp_set_allowed_methods(http, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD);
+	evhttp_set_max_headers_size(http, MAX_HEADER_BYTES);
+	evhttp_set_max_body_size(http, MAX_BODY_BYTES);
+	evhttp_set_timeout(http, REQUEST_TIMEOUT_S);
+	evhttp_set_cb(http, "/stats", on_stats, h);
+	evhttp_set_cb(http, "/metrics", on_metrics, h);
+	evhttp_set_cb(http, "/healthz", on_healthz, h);
+	evhttp_set_cb(http, "/readyz", on_readyz, h);
+	evhttp_set_gencb(http, on_index, h);
+	return http;
+}
