@@ -25,9 +25,10 @@ sub figures {
 	my %c = $counters =~ /"(\w+)":(\d+)/g;
 	my %d;
 	my ($dest) = $body =~ /"destinations":(\{.*\}),"spool"/;
-	my ($top) = $dest =~ /"top":\[(.*?)\]/;
+	my ($top) = $dest =~ /"top":\[(.*)\],"other"/;
 	$d{top_rows} = () = $top =~ /"transport"/g;
 	for my $k (qw(sent deferrals bounced)) {
+		$d{"top_$k"} = 0;
 		$d{"top_$k"} += $1 while $top =~ /"$k":(\d+)/g;
 		($d{"other_$k"}) = $dest =~ /"other":\{[^}]*"$k":(\d+)/;
 		($d{"total_$k"}) = $dest =~ /"total":\{[^}]*"$k":(\d+)/;
