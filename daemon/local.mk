@@ -8,7 +8,7 @@ libph_daemon_a_SOURCES = \
 	daemon/qctl.c daemon/qctl.h \
 	daemon/recover.c daemon/recover.h daemon/recover_int.h daemon/recover_plan.c \
 	daemon/sched.c daemon/sched.h daemon/sched_int.h \
-	daemon/sched_dest.c daemon/sched_input.c daemon/sched_job.c daemon/sched_list.c \
+	daemon/sched_death.c daemon/sched_dest.c daemon/sched_input.c daemon/sched_job.c daemon/sched_list.c \
 	daemon/sched_op.c daemon/sched_transport.c daemon/sched_wheel.c daemon/sched_window.c \
 	daemon/sched_work.c
 

@@ -206,25 +206,6 @@ void sched_worker_drain(struct sched *s, enum worker_class class_id, unsigned sl
 	order_rebuild(s, sched_pool(s, class_id));
 }
 
-/* What the dead worker held goes back where the table of moves says. */
-static void take_back(struct sched *s, uint32_t e)
-{
-	struct qentry *q = sched_entry(s, e);
-	struct qmsg *m = sched_msg_of(s, q);
-	enum qstate was = qword_state(qtab_entry_word(s->q, e));
-
-	if (was == QS_BUSY)
-		dest_job_end(s, q->dest, q->due_s, JOB_HEALTH_NONE, (struct proto_jref){ 0, 0 });
-	if (m->flags & MSGM_DOOMED)
-		sched_entry_end(s, e);
-	else if (was == QS_BUSY)
-		sched_entry_ready(s, e, READY_BULK);
-	else if (was == QS_LOADING)
-		sched_entry_load(s, e);
-	else
-		sched_entry_notify(s, e, (enum bounce_kind)q->due_s);
-}
-
 void sched_worker_gone(struct sched *s, enum worker_class class_id, unsigned slot, uint32_t life)
 {
 	struct pool *p = sched_pool(s, class_id);
@@ -234,8 +215,7 @@ void sched_worker_gone(struct sched *s, enum worker_class class_id, unsigned slo
 		return;
 	read_time(s);
 	s->holder = w;
-	while (w->held.head != QTAB_NONE)
-		take_back(s, w->held.head);
+	death_take_back(s, w);
 	s->holder = NULL;
 	if (p == &s->rewrite) {
 		input_open_abandon(s, w);

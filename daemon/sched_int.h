@@ -202,11 +202,18 @@ struct transport_map { /* transport index -> index in the configuration of a gen
 
 struct copy_out {
 	uint32_t msg;
-	uint32_t old_seg, old_off8, old_len;
+	uint32_t old_seg, old_off8;
 	struct qid qid;
 	unsigned slot;
 	bool used;
 };
+
+struct suspect { /* a message that workers held when they died (daemon/sched_death.c) */
+	uint32_t msg, seq;
+	uint32_t deaths;
+	int64_t last_ms;
+};
+#define SUSPECTS 1024u
 
 struct walker { /* sliced operator work */
 	enum { WALK_NONE, WALK_MSGS, WALK_DESTS } kind;
@@ -248,6 +255,7 @@ struct sched {
 	struct copy_out copies[COPIES_MAX];
 	int64_t notify_pause_ms;
 	struct walker walk;
+	struct suspect suspects[SUSPECTS];
 	uint64_t outstanding;
 	int64_t next_second_ms;
 	bool full;
@@ -325,6 +333,9 @@ void work_copy_tick(struct sched *s);
 int work_copied(struct sched *s, struct sched_worker *w, unsigned slot, const void *rec,
 		size_t len);
 void work_copies_gone(struct sched *s, unsigned slot);
+
+/* sched_death.c */
+void death_take_back(struct sched *s, struct sched_worker *w);
 
 /* sched_input.c */
 void input_open_abandon(struct sched *s, struct sched_worker *w);

@@ -173,7 +173,6 @@ void work_copy_tick(struct sched *s)
 		*c = (struct copy_out){ .msg = msg,
 					.old_seg = seg,
 					.old_off8 = r.place.off8,
-					.old_len = r.place.len,
 					.qid = id,
 					.slot = (unsigned)(w - s->rewrite.w),
 					.used = true };
@@ -243,7 +242,7 @@ static int apply_copy(struct sched *s, struct sched_worker *w, const struct copy
 	if (r->status != 0 || msg == QTAB_NONE || m->seg != c->old_seg || m->off8 != c->old_off8 ||
 	    !is_quiet(s, msg))
 		return 0;
-	if (r->place.len != c->old_len || r->rcpt_count == 0 || r->rcpt_count > 10000000 ||
+	if (r->place.len == 0 || r->rcpt_count == 0 || r->rcpt_count > 10000000 ||
 	    files_msg_add(s->su.files, w->life, &r->place) != 0)
 		return E_PEER;
 	keep_state(s, msg, r->rcpt_count);

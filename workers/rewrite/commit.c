@@ -195,6 +195,7 @@ static void copy_committed(struct rewrite *r, const struct pending *p, int err,
 	struct proto_copied answer = { .kind = PROTO_COPIED,
 				       .status = err == 0 ? 0 : 1,
 				       .msg = p->copy.msg,
+				       .rcpt_count = p->rcpt_count,
 				       .msg_seq = p->copy.msg_seq,
 				       .qid = p->copy.qid };
 

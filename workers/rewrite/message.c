@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "lib/clock.h"
+#include "lib/crc32c.h"
 #include "lib/err.h"
 #include "lib/log.h"
 #include "lib/mailaddr.h"
@@ -175,9 +176,15 @@ static const struct message_verdict *expand(struct message *m)
 	return &verdict_no_space;
 }
 
+/* The same sender, the same flow: the scheduler lets flows take turns. */
+static uint32_t flow_of(struct sv sender)
+{
+	return crc32c(0, sender.p, sender.len) << MSGF_FLOW_SHIFT & MSGF_FLOW_MASK;
+}
+
 static uint32_t message_flags(const struct message *m)
 {
-	uint32_t flags = 0;
+	uint32_t flags = flow_of(m->env.sender);
 
 	if (m->env.sender.len == 0)
 		flags |= MSGF_NULL_SENDER;

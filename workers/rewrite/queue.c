@@ -135,6 +135,7 @@ static int copy(struct rewrite *r, const struct proto_copy *c, struct pending *p
 	if (err != 0)
 		return err;
 	hdr.flags &= ~SPOOL_ENV_LAST;
+	p->rcpt_count = hdr.rcpt_count;
 	return hdr.content_len > COPY_CHUNK ? copy_stream(r, &hdr, &c->place, p)
 					    : copy_small(r, &hdr, &c->place, p);
 }

@@ -297,6 +297,43 @@ static void test_death(void)
 	}
 }
 
+/* One message kills every worker that gets it; the others get through. */
+static void test_poison(void)
+{
+	struct world w;
+	struct qid bad;
+	unsigned done_ones = 0, deaths = 0;
+	uint32_t life = DW;
+
+	begin(&w);
+	for (int i = 0; i < 4; i++)
+		w_new(&w, RW, 0, 0, 1, NULL);
+	w_new(&w, RW, 0, 0, 1, &bad);
+	for (int i = 0; i < 400 && w.s->count[QS_HOLD] == 0; i++) {
+		world_pass(&w, 10000);
+		struct sent_rec *poison = NULL;
+
+		for (struct sent_rec *j; (j = world_next(&w)) != NULL;) {
+			if (j->u.kind == PROTO_LOAD)
+				w_loaded(&w, j, RW, 0);
+			else if (j->u.job.ref.qid.time_us == bad.time_us)
+				poison = j;
+			else if (deaths >= 2)
+				done_ones += w_result(&w, j, life, 1, 0, 0, JOB_HEALTH_OK) == 0;
+		}
+		if (poison == NULL)
+			continue;
+		sched_worker_gone(w.s, CLASS_DELIVER, 0, life);
+		deaths++;
+		world_up(&w, CLASS_DELIVER, 0, ++life);
+	}
+	is_int(w.s->count[QS_HOLD], 1, "the message that kills its workers ends up on hold");
+	is_int(deaths, 8, "after eight of them");
+	is_int(done_ones, 4, "the others got through");
+	ok(strstr(w.log, "placed on hold") != NULL, "and the log says why");
+	world_fini(&w);
+}
+
 /* A rewrite worker dies between the parts of a large announcement. */
 static void test_half_announced(void)
 {
@@ -512,6 +549,7 @@ int main(void)
 	test_all();
 	test_list();
 	test_death();
+	test_poison();
 	test_half_announced();
 	test_parts();
 	test_bad_new();
