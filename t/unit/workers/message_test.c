@@ -326,8 +326,12 @@ static void test_flags(void)
 	e = envelope("double-bounce@mx.example.org", "r@any.test");
 	rcpts[0].notify = NOTIFY_SUCCESS;
 	submit(&e, "A: b\r\n\r\n", 4096);
-	is_int(m.hdr.flags, MSGF_DOUBLE_BOUNCE | MSGF_WANT_SUCCESS,
+	uint32_t flow = m.hdr.flags & MSGF_FLOW_MASK;
+
+	is_int(m.hdr.flags ^ flow, MSGF_DOUBLE_BOUNCE | MSGF_WANT_SUCCESS,
 	       "double bounce, success wanted");
+	submit(&e, "A: c\r\n\r\n", 4096);
+	is_int(m.hdr.flags & MSGF_FLOW_MASK, flow, "the same sender, the same flow");
 	is_int(message_begin(&m, (struct qid){ 5, 5 }, SV("\1garbage")), E_PEER,
 	       "damaged envelope");
 }
