@@ -31,7 +31,7 @@ static void sink(void *ctx, enum log_level level, const char *program, const cha
 	size_t program_len = size_min(strlen(program), UINT8_MAX);
 	struct logring_record rec = {
 		.wall_us = clock_wall().us,
-		.pid = (uint32_t)getpid(),
+		.pid = l->pid,
 		.level = (uint8_t)level,
 		.program_len = (uint8_t)program_len,
 		.text_len = (uint16_t)text_len,
@@ -66,6 +66,7 @@ int logring_install(struct logring *l, struct shm_region *r, int wake_fd,
 	l->region = *r;
 	*r = SHM_REGION_INIT;
 	l->counters = counters;
+	l->pid = (uint32_t)getpid();
 	log_set_sink(sink, l);
 	return 0;
 }

@@ -26,6 +26,7 @@ struct logring {
 	struct ring_prod prod;
 	struct counters_shm *counters; /* NULL: drops are not counted */
 	uint64_t dropped;
+	uint32_t pid;
 };
 
 int logring_create(const char *name, uint32_t ring_bytes, uint32_t life, struct shm_region *r);
