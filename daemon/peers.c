@@ -245,7 +245,6 @@ void peers_give_regions(struct supervisor *s, struct sworker *w)
 		return;
 	peers_region_to(s, w, &s->qtab.region, SHM_KIND_QTAB, CLASS_SUPERVISOR, 0, 0);
 	peers_region_to(s, w, &s->dtab.region, SHM_KIND_DTAB, CLASS_SUPERVISOR, 0, 0);
-	peers_region_to(s, w, &s->boot_region, SHM_KIND_COUNTERS, CLASS_SUPERVISOR, 0, 0);
 	for (size_t i = 0; i < s->high; i++) {
 		struct sworker *o = &s->workers[i];
 
@@ -254,4 +253,6 @@ void peers_give_regions(struct supervisor *s, struct sworker *w)
 			peers_region_to(s, w, &o->counters, SHM_KIND_COUNTERS, o->class_id, o->slot,
 					o->life);
 	}
+	/* last: statistics answers nobody before it has this one, so sums are whole from the first */
+	peers_region_to(s, w, &s->boot_region, SHM_KIND_COUNTERS, CLASS_SUPERVISOR, 0, 0);
 }

@@ -7,6 +7,7 @@
 #include <event2/http.h>
 
 #include "lib/err.h"
+#include "lib/log.h"
 #include "workers/common/worker.h"
 #include "workers/stats/http.h"
 
@@ -33,10 +34,6 @@ static int stats_start(struct worker *w)
 	s->http = stats_http_new(loop_event_base(w->loop), &s->h);
 	if (s->http == NULL)
 		return E_NOMEM;
-	for (unsigned i = 0; i < w->listener_count; i++) {
-		if (evhttp_accept_socket(s->http, w->listeners[i].fd) != 0)
-			return E_NOMEM;
-	}
 	return 0;
 }
 
@@ -60,14 +57,27 @@ static void take_page(struct stats_state *s, struct worker_peer *peer)
 	}
 }
 
+/* The supervisor gives the boot page last: now every figure is at hand. */
+static void begin_answering(struct worker *w)
+{
+	struct stats_state *s = w->state;
+
+	for (unsigned i = 0; i < w->listener_count; i++) {
+		if (evhttp_accept_socket(s->http, w->listeners[i].fd) != 0)
+			die("statistics: cannot serve the listening socket");
+	}
+}
+
 static void stats_attach(struct worker *w, struct worker_peer *peer)
 {
 	struct stats_state *s = w->state;
 	const struct shm_header *h = peer->region.base;
 
-	if (h->kind == SHM_KIND_COUNTERS)
+	if (h->kind == SHM_KIND_COUNTERS) {
 		take_page(s, peer);
-	else if (h->kind == SHM_KIND_DTAB && dtab_view(&peer->region, &s->h.src.dtab) == 0)
+		if (peer->class_id == CLASS_SUPERVISOR)
+			begin_answering(w);
+	} else if (h->kind == SHM_KIND_DTAB && dtab_view(&peer->region, &s->h.src.dtab) == 0)
 		s->h.src.have_dtab = true;
 }
 
