@@ -410,6 +410,16 @@ const char *conf_service_get(const struct conf *c, const struct conf_service *s,
 	return scope_get(scope_of(c, s), sv_from(name), &failed);
 }
 
+bool conf_where(const struct conf *c, const struct conf_service *s, const char *name,
+		const char **file_r, unsigned *line_r)
+{
+	struct raw_value raw = scope_raw(scope_of(c, s), sv_from(name));
+
+	*file_r = raw.file;
+	*line_r = raw.line;
+	return raw.file != NULL;
+}
+
 int conf_expand(const struct conf *c, const char *text, struct buf *out)
 {
 	return scope_expand(scope_of(c, NULL), text, out, NULL, 0);

@@ -122,6 +122,10 @@ const struct conf_service *conf_service_find(const struct conf *c, const char *n
 					     enum service_type type);
 /* Like conf_get, but with the -o overrides of a service in front. */
 const char *conf_service_get(const struct conf *c, const struct conf_service *s, const char *name);
+/* Where a value (a table parameter's or another's) was set, for diagnostics; false = it is a
+ * default. s may be NULL. */
+bool conf_where(const struct conf *c, const struct conf_service *s, const char *name,
+		const char **file_r, unsigned *line_r);
 
 /*
  * Transports: the unix services that deliver (smtp, relay, lmtp, virtual, local, pipe, error,

@@ -55,11 +55,16 @@ static void complain(struct compiler *c, bool is_error, const char *fmt, ...)
 	va_start(ap, fmt);
 	buf_vprintf(&text, fmt, ap);
 	va_end(ap);
-	if (c->d != NULL)
-		conf_diag_add(c->d, is_error, NULL, 0, "parameter %s: %s", c->param,
+	if (c->d != NULL) {
+		const char *file;
+		unsigned line;
+
+		conf_where(c->pc->conf, c->pc->service, c->param, &file, &line);
+		conf_diag_add(c->d, is_error, file, line, "parameter %s: %s", c->param,
 			      buf_cstr(&text));
-	else
+	} else {
 		log_warn("%s: %s", c->param, buf_cstr(&text));
+	}
 	if (is_error)
 		c->errors++;
 	buf_fini(&text);

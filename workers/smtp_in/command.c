@@ -175,12 +175,27 @@ enum cmd_outcome cmd_helo_apply(struct session *s)
 	return CMD_OK;
 }
 
+/* Say once per EHLO what is hidden from the client, unless told not to. */
+static void log_discarded(const struct session *s)
+{
+	struct buf list = BUF_INIT;
+
+	for (unsigned k = 0; k < EHLO_SILENT_DISCARD; k++) {
+		if ((s->discard_mask & 1u << k) != 0)
+			buf_printf(&list, " %s", listener_keyword_name((enum ehlo_keyword)k));
+	}
+	if (list.len > 0 && (s->discard_mask & 1u << EHLO_SILENT_DISCARD) == 0)
+		log_info("discarding EHLO keywords:%s", buf_cstr(&list));
+	buf_fini(&list);
+}
+
 enum cmd_outcome cmd_ehlo_apply(struct session *s)
 {
 	char line[64], next[64];
 	bool more = false;
 
 	take_helo(s, true);
+	log_discarded(s);
 	session_reply(s, "250-%s", s->listener->p->myhostname);
 	size_t last = s->out.len - strlen(s->listener->p->myhostname) - 6;
 

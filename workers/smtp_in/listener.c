@@ -80,6 +80,11 @@ bool listener_ehlo_keyword(const struct listener *l, enum ehlo_keyword k, uint32
 	return true;
 }
 
+const char *listener_keyword_name(enum ehlo_keyword k)
+{
+	return keywords[k].word;
+}
+
 static int open_matchlists(struct listener *l, const struct conf *c, struct conf_diag *d)
 {
 	const struct params *p = l->p;

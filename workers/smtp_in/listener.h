@@ -53,6 +53,7 @@ int listener_init(struct listener *l, const struct conf *c, const struct conf_se
 void listener_fini(struct listener *l);
 /* Mask of "silent-discard, dsn ..."; unknown words are returned in bad_r (first one, or empty). */
 uint32_t listener_discard_mask(const char *words, struct sv *bad_r);
+const char *listener_keyword_name(enum ehlo_keyword k);
 /* The text announced for a keyword, or false when it is not on offer. */
 bool listener_ehlo_keyword(const struct listener *l, enum ehlo_keyword k, uint32_t discard,
 			   char out[64]);

@@ -689,21 +689,20 @@ void session_refuse_crowd(struct session *s)
 
 static void set_newline_rules(struct session *s)
 {
-	/* words of the parameter, in their order in the table */
 	static const struct {
 		bool strict, reject, note;
 	} rules[] = {
-		{ false, false, false }, /* no */
-		{ true, false, false },  /* yes */
-		{ true, false, false },  /* normalize */
-		{ true, true, false },   /* reject */
-		{ false, false, true },  /* note */
+		[BARE_NEWLINE_NO] = { false, false, false },
+		[BARE_NEWLINE_YES] = { true, false, false },
+		[BARE_NEWLINE_NORMALIZE] = { true, false, false },
+		[BARE_NEWLINE_REJECT] = { true, true, false },
+		[BARE_NEWLINE_NOTE] = { false, false, true },
 	};
 	int word = s->listener->p->smtpd_forbid_bare_newline;
 
 	ASSERT(word >= 0 && (size_t)word < ARRAY_LEN(rules));
 	if (matchlist_has_ip(s->listener->bare_newline_exclusions, s->addr) > 0)
-		word = 0;
+		word = BARE_NEWLINE_NO;
 	s->strict_newline = rules[word].strict;
 	s->reject_newline = rules[word].reject;
 	s->note_newline = rules[word].note;
