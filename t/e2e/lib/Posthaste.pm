@@ -24,6 +24,9 @@ my $top   = abs_path(dirname(__FILE__) . '/../../..');
 my $build = $ENV{POSTHASTE_BUILD} || "$top/build";
 my (%children, @instances);
 
+# A test that is ended from outside still ends what it started.
+$SIG{$_} = sub { exit 1 } for qw(TERM INT HUP);
+
 sub top { $top }
 sub build_dir { $build }
 sub prefix { "$build/inst" }
