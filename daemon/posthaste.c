@@ -401,6 +401,21 @@ static int cmd_status(struct app *a)
 	return 0;
 }
 
+static int cmd_check_shm(struct app *a)
+{
+	struct buf out = BUF_INIT;
+	char text[200];
+
+	must_run(a);
+	int err = call(a, "check-shm", &out, text, sizeof(text));
+
+	fputs(buf_cstr(&out), stdout);
+	if (err != 0)
+		fprintf(stderr, "posthaste: fatal: shared memory: %s\n", text);
+	buf_fini(&out);
+	return err == 0 ? 0 : 1;
+}
+
 static int cmd_flush(struct app *a)
 {
 	struct buf out = BUF_INIT;
@@ -427,6 +442,7 @@ static const struct {
 	{ "reload", cmd_reload, "take a changed configuration" },
 	{ "status", cmd_status, "is it running, and with which processes" },
 	{ "check", cmd_check, "report problems of the configuration" },
+	{ "check-shm", cmd_check_shm, "check the shared memory of the running system" },
 	{ "flush", cmd_flush, "try to deliver all deferred mail now" },
 	{ "plan", cmd_plan, NULL },
 };

@@ -185,7 +185,7 @@ typedef void (*qtab_recover_fn)(void *ctx, uint32_t entry, enum qstate was);
 uint32_t qtab_recover_life(struct qtab *t, uint32_t life, qtab_recover_fn fn, void *ctx);
 
 /* Checker for a table at rest or read-only snapshot: 0, or E_CORRUPT with the first broken
- * invariant in `why`. Shipped: `posthaste check --shm`, tests and fuzz targets call it. */
+ * invariant in `why`. Shipped: `posthaste check-shm`, tests and fuzz targets call it. */
 int qtab_check(const struct qtab *t, char *why, size_t why_size);
 /* Map a received region read-only for stats and checks; validates the header only. */
 int qtab_view(struct shm_region *r, struct qtab *t);

@@ -35,6 +35,8 @@ for my $class (qw(rewrite deliver smtpd resolver log stats supervisor)) {
 	Posthaste::wait_child($load);
 	cmp_ok $killed, '>=', $rounds / 2, "$class: killed $killed times";
 	ok wait_until(sub { ($mta->status->{ready} || 0) == 1 }, 30), "$class: service goes on";
+	my ($damage, $report) = $mta->command('posthaste', 'check-shm');
+	is $damage, 0, "$class: shared memory is sound" or diag $report;
 	my $smtp = $mta->smtp;
 	$smtp->ok('EHLO x');
 	like $smtp->mail('a@load.test', 'r0.last-0@sink.test',
