@@ -330,6 +330,10 @@ static void suspend(struct sched *s, uint32_t row, struct proto_jref ref)
 	if (d->ready_count > 0)
 		drain_push(s, row);
 	dest_touch(s, row);
+	log_as("qmgr", LOG_LEVEL_INFO,
+	       "%s:%s: delivery temporarily suspended for %lld s, %u waiting: deferred",
+	       transport_of(s, d)->name, s->d->rows[row].nexthop, (long long)ms / 1000,
+	       d->ready_count);
 }
 
 void dest_revive(struct sched *s, uint32_t row)
