@@ -66,7 +66,7 @@ static int check_link(struct control_client *c, const struct sworker *w)
 }
 
 /* check-shm: the checkers of shm/ over everything the supervisor has mapped. Holds the scheduler up
- * for as long as it takes: about a tenth of a second for a million messages. */
+ * for as long as it takes: about a fifth of a second for a million messages. */
 static void check_shm(void *ctx, struct control_client *c, unsigned argc UNUSED,
 		      const char *const *argv UNUSED)
 {
