@@ -241,7 +241,11 @@ static int cmd_start(struct app *a)
 		setsid();
 		dup2(null, 0);
 		dup2(null, 1);
-		dup2(null, 2); /* what goes wrong comes back through the ready pipe, and into the log */
+		/* what goes wrong comes back through the ready pipe, and into the log */
+		const char *path = getenv("POSTHASTE_STDERR");
+		int err = path == NULL ? -1 : open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
+
+		dup2(err >= 0 ? err : null, 2);
 		if (chdir("/") < 0)
 			_exit(1);
 		exec_priv(a, plan, snap, ready[1], pid_fd);

@@ -38,7 +38,7 @@ $smtp->ok('MAIL FROM:<x@stranger.example>');
 is $smtp->cmd('RCPT TO:<somebody@local.example>'), '250 2.1.5 Ok', 'local mail is taken';
 $smtp->quit;
 is $relayed, 0, 'nothing relayed';
-like $mta->log, qr/NOQUEUE: reject: RCPT from unknown\[127\.0\.0\.1\]: 454 4\.7\.1 <victim\@far\.example>: Relay access denied; from=<x\@stranger\.example> to=<victim\@far\.example> proto=ESMTP helo=<stranger\.example>/,
+ok $mta->wait_log(qr/NOQUEUE: reject: RCPT from unknown\[127\.0\.0\.1\]: 454 4\.7\.1 <victim\@far\.example>: Relay access denied; from=<x\@stranger\.example> to=<victim\@far\.example> proto=ESMTP helo=<stranger\.example>/),
 	'log line as Postfix writes it';
 $mta->stop;
 done_testing;
