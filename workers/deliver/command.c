@@ -127,9 +127,15 @@ void command_rcpt(struct buf *out, const struct client_rcpt *r, unsigned feature
 			buf_add(out, r->orcpt.p, type);
 			mail_xtext_encode((struct sv){ r->orcpt.p + type, r->orcpt.len - type },
 					  out);
-		} else if (r->orig.len > 0) {
-			buf_add_str(out, " ORCPT=rfc822;");
-			mail_xtext_encode(r->orig, out);
+		} else {
+			struct sv orig = r->orig.len > 0 ? r->orig : r->addr;
+
+			/* so that a report names what the sender knows; other characters would need
+			 * the type utf-8 (RFC 6533) */
+			if (str_is_ascii(orig.p, orig.len)) {
+				buf_add_str(out, " ORCPT=rfc822;");
+				mail_xtext_encode(orig, out);
+			}
 		}
 	}
 	buf_add_str(out, "\r\n");

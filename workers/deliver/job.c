@@ -245,6 +245,21 @@ static int16_t reason_add(struct job *j, struct sv relay, const struct client_fa
 	return (int16_t)j->reason_count++;
 }
 
+/* What a report on success says: to whom the message was handed, and the answer. */
+static void reason_add_sent(struct job *j, struct job_rcpt *r, struct sv relay,
+			    const uint8_t dsn[3], struct sv reply)
+{
+	struct buf text = BUF_INIT;
+	struct client_fault f = { .diag = reply };
+
+	buf_printf(&text, "delivery via %.*s: ", (int)relay.len, relay.p);
+	buf_add(&text, reply.p, reply.len);
+	f.text = buf_sv(&text);
+	memcpy(f.dsn, dsn, 3);
+	r->reason = reason_add(j, relay, &f);
+	buf_fini(&text);
+}
+
 void job_rcpt_sent(struct job *j, unsigned tx_rcpt, struct sv relay, unsigned conn_use,
 		   struct sv reply, bool dsn_relayed)
 {
@@ -261,6 +276,8 @@ void job_rcpt_sent(struct job *j, unsigned tx_rcpt, struct sv relay, unsigned co
 		code = (struct sv){ reply.p + 4, reply.len - 4 };
 	if (smtp_dsn_parse(code, dsn) == 0 || dsn[0] != 2)
 		memcpy(dsn, plain, 3);
+	if (r->report)
+		reason_add_sent(j, r, relay, dsn, reply);
 	log_result(j, i, relay, conn_use, dsn, "sent", reply);
 }
 
@@ -377,7 +394,7 @@ bool job_begin(struct job *j)
 	return true;
 }
 
-/* Reasons of the recipients in `mask_of`, by reason. */
+/* By reason, the recipients it stands for: those not delivered, and those to be reported. */
 static size_t collect_reasons(const struct job *j, struct outcome_reason *out)
 {
 	size_t n = 0;
@@ -386,8 +403,10 @@ static size_t collect_reasons(const struct job *j, struct outcome_reason *out)
 		uint64_t mask = 0;
 
 		for (unsigned i = 0; i < j->rcpt_count; i++) {
-			if (j->rcpts[i].state != JOB_SENT && j->rcpts[i].reason == (int)k)
-				mask |= (uint64_t)1 << j->rcpts[i].bit;
+			const struct job_rcpt *r = &j->rcpts[i];
+
+			if (r->reason == (int)k && (r->state != JOB_SENT || r->report))
+				mask |= (uint64_t)1 << r->bit;
 		}
 		if (mask == 0)
 			continue;
