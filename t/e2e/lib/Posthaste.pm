@@ -137,6 +137,16 @@ sub sink {
 	return bless { port => $port, pid => $pid, dir => $dir }, 'Posthaste::Sink';
 }
 
+# A next hop that keeps what it is told, and answers as it is asked to (recorder.pl).
+sub recorder {
+	my ($class, @args) = @_;
+	my $dir  = tempdir('posthaste-recorder-XXXXXX', TMPDIR => 1, CLEANUP => 1);
+	my $port = free_port();
+	my $pid  = spawn("$dir/out", $^X, "$top/t/e2e/lib/recorder.pl", $port, "$dir/got", @args);
+	wait_until(sub { -e "$dir/got.ready" }, 10) or croak 'the recorder does not listen';
+	return bless { port => $port, pid => $pid, file => "$dir/got" }, 'Posthaste::Recorder';
+}
+
 # Run the generator to its end; returns the JSON report as a hash.
 sub load {
 	my ($class, @args) = @_;
@@ -371,6 +381,13 @@ END {
 	}
 	$? = $status;
 }
+
+package Posthaste::Recorder;
+use strict;
+use warnings;
+
+sub got { return Posthaste::slurp($_[0]{file}) }
+sub stop { return Posthaste::end_child($_[0]{pid}) }
 
 package Posthaste::Sink;
 use strict;

@@ -1,13 +1,23 @@
 #!/usr/bin/perl
 # SPDX-License-Identifier: GPL-3.0-or-later
-# A next hop for tests: speaks just enough SMTP (LMTP when the client says LHLO), accepts all, and
-# writes every line it is told to a file. usage: recorder.pl PORT FILE
+# A next hop for tests: speaks just enough SMTP (LMTP when the client says LHLO), writes every line it
+# is told to a file, and accepts everything but what it was asked not to.
+# usage: recorder.pl PORT FILE [caps=EHLO-WORD,...] [REGEX=>REPLY ...]
+# The first REGEX that matches a command, or the content of a message, or with LMTP the recipient and
+# then the content, gives the reply. "close" as a reply ends the connection without one.
 use strict;
 use warnings;
 use IO::Socket::INET;
 use IO::Select;
 
-my ($port, $file) = @ARGV;
+my ($port, $file, @rest) = @ARGV;
+my @caps = qw(PIPELINING 8BITMIME DSN SIZE);
+my @rules;
+for (@rest) {
+	if (/^caps=(.*)/) { @caps = split /,/, $1 }
+	elsif (/^(.*?)=>(.*)/s) { push @rules, [ qr/$1/s, $2 ] }
+	else { die "$_?" }
+}
 my $listen = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 50,
 	ReuseAddr => 1) or die "listen: $!";
 open my $out, '>', $file or die "$file: $!";
@@ -16,43 +26,90 @@ open my $ready, '>', "$file.ready" or die;
 close $ready;
 my $select = IO::Select->new($listen);
 my %conn;
+
+sub reply_to {
+	my ($what, $default) = @_;
+	for (@rules) {
+		return $_->[1] if $what =~ $_->[0];
+	}
+	return $default;
+}
+
+sub hang_up {
+	my ($s) = @_;
+	$select->remove($s);
+	delete $conn{$s};
+	close $s;
+	return;
+}
+
+# False when the connection is over.
+sub answer {
+	my ($s, $reply) = @_;
+	if ($reply eq 'close') {
+		hang_up($s);
+		return 0;
+	}
+	syswrite $s, "$reply\r\n";
+	return 1;
+}
+
+# The end of the content: one reply, or one for each recipient.
+sub end_of_data {
+	my ($s, $st) = @_;
+	$st->{data} = 0;
+	my @keys = $st->{lmtp} ? map { "$_\n$st->{content}" } @{ $st->{rcpts} } : $st->{content};
+	for my $key (@keys) {
+		answer($s, reply_to($key, '250 2.0.0 recorded')) or return 0;
+	}
+	$st->{rcpts} = [];
+	return 1;
+}
+
+sub command {
+	my ($s, $st, $line) = @_;
+	if ($line =~ /^(EHLO|LHLO)/i) {
+		$st->{lmtp} = 1 if uc $1 eq 'LHLO';
+		my @lines = ('recorder', @caps);
+		my $last = pop @lines;
+		return answer($s, reply_to($line, join '', map({ "250-$_\r\n" } @lines), "250 $last"));
+	}
+	return answer($s, '221 2.0.0 bye') if $line =~ /^QUIT/i;
+	if ($line =~ /^DATA/i) {
+		my $reply = reply_to($line, @{ $st->{rcpts} } ? '354 go' : '554 5.5.1 no valid recipients');
+		@$st{qw(data content)} = (1, '') if $reply =~ /^354/;
+		return answer($s, $reply);
+	}
+	my $reply = reply_to($line, '250 2.1.0 ok');
+	push @{ $st->{rcpts} }, $line if $line =~ /^RCPT/i && $reply =~ /^2/;
+	$st->{rcpts} = [] if $line =~ /^(RSET|MAIL)/i;
+	return answer($s, $reply);
+}
+
 while (1) {
 	for my $s ($select->can_read) {
 		if ($s == $listen) {
 			my $c = $listen->accept or next;
 			$select->add($c);
-			$conn{$c} = { buf => '', data => 0, rcpts => 0, lmtp => 0 };
+			$conn{$c} = { buf => '', data => 0, rcpts => [], lmtp => 0 };
 			syswrite $c, "220 recorder ESMTP\r\n";
 			next;
 		}
 		my $st = $conn{$s};
 		my $n = sysread $s, $st->{buf}, 65536, length $st->{buf};
 		if (!$n) {
-			$select->remove($s);
-			delete $conn{$s};
-			close $s;
+			hang_up($s);
 			next;
 		}
 		while ($st->{buf} =~ s/^(.*?\n)//s) {
 			my $line = $1;
 			print $out $line;
-			if ($st->{data}) {
-				next unless $line eq ".\r\n";
-				$st->{data} = 0;
-				syswrite $s, "250 2.0.0 recorded\r\n" x ($st->{lmtp} ? $st->{rcpts} : 1);
-				$st->{rcpts} = 0;
-			} elsif ($line =~ /^DATA/i) {
-				$st->{data} = 1;
-				syswrite $s, "354 go\r\n";
-			} elsif ($line =~ /^(EHLO|LHLO)/i) {
-				$st->{lmtp} = 1 if uc $1 eq 'LHLO';
-				syswrite $s, "250-recorder\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-DSN\r\n250 SIZE\r\n";
-			} elsif ($line =~ /^QUIT/i) {
-				syswrite $s, "221 2.0.0 bye\r\n";
+			if (!$st->{data}) {
+				command($s, $st, $line) or last;
+			} elsif ($line eq ".\r\n") {
+				end_of_data($s, $st) or last;
 			} else {
-				$st->{rcpts}++ if $line =~ /^RCPT/i;
-				$st->{rcpts} = 0 if $line =~ /^(RSET|MAIL)/i;
-				syswrite $s, "250 2.1.0 ok\r\n";
+				$st->{content} .= $line;
 			}
 		}
 	}
