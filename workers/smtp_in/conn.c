@@ -9,8 +9,9 @@
 #include "lib/util.h"
 #include "workers/smtp_in/server.h"
 
-#define READS_PER_STEP 8 /* then others have their turn */
-#define LAST_READS     16
+#define READS_PER_STEP     8 /* then others have their turn */
+#define LAST_READS         16
+#define COMMAND_READ_BYTES 8192u
 
 struct conn *conn_of(struct session *s)
 {
@@ -108,11 +109,13 @@ static void flush(struct conn *c)
 static bool read_some(struct conn *c)
 {
 	struct session *s = &c->session;
-	ssize_t n = recv(c->fd, c->server->read_buf, SERVER_READ_BYTES, 0);
+	/* what a session that has to wait keeps is not more than one such read */
+	size_t size = s->state == SESSION_COMMAND ? COMMAND_READ_BYTES : SERVER_READ_BYTES;
+	ssize_t n = recv(c->fd, c->server->read_buf, size, 0);
 
 	if (n > 0) {
 		/* a short read emptied the socket, unless the end of the stream is behind it */
-		if ((size_t)n < SERVER_READ_BYTES && !c->closed_in)
+		if ((size_t)n < size && !c->closed_in)
 			c->readable = false;
 		session_input(s, c->server->read_buf, (size_t)n);
 		return true;
@@ -194,7 +197,7 @@ void conn_timer(void *ctx UNUSED, struct twheel_node *node)
 /* Data before the greeting is read now, so that the session sees it. */
 static void read_early(struct conn *c)
 {
-	ssize_t n = recv(c->fd, c->server->read_buf, SERVER_READ_BYTES, MSG_DONTWAIT);
+	ssize_t n = recv(c->fd, c->server->read_buf, COMMAND_READ_BYTES, MSG_DONTWAIT);
 
 	if (n > 0)
 		session_input(&c->session, c->server->read_buf, (size_t)n);

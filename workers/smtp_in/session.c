@@ -534,6 +534,16 @@ static void check_eof(struct session *s)
 		gone(s, "lost connection");
 }
 
+/* Keep what was not used, in no more memory than it needs: clients may leave it there for long. */
+static void keep_input(struct session *s, struct buf *in, size_t used)
+{
+	size_t left = in->len - used;
+
+	if (s->state != SESSION_CLOSING && left > 0)
+		buf_add(&s->in, in->p + used, left);
+	buf_fini(in);
+}
+
 /* Go on with what is in s->in. */
 void session_pump(struct session *s)
 {
@@ -543,12 +553,10 @@ void session_pump(struct session *s)
 	s->in = BUF_INIT;
 	size_t used = process(s, in.p != NULL ? in.p : "", in.len);
 
-	if (s->state == SESSION_CLOSING || used == in.len) {
-		buf_fini(&in);
-	} else {
-		buf_consume(&in, used);
+	if (used == 0 && s->state != SESSION_CLOSING)
 		s->in = in;
-	}
+	else
+		keep_input(s, &in, used);
 	if (s->in.len == 0 && s->pending.cmd == NULL)
 		pending_fini(&s->pending);
 	check_eof(s);

@@ -459,9 +459,29 @@ static void test_growth(void)
 	fake_fini(&f);
 }
 
+/* Half a command may lie around for as long as the time-out: it must be small then. */
+static void test_leftovers(void)
+{
+	static char big[60000];
+	struct fake f;
+
+	fake_conf(&f, "smtpd_junk_command_limit = 1000000\n", NULL);
+	fake_connect(&f, "192.0.2.1");
+	fake_say(&f, "EHLO c\r\n");
+	for (size_t i = 0; i < sizeof(big); i++)
+		big[i] = "RSET\r\n"[i % 6];
+	fake_say(&f, "RS");
+	fake_say_len(&f, big + 2, sizeof(big) - 5);
+	ok(f.s.in.len > 0 && session_memory(&f.s) < 4096, "%zu bytes with half a command",
+	   session_memory(&f.s));
+	is_str(fake_say(&f, "T\r\n"), "250 2.0.0 Ok\r\n", "and its other half");
+	fake_fini(&f);
+}
+
 int main(void)
 {
 	clock_fake_set(1000000);
+	test_leftovers();
 	test_pieces();
 	test_smuggling();
 	test_reject_bare();
