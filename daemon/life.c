@@ -466,6 +466,30 @@ static void drain_old(struct supervisor *s)
 	}
 }
 
+/* By the monotonic clock: a step of the wall clock must not kill anybody. A stopped machine stops
+ * that clock too. */
+void life_watch(struct supervisor *s)
+{
+	int64_t limit_s = s->params->worker_watchdog_time / 1000;
+	uint32_t now = (uint32_t)(clock_mono_us_raw() / 1000000);
+
+	if (s->params->worker_watchdog_time == 0)
+		return;
+	for (size_t i = 0; i < s->high; i++) {
+		struct sworker *w = &s->workers[i];
+
+		if (w->state < LIFE_UP)
+			continue;
+		uint32_t beat = atomic_load_explicit(&counters_of(&w->counters)->beat_s,
+						     memory_order_relaxed);
+
+		/* two seconds of grace: both figures are whole seconds of a clock looked at once a
+		 * second */
+		if ((int64_t)(uint32_t)(now - beat) > limit_s + 2 && now - beat < UINT32_MAX / 2)
+			life_kill(s, w, "no sign of life (worker_watchdog_time)");
+	}
+}
+
 void life_manage(struct supervisor *s)
 {
 	int64_t now = clock_now().ms;

@@ -201,6 +201,7 @@ static void tick(void *ctx)
 	if (clock_now().ms >= s->next_slow_ms || clock_now().ms < s->next_slow_ms - SLOW_TICK_MS) {
 		s->next_slow_ms = clock_now().ms + SLOW_TICK_MS;
 		check_space(s);
+		life_watch(s);
 		check_tables(s);
 		atomic_store_explicit(&s->board->beat_wall_s, (uint64_t)clock_wall_s(),
 				      memory_order_relaxed);

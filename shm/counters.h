@@ -61,7 +61,7 @@ struct counters_shm {      /* behind shm_header */
 	uint32_t class_id; /* enum worker_class */
 	uint32_t slot;
 	_Atomic uint32_t folded; /* 1: added to the boot page already, do not count it again */
-	uint32_t spare;
+	_Atomic uint32_t beat_s; /* monotonic second of the worker's last sign of life */
 	_Atomic uint64_t counter[CTR_COUNT];
 	_Atomic uint64_t gauge[GAU_COUNT];
 	struct counter_histogram histogram[HIS_COUNT];

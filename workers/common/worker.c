@@ -21,6 +21,7 @@
 
 #define MAX_PEERS        128
 #define RECORDS_PER_TURN 512
+#define BEAT_MS          1000
 
 struct overflow { /* a record that found its ring full */
 	struct overflow *next;
@@ -33,6 +34,7 @@ struct worker_private {
 	const struct worker_ops *ops;
 	int sock;
 	struct loop_fd sock_lf, wake_lf;
+	struct loop_timer beat;
 	struct logring logring;
 	struct shm_region counters_region, board_region;
 	struct worker_peer *peers[MAX_PEERS];
@@ -451,6 +453,16 @@ static void wake_event(void *ctx UNUSED, unsigned events UNUSED)
 {
 }
 
+/* Once a second: the supervisor replaces a worker that is stuck (worker_watchdog_time). */
+static void beat(void *ctx)
+{
+	struct worker *w = ctx;
+
+	atomic_store_explicit(&w->counters->beat_s, (uint32_t)(clock_mono_us_raw() / 1000000),
+			      memory_order_relaxed);
+	loop_timer_set(&w->priv_->beat, BEAT_MS);
+}
+
 static void term_signal(void *ctx)
 {
 	start_drain(ctx);
@@ -503,6 +515,8 @@ static void start_loop(struct worker *w)
 	loop_fd_add(w->loop, &p->sock_lf, p->sock, LOOP_READ, sock_event, w);
 	loop_fd_add(w->loop, &p->wake_lf, w->wake_fd, LOOP_READ | LOOP_EDGE, wake_event, w);
 	loop_signal_add(w->loop, SIGTERM, term_signal, w);
+	loop_timer_init(w->loop, &p->beat, beat, w);
+	beat(w);
 	loop_add_hook(w->loop, awake_hook, w);
 	loop_add_hook(w->loop, turn_hook, w);
 	loop_add_presleep(w->loop, presleep_hook, w);

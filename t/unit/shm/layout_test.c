@@ -65,7 +65,7 @@ static struct field fields[] = {
 	FIELD(counters_shm, class_id),
 	FIELD(counters_shm, slot),
 	FIELD(counters_shm, folded),
-	FIELD(counters_shm, spare),
+	FIELD(counters_shm, beat_s),
 	OFFSET(counters_shm, counter),
 	FIELD(qtab_shm, msg_cap),
 	FIELD(qtab_shm, entry_cap),
