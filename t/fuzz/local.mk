@@ -25,6 +25,7 @@ FUZZ_TARGETS = \
 	t/fuzz/dns_fuzz \
 	t/fuzz/client_fuzz
 FUZZ_TARGETS += t/fuzz/submit_fuzz t/fuzz/http_fuzz
+FUZZ_TARGETS += t/fuzz/sched_fuzz
 EXTRA_DIST += t/fuzz/corpus t/fuzz/patch.h t/fuzz/spool_image.h
 
 if FUZZ
@@ -83,3 +84,5 @@ t_fuzz_journal_fuzz_SOURCES = t/fuzz/journal_fuzz.c
 t_fuzz_journal_fuzz_LDADD = $(FUZZ_MAIN) $(SPOOL_LIBS)
 t_fuzz_http_fuzz_SOURCES = t/fuzz/http_fuzz.c $(STATS_SOURCES)
 t_fuzz_http_fuzz_LDADD = $(FUZZ_MAIN) $(WORKER_LIBS) $(JANSSON_LIBS)
+t_fuzz_sched_fuzz_SOURCES = t/fuzz/sched_fuzz.c t/unit/daemon/sched_world.h
+t_fuzz_sched_fuzz_LDADD = $(FUZZ_MAIN) $(SCHED_TEST_LIBS)
