@@ -3,6 +3,7 @@
 #include "lib/twheel.h"
 
 #include <stddef.h>
+#include <string.h>
 
 #define SLOT_BITS 6
 #define SLOT_MASK (TWHEEL_SLOTS - 1)
@@ -31,6 +32,7 @@ void twheel_init(struct twheel *w, int64_t tick_ms, int64_t now_ms)
 {
 	w->tick_ms = tick_ms;
 	w->now_tick = now_ms / tick_ms;
+	memset(w->filled, 0, sizeof(w->filled));
 	for (int l = 0; l < TWHEEL_LEVELS; l++) {
 		for (int s = 0; s < TWHEEL_SLOTS; s++)
 			list_init(&w->slots[l][s]);
@@ -52,8 +54,11 @@ static void file_node(struct twheel *w, struct twheel_node *n, int64_t min_tick)
 		level++;
 	if (delta >= (int64_t)1 << (SLOT_BITS * TWHEEL_LEVELS))
 		tick = w->now_tick + ((int64_t)1 << (SLOT_BITS * TWHEEL_LEVELS)) - 1;
+	unsigned slot = (tick >> (SLOT_BITS * level)) & SLOT_MASK;
+
 	n->filed_ms = n->at_ms;
-	list_append(&w->slots[level][(tick >> (SLOT_BITS * level)) & SLOT_MASK], n);
+	w->filled[level] |= (uint64_t)1 << slot;
+	list_append(&w->slots[level][slot], n);
 }
 
 void twheel_set(struct twheel *w, struct twheel_node *n, int64_t at_ms)
@@ -81,10 +86,11 @@ bool twheel_is_set(const struct twheel_node *n)
 /* Take all nodes of a place and file each again: those due now land in level 0 or fire. */
 static void cascade(struct twheel *w, int level)
 {
-	struct twheel_node *head =
-		&w->slots[level][(w->now_tick >> (SLOT_BITS * level)) & SLOT_MASK];
+	unsigned slot = (w->now_tick >> (SLOT_BITS * level)) & SLOT_MASK;
+	struct twheel_node *head = &w->slots[level][slot];
 	struct twheel_node due;
 
+	w->filled[level] &= ~((uint64_t)1 << slot);
 	list_init(&due);
 	while (head->next != head) {
 		struct twheel_node *n = head->next;
@@ -106,6 +112,7 @@ static void fire_slot(struct twheel *w, twheel_fn fn, void *ctx)
 	struct twheel_node *head = &w->slots[0][w->now_tick & SLOT_MASK];
 	struct twheel_node due;
 
+	w->filled[0] &= ~((uint64_t)1 << (w->now_tick & SLOT_MASK));
 	list_init(&due);
 	while (head->next != head) {
 		struct twheel_node *n = head->next;
@@ -124,6 +131,24 @@ static void fire_slot(struct twheel *w, twheel_fn fn, void *ctx)
 	}
 }
 
+/* The tick before the next one at which something can happen, at most `target`: with nothing in the
+ * lower levels, only their ends count, where the level above cascades. A clock that jumps by days
+ * costs next to nothing. */
+static int64_t skip_to(const struct twheel *w, int64_t target)
+{
+	int empty = 0;
+
+	while (empty < TWHEEL_LEVELS && w->filled[empty] == 0)
+		empty++;
+	if (empty == 0)
+		return w->now_tick;
+	if (empty == TWHEEL_LEVELS)
+		return target;
+	int64_t last = w->now_tick | (((int64_t)1 << (SLOT_BITS * empty)) - 1);
+
+	return last < target ? last : target;
+}
+
 void twheel_run(struct twheel *w, int64_t now_ms, twheel_fn fn, void *ctx)
 {
 	int64_t target = now_ms / w->tick_ms;
@@ -131,11 +156,15 @@ void twheel_run(struct twheel *w, int64_t now_ms, twheel_fn fn, void *ctx)
 	while (w->now_tick < target) {
 		int top = 0;
 
+		w->now_tick = skip_to(w, target);
+		if (w->now_tick == target)
+			return;
 		w->now_tick++;
 		while (top < TWHEEL_LEVELS - 1 &&
 		       (w->now_tick & (((int64_t)1 << (SLOT_BITS * (top + 1))) - 1)) == 0)
 			top++;
-		/* highest first: what falls out of a level may land in the one below, now due too */
+		/* highest first: what falls out of a level may land in the one below, now due too
+		 */
 		for (int l = top; l > 0; l--)
 			cascade(w, l);
 		fire_slot(w, fn, ctx);

@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #define TWHEEL_LEVELS 4
-#define TWHEEL_SLOTS 64
+#define TWHEEL_SLOTS  64
 
 struct twheel_node {
 	struct twheel_node *next;
@@ -24,6 +24,8 @@ struct twheel_node {
 
 struct twheel {
 	struct twheel_node slots[TWHEEL_LEVELS][TWHEEL_SLOTS]; /* list heads */
+	uint64_t
+		filled[TWHEEL_LEVELS]; /* places that may hold nodes; empty stretches are skipped */
 	int64_t tick_ms;
 	int64_t now_tick; /* ticks fully processed */
 };
