@@ -137,11 +137,12 @@ sub sink {
 	return bless { port => $port, pid => $pid, dir => $dir }, 'Posthaste::Sink';
 }
 
-# A next hop that keeps what it is told, and answers as it is asked to (recorder.pl).
+# A next hop that keeps what it is told, and answers as it is asked to (recorder.pl). It listens on
+# a port of its own, unless the first argument is ADDRESS:PORT.
 sub recorder {
 	my ($class, @args) = @_;
 	my $dir  = tempdir('posthaste-recorder-XXXXXX', TMPDIR => 1, CLEANUP => 1);
-	my $port = free_port();
+	my $port = @args && $args[0] =~ /^[\d.]+:\d+$/ ? shift @args : free_port();
 	my $pid  = spawn("$dir/out", $^X, "$top/t/e2e/lib/recorder.pl", $port, "$dir/got", @args);
 	wait_until(sub { -e "$dir/got.ready" }, 10) or croak 'the recorder does not listen';
 	return bless { port => $port, pid => $pid, file => "$dir/got" }, 'Posthaste::Recorder';

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # A next hop for tests: speaks just enough SMTP (LMTP when the client says LHLO), writes every line it
 # is told to a file, and accepts everything but what it was asked not to.
-# usage: recorder.pl PORT FILE [caps=EHLO-WORD,...] [REGEX=>REPLY ...]
+# usage: recorder.pl [ADDRESS:]PORT FILE [caps=EHLO-WORD,...] [REGEX=>REPLY ...]
 # The first REGEX that matches a command, or the content of a message, or with LMTP the recipient and
 # then the content, gives the reply. "close" as a reply ends the connection without one.
 use strict;
@@ -18,7 +18,8 @@ for (@rest) {
 	elsif (/^(.*?)=>(.*)/s) { push @rules, [ qr/$1/s, $2 ] }
 	else { die "$_?" }
 }
-my $listen = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 50,
+my $addr = $port =~ s/^(.*):// ? $1 : '127.0.0.1';
+my $listen = IO::Socket::INET->new(LocalAddr => $addr, LocalPort => $port, Listen => 50,
 	ReuseAddr => 1) or die "listen: $!";
 open my $out, '>', $file or die "$file: $!";
 $out->autoflush(1);

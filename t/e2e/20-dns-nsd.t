@@ -1,0 +1,149 @@
+#!/usr/bin/perl
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Routing by a real name server (NSD) with several next hops on addresses of their own: the order of
+# MX hosts, aliases, answers too long for UDP, names in UTF-8, mail that would come back to us, and
+# name servers that refuse or are not there.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Posthaste qw(free_port slurp spew spawn wait_until);
+use File::Temp qw(tempdir);
+use Test::More;
+
+plan skip_all => 'needs nsd' unless -x '/usr/sbin/nsd';
+my ($port, $dns) = (free_port(), free_port());
+my $dir = tempdir(CLEANUP => 1);
+chmod 0755, $dir;
+my %hop = map { $_ => Posthaste->recorder("127.0.2.$_:$port", 'caps=PIPELINING,8BITMIME,SMTPUTF8') } 2, 3;
+my $many = join '', map { "big MX 20 host-with-a-long-name-so-that-the-answer-does-not-fit-$_\n" } 10 .. 60;
+my $me = 'mx.posthaste.test.';
+spew("$dir/test.zone", <<"EOF");
+\$ORIGIN test.
+\$TTL 60
+@ SOA ns hostmaster 1 3600 600 86400 60
+@ NS ns
+ns A 127.0.0.1
+one A 127.0.2.1
+two A 127.0.2.2
+three A 127.0.2.3
+order MX 30 three
+order MX 10 one
+order MX 20 two
+best MX 10 three
+best MX 20 two
+plain A 127.0.2.2
+addrs MX 10 several
+several A 127.0.2.1
+several A 127.0.2.2
+several A 127.0.2.4
+alias CNAME best
+tocname MX 10 cname
+cname CNAME two
+$many
+big MX 5 two
+xn--bcher-kva MX 10 three
+null MX 0 .
+nodata TXT "nothing here"
+noaddr MX 10 nodata
+noaddr MX 20 gone
+self MX 10 $me
+self MX 20 two
+backup MX 10 one
+backup MX 20 $me
+backup MX 30 two
+lost MX 10 gone
+lost MX 20 $me
+mx.posthaste A 127.0.0.1
+EOF
+spew("$dir/nsd.conf", <<"EOF");
+server:
+	ip-address: 127.0.0.1\@$dns
+	do-ip6: no
+	server-count: 1
+	username: ""
+	chroot: ""
+	zonesdir: "$dir"
+	database: ""
+	pidfile: "$dir/nsd.pid"
+	xfrdfile: "$dir/xfrd"
+	zonelistfile: "$dir/zones"
+	logfile: "$dir/nsd.log"
+remote-control:
+	control-enable: no
+zone:
+	name: "test"
+	zonefile: "test.zone"
+EOF
+my $nsd = spawn("$dir/nsd.out", '/usr/sbin/nsd', '-d', '-c', "$dir/nsd.conf");
+ok wait_until(sub { IO::Socket::INET->new(PeerAddr => "127.0.0.1:$dns") }, 10), 'nsd runs'
+	or BAIL_OUT(slurp("$dir/nsd.log"));
+
+my $mta = Posthaste->prepare(main => { resolver_nameservers => "127.0.0.1:$dns", smtp_connect_timeout => '5s' });
+my @ported = ((map { "$_.test" } qw(order best plain addrs alias tocname big null nodata noaddr gone)),
+	"b\xc3\xbccher.test", 'refused.example');
+spew("$mta->{dir}/transport", join '', map { "$_ smtp:$_:$port\n" } @ported);
+$mta->configure(transport_maps => "texthash:$mta->{dir}/transport");
+$mta->launch;
+my $smtp = $mta->smtp;
+$smtp->ok('EHLO client.test');
+
+# Sends to the domain; the result must look like that. What happens meanwhile: $during.
+sub logged {
+	my ($domain, $re, $what, $during) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $utf8 = $domain =~ /[^ -~]/ ? ' SMTPUTF8' : '';
+	$smtp->ok("MAIL FROM:<>$utf8");
+	$smtp->ok("RCPT TO:<user\@$domain>");
+	$smtp->ok('DATA');
+	$smtp->send_raw("Subject: x\r\n\r\n.\r\n");
+	my ($qid) = $smtp->reply =~ /queued as (\w+)/;
+	$during->($qid) if $during;
+	return ok($mta->wait_log(qr/$qid: to=<user\@\Q$domain\E>, $re/, 15), "$domain: $what") ||
+		diag grep { /$qid|connect|warn/ } split /^/, $mta->log;
+}
+
+sub relay {
+	my ($name, $n) = @_;
+	return qr/relay=$name\[127\.0\.2\.$n\]:$port, .*dsn=2\.0\.0, status=sent/;
+}
+
+logged('order.test', relay('two.test', 2), 'the first that answers, by preference');
+like $mta->log, qr/postfix\/smtp\[\d+\]: connect to one\.test\[127\.0\.2\.1\]:$port: Connection refused$/m, 'the one before was tried';
+is $mta->count_log(qr/three\.test/), 0, 'the one after was not';
+logged('best.test', relay('three.test', 3), 'preference, not order in the zone');
+logged('plain.test', relay('plain.test', 2), 'the address when there is no MX');
+logged('addrs.test', relay('several.test', 2), 'the address of the host that answers');
+logged('alias.test', relay('three.test', 3), 'an alias has the MX of what it stands for');
+logged('tocname.test', relay('c?name\.test|two\.test|cname\.test', 2), 'an MX that is an alias');
+logged('big.test', relay('two.test', 2), 'an answer that needs TCP');
+logged("b\xc3\xbccher.test", relay('three.test', 3), 'a name in UTF-8');
+
+my $nse = 'Host or domain name not found\. Name service error for name=';
+logged('null.test', qr/relay=none, .*dsn=5\.1\.0, status=bounced \(Domain null\.test does not accept mail \(nullMX\)\)/, 'null MX');
+logged('nodata.test', qr/relay=none, .*dsn=5\.4\.4, status=bounced \(${nse}nodata\.test type=A: Host found but no data record of requested type\)/, 'neither MX nor address');
+logged('noaddr.test', qr/relay=none, .*dsn=5\.4\.4, status=bounced \(${nse}\w+\.test type=A: Host /, 'MX hosts without any address');
+logged('gone.test', qr/relay=none, .*dsn=5\.4\.4, status=bounced \(${nse}gone\.test type=MX: Host not found\)/, 'no such name');
+logged('refused.example', qr/relay=none, .*dsn=4\.4\.3, status=deferred \(${nse}refused\.example type=MX: Host not found, try again\)/, 'the name server refuses');
+
+note 'port 25: mail that would come back';
+logged('self.test', qr/relay=none, .*dsn=5\.4\.6, status=bounced \(mail for self\.test loops back to myself\)/, 'we are the best MX');
+logged('backup.test', qr/relay=none, .*dsn=4\.4\.1, status=deferred \(connect to one\.test\[127\.0\.2\.1\]:25: Connection refused\)/, 'we are a backup: only better hosts');
+is $mta->count_log(qr/connect to two\.test\[127\.0\.2\.2\]:25/), 0, 'none worse than us is tried';
+logged('lost.test', qr/relay=none, .*dsn=4\.4\.4, status=deferred \(unable to find primary relay for lost\.test\)/, 'we are a backup of nobody');
+is $mta->stop, 0, 'stop';
+is scalar(() = $hop{2}->got =~ /^RCPT TO/mg), 5, 'all that was meant for one next hop reached it';
+is scalar(() = $hop{3}->got =~ /^RCPT TO/mg), 3, '... and the other';
+
+note 'a name server that is not there';
+$mta = Posthaste->start(main => { resolver_nameservers => '127.0.0.1:' . free_port() });
+$smtp = $mta->smtp;
+$smtp->ok('EHLO client.test');
+logged('order.test', qr/relay=none, .*dsn=4\.4\.3, status=deferred \(${nse}order\.test type=MX: Host not found, try again\)/, 'deferred', sub {
+	my ($qid) = @_;
+	# nobody waits for long
+	wait_until(sub { $mta->advance(31); $mta->log =~ /$qid: to=/ || (wait_until(sub { 0 }, 0.3), 0)[1] }, 15);
+});
+is $mta->stop, 0, 'stop';
+Posthaste::end_child($nsd);
+done_testing;
