@@ -36,6 +36,9 @@ my $body = join "\r\n", 'first', '', '.', '..', '.dot', "trailing blanks  \t", '
 my $header = "From: Ann <ann\@FROM>\r\nTo: joe\@TO\r\nSubject: =?utf-8?q?caf=C3=A9?= to\r\n and fro\r\n" .
 	"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n" .
 	"X-Odd:nospace\r\nMessage-Id: <m.FROM\@client.test>\r\nDate: Mon, 2 Mar 2026 10:00:00 +0000\r\n";
+srand 1;
+my $big = join '', map { my $n = $_; join('', map { chr 33 + rand 94 } 1 .. 60 + $n % 17) . "\r\n" } 1 .. 45_000;
+$big =~ s/^\./-/mg;
 my %header;
 for my $i (0 .. $#kinds) {
 	my ($from, $to) = ($kinds[$i]{name}, $kinds[ ($i + 1) % @kinds ]{name});
@@ -44,8 +47,22 @@ for my $i (0 .. $#kinds) {
 	$smtp->ok('EHLO client.test');
 	like $smtp->mail("ann\@$from.test", [ "joe\@$to.test", "nobody\@$to.test" ], $header{$to} . "\r\n" . $body),
 		qr/^250/, "$from takes a message for $to and one it does not know";
+	$smtp->ok("MAIL FROM:<ann\@$from.test>");
+	$smtp->ok("RCPT TO:<ann\@$to.test>");
+	$smtp->ok('DATA');
+	$smtp->send_raw("Subject: big\r\nMIME-Version: 1.0\r\nX-Big: $from\r\n\r\n$big.\r\n");
+	like $smtp->reply, qr/^250/, '... and 3 megabytes';
 	$smtp->quit;
 }
+my $smtp = $mta->smtp($peer{postfix}{port});
+$smtp->ok('EHLO client.test');
+$smtp->ok('MAIL FROM:<ann@postfix.test> RET=HDRS ENVID=env+2B1');
+$smtp->ok('RCPT TO:<ann@exim.test> NOTIFY=SUCCESS ORCPT=rfc822;first@exim.test');
+$smtp->ok('DATA');
+$smtp->send_raw("Subject: tell me\r\n\r\nx\r\n.\r\n");
+like $smtp->reply, qr/^250/, 'a message that asks for a report on success';
+$smtp->quit;
+
 for my $i (0 .. $#kinds) {
 	my ($f, $t) = ($kinds[$i], $kinds[ ($i + 1) % @kinds ]);
 	my ($from, $to) = ($f->{name}, $t->{name});
@@ -65,11 +82,16 @@ for my $i (0 .. $#kinds) {
 	like "$head\n", qr/\n\Q@{[ $header{$to} =~ s,\r\n,\n,gr ]}\E\z/, 'and the header below the trace' or diag $head;
 	like $head, qr/^Received: from mx\.$from\.test \(.*\n\tby mx\.posthaste\.test \(Posthaste\) with ESMTP id $qid\n?/m,
 		'Received has all of it';
-	wait_until(sub { $peer{$from}->box('ann') }, 15);
-	my ($bounce) = $peer{$from}->box('ann');
+	my $find = sub { my ($box, $re) = @_; return wait_until(sub { (grep { $_ =~ $re } $peer{$box}->box('ann'))[0] }, 15) // '' };
+	ok +($find->($to, qr/^X-Big: $from$/m) =~ s/.*?\n\n//sr) eq $big =~ s/\r\n/\n/gr, 'the 3 megabytes are there, every byte';
+	my $bounce = $find->($from, qr/^Final-Recipient: .*nobody\@$to/mi);
 	like $bounce // '', qr/^Final-Recipient: rfc822; nobody\@$to\.test\nOriginal-Recipient: rfc822; ?nobody\@$to\.test\nAction: failed\nStatus: 5\.\d\.\d\nRemote-MTA: dns; 127\.0\.0\.1\nDiagnostic-Code: smtp; 5\d\d /m,
 		"the refusal is reported to $from" or diag $bounce;
 }
+my ($dsn) = wait_until(sub { (grep { /^Action: delivered$/m } $peer{postfix}->box('ann'))[0] }, 15);
+like $dsn // '', qr/^Reporting-MTA: dns; mx\.exim\.test$/m, "Exim's report on success came back through Posthaste";
+like $dsn // '', qr/^Original-Envelope-ID: env\+2B1$/mi, '... with the envelope id';
+like $dsn // '', qr/^Original-Recipient: rfc822; ?first\@exim\.test$/mi, '... and the recipient as it was given';
 ok wait_until(sub { $mta->status->{messages} == 0 }, 20), 'the queue is empty';
 is $mta->count_log(qr/status=deferred|warning:|panic|fatal/), 0, 'nothing was deferred, no warnings'
 	or diag grep { /deferred|warning|panic|fatal/ } split /^/, $mta->log;
