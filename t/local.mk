@@ -16,7 +16,7 @@ include t/bench/local.mk
 
 EXTRA_DIST += t/unit/tap.h
 
-EXTRA_DIST += t/e2e
+EXTRA_DIST += t/e2e t/source.t
 
 check-local: $(check_PROGRAMS)
 	$(top_srcdir)/scripts/check-layers $(top_srcdir)
