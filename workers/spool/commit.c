@@ -32,6 +32,7 @@ static void batch_release(struct spool_writer *w, struct batch *b)
 	buf_reset(&b->buf);
 	b->count = 0;
 	b->bytes = 0;
+	b->end = 0;
 	b->err = 0;
 	b->took_us = 0;
 	b->synced = false;
@@ -86,6 +87,7 @@ void spool_batch_note(struct spool_writer *w, struct batch *b, const struct spoo
 						.commit_us = h->commit_us };
 	b->count++;
 	b->bytes += bytes;
+	b->end = u64_max(b->end, off + bytes);
 	w->at_risk += bytes;
 }
 
@@ -128,6 +130,26 @@ int spool_writer_flush_tail(struct spool_writer *w, struct spool_segment *seg)
 	return err;
 }
 
+/*
+ * Write what is gathered and make it durable.
+ *
+ * Space that was only reserved becomes written extents through the file system's log. When the file
+ * system is shut down at that moment (an error of the disk, an abort of the log), ext4 and xfs can
+ * let the fdatasync under way succeed although those extents will read as zeroes: measured, one cut
+ * in ten to twenty. A second fdatasync begins after the shutdown, and fails. Where everything was
+ * written in a former life (recycled segments) the log has no part in it, and one is enough.
+ */
+static int batch_sync(const struct batch *b)
+{
+	int syncs = b->end > b->seg->written_end ? 2 : 1;
+
+	for (int i = 0; i < syncs; i++) {
+		if (fdatasync(b->seg->fd) < 0)
+			return err_errno(); /* and never again on this file */
+	}
+	return 0;
+}
+
 /* In a thread, or in the loop for small batches. Touches the batch and, alone, its segment's files.
  */
 void spool_batch_run(struct spool_job *job)
@@ -138,8 +160,8 @@ void spool_batch_run(struct spool_job *job)
 	if (b->err == 0)
 		b->err = spool_batch_flush(b);
 	b->synced = b->err == 0 && b->sync;
-	if (b->synced && fdatasync(b->seg->fd) < 0)
-		b->err = err_errno();
+	if (b->synced)
+		b->err = batch_sync(b);
 	b->took_us = clock_mono_us_raw() - t0;
 	if (b->err != 0)
 		return;

@@ -67,7 +67,8 @@ struct journal_writer {
 
 /* ---- files ---- */
 
-/* A local worker writes as root, but recovery reads as mail_owner, to whom the directory belongs. */
+/* A local worker writes as root, but recovery reads as mail_owner, to whom the directory belongs.
+ */
 static void give_to_owner(int dirfd, int fd)
 {
 	struct stat st;
@@ -363,8 +364,11 @@ int journal_sync(struct journal_writer *w)
 
 		if (f == NULL || f->unsynced == 0)
 			continue;
-		if (!f->failed && fdatasync(f->fd) < 0)
-			file_failed(f, "fdatasync", err_errno());
+		/* twice, because journals are never recycled: commit.c says why */
+		for (int k = 0; k < 2; k++) {
+			if (!f->failed && fdatasync(f->fd) < 0)
+				file_failed(f, "fdatasync", err_errno());
+		}
 		if (f->failed)
 			err = E_IO;
 		else

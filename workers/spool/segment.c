@@ -60,6 +60,14 @@ static int open_file(const struct spool_dirs *d, uint32_t number, uint32_t recyc
 	return *fd_r < 0 ? err_errno() : 0;
 }
 
+/* The first byte of a recycled file that was reserved but never written. */
+static uint64_t find_written_end(const struct spool_segment *s)
+{
+	off_t hole = lseek(s->fd, SPOOL_FIRST_OFF, SEEK_HOLE);
+
+	return hole < 0 ? 0 : u64_min((uint64_t)hole, s->size);
+}
+
 /* Size and head. Old bytes of a recycled file stay: nothing in them can pass for ours. */
 static int prepare_file(struct spool_segment *s, uint64_t bytes)
 {
@@ -80,6 +88,8 @@ static int prepare_file(struct spool_segment *s, uint64_t bytes)
 		err = io_pwrite_all(s->fd, &head, sizeof(head), 0);
 	if (err == 0 && fsync(s->fd) < 0)
 		err = err_errno();
+	if (err == 0 && st.st_size > 0)
+		s->written_end = find_written_end(s);
 	return err;
 }
 

@@ -12,12 +12,13 @@ struct spool_segment {
 	int idx_fd; /* -1: index given up; the segment alone tells */
 	uint64_t nonce;
 	int64_t created_us;
-	uint64_t size;  /* bytes reserved on disk */
-	uint64_t tail;  /* first byte not given out */
-	uint32_t rows;  /* index rows written: the records committed */
-	unsigned refs;  /* lane, batches, streams */
-	bool in_flight; /* a batch of it is being committed */
-	bool failed;    /* a commit failed: nothing more goes in */
+	uint64_t size;        /* bytes reserved on disk */
+	uint64_t written_end; /* before this the file was written and synced in a former life */
+	uint64_t tail;        /* first byte not given out */
+	uint32_t rows;        /* index rows written: the records committed */
+	unsigned refs;        /* lane, batches, streams */
+	bool in_flight;       /* a batch of it is being committed */
+	bool failed;          /* a commit failed: nothing more goes in */
 };
 
 /* Make, reserve and sync a segment file and its directory entry, from spare/`recycle` when not 0.

@@ -115,8 +115,8 @@ int spool_stream_commit(struct spool_stream **s, const struct spool_record *hdr,
 			void *cookie);
 void spool_stream_abort(struct spool_stream **s);
 /* End of turn: hand what was appended to the commit threads; deliver finished ones. True when there
- * is more to do at once. Call it from a loop hook that runs after all that appends: what is appended
- * behind it waits for the next turn. */
+ * is more to do at once. Call it from a loop hook that runs after all that appends: what is
+ * appended behind it waits for the next turn. */
 bool spool_writer_poll(void *writer);
 
 /* ---- reader ---- */

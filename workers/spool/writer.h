@@ -43,6 +43,7 @@ struct batch {
 	struct spool_row *rows;
 	size_t count, cap;
 	uint64_t bytes; /* of its records */
+	uint64_t end;   /* of the last of them in the file */
 	bool sync;      /* wanted */
 	bool synced;    /* tried */
 	int err;
