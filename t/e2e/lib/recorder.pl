@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # A next hop for tests: speaks just enough SMTP (LMTP when the client says LHLO), writes every line it
 # is told to a file, and accepts everything but what it was asked not to.
-# usage: recorder.pl [ADDRESS:]PORT FILE [caps=EHLO-WORD,...] [REGEX=>REPLY ...]
+# usage: recorder.pl [ADDRESS:]PORT FILE [caps=EHLO-WORD,...] [banner=TEXT] [eol=lf] [REGEX=>REPLY ...]
 # The first REGEX that matches a command, or the content of a message, or with LMTP the recipient and
-# then the content, gives the reply. "close" as a reply ends the connection without one.
+# then the content, gives the reply. "close" as a reply ends the connection without one, "silence"
+# sends nothing.
 use strict;
 use warnings;
 use IO::Socket::INET;
@@ -13,8 +14,11 @@ use IO::Select;
 my ($port, $file, @rest) = @ARGV;
 my @caps = qw(PIPELINING 8BITMIME DSN SIZE);
 my @rules;
+my ($banner, $eol) = ('220 recorder ESMTP', "\r\n");
 for (@rest) {
 	if (/^caps=(.*)/) { @caps = split /,/, $1 }
+	elsif (/^banner=(.*)/s) { $banner = $1 }
+	elsif ($_ eq 'eol=lf') { $eol = "\n" }
 	elsif (/^(.*?)=>(.*)/s) { push @rules, [ qr/$1/s, $2 ] }
 	else { die "$_?" }
 }
@@ -51,7 +55,7 @@ sub answer {
 		hang_up($s);
 		return 0;
 	}
-	syswrite $s, "$reply\r\n";
+	syswrite $s, "$reply$eol" unless $reply eq 'silence';
 	return 1;
 }
 
@@ -93,7 +97,7 @@ while (1) {
 			my $c = $listen->accept or next;
 			$select->add($c);
 			$conn{$c} = { buf => '', data => 0, rcpts => [], lmtp => 0 };
-			syswrite $c, "220 recorder ESMTP\r\n";
+			answer($c, $banner);
 			next;
 		}
 		my $st = $conn{$s};
