@@ -16,6 +16,8 @@
 #include "lib/util.h"
 #include "workers/deliver/deliver.h"
 
+#define TEXT(s) s, sizeof(s) - 1
+
 void conn_open(struct dest *dest, struct job *j)
 {
 	struct conn *c = conn_new(dest);
@@ -195,6 +197,20 @@ static bool try_unix(struct conn *c)
 	return connect_unix(c, &c->dest->nh.alts[at]);
 }
 
+/* Mail that must be encrypted does not go to this alternative: there is no TLS yet. */
+static void tls_fault(struct job *j, enum tls_need need)
+{
+	static const struct client_fault faults[] = {
+		[TLS_NEEDED] = { .dsn = { 4, 7, 4 },
+				 .text = { TEXT("TLS is required, but this version cannot start "
+						"TLS") } },
+		[TLS_UNKNOWN] = { .dsn = { 4, 7, 5 },
+				  .text = { TEXT("client TLS configuration problem") } },
+	};
+
+	job_failed(j, SV("none"), &faults[need]);
+}
+
 /* One step along the job's way. 1: connecting or waiting; 0: look at the next; -1: no more. */
 static int try_next(struct conn *c)
 {
@@ -205,6 +221,10 @@ static int try_next(struct conn *c)
 	if (j->route == NULL) {
 		if (j->alt >= c->dest->nh.count)
 			return -1;
+		if (c->dest->alts[j->alt].tls != TLS_NOT_NEEDED) {
+			tls_fault(j, c->dest->alts[j->alt++].tls);
+			return 0;
+		}
 		if (c->dest->nh.alts[j->alt].kind == NEXTHOP_UNIX)
 			return try_unix(c);
 		r = get_route(c);

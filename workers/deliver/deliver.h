@@ -138,6 +138,7 @@ struct alt_state {
 	struct route *route;
 	struct route_lookup *lookup;
 	struct conn *waiting; /* conns that wait for the lookup */
+	enum tls_need tls;    /* anything but TLS_NOT_NEEDED: not used */
 };
 
 struct dest {

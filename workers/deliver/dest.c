@@ -11,6 +11,7 @@
 #include "lib/log.h"
 #include "lib/util.h"
 #include "workers/deliver/deliver.h"
+#include "workers/deliver/tlspolicy.h"
 
 struct sv dest_nexthop(const struct dest *d)
 {
@@ -32,6 +33,12 @@ static int dest_new(struct deliver *d, struct job *j, struct sv key, struct dest
 	}
 	dest->d = d;
 	dest->t = j->t;
+	for (unsigned i = 0; i < dest->nh.count; i++) {
+		if (t->tls != NULL)
+			dest->alts[i].tls = tls_policy_get(t->tls, dest->nh.alts[i].text);
+		dest->nh.alts[i].text =
+			(struct sv){ NULL, 0 }; /* the job's text goes with the job */
+	}
 	dest->key = xstrndup(key.p, key.len);
 	dest->key_len = key.len;
 	strmap_put(d->dests, key, dest);

@@ -570,8 +570,6 @@ static void dispatch(struct job *j)
 		discard(j);
 	else if (j->t->kind != TRANSPORT_SMTP && j->t->kind != TRANSPORT_LMTP)
 		refuse_text(j, false, 3, 5, "transport is not for this kind of worker");
-	else if (j->t->tls_required)
-		refuse_text(j, false, 7, 4, "TLS is required, but this version cannot start TLS");
 	else if (dest_add(j->d, j) != 0)
 		refuse_text(j, true, 4, 4, "malformed next-hop destination");
 }

@@ -6,5 +6,6 @@ workers_deliver_deliver_SOURCES = $(DELIVER_ENGINE) workers/deliver/conn.c \
 	workers/deliver/connect.c workers/deliver/deliver.h \
 	workers/deliver/dest.c workers/deliver/job.c workers/deliver/main.c \
 	workers/deliver/nexthop.c workers/deliver/nexthop.h workers/deliver/route.c \
-	workers/deliver/route.h workers/deliver/tconf.c workers/deliver/tconf.h
+	workers/deliver/route.h workers/deliver/tconf.c workers/deliver/tconf.h \
+	workers/deliver/tlspolicy.c workers/deliver/tlspolicy.h
 workers_deliver_deliver_LDADD = $(WORKER_LIBS)

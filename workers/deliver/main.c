@@ -12,6 +12,7 @@
 #include "lib/log.h"
 #include "lib/util.h"
 #include "workers/deliver/deliver.h"
+#include "workers/deliver/tlspolicy.h"
 
 #define TICK_MS        250
 #define DNS_TIMEOUT_MS 30000
@@ -51,6 +52,24 @@ static void closed_file(void *ctx, uint32_t number, uint64_t bytes)
 
 /* ---- the frame's calls ---- */
 
+static int load_tconfs(struct deliver *d, struct worker *w)
+{
+	struct conf_diag diag;
+	int err = 0;
+
+	d->tconf_count = conf_transport_count(w->conf);
+	d->tconfs = xcalloc(d->tconf_count + 1, sizeof(*d->tconfs));
+	conf_diag_init(&diag);
+	for (unsigned i = 0; i < d->tconf_count && err == 0; i++) {
+		tconf_load(&d->tconfs[i], w->conf, conf_transport(w->conf, i));
+		err = tls_policy_open(w->conf, conf_transport(w->conf, i), &d->tconfs[i].tls,
+				      &diag);
+	}
+	conf_diag_log(&diag);
+	conf_diag_fini(&diag);
+	return err;
+}
+
 static int deliver_init(struct worker *w)
 {
 	struct deliver *d = &the_deliver;
@@ -62,10 +81,10 @@ static int deliver_init(struct worker *w)
 	d->connection_limit = w->params->deliver_connection_limit;
 	d->held_tail = &d->held_first;
 	d->starved_tail = &d->starved;
-	d->tconf_count = conf_transport_count(w->conf);
-	d->tconfs = xcalloc(d->tconf_count + 1, sizeof(*d->tconfs));
-	for (unsigned i = 0; i < d->tconf_count; i++)
-		tconf_load(&d->tconfs[i], w->conf, conf_transport(w->conf, i));
+	int err = load_tconfs(d, w);
+
+	if (err != 0)
+		return err;
 	own_addrs_load(&d->own, w->params);
 	if (w->check_only)
 		return 0;

@@ -101,7 +101,7 @@ static int parse_one(struct sv text, bool mx, uint16_t default_port, struct next
 	bool bracket;
 	struct sv port;
 
-	*alt = (struct nexthop_alt){ .kind = NEXTHOP_HOST, .port = default_port };
+	*alt = (struct nexthop_alt){ .kind = NEXTHOP_HOST, .port = default_port, .text = text };
 	if (take_prefix(&text, "unix:"))
 		return parse_unix(text, alt);
 	take_prefix(&text, "inet:");

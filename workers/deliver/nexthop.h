@@ -22,6 +22,7 @@ struct nexthop_alt {
 	bool mx;      /* ask for MX records first */
 	bool literal; /* host is a numerical address */
 	uint16_t port;
+	struct sv text;               /* as written: a view into what was parsed */
 	char host[NEXTHOP_HOST_SIZE]; /* without brackets and "ipv6:"; or the socket's path */
 };
 

@@ -22,18 +22,6 @@ static void read_protocols(struct tconf *t, const char *words)
 		t->want4 = true;
 }
 
-static bool level_needs_tls(const char *level)
-{
-	static const char *const levels[] = { "encrypt", "fingerprint", "dane-only", "verify",
-					      "secure" };
-
-	for (size_t i = 0; i < ARRAY_LEN(levels); i++) {
-		if (str_eq_nocase(level, levels[i]))
-			return true;
-	}
-	return false;
-}
-
 static void read_bind(const char *name, const char *text, union net_addr *a, bool *set)
 {
 	*set = false;
@@ -70,7 +58,6 @@ static void read_bind(const char *name, const char *text, union net_addr *a, boo
 			   p->prefix##_connection_cache_destinations[0] != '\0';                   \
 		t->bind_enforce = p->prefix##_bind_address_enforce;                                \
 		t->client.soft_530 = p->prefix##_sasl_auth_enable;                                 \
-		level = p->prefix##_tls_security_level;                                            \
 		port = p->prefix##_tcp_port;                                                       \
 		read_bind(#prefix "_bind_address", p->prefix##_bind_address, &t->bind4,            \
 			  &t->bind4_set);                                                          \
@@ -98,7 +85,7 @@ void tconf_load(struct tconf *t, const struct conf *c UNUSED, const struct conf_
 						[TRANSPORT_ERROR] = "error",
 						[TRANSPORT_DISCARD] = "discard" };
 	const struct params *p = ct->params;
-	const char *level, *port;
+	const char *port;
 
 	*t = (struct tconf){ .name = ct->name, .kind = ct->kind };
 	t->program = ct->kind < ARRAY_LEN(programs) && programs[ct->kind] != NULL
@@ -127,7 +114,6 @@ void tconf_load(struct tconf *t, const struct conf *c UNUSED, const struct conf_
 		read_port(t, port, 25);
 	}
 	t->ignore_mx_error = p->ignore_mx_lookup_error;
-	t->tls_required = level_needs_tls(level);
 	t->queue_directory = p->queue_directory;
 	read_protocols(t, p->inet_protocols);
 }

@@ -17,6 +17,12 @@ union net_addr {
 	struct sockaddr_in6 in6;
 };
 
+enum tls_need {
+	TLS_NOT_NEEDED,
+	TLS_NEEDED,
+	TLS_UNKNOWN, /* the table cannot be asked, or its entry not understood */
+};
+
 struct tconf {
 	const char *name; /* of the transport */
 	enum transport_kind kind;
@@ -37,7 +43,7 @@ struct tconf {
 	int64_t reuse_ms;            /* smtp_connection_reuse_time_limit */
 	int64_t reuse_count;         /* smtp_connection_reuse_count_limit, 0 = none */
 	bool cache;                  /* idle connections are kept */
-	bool tls_required;           /* a security level that plaintext does not satisfy */
+	struct tls_policy *tls;      /* tlspolicy.h; NULL: mail may travel in the clear */
 	bool bind4_set, bind6_set;
 	bool bind_enforce; /* smtp_bind_address_enforce: defer rather than use another address */
 	union net_addr bind4, bind6;

@@ -17,10 +17,15 @@ check_PROGRAMS += t/unit/workers/deliver_test
 UNIT_TESTS += t/unit/workers/deliver_test
 t_unit_workers_deliver_test_SOURCES = t/unit/workers/deliver_test.c $(DELIVER_ENGINE) \
 	workers/deliver/conn.c workers/deliver/connect.c workers/deliver/dest.c workers/deliver/job.c \
-	workers/deliver/nexthop.c workers/deliver/route.c workers/deliver/tconf.c
+	workers/deliver/nexthop.c workers/deliver/route.c workers/deliver/tconf.c \
+	workers/deliver/tlspolicy.c
 t_unit_workers_deliver_test_LDADD = $(WORKER_LIBS)
 check_PROGRAMS += t/unit/workers/route_test
 UNIT_TESTS += t/unit/workers/route_test
 t_unit_workers_route_test_SOURCES = t/unit/workers/route_test.c $(DELIVER_ENGINE) \
 	workers/deliver/nexthop.c workers/deliver/route.c workers/deliver/tconf.c workers/dns/name.c
 t_unit_workers_route_test_LDADD = libph_mail.a libph_smtp.a $(LIB_LIBS) $(IDN2_LIBS)
+check_PROGRAMS += t/unit/workers/tlspolicy_test
+UNIT_TESTS += t/unit/workers/tlspolicy_test
+t_unit_workers_tlspolicy_test_SOURCES = t/unit/workers/tlspolicy_test.c workers/deliver/tlspolicy.c
+t_unit_workers_tlspolicy_test_LDADD = $(WORKER_LIBS)

@@ -12,6 +12,8 @@
 #include <sys/un.h>
 
 #include "t/unit/workers/spool/support.h"
+#include "t/unit/workers/testconf.h"
+#include "workers/deliver/tlspolicy.h"
 
 #define MAX_RESULTS 64
 
@@ -590,6 +592,52 @@ static void test_damaged(void)
 	is_int(server.connections, 0, "no connection");
 }
 
+/* What must be encrypted stays here: there is no TLS yet. */
+static void test_tls_policy(void)
+{
+	char text[256], nexthop[128];
+	struct conf *c;
+	struct conf_diag diag;
+
+	fresh(true);
+	snprintf(text, sizeof(text),
+		 "smtp_tls_policy_maps = inline:{{[127.0.0.1]:%u=encrypt}, {[127.0.0.3]:%u=x}}\n",
+		 server.port, server.port);
+	c = test_conf(text);
+	conf_diag_init(&diag);
+	is_int(tls_policy_open(c, conf_transport_find(c, "smtp"), &tconfs[0].tls, &diag), 0,
+	       "policy table");
+	put_job(150, 0, here(), "a@x b@x", BODY, 1);
+	ok(wait_results(1) && result_of(150)->deferred == 3 &&
+		   result_of(150)->health == JOB_HEALTH_OK,
+	   "a mandatory level defers");
+	ok(has_log("to=<a@x>, relay=none, ") &&
+		   has_log("dsn=4.7.4, status=deferred (TLS is required, but this version cannot "
+			   "start TLS)"),
+	   "its text");
+	snprintf(nexthop, sizeof(nexthop), "[127.0.0.3]:%u", server.port);
+	put_job(151, 0, nexthop, "a@x", BODY, 1);
+	ok(wait_results(2) && result_of(151)->deferred == 1 &&
+		   has_log("dsn=4.7.5, status=deferred (client TLS configuration problem)"),
+	   "an entry that makes no sense defers");
+	is_int(server.connections, 0, "no connection");
+	snprintf(nexthop, sizeof(nexthop), "%s [127.0.0.2]:%u", here(), server.port);
+	put_job(152, 0, nexthop, "a@x", BODY, 1);
+	ok(wait_results(3) && result_of(152)->sent == 1 && has_log("relay=127.0.0.2[127.0.0.2]:"),
+	   "an alternative that needs none is used");
+	fresh(true);
+	tconfs[0].fallback_relay = nexthop;
+	snprintf(nexthop, sizeof(nexthop), "%s", here());
+	put_job(153, 0, "[127.0.0.1]:1", "a@x", BODY, 1);
+	ok(wait_results(1) && result_of(153)->deferred == 1 && server.connections == 0,
+	   "smtp_fallback_relay is held to its entry");
+	tconfs[0].fallback_relay = "";
+	is_int(dl.job_count, 0, "no job left");
+	tls_policy_close(&tconfs[0].tls);
+	conf_diag_fini(&diag);
+	conf_free(&c);
+}
+
 static void test_second_host(void)
 {
 	char nexthop[128];
@@ -681,6 +729,7 @@ int main(void)
 	test_lmtp();
 	test_no_network();
 	test_damaged();
+	test_tls_policy();
 	test_second_host();
 	test_limit();
 	test_timeout();
