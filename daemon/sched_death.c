@@ -45,6 +45,8 @@ static void give_back(struct sched *s, uint32_t e, enum qstate was)
 		log_error("%s: was with %u workers when they died: placed on hold",
 			  qid_format(qtab_msg_qid(&s->q->msgs[msg]), text), deaths);
 		s->q->msgs[msg].flags |= MSGF_HOLD;
+		if (s->su.files != NULL)
+			files_mark(s->su.files, OUTCOME_HELD, qtab_msg_qid(&s->q->msgs[msg]));
 		sched_entry_hold(s, e);
 	} else if (deaths >= DEATHS_LATER) {
 		log_warn("%s: was with %u workers when they died: tried again later",
@@ -57,6 +59,45 @@ static void give_back(struct sched *s, uint32_t e, enum qstate was)
 	} else {
 		sched_entry_notify(s, e, (enum bounce_kind)q->due_s);
 	}
+}
+
+/* ---- deliveries whose outcome nobody knows ---- */
+
+struct doubt {
+	struct sched *s;
+	const struct sched_worker *w;
+};
+
+static void in_doubt(void *ctx, struct qid id, uint32_t rcpt_first)
+{
+	struct doubt *d = ctx;
+	struct sched *s = d->s;
+	uint32_t msg = qtab_msg_find(s->q, id);
+	uint32_t e = msg == QTAB_NONE ? QTAB_NONE : s->q->msgs[msg].first_entry;
+	bool hold = s->params->in_doubt_action == IN_DOUBT_HOLD;
+	char text[QID_TEXT_SIZE];
+
+	while (e != QTAB_NONE && (sched_entry(s, e)->rcpt_first != rcpt_first ||
+				  qword_state(qtab_entry_word(s->q, e)) != QS_BUSY ||
+				  qword_life(qtab_entry_word(s->q, e)) != d->w->life))
+		e = sched_entry(s, e)->sibling;
+	if (e == QTAB_NONE)
+		return;
+	atomic_fetch_add_explicit(&s->su.board->in_doubt, 1, memory_order_relaxed);
+	log_warn("%s: delivery was under way when its worker ended, its outcome is unknown: %s",
+		 qid_format(id, text), hold ? "placed on hold" : "will be tried again");
+	if (!hold || s->q->msgs[msg].flags & MSGF_HOLD)
+		return;
+	s->q->msgs[msg].flags |= MSGF_HOLD;
+	files_mark(s->su.files, OUTCOME_HELD, id);
+}
+
+void death_find_doubts(struct sched *s, struct sched_worker *w)
+{
+	struct doubt d = { s, w };
+
+	if (s->su.files != NULL && w->held.count > 0)
+		files_each_doubt(s->su.files, w->life, in_doubt, &d);
 }
 
 void death_take_back(struct sched *s, struct sched_worker *w)

@@ -213,7 +213,8 @@ struct suspect { /* a message that workers held when they died (daemon/sched_dea
 	uint32_t deaths;
 	int64_t last_ms;
 };
-#define SUSPECTS 1024u
+#define SUSPECTS      1024u
+#define IN_DOUBT_HOLD 1 /* in_doubt_action: "retry hold" */
 
 struct walker { /* sliced operator work */
 	enum { WALK_NONE, WALK_MSGS, WALK_DESTS } kind;
@@ -335,6 +336,7 @@ int work_copied(struct sched *s, struct sched_worker *w, unsigned slot, const vo
 void work_copies_gone(struct sched *s, unsigned slot);
 
 /* sched_death.c */
+void death_find_doubts(struct sched *s, struct sched_worker *w);
 void death_take_back(struct sched *s, struct sched_worker *w);
 
 /* sched_input.c */

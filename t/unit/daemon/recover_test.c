@@ -482,6 +482,45 @@ static void test_adopt(void)
 	finish(&sc);
 }
 
+/* A deliver worker dies: what it had begun is in doubt, what it had only queued is not. */
+static void doubt_when_worker_dies(bool hold)
+{
+	static struct scene sc;
+	struct proto_file g;
+	uint32_t life = 200;
+
+	begin(&sc);
+	add(&sc, 1, 1, 0, NULL);
+	add(&sc, 2, 1, 0, NULL);
+	add(&sc, 3, 1, 0, NULL);
+	restart(&sc, hold ? "in_doubt_action = hold\n" : "");
+	world_up(&sc.w, CLASS_REWRITE, 0, RW);
+	world_up(&sc.w, CLASS_DELIVER, 0, life);
+	w_dest(&sc.w, RW, 0, "smtp", "y.example");
+	files_grant(sc.files, life, SPOOL_JOURNAL, &g);
+	journal_begin(&sc);
+	sc.f.needs = 0;
+	journal_writer_grant(sc.j, g.number);
+	world_turn(&sc.w);
+	for (int i = 0; i < 3; i++)
+		w_loaded(&sc.w, world_next(&sc.w), RW, 0);
+	world_turn(&sc.w);
+	is_int(sc.w.s->count[QS_BUSY], 3, "three jobs are out");
+	mark(&sc, 1, OUTCOME_STARTED, 1, 0);
+	mark(&sc, 2, OUTCOME_STARTED, 1, 0);
+	result(&sc, 2, 0, 0, 1, 0, 0); /* written, but its report did not get out */
+	journal_end(&sc);
+	loop_free(&sc.f.loop); /* the hooks of the writer that is gone */
+	sched_worker_gone(sc.w.s, CLASS_DELIVER, 0, life);
+	is_int(sc.w.board.in_doubt, 1, "one is in doubt");
+	is_int(look(&sc, 1).by_state[hold ? QS_HOLD : QS_READY], 1, "%s",
+	       hold ? "held, as configured" : "and tried again");
+	is_int(look(&sc, 2).by_state[QS_READY], 1, "one has an outcome");
+	is_int(look(&sc, 3).by_state[QS_READY], 1, "one was not begun");
+	ok(strstr(sc.w.log, "outcome is unknown") != NULL, "the log names it");
+	finish(&sc);
+}
+
 /* A mostly dead segment: its live message moves on, and after a restart all is as before. */
 static void test_copy_forward(void)
 {
@@ -562,6 +601,8 @@ int main(void)
 	test_journal_stays();
 	test_accounting();
 	test_adopt();
+	doubt_when_worker_dies(false);
+	doubt_when_worker_dies(true);
 	test_copy_forward();
 	return tap_done();
 }
