@@ -143,7 +143,8 @@ void peers_region_to(struct supervisor *s UNUSED, struct sworker *to, const stru
 	};
 
 	int opened = -1;
-	int fd = kind == SHM_KIND_LOG ? r->fd : reader_fd(r, &opened); /* a log ring has two writers */
+	int fd = kind == SHM_KIND_LOG ? r->fd
+				      : reader_fd(r, &opened); /* a log ring has two writers */
 
 	peers_ctl(to, &msg, &fd, 1);
 	io_close(&opened);
@@ -253,6 +254,7 @@ void peers_give_regions(struct supervisor *s, struct sworker *w)
 			peers_region_to(s, w, &o->counters, SHM_KIND_COUNTERS, o->class_id, o->slot,
 					o->life);
 	}
-	/* last: statistics answers nobody before it has this one, so sums are whole from the first */
+	/* last: statistics answers nobody before it has this one, so sums are whole from the first
+	 */
 	peers_region_to(s, w, &s->boot_region, SHM_KIND_COUNTERS, CLASS_SUPERVISOR, 0, 0);
 }

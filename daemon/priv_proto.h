@@ -9,7 +9,7 @@
 
 #include <stdint.h>
 
-#define PRIV_TEXT_MAX 900u
+#define PRIV_TEXT_MAX  900u
 #define PRIV_MAX_SLOTS 64u
 
 enum priv_kind {
@@ -20,12 +20,12 @@ enum priv_kind {
 	PRIV_FAILED,    /* start-up failed; text says why */
 	PRIV_RENEW,     /* same configuration, new generation: tables have changed */
 	/* priv -> supervisor */
-	PRIV_HELLO,     /* first message: generation, privileged; no descriptors (snapshot is fd 4) */
-	PRIV_SPAWNED,   /* class_id, slot, life, pid; fd: the supervisor's end; no fd = it failed */
-	PRIV_EXITED,    /* class_id, slot, life, pid, status as waitpid gives it */
-	PRIV_RELOAD,    /* generation; fd: the new snapshot */
-	PRIV_STOP,      /* drain and exit */
-	PRIV_LOG,       /* text, to be logged as master; level in `status` */
+	PRIV_HELLO,   /* first message: generation, privileged; no descriptors (snapshot is fd 4) */
+	PRIV_SPAWNED, /* class_id, slot, life, pid; fd: the supervisor's end; no fd = it failed */
+	PRIV_EXITED,  /* class_id, slot, life, pid, status as waitpid gives it */
+	PRIV_RELOAD,  /* generation; fd: the new snapshot */
+	PRIV_STOP,    /* drain and exit */
+	PRIV_LOG,     /* text, to be logged as master; level in `status` */
 };
 
 struct priv_msg {

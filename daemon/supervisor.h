@@ -103,7 +103,7 @@ struct supervisor {
 };
 
 /* life.c */
-void life_watch(struct supervisor *s); /* kill who shows no sign of life */
+void life_watch(struct supervisor *s);  /* kill who shows no sign of life */
 void life_manage(struct supervisor *s); /* start what is missing, drain what is old */
 void life_spawned(struct supervisor *s, const struct priv_msg *msg, int sock);
 void life_exited(struct supervisor *s, const struct priv_msg *msg);

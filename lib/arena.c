@@ -59,7 +59,8 @@ void *arena_alloc(struct arena *a, size_t size)
 	struct arena_chunk *c = a->chunks;
 
 	size = align_up(size_max(size, 1), 8);
-	if (a->limit_bytes != 0 && size > a->limit_bytes - size_min(a->used_bytes, a->limit_bytes)) {
+	if (a->limit_bytes != 0 &&
+	    size > a->limit_bytes - size_min(a->used_bytes, a->limit_bytes)) {
 		a->full = true;
 		return NULL;
 	}

@@ -25,7 +25,7 @@ struct arena {
 
 void arena_init(struct arena *a, size_t chunk_bytes, size_t limit_bytes);
 void arena_fini(struct arena *a);
-void arena_reset(struct arena *a); /* keeps one chunk */
+void arena_reset(struct arena *a);               /* keeps one chunk */
 void *arena_alloc(struct arena *a, size_t size); /* 8-aligned, not zeroed; NULL past the limit */
 void *arena_calloc(struct arena *a, size_t size);
 char *arena_strndup(struct arena *a, const char *s, size_t len);

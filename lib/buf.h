@@ -11,18 +11,18 @@
 #include "lib/util.h"
 
 struct buf {
-	char *p;        /* NULL while cap is 0; always NUL-terminated at p[len] otherwise */
+	char *p; /* NULL while cap is 0; always NUL-terminated at p[len] otherwise */
 	size_t len;
 	size_t cap;
-	size_t limit;   /* 0 = none */
-	bool overflow;  /* an append was refused by the limit; stays until buf_reset() */
+	size_t limit;  /* 0 = none */
+	bool overflow; /* an append was refused by the limit; stays until buf_reset() */
 };
 
 #define BUF_INIT ((struct buf){ 0 })
 
 void buf_init(struct buf *b, size_t limit);
-void buf_fini(struct buf *b);           /* frees; the buffer is usable again as an empty one */
-void buf_reset(struct buf *b);          /* empties, keeps the memory, clears overflow */
+void buf_fini(struct buf *b);  /* frees; the buffer is usable again as an empty one */
+void buf_reset(struct buf *b); /* empties, keeps the memory, clears overflow */
 /* Room for `extra` more bytes behind len; returns the place, NULL (and overflow) past the limit. */
 char *buf_reserve(struct buf *b, size_t extra);
 bool buf_add(struct buf *b, const void *data, size_t len);

@@ -158,8 +158,7 @@ void *strmap_put(struct strmap *m, struct sv key, void *value)
 	}
 	if (m->used == m->cap)
 		rebuild(m);
-	m->entries[m->used++] =
-		(struct entry){ xstrndup(key.p, key.len), key.len, hash, value };
+	m->entries[m->used++] = (struct entry){ xstrndup(key.p, key.len), key.len, hash, value };
 	m->live++;
 	index_insert(m, hash, (uint32_t)m->used);
 	return NULL;

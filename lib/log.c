@@ -16,10 +16,8 @@ static log_sink_fn sink_fn;
 static void *sink_ctx;
 
 static const char *const level_words[] = {
-	[LOG_LEVEL_INFO] = "",
-	[LOG_LEVEL_WARN] = "warning: ",
-	[LOG_LEVEL_ERROR] = "error: ",
-	[LOG_LEVEL_FATAL] = "fatal: ",
+	[LOG_LEVEL_INFO] = "",         [LOG_LEVEL_WARN] = "warning: ",
+	[LOG_LEVEL_ERROR] = "error: ", [LOG_LEVEL_FATAL] = "fatal: ",
 	[LOG_LEVEL_PANIC] = "panic: ",
 };
 

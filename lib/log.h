@@ -23,7 +23,13 @@
 
 #include "lib/util.h"
 
-enum log_level { LOG_LEVEL_INFO, LOG_LEVEL_WARN, LOG_LEVEL_ERROR, LOG_LEVEL_FATAL, LOG_LEVEL_PANIC };
+enum log_level {
+	LOG_LEVEL_INFO,
+	LOG_LEVEL_WARN,
+	LOG_LEVEL_ERROR,
+	LOG_LEVEL_FATAL,
+	LOG_LEVEL_PANIC
+};
 
 /* `program` e.g. "postfix/smtpd"; `text` has its severity word already and no newline. */
 typedef void (*log_sink_fn)(void *ctx, enum log_level level, const char *program, const char *text,

@@ -9,7 +9,7 @@
 #include "lib/log.h"
 #include "lib/util.h"
 
-#define MAX_HOOKS 8
+#define MAX_HOOKS   8
 #define MAX_SIGNALS 8
 
 struct hook {

@@ -20,7 +20,8 @@ enum {
 	LOOP_READ = 1,
 	LOOP_WRITE = 2,
 	LOOP_EDGE = 4, /* edge-triggered: read or write until EAGAIN (or a short read) */
-	LOOP_HUP = 8,  /* reported only: peer closed its side (EPOLLRDHUP); ask for it with LOOP_READ */
+	LOOP_HUP =
+		8, /* reported only: peer closed its side (EPOLLRDHUP); ask for it with LOOP_READ */
 };
 
 typedef void (*loop_fd_fn)(void *ctx, unsigned events);

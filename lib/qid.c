@@ -14,7 +14,7 @@ static const char digits[] = "0123456789BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwx
 static_assert(sizeof(digits) == 53, "52 digits");
 
 #define SEPARATOR 'z'
-#define US_PER_S 1000000u
+#define US_PER_S  1000000u
 
 struct qid qid_make(struct qid_source *src)
 {

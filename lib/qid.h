@@ -22,7 +22,7 @@ struct qid {
 	uint32_t life;    /* worker life, 1 .. 2^24-1; 0 = no id */
 };
 
-#define QID_TEXT_SIZE 32 /* with the terminator; the longest id is well below */
+#define QID_TEXT_SIZE   32 /* with the terminator; the longest id is well below */
 #define QID_MAX_TIME_US ((uint64_t)1 << 53)
 
 struct qid_source {

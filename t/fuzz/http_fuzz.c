@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Fuzz target: the statistics endpoint. Each input is sent to it over a loopback connection, then the
- * sending side is closed; whatever it was, the server answers or closes, and serves the next one.
+ * Fuzz target: the statistics endpoint. Each input is sent to it over a loopback connection, then
+ * the sending side is closed; whatever it was, the server answers or closes, and serves the next
+ * one.
  */
 #include <arpa/inet.h>
 #include <event2/event.h>

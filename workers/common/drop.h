@@ -14,8 +14,8 @@ struct drop_plan {
 /* no_new_privs, not dumpable, no core of secrets, chroot, groups, gid, uid. Dies on failure: a
  * worker that cannot drop its rights must not run. */
 void drop_rights(const struct drop_plan *plan);
-/* For local delivery: act as `user` on the spool and elsewhere, but keep the right to become somebody
- * else again. take_back_user() is for the child that is about to become a recipient. */
+/* For local delivery: act as `user` on the spool and elsewhere, but keep the right to become
+ * somebody else again. take_back_user() is for the child that is about to become a recipient. */
 void drop_effective_user(const char *user);
 void take_back_user(void);
 /* Close every descriptor from `first` on that is not in keep[] (keep ascending). */

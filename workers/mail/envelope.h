@@ -18,20 +18,20 @@
 #include "lib/str.h"
 
 enum { /* RFC 3461 NOTIFY; 0 = not given */
-	NOTIFY_NEVER = 1,
-	NOTIFY_SUCCESS = 2,
-	NOTIFY_FAILURE = 4,
-	NOTIFY_DELAY = 8,
+       NOTIFY_NEVER = 1,
+       NOTIFY_SUCCESS = 2,
+       NOTIFY_FAILURE = 4,
+       NOTIFY_DELAY = 8,
 };
 enum dsn_ret { DSN_RET_NONE, DSN_RET_FULL, DSN_RET_HDRS };
 enum body_type { BODY_UNKNOWN, BODY_7BIT, BODY_8BIT };
 
 enum {
 	ENVF_SMTPUTF8 = 1,
-	ENVF_LOCAL_CLIENT = 2,   /* local_header_rewrite_clients matched: complete headers */
-	ENVF_HOLD = 4,           /* policy said HOLD */
-	ENVF_DISCARD = 8,        /* policy said DISCARD: acknowledge and drop */
-	ENVF_INTERNAL = 16,      /* bounce, notification */
+	ENVF_LOCAL_CLIENT = 2,       /* local_header_rewrite_clients matched: complete headers */
+	ENVF_HOLD = 4,               /* policy said HOLD */
+	ENVF_DISCARD = 8,            /* policy said DISCARD: acknowledge and drop */
+	ENVF_INTERNAL = 16,          /* bounce, notification */
 	ENVF_NO_RECIPIENT_MAPS = 32, /* receive_override_options no_address_mappings */
 };
 
@@ -43,13 +43,14 @@ struct env_rcpt {
 };
 
 struct envelope {
-	struct sv sender;    /* "" = null sender */
-	struct sv envid;     /* decoded */
+	struct sv sender;                                             /* "" = null sender */
+	struct sv envid;                                              /* decoded */
 	struct sv client_name, client_addr, client_port, helo, proto; /* proto: "SMTP" or "ESMTP" */
 	struct sv sasl_method, sasl_user, sasl_sender;
 	struct sv filter;    /* FILTER transport:nexthop from policy; empty = none */
 	struct sv redirect;  /* REDIRECT address */
-	struct sv bounce_of; /* for notifications: "QID first mask kind" of the original, for recovery */
+	struct sv bounce_of; /* for notifications: "QID first mask kind" of the original, for
+				recovery */
 	uint8_t ret;         /* enum dsn_ret */
 	uint8_t body;        /* enum body_type */
 	uint32_t flags;      /* ENVF_* */
@@ -57,15 +58,15 @@ struct envelope {
 	uint64_t size_hint;  /* MAIL SIZE=, 0 = none */
 	struct env_rcpt *rcpts;
 	size_t rcpt_count;
-	size_t rcpt_cap;     /* used by env_add_rcpt */
-	struct sv *prepend;  /* PREPEND headers from policy, "Name: value" */
+	size_t rcpt_cap;    /* used by env_add_rcpt */
+	struct sv *prepend; /* PREPEND headers from policy, "Name: value" */
 	size_t prepend_count;
 };
 
 /* Append the encoding. E_LIMIT when out is limited and full. */
 int env_encode(const struct envelope *e, struct buf *out);
-/* Decode: the views point into `data`; the arrays are in the arena. E_SYNTAX on damage, E_LIMIT when
- * the arena is full or there are more than max_rcpts recipients. */
+/* Decode: the views point into `data`; the arrays are in the arena. E_SYNTAX on damage, E_LIMIT
+ * when the arena is full or there are more than max_rcpts recipients. */
 int env_decode(struct sv data, size_t max_rcpts, struct arena *arena, struct envelope *e);
 /* Arena-backed growth. E_LIMIT when the arena is full. */
 int env_add_rcpt(struct envelope *e, struct arena *arena, const struct env_rcpt *r);

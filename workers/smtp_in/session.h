@@ -113,8 +113,8 @@ struct tx { /* a mail transaction: MAIL accepted, not yet done */
 	char *sender; /* internal form, NUL-terminated: env.sender */
 	struct qid qid;
 	bool has_qid;
-	uint64_t chunk_bytes;   /* octets of all BDAT */
-	unsigned rcpt_count; /* accepted at RCPT; env holds BCCs of policy too */
+	uint64_t chunk_bytes; /* octets of all BDAT */
+	unsigned rcpt_count;  /* accepted at RCPT; env holds BCCs of policy too */
 	const char *first_rcpt;
 	struct smtp_data scan;
 	enum message_error error;

@@ -33,8 +33,15 @@ int main(void)
 	ok(b.time_us < c.time_us, "a clock that runs back does not repeat ids");
 	clock_fake_off();
 
-	static const char *const bad[] = { "", "z", "ABCDEF", "3Tabcd12345", "4Wbxyz", "................",
-					   "0000000000z", "00000000000z0 ", "00000000000z01" };
+	static const char *const bad[] = { "",
+					   "z",
+					   "ABCDEF",
+					   "3Tabcd12345",
+					   "4Wbxyz",
+					   "................",
+					   "0000000000z",
+					   "00000000000z0 ",
+					   "00000000000z01" };
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		is_int(qid_parse(sv_from(bad[i]), &back), E_SYNTAX, "refused: '%s'", bad[i]);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Timing wheel against a naive model: every node fires once, in the first run at or after its time. */
+/* Timing wheel against a naive model: every node fires once, in the first run at or after its time.
+ */
 #include "lib/rand.h"
 #include "lib/twheel.h"
 #include "lib/util.h"
