@@ -54,6 +54,13 @@ unlike $out, qr/load\.test/, 'the delivered recipients are not';
 like $out, qr/Connection refused/, 'the reasons came along';
 
 $mta->crash;
+($rc, $out) = $mta->command('postqueue', '-p');
+is $rc, 0, 'the queue can be listed while the system is down';
+like $out, qr/^-- \d+ Kbytes in 6 Requests\.$/m, 'all of it';
+like $out, qr/Connection refused/, 'with reasons';
+unlike $out, qr/load\.test/, 'and without what is done';
+($rc, $out) = $mta->command('postqueue', '-f');
+is $rc, 69, 'flush is refused then';
 $mta->launch;
 is $mta->status->{messages}, 6, 'after a crash they are all there';
 my $late = Posthaste->sink(port => $later);
