@@ -3,8 +3,10 @@
  * Power cuts under the spool. A child writes messages and outcomes on a file system of its own (an
  * image on a loop device) and tells, through a pipe, what it would acknowledge. Before its Kth
  * storage call it cuts the power: the shutdown ioctl stops the file system on the spot and throws
- * away what its log holds unwritten. Then the image is mounted again, recovery runs, and every
- * acknowledged message and synced outcome must be found whole.
+ * away what its log holds unwritten. Every other cut comes *during* the call instead, and the child
+ * lives on for a moment on the dead disk, where it must acknowledge nothing that is not there. Then
+ * the image is mounted again, recovery runs, and every acknowledged message and synced outcome must
+ * be found whole.
  *
  *   usage: spool_cut [-n CUTS] [-f ext4|xfs]      (root only; TAP)
  *
@@ -59,17 +61,49 @@ int __wrap_unlinkat(int fd, const char *name, int flags);
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static unsigned long calls, cut_at; /* 0: never */
+static bool cut_during, cut_begun;
 static int mount_fd = -1;
+
+static void shut_down(void)
+{
+	uint32_t flag = SHUTDOWN_NO_LOG_FLUSH;
+
+	if (ioctl(mount_fd, SHUTDOWN_IOCTL, &flag) < 0)
+		_exit(99);
+}
+
+static void *cut_beside(void *arg UNUSED)
+{
+	shut_down();
+	usleep(20000);
+	_exit(7);
+}
+
+/* The child gives up; but what failed after the cut began is the cut's doing. */
+static void quit(int code)
+{
+	pthread_mutex_lock(&lock);
+	bool begun = cut_begun;
+
+	pthread_mutex_unlock(&lock);
+	while (begun)
+		pause();
+	_exit(code);
+}
 
 static void storage_call(void)
 {
 	pthread_mutex_lock(&lock);
-	if (mount_fd >= 0 && ++calls == cut_at) {
-		uint32_t flag = SHUTDOWN_NO_LOG_FLUSH;
+	if (mount_fd >= 0 && ++calls >= cut_at && cut_at != 0 && !cut_begun) {
+		pthread_t thread;
 
-		if (ioctl(mount_fd, SHUTDOWN_IOCTL, &flag) < 0)
-			_exit(99);
-		_exit(7);
+		cut_begun = true;
+		if (!cut_during) {
+			shut_down();
+			_exit(7);
+		}
+		if (pthread_create(&thread, NULL, cut_beside, NULL) != 0)
+			_exit(93);
 	}
 	pthread_mutex_unlock(&lock);
 }
@@ -153,7 +187,7 @@ static void tell(struct child *c, uint32_t what, uint32_t number, const struct p
 	if (place != NULL)
 		t.place = *place;
 	if (write(c->pipe, &t, sizeof(t)) != sizeof(t))
-		_exit(98);
+		quit(98);
 }
 
 static void committed(void *ctx, void *cookie, int err, const struct proto_place *place)
@@ -184,7 +218,7 @@ static uint32_t next_file(struct child *c)
 	uint32_t n;
 
 	if (spool_state_next_file(c->state, &n) != 0)
-		_exit(97);
+		quit(97);
 	tell(c, TELL_FILE, n, NULL);
 	return n;
 }
@@ -247,7 +281,7 @@ static void start(struct child *c, const char *dir, bool sync)
 	struct spool_writer_ops ops = { committed, need_segment, closed, c };
 	struct spool_writer_conf conf = { .segment_bytes = SEGMENT_BYTES,
 					  .sync = sync,
-					  .max_syncs = 1 + c->cut % 2,
+					  .max_syncs = 1 + c->cut / 2 % 2,
 					  .inline_max = c->cut % 3 == 0 ? 4 : 0 };
 	struct journal_conf jconf = { .sync_window_ms = 5,
 				      .file_bytes = 65536,
@@ -262,12 +296,12 @@ static void start(struct child *c, const char *dir, bool sync)
 	    spool_state_open(&c->dirs, &c->state) != 0 ||
 	    spool_writer_new(&conf, &ops, &c->dirs, c->loop, &c->w) != 0 ||
 	    journal_writer_new(&jconf, &c->dirs, c->loop, &c->j) != 0)
-		_exit(96);
+		quit(96);
 	loop_add_hook(c->loop, spool_writer_poll, c->w);
 	loop_add_hook(c->loop, journal_writer_poll, c->j);
 	/* what earlier cuts left behind is dead: overwrite it */
 	if (spool_list(&c->dirs, SPOOL_SEGMENT, &list, &count) != 0)
-		_exit(95);
+		quit(95);
 	for (size_t i = 0; i < count; i++) {
 		bool kept;
 
@@ -276,7 +310,7 @@ static void start(struct child *c, const char *dir, bool sync)
 	}
 	free(list);
 	if (spool_list(&c->dirs, SPOOL_JOURNAL, &list, &count) != 0)
-		_exit(95);
+		quit(95);
 	for (size_t i = 0; i < count; i++)
 		spool_journal_remove(&c->dirs, list[i]);
 	free(list);
@@ -289,6 +323,7 @@ static void child_main(const char *dir, int pipe_fd, unsigned cut, unsigned long
 	c.pipe = pipe_fd;
 	c.cut = cut;
 	cut_at = at;
+	cut_during = cut % 2 != 0 && at != 0;
 	mount_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	start(&c, dir, sync);
 	for (unsigned k = 0, tries = 0; k < MESSAGES && tries < 20000; tries++) {
@@ -303,24 +338,18 @@ static void child_main(const char *dir, int pipe_fd, unsigned cut, unsigned long
 	}
 	for (int i = 0; i < 1000 && c.answered < c.taken; i++)
 		turn(&c, 5);
-	/* another thread may be in the middle of the cut, and what failed is its doing */
-	pthread_mutex_lock(&lock);
-	pthread_mutex_unlock(&lock);
-	if (c.answered < MESSAGES) {
-		fprintf(stderr, "# only %u taken, %u answered\n", c.taken, c.answered);
-		_exit(94);
-	}
+	if (c.answered < MESSAGES)
+		quit(94);
 	tell(&c, TELL_CALLS, (uint32_t)calls, NULL);
-	if (cut_at == 0 || !sync) { /* at the very end */
-		cut_at = calls + 1;
-		storage_call();
-	}
-	_exit(0);
+	cut_at = 1; /* at the very end, if it was not reached */
+	cut_during = false;
+	storage_call();
+	quit(0);
 }
 
 /* ---- mounting ---- */
 
-static char work[64], image[128], mnt[128];
+static char work[64], image[128], mnt[128], loop_dev[64];
 static const char *fs = "ext4";
 
 PRINTF_LIKE(1, 2) static int shell(const char *fmt, ...)
@@ -338,7 +367,24 @@ PRINTF_LIKE(1, 2) static int shell(const char *fmt, ...)
 
 static bool mount_image(void)
 {
-	return shell("mount -t %s -o loop %s %s 2>/dev/null", fs, image, mnt) == 0;
+	return shell("mount -t %s %s %s 2>/dev/null", fs, loop_dev, mnt) == 0;
+}
+
+/* One loop device for the whole run: a fresh one per mount would not see what the last one has not
+ * written back yet. */
+static bool attach_loop(void)
+{
+	char cmd[256];
+
+	snprintf(cmd, sizeof(cmd), "losetup --find --show %s 2>/dev/null", image);
+	FILE *p = popen(cmd, "r");
+
+	if (p == NULL)
+		return false;
+	bool good = fgets(loop_dev, sizeof(loop_dev), p) != NULL;
+
+	loop_dev[strcspn(loop_dev, "\n")] = '\0';
+	return pclose(p) == 0 && good;
 }
 
 static bool make_image(void)
@@ -356,12 +402,14 @@ static bool make_image(void)
 
 	if (fd >= 0)
 		close(fd);
-	return good && shell("mkfs.%s -q %s >/dev/null 2>&1", fs, image) == 0 && mount_image();
+	return good && attach_loop() && shell("mkfs.%s -q %s >/dev/null 2>&1", fs, loop_dev) == 0 &&
+	       mount_image();
 }
 
 static void remove_image(void)
 {
-	shell("umount %s 2>/dev/null; rm -rf %s", mnt, work);
+	shell("umount %s 2>/dev/null; [ -z '%s' ] || losetup -d %s; rm -rf %s", mnt, loop_dev,
+	      loop_dev, work);
 }
 
 /* ---- after the cut ---- */
@@ -449,6 +497,7 @@ static void check(const struct told *t, unsigned cut, struct verdict *v)
 	if (spool_dirs_open(mnt, true, &d) != 0 || !recover(&d, &first) || !recover(&d, &again) ||
 	    memcmp(&first, &again, sizeof(first)) != 0) {
 		v->unreadable++; /* or recovery is not repeatable */
+		printf("# %u and %u found\n", first.count, again.count);
 		return;
 	}
 	struct spool_reader *r = spool_reader_new(&d, 8);
@@ -542,7 +591,7 @@ static void run_all(unsigned cuts)
 	ok(one_cut(1, 0, true, &t, &v) && v.lost == 0, "a whole run, cut at its end");
 	unsigned long total = t.calls;
 
-	ok(total > 100 && t.messages == MESSAGES, "%lu storage calls, %u messages acknowledged",
+	ok(total > 50 && t.messages == MESSAGES, "%lu storage calls, %u messages acknowledged",
 	   total, t.messages);
 	for (unsigned i = 0; i < cuts; i++) {
 		unsigned long at = 1 + (unsigned long)i * total / cuts;

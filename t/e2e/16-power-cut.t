@@ -21,9 +21,14 @@ use constant O_DIRECTORY_LINUX => 0200000;
 plan skip_all => 'power cuts need root (loop devices)' if $> != 0;
 my $fs     = $ENV{POSTHASTE_FS} || 'ext4';
 my $rounds = $ENV{POSTHASTE_ROUNDS} || 3;
-my @mounted;
+my (@mounted, @loops);
 
-END { run_ok('umount', '-l', $_) for @mounted }
+END {
+	my $status = $?;
+	run_ok('umount', '-l', $_) for @mounted;
+	run_ok('losetup', '-d', $_) for @loops;
+	$? = $status;
+}
 
 sub mounted_spool {
 	my ($mta) = @_;
@@ -32,7 +37,11 @@ sub mounted_spool {
 	open my $fh, '>', $image or die "$image: $!";
 	truncate $fh, 1 << 30;
 	close $fh;
-	return unless run_ok("mkfs.$fs", '-q', $image) && mount_spool($mta);
+	# One loop device for all mounts: a fresh one would not see what the last has not written back.
+	my ($rc, $loop) = run_ok('losetup', '--find', '--show', $image);
+	return if $rc || $loop !~ m{^(/dev/\S+)};
+	push @loops, $mta->{loop} = $1;
+	return unless run_ok("mkfs.$fs", '-q', $mta->{loop}) && mount_spool($mta);
 	push @mounted, "$mta->{dir}/spool";
 	my ($uid, $gid) = (getpwnam $mta->{owner})[2, 3];
 	chown $uid, $gid, "$mta->{dir}/spool";
@@ -41,7 +50,7 @@ sub mounted_spool {
 
 sub mount_spool {
 	my ($mta) = @_;
-	return run_ok('mount', '-t', $fs, '-o', 'loop', "$mta->{dir}/image", "$mta->{dir}/spool");
+	return run_ok('mount', '-t', $fs, $mta->{loop}, "$mta->{dir}/spool");
 }
 
 sub processes {
