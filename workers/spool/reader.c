@@ -12,11 +12,12 @@
 #include "lib/util.h"
 #include "workers/spool/fdcache.h"
 
-#define FIRST_READ   2048u /* header and most envelopes in one call */
-#define VERIFY_CHUNK 65536u
+#define FIRST_READ 2048u  /* header and most envelopes in one call */
+#define WHOLE_READ 65536u /* records to be verified: most of them in one call */
 
 struct spool_reader {
 	struct spool_fdcache *files;
+	char bytes[WHOLE_READ]; /* the beginning of the record at hand, then its pieces */
 };
 
 struct spool_reader *spool_reader_new(const struct spool_dirs *dirs, unsigned max_open)
@@ -65,22 +66,22 @@ static int read_at(int fd, void *out, size_t len, uint64_t pos)
 	return err == E_EOF ? E_CORRUPT : err;
 }
 
-static int verify_body(int fd, const struct spool_record *h, uint64_t pos)
+/* `first` bytes of the record are in r->bytes, and are gone when there are more. */
+static int verify_body(struct spool_reader *r, int fd, const struct spool_record *h, uint64_t off,
+		       size_t first)
 {
-	char *chunk = xmalloc(VERIFY_CHUNK);
-	uint64_t left = h->env_len + h->content_len;
-	uint32_t crc = 0;
+	uint64_t left = h->env_len + h->content_len, pos = off + sizeof(*h);
+	size_t n = (size_t)u64_min(left, first - sizeof(*h));
+	uint32_t crc = crc32c(0, r->bytes + sizeof(*h), n);
 	int err = 0;
 
-	while (left > 0 && err == 0) {
-		size_t n = (size_t)u64_min(left, VERIFY_CHUNK);
-
-		err = read_at(fd, chunk, n, pos);
-		crc = crc32c(crc, chunk, n);
+	while ((left -= n) > 0 && err == 0) {
 		pos += n;
-		left -= n;
+		n = (size_t)u64_min(left, WHOLE_READ);
+		err = read_at(fd, r->bytes, n, pos);
+		if (err == 0)
+			crc = crc32c(crc, r->bytes, n);
 	}
-	free(chunk);
 	if (err == 0 && !spool_record_crc_ok(h, crc))
 		err = E_CORRUPT;
 	return err;
@@ -97,38 +98,50 @@ static int check_header(const struct spool_record *h, struct qid id, struct prot
 	return 0;
 }
 
-static int read_head(int fd, const uint64_t *nonce, struct qid id, struct proto_place place,
-		     bool verify, struct spool_record *h, struct buf *envelope)
+/* The envelope from r->bytes when the first `have` bytes of the record are there, else from disk.
+ */
+static int read_envelope(struct spool_reader *r, int fd, const struct spool_record *h,
+			 struct proto_place place, size_t have, struct buf *envelope)
 {
-	uint64_t off = (uint64_t)place.off8 * SPOOL_ALIGN;
-	size_t first = place.len < FIRST_READ ? place.len : FIRST_READ;
-	char tmp[FIRST_READ];
-
-	if (place.len < sizeof(*h))
-		return E_CORRUPT;
-	int err = read_at(fd, tmp, first, off);
-
-	if (err != 0)
-		return err;
-	memcpy(h, tmp, sizeof(*h));
-	err = check_header(h, id, place, nonce);
-	if (err == 0 && verify)
-		err = verify_body(fd, h, off + sizeof(*h));
-	if (err != 0 || envelope == NULL)
-		return err;
+	uint64_t pos = envelope_pos(h, place);
+	uint64_t at = pos - (uint64_t)place.off8 * SPOOL_ALIGN;
 	char *out = buf_reserve(envelope, h->env_len);
+	int err = 0;
 
 	if (out == NULL)
 		return E_LIMIT;
-	if ((h->flags & SPOOL_ENV_LAST) == 0 && sizeof(*h) + h->env_len <= first)
-		memcpy(out, tmp + sizeof(*h), h->env_len);
+	if (at + h->env_len <= have)
+		memcpy(out, r->bytes + at, h->env_len);
 	else
-		err = read_at(fd, out, h->env_len, envelope_pos(h, place));
+		err = read_at(fd, out, h->env_len, pos);
 	if (err == 0) {
 		envelope->len += h->env_len;
 		out[h->env_len] = '\0';
 	}
 	return err;
+}
+
+static int read_head(struct spool_reader *r, int fd, const uint64_t *nonce, struct qid id,
+		     struct proto_place place, bool verify, struct spool_record *h,
+		     struct buf *envelope)
+{
+	uint64_t off = (uint64_t)place.off8 * SPOOL_ALIGN;
+	size_t first = size_min(place.len, verify ? WHOLE_READ : FIRST_READ);
+	int err;
+
+	if (place.len < sizeof(*h))
+		return E_CORRUPT;
+	err = read_at(fd, r->bytes, first, off);
+	if (err != 0)
+		return err;
+	memcpy(h, r->bytes, sizeof(*h));
+	err = check_header(h, id, place, nonce);
+	if (err == 0 && verify)
+		err = verify_body(r, fd, h, off, first);
+	if (err != 0 || envelope == NULL)
+		return err;
+	/* what was verified in pieces is no longer there */
+	return read_envelope(r, fd, h, place, verify && first < place.len ? 0 : first, envelope);
 }
 
 int spool_read_head(struct spool_reader *r, struct qid id, struct proto_place place, bool verify,
@@ -141,7 +154,7 @@ int spool_read_head(struct spool_reader *r, struct qid id, struct proto_place pl
 		int err = spool_fdcache_get(r->files, place.seg, &fd, &nonce);
 
 		if (err == 0)
-			err = read_head(fd, nonce, id, place, verify, hdr_r, envelope);
+			err = read_head(r, fd, nonce, id, place, verify, hdr_r, envelope);
 		if (err != E_CORRUPT || attempt > 0)
 			return err;
 		/* the cached file may be recycled meanwhile: ask the name once more */

@@ -203,6 +203,66 @@ static void test_free_completes(void)
 	fx_fini(&f);
 }
 
+static void flip(const struct fixture *f, struct proto_place place, uint64_t at)
+{
+	char name[SPOOL_NAME_SIZE], c;
+	off_t pos = (off_t)((uint64_t)place.off8 * SPOOL_ALIGN + at);
+	int fd = openat(f->dirs.seg, spool_name(place.seg, "seg", name), O_RDWR | O_CLOEXEC);
+
+	if (fd < 0 || pread(fd, &c, 1, pos) != 1)
+		die("cannot read the segment");
+	c ^= 1;
+	if (pwrite(fd, &c, 1, pos) != 1)
+		die("cannot write the segment");
+	close(fd);
+}
+
+/* Records around the size up to which one read takes them whole. */
+static void test_read_sizes(void)
+{
+	struct fixture f;
+	struct spool_record h;
+	unsigned good = 0, found = 0, count = 0;
+	size_t len[32];
+
+	fx_init(&f, 2, 8);
+	fx_turns(&f, 30);
+	for (size_t n = 65536 - 74 - 9; n <= 65536 - 74 + 9; n++, count++) {
+		len[count] = n;
+		for (int tries = 0; fx_append(&f, count, n) == E_AGAIN && tries < 200; tries++)
+			fx_turns(&f, 1);
+	}
+	for (size_t n = 131072 - 65; n <= 131072 - 63; n++, count++) {
+		len[count] = n;
+		for (int tries = 0; fx_append(&f, count, n) == E_AGAIN && tries < 200; tries++)
+			fx_turns(&f, 1);
+	}
+	ok(fx_wait(&f, count), "records of %u sizes", count);
+	struct spool_reader *r = spool_reader_new(&f.dirs, 2);
+
+	for (unsigned k = 0; k < count; k++)
+		good += fx_check(r, k, len[k], f.done[k].place);
+	is_int(good, count, "read back");
+	for (unsigned k = 0; k < count; k++) {
+		uint64_t body = f.done[k].place.len - 64;
+		/* first and last bytes, and those where one piece ends */
+		uint64_t at[] = { 64, 74, 65535, 65536, 64 + 10 + len[k] - 1 };
+
+		for (unsigned i = 0; i < ARRAY_LEN(at); i++) {
+			if (at[i] >= 64 + 10 + len[k] || at[i] >= 64 + body)
+				continue;
+			flip(&f, f.done[k].place, at[i]);
+			if (spool_read_head(r, fx_qid(k), f.done[k].place, true, &h, NULL) !=
+			    E_CORRUPT)
+				found++;
+			flip(&f, f.done[k].place, at[i]);
+		}
+	}
+	is_int(found, 0, "any wrong byte is noticed");
+	spool_reader_free(&r);
+	fx_fini(&f);
+}
+
 int main(void)
 {
 	clock_init();
@@ -210,6 +270,7 @@ int main(void)
 	test_basic(2, 0);
 	test_basic(1, 8);
 	test_large();
+	test_read_sizes();
 	test_streams();
 	test_two_open_batches();
 	test_free_completes();
