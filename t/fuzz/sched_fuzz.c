@@ -243,6 +243,7 @@ static void begin(void)
 				    "slow_destination_rate_delay = 1s\n",
 				    world_master);
 		w.counters = counters_of(&w.counters_region);
+		world_remove_files(&w);
 		once = true;
 	}
 	log_set_sink(world_sink, &w);

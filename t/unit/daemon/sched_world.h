@@ -161,9 +161,20 @@ __attribute__((unused)) static void world_init(struct world *w, const char *main
 	world_init_sized(w, main_cf, 65536, 4096, NULL);
 }
 
+static void world_remove_files(const struct world *w)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/main.cf", w->dir);
+	unlink(path);
+	snprintf(path, sizeof(path), "%s/master.cf", w->dir);
+	unlink(path);
+	rmdir(w->dir);
+}
+
 __attribute__((unused)) static void world_fini(struct world *w)
 {
-	char path[128], why[200] = "";
+	char why[200] = "";
 
 	ok(qtab_check(&w->q, why, sizeof(why)) == 0, "queue table is sound %s", why);
 	ok(dtab_check(&w->d, why, sizeof(why)) == 0, "destination table is sound %s", why);
@@ -173,11 +184,7 @@ __attribute__((unused)) static void world_fini(struct world *w)
 	shm_region_close(&w->counters_region);
 	conf_free(&w->conf);
 	free(w->sent);
-	snprintf(path, sizeof(path), "%s/main.cf", w->dir);
-	unlink(path);
-	snprintf(path, sizeof(path), "%s/master.cf", w->dir);
-	unlink(path);
-	rmdir(w->dir);
+	world_remove_files(w);
 	log_set_sink(NULL, NULL);
 	clock_fake_off();
 }
