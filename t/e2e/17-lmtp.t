@@ -18,11 +18,12 @@ my $body = join "\r\n", 'first', '', '.', '..dots', "blanks \t", 'x' x 998, "caf
 
 # takes the message to joe, ann and one nobody knows; returns the new messages of joe and ann
 sub story {
-	my ($mta, $relay, $said, $nth) = @_;
+	my ($mta, $relay, $said, $nth, $action) = @_;
 	my $smtp = $mta->smtp;
 	$smtp->ok('EHLO client.test');
 	$smtp->ok('MAIL FROM:<ann@home.test> BODY=8BITMIME');
-	$smtp->ok("RCPT TO:<$_\@home.test>") for qw(joe nobody ann);
+	$smtp->ok('RCPT TO:<joe@home.test> NOTIFY=SUCCESS');
+	$smtp->ok("RCPT TO:<$_\@home.test>") for qw(nobody ann);
 	$smtp->ok('DATA');
 	$smtp->send_raw("Subject: hello\r\nX-Nth: $nth\r\n\r\n" . $body =~ s/^\./../mgr . ".\r\n");
 	my ($qid) = $smtp->reply =~ /queued as (\w+)/;
@@ -44,19 +45,22 @@ sub story {
 	}
 	ok grep({ /^Return-Path: <>$/m && /^Final-Recipient: rfc822; nobody\@home\.test$/m } $box->box('ann')),
 		'the bounce is in the mailbox of the sender';
+	my $report = wait_until(sub { (grep { /^Final-Recipient: rfc822; joe\@home\.test$/m && /$qid/ } $box->box('ann'))[0] }, 10);
+	like $report // '', qr/^Action: $action\nStatus: 2\.0\.0$/m, "joe's report on success says $action";
 	return;
 }
 
-for my $how ([ "lmtp:unix:$box->{dir}/run/lmtp", qr/mx\.posthaste\.test\[\Q$box->{dir}\E\/run\/lmtp\]/ ],
-	[ "lmtp:inet:127.0.0.1:$box->{port}", qr/127\.0\.0\.1\[127\.0\.0\.1\]:$box->{port}/ ]) {
-	my ($transport, $relay) = @$how;
+for my $how ([ "lmtp:unix:$box->{dir}/run/lmtp", qr/mx\.posthaste\.test\[\Q$box->{dir}\E\/run\/lmtp\]/, 'no', 'relayed' ],
+	[ "lmtp:inet:127.0.0.1:$box->{port}", qr/127\.0\.0\.1\[127\.0\.0\.1\]:$box->{port}/, 'yes', 'delivered' ]) {
+	my ($transport, $relay, $final, $action) = @$how;
 	my $mta = Posthaste->start(main => {
 		virtual_mailbox_domains => 'home.test',
 		virtual_mailbox_maps => 'static:yes',
 		virtual_transport => $transport,
+		lmtp_assume_final => $final,
 	});
 	note $transport;
-	story($mta, $relay, $relay =~ s/:\d+\)$/)/r, $transport);
+	story($mta, $relay, $relay =~ s/:\d+\)$/)/r, $transport, $action);
 	ok wait_until(sub { $mta->status->{messages} == 0 }, 10), 'the queue is empty';
 	is $mta->stop, 0, 'stop';
 }

@@ -245,7 +245,8 @@ static int16_t reason_add(struct job *j, struct sv relay, const struct client_fa
 	return (int16_t)j->reason_count++;
 }
 
-/* What a report on success says: to whom the message was handed, and the answer. */
+/* What a report on success says: to whom the message was handed, and the answer. With the name of a
+ * host it says "relayed", without one "delivered". */
 static void reason_add_sent(struct job *j, struct job_rcpt *r, struct sv relay,
 			    const uint8_t dsn[3], struct sv reply)
 {
@@ -256,7 +257,7 @@ static void reason_add_sent(struct job *j, struct job_rcpt *r, struct sv relay,
 	buf_add(&text, reply.p, reply.len);
 	f.text = buf_sv(&text);
 	memcpy(f.dsn, dsn, 3);
-	r->reason = reason_add(j, relay, &f);
+	r->reason = reason_add(j, j->t->assume_final ? SV("none") : relay, &f);
 	buf_fini(&text);
 }
 

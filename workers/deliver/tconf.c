@@ -101,6 +101,7 @@ void tconf_load(struct tconf *t, const struct conf *c UNUSED, const struct conf_
 		t->client.helo_ms = p->lmtp_lhlo_timeout;
 		t->client.helo_name = p->lmtp_lhlo_name;
 		t->client.discard = client_keywords_parse(sv_from(p->lmtp_discard_lhlo_keywords));
+		t->assume_final = p->lmtp_assume_final;
 		read_port(t, port, 24);
 	} else {
 		READ_FAMILY(smtp);

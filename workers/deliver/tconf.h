@@ -34,6 +34,7 @@ struct tconf {
 	bool randomize;           /* smtp_randomize_addresses */
 	bool defer_no_mx_address; /* smtp_defer_if_no_mx_address_found */
 	bool ignore_mx_error;     /* ignore_mx_lookup_error */
+	bool assume_final;        /* lmtp_assume_final: what is sent is delivered, not relayed */
 	bool want4, want6;        /* inet_protocols */
 	int preference;           /* enum conf_address_preference */
 	int64_t mx_address_limit, mx_session_limit;
