@@ -28,6 +28,9 @@ FUZZ_TARGETS += t/fuzz/submit_fuzz t/fuzz/http_fuzz
 FUZZ_TARGETS += t/fuzz/sched_fuzz
 EXTRA_DIST += t/fuzz/corpus t/fuzz/patch.h t/fuzz/spool_image.h
 
+.PHONY: fuzz-programs
+fuzz-programs: $(FUZZ_TARGETS)
+
 if FUZZ
 noinst_PROGRAMS += $(FUZZ_TARGETS)
 FUZZ_MAIN = $(FUZZ_ENGINE)
