@@ -30,7 +30,7 @@ static void close_policy(void)
 
 static void is_need(const char *nexthop, enum tls_need want, const char *name)
 {
-	is_int(tls_policy_get(policy, sv_from(nexthop)), want, name);
+	is_int(tls_policy_get(policy, sv_from(nexthop)), want, "%s", name);
 }
 
 static void test_levels(void)
@@ -50,7 +50,7 @@ static void test_levels(void)
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		snprintf(text, sizeof(text), "smtp_tls_policy_maps = static:{%s match=x}\n",
 			 rows[i].level);
-		is_int(open_policy(text, "smtp"), 0, rows[i].level);
+		is_int(open_policy(text, "smtp"), 0, "%s", rows[i].level);
 		is_need("example.com", rows[i].need, "as an entry");
 		close_policy();
 	}
