@@ -14,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -27,8 +26,8 @@
 #include "workers/deliver/deliver.h"
 
 #define READ_ROUNDS  8     /* per event; the rest is read in the next turn */
-#define TAIL_BY_COPY 4096u /* the end of large content goes through memory, to see its line end */
-#define SENDFILE_MAX (1u << 20)
+#define TAIL_BY_COPY 4096u /* the end of large content goes out in one piece, to see its line end  \
+			    */
 
 static void after_engine(struct conn *c);
 static const struct client_ops engine_ops;
@@ -283,7 +282,7 @@ static const struct client_ops engine_ops = {
 
 /* ---- socket ---- */
 
-/* Content that is left, and (for what goes through memory) its bytes in d->io. */
+/* What is left of the content, in d->io. */
 static int load_content(struct conn *c, size_t left)
 {
 	struct client *k = &c->client;
@@ -301,21 +300,25 @@ static int load_content(struct conn *c, size_t left)
 	return err;
 }
 
+/* A piece of large content, through memory like all else. sendfile() would leave pages of the
+ * segment in the socket's queue, and those outlive us and the connection: when the segment is
+ * recycled in place meanwhile, the kernel would send somebody else's mail in their stead. */
 static ssize_t send_large(struct conn *c, uint64_t left)
 {
 	struct client *k = &c->client;
+	struct iovec iov[2] = { { k->head.p, k->head.len } };
+	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = k->head.len > 0 };
+	size_t len = (size_t)u64_min(left - TAIL_BY_COPY, sizeof(c->d->io));
 	uint64_t pos;
-	off_t off;
 	int fd;
 
-	if (k->head.len > 0)
-		return send(c->fd, k->head.p, k->head.len, MSG_NOSIGNAL | MSG_MORE);
-	if (job_content_fd(k->content->ctx, &fd, &pos) != 0) {
+	if (job_content_fd(k->content->ctx, &fd, &pos) != 0 ||
+	    io_pread_all(fd, c->d->io, len, (off_t)(pos + k->content_off)) != 0) {
 		errno = EIO;
 		return -2;
 	}
-	off = (off_t)(pos + k->content_off);
-	return sendfile(c->fd, fd, &off, (size_t)u64_min(left - TAIL_BY_COPY, SENDFILE_MAX));
+	iov[msg.msg_iovlen++] = (struct iovec){ c->d->io, len };
+	return sendmsg(c->fd, &msg, MSG_NOSIGNAL | MSG_MORE);
 }
 
 static ssize_t send_small(struct conn *c, size_t left)

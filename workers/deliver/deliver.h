@@ -23,7 +23,7 @@
 #include "workers/mail/envelope.h"
 #include "workers/spool/spool.h"
 
-#define SMALL_CONTENT 65536u /* at most this is copied through memory; sendfile() beyond */
+#define SMALL_CONTENT 65536u /* at most this is read and sent in one piece */
 
 struct dest;
 struct conn;
