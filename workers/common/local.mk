@@ -6,4 +6,5 @@ libph_worker_a_SOURCES = \
 	workers/common/deliverlog.c workers/common/deliverlog.h \
 	workers/common/drop.c workers/common/drop.h \
 	workers/common/logring.c workers/common/logring.h \
+	workers/common/outbox.c workers/common/outbox.h \
 	workers/common/worker.c workers/common/worker.h

@@ -18,17 +18,11 @@
 #include "workers/common/ctl.h"
 #include "workers/common/drop.h"
 #include "workers/common/logring.h"
+#include "workers/common/outbox.h"
 
-#define MAX_PEERS        128
+#define MAX_PEERS        (OUTBOX_COUNT - 1)
 #define RECORDS_PER_TURN 512
 #define BEAT_MS          1000
-
-struct overflow { /* a record that found its ring full */
-	struct overflow *next;
-	struct link *to;
-	size_t len;
-	char rec[];
-};
 
 struct worker_private {
 	const struct worker_ops *ops;
@@ -38,7 +32,8 @@ struct worker_private {
 	struct logring logring;
 	struct shm_region counters_region, board_region;
 	struct worker_peer *peers[MAX_PEERS];
-	struct overflow *overflow, **overflow_tail;
+	bool accused[MAX_PEERS];
+	struct outboxes out; /* 0: the supervisor, 1 + i: peers[i] */
 	char rec[RING_RECORD_MAX];
 };
 
@@ -78,60 +73,28 @@ static void start_sink(void *ctx, enum log_level level, const char *program, con
 		ring_sink(ring_sink_ctx, level, program, text, len);
 }
 
+static unsigned box_of(const struct worker *w, const struct link *to)
+{
+	for (unsigned i = 0; to != &w->super && i < MAX_PEERS; i++) {
+		if (w->priv_->peers[i] != NULL && w->priv_->peers[i]->link == to)
+			return i + 1;
+	}
+	return 0;
+}
+
 void worker_send(struct worker *w, struct link *to, const void *rec, size_t len)
 {
 	struct worker_private *p = w->priv_;
 
-	if (p->overflow == NULL && ring_put(&to->out, rec, len) == 0)
+	/* nearly always: nothing waits and there is room */
+	if (!p->out.any && ring_put(&to->out, rec, len) == 0)
 		return;
-	struct overflow *o = xmalloc(sizeof(*o) + len);
+	unsigned i = box_of(w, to);
 
-	o->next = NULL;
-	o->to = to;
-	o->len = len;
-	memcpy(o->rec, rec, len);
-	*p->overflow_tail = o;
-	p->overflow_tail = &o->next;
-}
-
-/* Retry what found no room. One list keeps the order of each ring. */
-static void send_overflow(struct worker *w)
-{
-	struct worker_private *p = w->priv_;
-
-	while (p->overflow != NULL) {
-		struct overflow *o = p->overflow;
-
-		if (link_is_attached(o->to) && ring_put(&o->to->out, o->rec, o->len) != 0) {
-			/* room may have come meanwhile; then nobody will wake us for it */
-			if (ring_prod_wait(&o->to->out, o->len))
-				continue;
-			return;
-		}
-		p->overflow = o->next;
-		if (p->overflow == NULL)
-			p->overflow_tail = &p->overflow;
-		free(o);
-	}
-}
-
-/* A link that goes away takes its unsent records with it. */
-static void drop_overflow_of(struct worker *w, const struct link *l)
-{
-	struct worker_private *p = w->priv_;
-	struct overflow **at = &p->overflow;
-
-	while (*at != NULL) {
-		struct overflow *o = *at;
-
-		if (o->to != l) {
-			at = &o->next;
-			continue;
-		}
-		*at = o->next;
-		free(o);
-	}
-	p->overflow_tail = at;
+	if (outbox_put(&p->out, i, &to->out, rec, len) == 0 || i == 0 || p->accused[i - 1])
+		return;
+	p->accused[i - 1] = true;
+	worker_accuse(w, p->peers[i - 1], "does not read its ring");
 }
 
 void worker_accuse(struct worker *w, const struct worker_peer *peer, const char *why)
@@ -145,7 +108,7 @@ void worker_exit(struct worker *w)
 {
 	struct worker_private *p = w->priv_;
 
-	send_overflow(w);
+	outbox_send(&p->out, &w->super.out);
 	if (link_is_attached(&w->super))
 		link_flush(&w->super);
 	for (size_t i = 0; i < MAX_PEERS; i++) {
@@ -260,6 +223,7 @@ static void attach_peer(struct worker *w, const struct ctl_msg *msg, int *fds, s
 	if (i == MAX_PEERS)
 		die("more than %d peers", MAX_PEERS);
 	p->peers[i] = peer;
+	p->accused[i] = false;
 	if (p->ops->attach != NULL)
 		p->ops->attach(w, peer);
 }
@@ -274,10 +238,11 @@ static void detach_peer(struct worker *w, struct worker_peer *peer)
 	read_peer(w, peer, UINT32_MAX);
 	if (p->ops->detach != NULL)
 		p->ops->detach(w, peer);
-	drop_overflow_of(w, peer->link);
-	for (size_t i = 0; i < MAX_PEERS; i++) {
-		if (p->peers[i] == peer)
-			p->peers[i] = NULL;
+	for (unsigned i = 0; i < MAX_PEERS; i++) {
+		if (p->peers[i] != peer)
+			continue;
+		outbox_drop(&p->out, i + 1);
+		p->peers[i] = NULL;
 	}
 	link_detach(peer->link);
 	free(peer->link);
@@ -407,7 +372,7 @@ static bool turn_hook(void *ctx)
 	}
 	if (p->ops->turn != NULL && p->ops->turn(w))
 		more = true;
-	send_overflow(w);
+	outbox_send(&p->out, &w->super.out);
 	link_flush(&w->super);
 	for (size_t i = 0; i < MAX_PEERS; i++) {
 		if (p->peers[i] != NULL) {
@@ -573,7 +538,6 @@ int worker_main(int argc, char **argv, const struct worker_ops *ops)
 	w->blocks = SHM_REGION_INIT;
 	private_part.ops = ops;
 	private_part.sock = CTL_FD_SUPERVISOR;
-	private_part.overflow_tail = &private_part.overflow;
 	log_set_program(ops->program);
 	if (argc == 2 && strcmp(argv[1], "-C") == 0)
 		return check_only(w);

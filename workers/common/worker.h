@@ -88,8 +88,9 @@ struct worker_ops {
 int worker_main(int argc, char **argv, const struct worker_ops *ops);
 /* Clean end: flush rings and the log, exit 0. */
 void worker_exit(struct worker *w);
-/* Put a record on a ring towards the supervisor or a peer. When the ring is full the record is kept
- * in a private overflow list (bounded by what the peer can have outstanding) and sent later. */
+/* Put a record on a ring towards the supervisor or a peer. When the ring is full the record waits
+ * in a list of that ring and is sent later; what is for a peer is never sent before what was put
+ * for the supervisor earlier. A peer that reads nothing for long is accused. */
 void worker_send(struct worker *w, struct link *to, const void *rec, size_t len);
 /* A peer broke the protocol: report it to the supervisor, which kills and replaces it. */
 void worker_accuse(struct worker *w, const struct worker_peer *peer, const char *why);

@@ -21,3 +21,7 @@ check_PROGRAMS += t/unit/workers/mailtext_test
 UNIT_TESTS += t/unit/workers/mailtext_test
 t_unit_workers_mailtext_test_SOURCES = t/unit/workers/mailtext_test.c
 t_unit_workers_mailtext_test_LDADD = libph_mail.a $(LIB_LIBS)
+check_PROGRAMS += t/unit/workers/outbox_test
+UNIT_TESTS += t/unit/workers/outbox_test
+t_unit_workers_outbox_test_SOURCES = t/unit/workers/outbox_test.c
+t_unit_workers_outbox_test_LDADD = libph_worker.a libph_shm.a $(LIB_LIBS)
