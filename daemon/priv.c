@@ -314,6 +314,15 @@ static void kill_all_workers(void)
 	}
 }
 
+static bool workers_remain(void)
+{
+	for (unsigned i = 0; i < MAX_CHILDREN; i++) {
+		if (children[i].pid != 0)
+			return true;
+	}
+	return false;
+}
+
 /* ---- events ---- */
 
 static void on_message(void);
@@ -502,12 +511,15 @@ static void serve(void)
 
 		if (super_pid == 0) {
 			int64_t wait_ms = super_retry_ms - clock_mono().ms;
+			bool remain = workers_remain();
 
-			if (wait_ms <= 0) {
+			/* A killed worker that still waits for its disk may commit one more
+			 * message: not before its end may the spool be read. */
+			if (wait_ms <= 0 && !remain) {
 				start_supervisor();
 				continue;
 			}
-			timeout = (int)wait_ms;
+			timeout = wait_ms > 0 ? (int)wait_ms : -1;
 		}
 		if (poll(pfds, super_sock >= 0 ? 2 : 1, timeout) < 0 && errno != EINTR)
 			die("poll: %s", strerror(errno));

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -30,6 +31,9 @@
 #define RENEW_MS     5000
 #define LOG_GRACE_MS 1000
 #define PRIV_SOCK    3
+
+#define SPOOL_WAIT_MS    100
+#define SPOOL_WAIT_TRIES 300
 
 static struct supervisor the_supervisor;
 
@@ -106,7 +110,11 @@ static void check_space(struct supervisor *s)
 	atomic_store_explicit(&s->board->spool_low, low, memory_order_relaxed);
 	uint32_t live = atomic_load_explicit(&s->qtab.shm->msg_live, memory_order_relaxed);
 
-	atomic_store_explicit(&s->board->queue_full, live > s->qtab.shm->msg_cap / 50 * 49,
+	uint32_t entries = atomic_load_explicit(&s->qtab.shm->entry_live, memory_order_relaxed);
+
+	atomic_store_explicit(&s->board->queue_full,
+			      live > s->qtab.shm->msg_cap / 50 * 49 ||
+				      entries > s->qtab.shm->entry_cap / 50 * 49,
 			      memory_order_relaxed);
 }
 
@@ -384,9 +392,26 @@ static void make_memory(struct supervisor *s)
 	atomic_store_explicit(&s->board->generation, s->generation, memory_order_relaxed);
 }
 
+/* Workers of an earlier run whose priv was killed end by themselves, but not at once: what they
+ * still commit must be there before the spool is read. */
+static void take_spool(struct supervisor *s)
+{
+	int err = spool_hold(&s->dirs, true);
+
+	if (err == E_AGAIN)
+		log_warn("waiting for processes of an earlier run");
+	for (unsigned i = 0; err == E_AGAIN && i < SPOOL_WAIT_TRIES; i++) {
+		poll(NULL, 0, SPOOL_WAIT_MS);
+		err = spool_hold(&s->dirs, true);
+	}
+	must(s, err, "processes of an earlier run still use the queue directory");
+	must(s, spool_hold(&s->dirs, false), "queue directory");
+}
+
 static void make_scheduler(struct supervisor *s)
 {
 	must(s, spool_dirs_open(s->params->queue_directory, true, &s->dirs), "queue_directory");
+	take_spool(s);
 	must(s, spool_state_open(&s->dirs, &s->spool_state), "spool state");
 	must(s,
 	     files_new(&(struct files_setup){ .dirs = &s->dirs,

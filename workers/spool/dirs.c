@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -56,6 +57,16 @@ void spool_dirs_close(struct spool_dirs *d)
 	io_close(&d->spare);
 	io_close(&d->journal);
 	io_close(&d->corrupt);
+}
+
+int spool_hold(const struct spool_dirs *d, bool alone)
+{
+	if (flock(d->root, (alone ? LOCK_EX : LOCK_SH) | LOCK_NB) == 0)
+		return 0;
+	if (errno == EWOULDBLOCK)
+		return E_AGAIN;
+	log_warn("queue directory: cannot lock: %s", err_str(err_errno()));
+	return 0; /* a file system without locks: as good as it gets */
 }
 
 static int by_number(const void *a, const void *b)

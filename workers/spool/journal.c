@@ -161,8 +161,10 @@ int journal_writer_new(const struct journal_conf *conf, const struct spool_dirs 
 		       struct loop *loop, struct journal_writer **w_r)
 {
 	struct journal_writer *w = xcalloc(1, sizeof(*w));
-	int err = spool_crew_new(1, loop, &w->crew);
+	int err = spool_hold(dirs, false);
 
+	if (err == 0)
+		err = spool_crew_new(1, loop, &w->crew);
 	if (err != 0) {
 		free(w);
 		return err;

@@ -437,6 +437,7 @@ int spool_scan_segment(const struct spool_dirs *d, uint32_t seg, uint64_t from, 
 	if (s.win.err != 0) {
 		log_error("segment %08x: parts cannot be read: %s", seg, err_str(s.win.err));
 		s.stats->damaged++;
+		s.stats->unreadable++;
 	}
 	arena_fini(&s.arena);
 	buf_fini(&s.env);

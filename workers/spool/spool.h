@@ -60,6 +60,10 @@ struct spool_dirs { /* directory descriptors, opened before the sandbox closes *
 /* create: make missing directories (mode 0700). */
 int spool_dirs_open(const char *queue_directory, bool create, struct spool_dirs *d);
 void spool_dirs_close(struct spool_dirs *d);
+/* Every writer holds the spool shared while it lives (the writers below do it themselves); the
+ * supervisor takes it alone for a moment before it reads the spool, so that nothing of an earlier
+ * run can still commit behind its back. Does not wait: E_AGAIN while others hold it. */
+int spool_hold(const struct spool_dirs *d, bool alone);
 
 /* ---- writer: one per rewrite worker ---- */
 struct spool_writer;
@@ -209,6 +213,7 @@ typedef int (*outcome_found_fn)(void *ctx, const struct outcome *o, struct proto
 
 struct spool_scan_stats {
 	uint64_t segments, records, index_rows, damaged, torn_bytes, journals, outcomes;
+	uint64_t unreadable; /* segments of which parts could not be read: mail may be in them */
 };
 /* Segments and journals that exist, ascending. The arrays are malloc'd for the caller. */
 int spool_list(const struct spool_dirs *d, enum spool_file_kind kind, uint32_t **numbers_r,

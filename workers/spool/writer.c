@@ -31,8 +31,10 @@ int spool_writer_new(const struct spool_writer_conf *conf, const struct spool_wr
 	if (!conf->sync)
 		log_warn("the spool is not synced: acknowledged messages can be lost");
 	/* one more for making segments */
-	int err = spool_crew_new(w->lanes + 1, loop, &w->crew);
+	int err = spool_hold(dirs, false);
 
+	if (err == 0)
+		err = spool_crew_new(w->lanes + 1, loop, &w->crew);
 	if (err != 0) {
 		free(w);
 		return err;

@@ -105,6 +105,27 @@ static void test_end(void)
 	fx_fini(&f);
 }
 
+/* The spool can be had alone only when no writer is left. */
+static void test_hold(void)
+{
+	struct fixture f;
+	struct spool_dirs other, writer;
+
+	fx_init(&f, 0, 0);
+	if (spool_dirs_open(f.path, false, &other) != 0 ||
+	    spool_dirs_open(f.path, false, &writer) != 0)
+		die("directories");
+	is_int(spool_hold(&writer, false), 0, "a writer holds it");
+	is_int(spool_hold(&other, false), 0, "and another one");
+	is_int(spool_hold(&f.dirs, true), E_AGAIN, "nobody can have it alone");
+	spool_dirs_close(&writer);
+	is_int(spool_hold(&f.dirs, true), E_AGAIN, "as long as one is left");
+	spool_dirs_close(&other);
+	is_int(spool_hold(&f.dirs, true), 0, "then it can");
+	is_int(spool_hold(&f.dirs, false), 0, "and share it again");
+	fx_fini(&f);
+}
+
 int main(void)
 {
 	clock_init();
@@ -112,5 +133,6 @@ int main(void)
 	test_numbers();
 	test_lost();
 	test_end();
+	test_hold();
 	return tap_done();
 }
