@@ -336,6 +336,14 @@ void files_msg_del(struct files *f, uint32_t number, uint32_t len)
 	seg->live_bytes -= len;
 }
 
+void files_pin(struct files *f, uint32_t number)
+{
+	struct fseg *seg = files_seg_find(f, number);
+
+	if (seg != NULL)
+		seg->pinned = true;
+}
+
 /* ---- outcome places ---- */
 
 static uint32_t slot_of(struct files *f, struct fjnl *j)
@@ -394,7 +402,7 @@ struct proto_jref files_jref_unpack(const struct files *f, uint32_t packed)
 
 static bool seg_is_dead(const struct fseg *seg, int64_t now)
 {
-	return seg->closed && seg->live == 0 && !seg->orphan && !seg->leaving &&
+	return seg->closed && seg->live == 0 && !seg->orphan && !seg->leaving && !seg->pinned &&
 	       (seg->life == 0 || now - seg->closed_ms >= SETTLE_MS);
 }
 
@@ -446,7 +454,7 @@ static void choose_copy(struct files *f, int64_t now)
 	for (size_t i = 0; f->copying == NULL && i < f->segs.count; i++) {
 		struct fseg *seg = f->segs.p[i];
 
-		if (!seg->closed || seg->orphan || seg->leaving || seg->live == 0 ||
+		if (!seg->closed || seg->orphan || seg->leaving || seg->pinned || seg->live == 0 ||
 		    seg->live_bytes * 4 >= seg->bytes || now < seg->copy_not_before_ms ||
 		    now - seg->closed_ms < COPY_AGE_MS)
 			continue;

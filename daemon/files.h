@@ -69,6 +69,9 @@ void files_each_segment_of(struct files *f, uint32_t life, files_seg_fn fn, void
  * writes. Life 0 (recovery): E_NOENT when the segment is unknown. */
 int files_msg_add(struct files *f, uint32_t life, const struct proto_place *place);
 void files_msg_del(struct files *f, uint32_t seg, uint32_t len);
+/* The segment holds acknowledged mail that the queue table has no room for, or parts of it cannot
+ * be read: it is neither retired nor copied from, and the next start reads it again. */
+void files_pin(struct files *f, uint32_t seg);
 
 /* ---- outcome places, packed into 4 bytes of a queue entry ---- */
 /* E_PEER when `life` (not 0) does not write that journal. {0,0} gives 0; a place that cannot be

@@ -27,6 +27,7 @@ struct fseg {
 	bool closed;
 	bool orphan;  /* its writer died: to be adopted from before it can be retired */
 	bool leaving; /* with the helper thread */
+	bool pinned;  /* holds mail that is not in the queue table: stays for the next start */
 };
 
 struct fjnl {

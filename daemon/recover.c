@@ -246,7 +246,11 @@ static int scan_segments(struct recovery *r, struct files *f, const struct spool
 	for (size_t i = 0; err == 0 && i < count; i++) {
 		if (f != NULL)
 			files_found(f, SPOOL_SEGMENT, numbers[i]);
+		uint64_t unreadable = r->stats.unreadable;
+
 		err = spool_scan_segment(dirs, numbers[i], 0, found_record, &sc, &r->stats);
+		if (f != NULL && r->stats.unreadable != unreadable)
+			files_pin(f, numbers[i]);
 		if (err != 0)
 			log_error("segment %08x: %s", numbers[i], err_str(err));
 	}
@@ -293,9 +297,10 @@ static void note_doubt(struct recovery *r, struct rplan *plan)
 	}
 }
 
-static int fill_queue(struct recovery *r, struct sched *s)
+static int fill_queue(struct recovery *r, struct sched *s, struct files *f)
 {
 	struct rplan plan = { 0 };
+	bool full = false;
 	int err = 0;
 
 	for (size_t i = 0; err == 0 && i < r->msg_count; i++) {
@@ -306,13 +311,16 @@ static int fill_queue(struct recovery *r, struct sched *s)
 			note_doubt(r, &plan);
 		err = sched_add_found(s, &plan.found, plan.entries, plan.count);
 		r->live += err == 0;
+		if (err == E_NOSPC) {
+			files_pin(f, plan.found.place.seg);
+			full = true;
+			err = 0;
+		}
 	}
-	if (err == E_NOSPC) {
+	if (full)
 		log_error(
 			"queue table is too small for the spool: raise queue_table_size; the rest "
 			"stays on disk until the next start");
-		err = 0;
-	}
 	recover_plan_fini(&plan);
 	return err;
 }
@@ -353,7 +361,7 @@ int recover_all(struct sched *s, struct files *f, const struct spool_dirs *dirs,
 	int err = recover_read(&r, f, dirs);
 
 	if (err == 0)
-		err = fill_queue(&r, s);
+		err = fill_queue(&r, s, f);
 	if (err == 0) {
 		files_recovered(f);
 		atomic_store_explicit(&board->in_doubt, r.in_doubt, memory_order_relaxed);
@@ -367,6 +375,7 @@ int recover_all(struct sched *s, struct files *f, const struct spool_dirs *dirs,
 
 struct adoption {
 	struct sched *s;
+	struct files *f;
 	const struct spool_dirs *dirs;
 	struct rplan plan;
 	struct spool_scan_stats stats;
@@ -382,9 +391,14 @@ static int adopt_record(void *ctx, const struct spool_found *found)
 					      .place = found->place,
 					      .flags = found->flags };
 	recover_plan_fresh(found->rcpt_count, QS_LOAD, &a->plan);
-	if (a->plan.count == 0 ||
-	    sched_add_found(a->s, &a->plan.found, a->plan.entries, a->plan.count) != 0)
-		return 0; /* known already */
+	int err = a->plan.count == 0
+			  ? E_EXIST
+			  : sched_add_found(a->s, &a->plan.found, a->plan.entries, a->plan.count);
+
+	if (err == E_NOSPC)
+		files_pin(a->f, found->place.seg);
+	if (err != 0)
+		return 0; /* known already, or for the next start */
 	log_info("%s: taken over from a worker that ended", qid_format(found->qid, text));
 	a->count++;
 	return 0;
@@ -402,7 +416,7 @@ static void adopt_segment(void *ctx, uint32_t seg, uint64_t known_end)
 unsigned recover_adopt(struct sched *s, struct files *f, const struct spool_dirs *dirs,
 		       uint32_t life)
 {
-	struct adoption a = { .s = s, .dirs = dirs };
+	struct adoption a = { .s = s, .f = f, .dirs = dirs };
 
 	files_each_segment_of(f, life, adopt_segment, &a);
 	recover_plan_fini(&a.plan);

@@ -282,6 +282,8 @@ static int in_new(struct sched *s, struct sched_worker *w, const void *rec, size
 		log_error("a queue id was used twice: the second message is dropped");
 	else
 		log_error("queue table is full: a message stays in the spool until the next start");
+	if (err == E_NOSPC && s->su.files != NULL)
+		files_pin(s->su.files, r.place.seg);
 	if (r.entry_total > r.entry_count)
 		w->open_left = r.entry_total - r.entry_count; /* and its further entries with it */
 	return 0;
