@@ -145,7 +145,10 @@ static void end_change(struct qctl *q, struct control_client *c, const struct sc
 
 	if (c == NULL)
 		return;
-	if (err != 0)
+	if (r->failed > 0)
+		control_end(c, 3, "%llu messages are unchanged: the journal cannot be written",
+			    (unsigned long long)r->failed);
+	else if (err != 0)
 		control_end(c, 3, "done, but not on disk: %s", err_str(err));
 	else
 		control_end(c, 0, "%llu %llu", (unsigned long long)r->messages,
@@ -193,7 +196,7 @@ static struct change *new_change(struct qctl *q, struct control_client *c)
 static void change(struct qctl *q, struct control_client *c, enum sched_cmd cmd, unsigned argc,
 		   const char *const *argv)
 {
-	struct sched_cmd_result r = { 0, 0 };
+	struct sched_cmd_result r = { 0 };
 
 	if (argc == 2 && strcmp(argv[1], "ALL") == 0) {
 		struct change *ch = new_change(q, c);

@@ -102,6 +102,7 @@ struct sched_cmd_result {
 	uint64_t messages; /* affected */
 	uint64_t busy; /* of those: some recipients are in delivery now; the command applies to what
 			* is left afterwards */
+	uint64_t failed; /* unchanged, because the journal took no mark */
 };
 enum sched_cmd { SCHED_HOLD, SCHED_RELEASE, SCHED_REQUEUE, SCHED_DELETE, SCHED_FLUSH };
 

@@ -27,10 +27,16 @@ static const struct cmd_desc cmds[] = {
 	[SCHED_FLUSH] = { NULL, 0, ST(DEFERRED) },
 };
 
-static void mark_message(struct sched *s, uint32_t msg, enum sched_cmd cmd)
+/* The journal first: what cannot be written down is not done, or a restart would undo it. */
+static int mark_message(struct sched *s, uint32_t msg, enum sched_cmd cmd)
 {
 	struct qmsg *m = &s->q->msgs[msg];
+	int err = 0;
 
+	if (s->su.files != NULL && cmds[cmd].mark != 0)
+		err = files_mark(s->su.files, (enum outcome_kind)cmds[cmd].mark, qtab_msg_qid(m));
+	if (err != 0)
+		return err;
 	if (cmd == SCHED_HOLD)
 		m->flags |= MSGF_HOLD;
 	if (cmd == SCHED_RELEASE || cmd == SCHED_REQUEUE)
@@ -39,8 +45,7 @@ static void mark_message(struct sched *s, uint32_t msg, enum sched_cmd cmd)
 		m->flags |= MSGM_REQUEUE;
 	if (cmd == SCHED_DELETE)
 		m->flags |= MSGM_DOOMED | MSGM_DELETED;
-	if (s->su.files != NULL && cmds[cmd].mark != 0)
-		files_mark(s->su.files, (enum outcome_kind)cmds[cmd].mark, qtab_msg_qid(m));
+	return 0;
 }
 
 static void apply_entry(struct sched *s, uint32_t e, enum sched_cmd cmd)
@@ -77,7 +82,10 @@ static unsigned apply_message(struct sched *s, uint32_t msg, enum sched_cmd cmd,
 	if (!applies(s, msg, cmd))
 		return looks;
 	qid_format(qtab_msg_qid(&s->q->msgs[msg]), text);
-	mark_message(s, msg, cmd);
+	if (mark_message(s, msg, cmd) != 0) {
+		r->failed++;
+		return looks;
+	}
 	for (uint32_t e = s->q->msgs[msg].first_entry, next; e != QTAB_NONE; e = next) {
 		enum qstate st = qword_state(qtab_entry_word(s->q, e));
 
@@ -103,8 +111,10 @@ int sched_cmd(struct sched *s, enum sched_cmd cmd, struct qid id, struct sched_c
 
 	if (msg == QTAB_NONE || !applies(s, msg, cmd))
 		return E_NOENT;
+	uint64_t failed = r->failed;
+
 	apply_message(s, msg, cmd, r);
-	return 0;
+	return r->failed == failed ? 0 : E_IO;
 }
 
 /* ---- sliced work ---- */

@@ -182,10 +182,11 @@ void work_copy_tick(struct sched *s)
 
 /* What the older journals say about this message is said again behind everything, because they go
  * when the old segment has gone. */
-static void keep_done(struct sched *s, struct qid id, uint32_t msg, uint32_t rcpt_count)
+static int keep_done(struct sched *s, struct qid id, uint32_t msg, uint32_t rcpt_count)
 {
 	size_t words = rcpt_count / 64 + 1;
 	uint64_t *live = xcalloc(words + 1, sizeof(*live));
+	int err = 0;
 
 	for (uint32_t e = s->q->msgs[msg].first_entry; e != QTAB_NONE;
 	     e = sched_entry(s, e)->sibling) {
@@ -199,53 +200,82 @@ static void keep_done(struct sched *s, struct qid id, uint32_t msg, uint32_t rcp
 		if (shift > 0)
 			live[at + 1] |= q->mask >> (64 - shift);
 	}
-	for (size_t i = 0; i * 64 < rcpt_count; i++) {
+	for (size_t i = 0; err == 0 && i * 64 < rcpt_count; i++) {
 		uint32_t left = rcpt_count - (uint32_t)i * 64;
 		uint64_t all = left >= 64 ? UINT64_MAX : ((uint64_t)1 << left) - 1;
 		uint32_t none;
 
 		if ((all & ~live[i]) != 0)
-			files_keep(s->su.files, id, (uint32_t)i * 64, all & ~live[i], 0,
-				   (struct proto_jref){ 0, 0 }, &none);
+			err = files_keep(s->su.files, id, (uint32_t)i * 64, all & ~live[i], 0,
+					 (struct proto_jref){ 0, 0 }, &none);
 	}
 	free(live);
+	return err;
 }
 
-static void keep_state(struct sched *s, uint32_t msg, uint32_t rcpt_count)
+static int keep_entry(struct sched *s, struct qid id, uint32_t e)
+{
+	struct qentry *q = sched_entry(s, e);
+	enum qstate st = qword_state(qtab_entry_word(s->q, e));
+	uint32_t packed = 0;
+
+	/* failed ones that are about to be reported would become deferred ones */
+	if (q->jref == 0 || st == QS_NOTIFY || st == QS_NOTIFYING)
+		return 0;
+	int err = files_keep(s->su.files, id, q->rcpt_first, q->mask, q->mask,
+			     files_jref_unpack(s->su.files, q->jref), &packed);
+
+	if (err == 0)
+		sched_entry_jref(s, e, packed);
+	return err;
+}
+
+static int keep_state(struct sched *s, uint32_t msg, uint32_t rcpt_count)
 {
 	const struct qmsg *m = &s->q->msgs[msg];
 	struct qid id = qtab_msg_qid(m);
+	int err = keep_done(s, id, msg, rcpt_count);
 
-	keep_done(s, id, msg, rcpt_count);
-	for (uint32_t e = m->first_entry; e != QTAB_NONE; e = sched_entry(s, e)->sibling) {
-		struct qentry *q = sched_entry(s, e);
-		uint32_t packed = 0;
-
-		if (q->jref != 0 &&
-		    files_keep(s->su.files, id, q->rcpt_first, q->mask, q->mask,
-			       files_jref_unpack(s->su.files, q->jref), &packed) == 0)
-			sched_entry_jref(s, e, packed);
-	}
-	files_mark(s->su.files, m->flags & MSGF_HOLD ? OUTCOME_HELD : OUTCOME_RELEASED, id);
-	if (m->flags & MSGF_DELAY_WARNED)
-		files_mark(s->su.files, OUTCOME_WARNED, id);
+	for (uint32_t e = m->first_entry; err == 0 && e != QTAB_NONE;
+	     e = sched_entry(s, e)->sibling)
+		err = keep_entry(s, id, e);
+	if (err == 0)
+		err = files_mark(s->su.files,
+				 m->flags & MSGF_HOLD ? OUTCOME_HELD : OUTCOME_RELEASED, id);
+	if (err == 0 && m->flags & MSGF_DELAY_WARNED)
+		err = files_mark(s->su.files, OUTCOME_WARNED, id);
+	if (err == 0 && m->flags & MSGM_DELETED)
+		err = files_mark(s->su.files, OUTCOME_DELETED, id);
+	return err;
 }
 
-/* The new place holds if the message has not begun to move meanwhile; otherwise the copy is a
- * duplicate that recovery counts once. */
+/* The new place holds if the message has not begun to move meanwhile. Otherwise the copy is a
+ * duplicate, and it may outlive the old segment and the journals that speak of it: its state is
+ * written down all the same, or a restart would deliver it once more. */
 static int apply_copy(struct sched *s, struct sched_worker *w, const struct copy_out *c,
 		      const struct proto_copied *r)
 {
 	uint32_t msg = qtab_msg_find(s->q, c->qid);
 	struct qmsg *m = &s->q->msgs[msg == QTAB_NONE ? 0 : msg];
 
-	if (r->status != 0 || msg == QTAB_NONE || m->seg != c->old_seg || m->off8 != c->old_off8 ||
-	    !is_quiet(s, msg))
+	if (r->status != 0)
 		return 0;
-	if (r->place.len == 0 || r->rcpt_count == 0 || r->rcpt_count > 10000000 ||
-	    files_msg_add(s->su.files, w->life, &r->place) != 0)
+	if (r->place.len == 0 || r->rcpt_count == 0 || r->rcpt_count > 10000000)
 		return E_PEER;
-	keep_state(s, msg, r->rcpt_count);
+	if (msg == QTAB_NONE) {
+		files_mark(s->su.files, OUTCOME_DELETED, c->qid);
+		return 0;
+	}
+	if (m->seg != c->old_seg || m->off8 != c->old_off8 || !is_quiet(s, msg)) {
+		keep_state(s, msg, r->rcpt_count);
+		return 0;
+	}
+	if (files_msg_add(s->su.files, w->life, &r->place) != 0)
+		return E_PEER;
+	if (keep_state(s, msg, r->rcpt_count) != 0) {
+		files_msg_del(s->su.files, r->place.seg, r->place.len);
+		return 0; /* where it is, its journals stay too */
+	}
 	files_msg_del(s->su.files, m->seg, m->len);
 	m->seg = r->place.seg;
 	m->off8 = r->place.off8;

@@ -131,6 +131,8 @@ static void begin(struct scene *sc)
 	journal_begin(sc);
 }
 
+static uint32_t table_size = 65536;
+
 /* The old writers are gone; a supervisor starts. */
 static void restart(struct scene *sc, const char *main_cf)
 {
@@ -140,7 +142,7 @@ static void restart(struct scene *sc, const char *main_cf)
 	if (sc->j != NULL)
 		journal_end(sc);
 	fx_end_writer(&sc->f);
-	world_init_sized(&sc->w, main_cf, 65536, 1024, NULL);
+	world_init_sized(&sc->w, main_cf, table_size, 1024, NULL);
 	err = spool_state_open(&sc->f.dirs, &sc->state);
 	fs = (struct files_setup){ .dirs = &sc->f.dirs,
 				   .state = sc->state,
@@ -379,6 +381,39 @@ static void test_retire(void)
 	finish(&sc);
 }
 
+/* Mail that the queue table has no room for stays on disk, whatever becomes of the rest. */
+static void test_table_full(void)
+{
+	static struct scene sc;
+
+	begin(&sc);
+	for (unsigned k = 1; k <= 20; k++)
+		add(&sc, k, 1, 0, NULL);
+	table_size = 16;
+	restart(&sc, "spool_spare_segments = 1\n");
+	ok(sc.w.q.shm->msg_live < 20, "not all fit in");
+	/* those in the table come to an end */
+	for (unsigned k = 1; k <= 20; k++) {
+		struct sched_cmd_result r = { 0 };
+
+		if (qtab_msg_find(&sc.w.q, msg_id(k)) == QTAB_NONE)
+			continue;
+		sc.w.s->su.files = NULL;
+		sched_cmd(sc.w.s, SCHED_DELETE, msg_id(k), &r);
+		sc.w.s->su.files = sc.files;
+		files_msg_del(sc.files, sc.f.done[k - 1].place.seg, sc.f.done[k - 1].place.len);
+	}
+	is_int(sc.w.q.shm->msg_live, 0, "those that do are done");
+	pass(&sc, 20000);
+	ok(exists(&sc, "seg", sc.f.done[19].place.seg, "seg"), "the others' segment stays");
+	end_supervisor(&sc);
+	sc.j = NULL;
+	table_size = 65536;
+	restart(&sc, "");
+	ok(qtab_msg_find(&sc.w.q, msg_id(20)) != QTAB_NONE, "the next start finds them");
+	finish(&sc);
+}
+
 static void test_journal_stays(void)
 {
 	static struct scene sc;
@@ -592,6 +627,80 @@ static void test_copy_forward(void)
 	finish(&sc);
 }
 
+/* The message ends while it is being copied: the copy must not come to life at a restart, when the
+ * old segment and its journals are gone. */
+static void test_copy_of_finished(void)
+{
+	static struct scene sc;
+	struct proto_file g;
+	struct sched_cmd_result cmd = { 0 };
+
+	begin(&sc);
+	for (unsigned k = 1; k <= 20; k++)
+		add(&sc, k, 1, 0, NULL);
+	for (unsigned k = 2; k <= 20; k++)
+		result(&sc, k, 0, 1, 0, 0, 50);
+	result(&sc, 1, 0, 0, 1, 0, 50);
+	restart(&sc, "spool_spare_segments = 0\n");
+	world_up(&sc.w, CLASS_REWRITE, 0, RW);
+	files_grant(sc.files, RW, SPOOL_SEGMENT, &g);
+	for (int i = 0; i < 10 && world_left(&sc.w) == 0; i++) {
+		pass(&sc, 20000);
+		loop_turn(sc.f.loop, 2);
+		sched_tick(sc.w.s);
+		world_turn(&sc.w);
+	}
+	struct sent_rec *c = world_next(&sc.w);
+
+	ok(c != NULL && c->u.kind == PROTO_COPY, "the last one is to be copied");
+	fx_writer(&sc.f, 1, 0);
+	sc.f.needs = 0;
+	spool_writer_grant(sc.f.w, g.number, 0);
+	sc.n = sc.f.done_count;
+	add(&sc, 1, 1, 0, NULL);
+	struct proto_copied r = { .kind = PROTO_COPIED,
+				  .msg = c->u.copy.msg,
+				  .rcpt_count = 1,
+				  .msg_seq = c->u.copy.msg_seq,
+				  .qid = c->u.copy.qid,
+				  .place = sc.f.done[sc.n - 1].place };
+
+	for (int i = 0; i < 20; i++) {
+		loop_turn(sc.f.loop, 2);
+		files_turn(sc.files);
+	}
+	/* it ends, and what says so is not to be seen at the restart */
+	sc.w.s->su.files = NULL;
+	is_int(sched_cmd(sc.w.s, SCHED_DELETE, msg_id(1), &cmd), 0, "it ends before");
+	sc.w.s->su.files = sc.files;
+	is_int(sched_input(sc.w.s, CLASS_REWRITE, 0, RW, &r, sizeof(r)), 0, "copied");
+	is_int(files_mark_sync(sc.files), 0, "marks are on disk");
+	fx_end_writer(&sc.f);
+	sc.files->su.loop = NULL;
+	end_supervisor(&sc);
+	sc.j = NULL;
+	restart(&sc, "");
+	is_int(sc.w.q.shm->msg_live, 0, "it does not come back");
+	finish(&sc);
+}
+
+/* What cannot be journaled is not done. */
+static void test_mark_refused(void)
+{
+	static struct scene sc;
+	struct sched_cmd_result cmd = { 0 };
+
+	begin(&sc);
+	add(&sc, 1, 1, 0, NULL);
+	restart(&sc, "");
+	/* its journal has no file yet */
+	ok(sched_cmd(sc.w.s, SCHED_HOLD, msg_id(1), &cmd) != 0, "a hold is refused");
+	is_int(cmd.messages, 0, "no message changed");
+	is_int(cmd.failed, 1, "and one is said not to");
+	is_int(sc.w.s->count[QS_HOLD], 0, "nor is it on hold");
+	finish(&sc);
+}
+
 int main(void)
 {
 	test_outcomes();
@@ -599,6 +708,9 @@ int main(void)
 	test_duplicate();
 	test_retire();
 	test_journal_stays();
+	test_table_full();
+	test_copy_of_finished();
+	test_mark_refused();
 	test_accounting();
 	test_adopt();
 	doubt_when_worker_dies(false);

@@ -26,7 +26,7 @@ static struct qid put_in(struct world *w, enum qstate state, struct sent_rec *r_
 	struct sched_found m = { .qid = { .time_us = 1700000000000001, .life = 9 },
 				 .place = { .seg = 1, .len = 8 } };
 	struct sched_found_entry e = { .mask = 1, .state = state, .due_s = UINT32_MAX };
-	struct sched_cmd_result r = { 0, 0 };
+	struct sched_cmd_result r = { 0 };
 	struct qid id = m.qid;
 
 	memset(r_r, 0, sizeof(*r_r));
@@ -85,7 +85,7 @@ static void test_delete(void)
 	for (size_t i = 0; i < ARRAY_LEN(all_states); i++) {
 		struct world w;
 		struct sent_rec held;
-		struct sched_cmd_result r = { 0, 0 };
+		struct sched_cmd_result r = { 0 };
 
 		begin(&w);
 		struct qid id = put_in(&w, all_states[i], &held);
@@ -106,7 +106,7 @@ static void test_hold(void)
 	for (size_t i = 0; i < ARRAY_LEN(all_states); i++) {
 		struct world w;
 		struct sent_rec held;
-		struct sched_cmd_result r = { 0, 0 };
+		struct sched_cmd_result r = { 0 };
 		enum qstate st = all_states[i];
 
 		if (st == QS_HOLD || st == QS_NOTIFY || st == QS_NOTIFYING)
@@ -137,7 +137,7 @@ static void test_requeue(void)
 	for (size_t i = 0; i < ARRAY_LEN(all_states); i++) {
 		struct world w;
 		struct sent_rec held;
-		struct sched_cmd_result r = { 0, 0 };
+		struct sched_cmd_result r = { 0 };
 		enum qstate st = all_states[i];
 
 		if (st == QS_NOTIFY || st == QS_NOTIFYING)
@@ -164,7 +164,7 @@ static void test_requeue(void)
 static void test_flush(void)
 {
 	struct world w;
-	struct sched_cmd_result r = { 0, 0 };
+	struct sched_cmd_result r = { 0 };
 	struct sent_rec held;
 
 	begin(&w);
