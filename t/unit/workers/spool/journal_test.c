@@ -84,7 +84,7 @@ static void test_round_trip(void)
 
 	j_init(&t, 10, 1 << 20);
 	is_int(journal_append(t.j, &o, &ref), E_AGAIN, "no file yet");
-	j_turns(&t, 30);
+	j_turns(&t, 100);
 	is_int(journal_append(t.j, &o, &ref), 0, "appended");
 	is_int(journal_append(t.j, &started, &ref2), 0, "a start");
 	ok(ref.journal == 1 && ref.off16 == 4 && ref2.off16 > ref.off16, "references grow");
@@ -126,7 +126,7 @@ static void test_window(void)
 
 	clock_fake_set(1700000000000);
 	j_init(&t, 60000, 1 << 20);
-	j_turns(&t, 30);
+	j_turns(&t, 100);
 	journal_append(t.j, &o, &ref);
 	journal_append(t.j, &o, &ref);
 	j_turns(&t, 3);
@@ -187,14 +187,14 @@ static void test_starved(void)
 	unsigned n = 0;
 
 	j_init(&t, 0, 65536);
-	j_turns(&t, 30);
+	j_turns(&t, 100);
 	for (n = 0; n < 10000 && err == 0; n++) {
 		err = journal_append(t.j, &o, &ref);
 		loop_turn(t.f.loop, 0); /* no grants */
 	}
 	is_int(err, E_AGAIN, "without a next file it ends some time");
 	ok((uint64_t)ref.off16 * 16 <= 2 * 65536 + 1024, "at twice the size");
-	j_turns(&t, 30);
+	j_turns(&t, 100);
 	is_int(journal_append(t.j, &o, &ref), 0, "and goes on when granted");
 	is_int(ref.journal, 2, "in the next one");
 	j_fini(&t);

@@ -181,7 +181,7 @@ int main(void)
 		die("main.cf");
 	close(fd);
 	free(cwd);
-	fx_turns(&f, 20);
+	fx_ready(&f);
 	struct qid a = append(false), b = append(true);
 
 	ok(fx_wait(&f, 2), "two messages");

@@ -89,7 +89,7 @@ static off_t at_byte(struct proto_place p)
 /* n records of assorted sizes, several to a commit. */
 static void fill(struct fixture *f, unsigned n)
 {
-	fx_turns(f, 30);
+	fx_ready(f);
 	for (unsigned k = 0; k < n; k++) {
 		if (fx_append(f, k, 100 + k * 531 % 5000) != 0)
 			die("append");
@@ -286,7 +286,7 @@ static void test_recycled(void)
 	f.next_number = 2;
 	f.needs = 0;
 	fx_writer(&f, 1, 0);
-	fx_turns(&f, 20);
+	fx_ready(&f);
 	for (unsigned k = 0; k < 6; k++)
 		fx_append(&f, 100 + k, 3000);
 	ok(fx_wait(&f, 6), "a recycled segment takes records");
@@ -318,7 +318,7 @@ static void test_forged(void)
 	char body[4096] = { 0 };
 
 	fx_init(&f, 1, 0);
-	fx_turns(&f, 20);
+	fx_ready(&f);
 	for (size_t at = 0; at + 200 < sizeof(body); at += 8) {
 		struct spool_record h = fx_header(66);
 
@@ -354,7 +354,7 @@ static void test_streams(void)
 
 	memset(chunk, 'x', sizeof(chunk));
 	fx_init(&f, 1, 0);
-	fx_turns(&f, 20);
+	fx_ready(&f);
 	is_int(spool_stream_open(f.w, 100000, &open1), 0, "a stream");
 	is_int(spool_stream_open(f.w, 50000, &done1), 0, "another");
 	fx_append(&f, 1, 100);
@@ -400,7 +400,7 @@ static void test_bounce_of(void)
 	struct spool_iov iov = { "x\r\n", 3 };
 
 	fx_init(&f, 1, 0);
-	fx_turns(&f, 20);
+	fx_ready(&f);
 	h.flags = MSGF_INTERNAL | MSGF_NULL_SENDER;
 	is_int(env_encode(&e, &env), 0, "envelope");
 	spool_writer_append(f.w, &h, buf_sv(&env), &iov, 1, NULL);

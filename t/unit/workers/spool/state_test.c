@@ -42,7 +42,7 @@ static void test_lost(void)
 
 	fx_init(&f, 1, 0);
 	f.next_number = 0x123;
-	fx_turns(&f, 20);
+	fx_ready(&f);
 	fx_append(&f, 0, 10);
 	ok(fx_wait(&f, 1), "one message of life 7 in file 123");
 	close(openat(f.dirs.spare, "00000200.seg", O_CREAT | O_WRONLY, 0600));

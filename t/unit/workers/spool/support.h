@@ -113,6 +113,20 @@ __attribute__((unused)) static void fx_turns(struct fixture *f, int n)
 	}
 }
 
+/* Turn until there is a segment to write to, two seconds at the most. */
+__attribute__((unused)) static void fx_ready(struct fixture *f)
+{
+	int64_t end = clock_mono_us_raw() + 2000000;
+	struct spool_stream *s;
+
+	while (spool_stream_open(f->w, 8, &s) != 0) {
+		if (clock_mono_us_raw() > end)
+			die("no segment");
+		fx_turns(f, 1);
+	}
+	spool_stream_abort(&s);
+}
+
 static void fx_writer(struct fixture *f, unsigned max_syncs, unsigned inline_max)
 {
 	struct spool_writer_ops ops = { fx_committed, fx_need, fx_closed, f };

@@ -17,7 +17,7 @@ static void test_basic(unsigned max_syncs, unsigned inline_max)
 
 	fx_init(&f, max_syncs, inline_max);
 	is_int(fx_append(&f, 0, 10), E_AGAIN, "no segment yet");
-	fx_turns(&f, 30);
+	fx_ready(&f);
 	unsigned sent = 0;
 
 	for (int tries = 0; sent < 600 && tries < 4000; tries++) {
@@ -68,7 +68,7 @@ static void test_large(void)
 	struct fixture f;
 
 	fx_init(&f, 1, 0);
-	fx_turns(&f, 30);
+	fx_ready(&f);
 	is_int(fx_append(&f, 0, 100), 0, "small");
 	is_int(fx_append(&f, 1, 300000), 0, "beyond the direct size");
 	is_int(fx_append(&f, 2, 100), 0, "small behind it");
@@ -113,7 +113,7 @@ static void test_streams(void)
 	struct spool_stream *s;
 
 	fx_init(&f, 2, 0);
-	fx_turns(&f, 30);
+	fx_ready(&f);
 	is_int(fx_append(&f, 0, 100), 0, "a record before");
 	is_int(stream(&f, 1, 400000, 500000, true), 0, "a stream that stays below its bound");
 	is_int(fx_append(&f, 2, 5000), 0, "a record behind");
@@ -150,7 +150,7 @@ static void test_two_open_batches(void)
 	struct spool_stream *a, *b;
 
 	fx_init(&f, 2, 0);
-	fx_turns(&f, 30);
+	fx_ready(&f);
 	is_int(spool_stream_open(f.w, 3000, &a), 0, "stream a");
 	is_int(spool_stream_open(f.w, 3000, &b), 0, "stream b");
 	struct spool_record h = fx_header(0);
@@ -188,7 +188,7 @@ static void test_free_completes(void)
 	struct fixture f;
 
 	fx_init(&f, 1, 0);
-	fx_turns(&f, 30);
+	fx_ready(&f);
 	for (unsigned k = 0; k < 20; k++)
 		fx_append(&f, k, 100);
 	spool_writer_free(&f.w);
