@@ -26,8 +26,9 @@
 #include "workers/deliver/deliver.h"
 
 #define READ_ROUNDS  8     /* per event; the rest is read in the next turn */
-#define TAIL_BY_COPY 4096u /* the end of large content goes out in one piece, to see its line end  \
-			    */
+#define TAIL_BY_COPY 4096u /* large content ends in one piece with its dot, to see its line end */
+
+enum { UNREADABLE = -2, DAMAGED = -3 }; /* instead of the number of bytes written */
 
 static void after_engine(struct conn *c);
 static const struct client_ops engine_ops;
@@ -310,13 +311,14 @@ static ssize_t send_large(struct conn *c, uint64_t left)
 	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = k->head.len > 0 };
 	size_t len = (size_t)u64_min(left - TAIL_BY_COPY, sizeof(c->d->io));
 	uint64_t pos;
-	int fd;
+	int fd, err;
 
 	if (job_content_fd(k->content->ctx, &fd, &pos) != 0 ||
-	    io_pread_all(fd, c->d->io, len, (off_t)(pos + k->content_off)) != 0) {
-		errno = EIO;
-		return -2;
-	}
+	    io_pread_all(fd, c->d->io, len, (off_t)(pos + k->content_off)) != 0)
+		return UNREADABLE;
+	err = job_check_content(k->content->ctx, k->content_off, c->d->io, len);
+	if (err != 0)
+		return err == E_CORRUPT ? DAMAGED : UNREADABLE;
 	iov[msg.msg_iovlen++] = (struct iovec){ c->d->io, len };
 	return sendmsg(c->fd, &msg, MSG_NOSIGNAL | MSG_MORE);
 }
@@ -328,7 +330,15 @@ static ssize_t send_small(struct conn *c, size_t left)
 	struct msghdr msg = { .msg_iov = iov };
 
 	if (left > 0 && load_content(c, left) != 0)
-		return -2;
+		return UNREADABLE;
+	/* the end of the message is behind it */
+	if (k->content != NULL) {
+		int err = job_check_content(k->content->ctx, k->content->content_len - left,
+					    c->d->io, left);
+
+		if (err != 0)
+			return err == E_CORRUPT ? DAMAGED : UNREADABLE;
+	}
 	if (k->head.len > 0)
 		iov[msg.msg_iovlen++] = (struct iovec){ k->head.p, k->head.len };
 	if (left > 0)
@@ -348,8 +358,10 @@ static void flush(struct conn *c)
 		ssize_t n =
 			left > SMALL_CONTENT ? send_large(c, left) : send_small(c, (size_t)left);
 
-		if (n == -2) {
+		if (n == UNREADABLE) {
 			client_broken(k, "queue record cannot be read");
+		} else if (n == DAMAGED) {
+			client_broken(k, "queue record is damaged");
 		} else if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
 			client_closed(k);
 		} else if (n < 0 && errno != EINTR) {

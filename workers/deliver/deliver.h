@@ -83,7 +83,9 @@ struct job {
 	struct qid qid;
 	struct sv nexthop;
 	int read_err; /* the record cannot be used */
+	bool damaged; /* found while it was sent: no further host */
 	struct spool_record hdr;
+	struct spool_check check; /* of a record that was not verified when it was taken */
 	struct buf env_bytes;
 	struct arena arena;
 	struct envelope env;
@@ -131,6 +133,10 @@ void job_free(struct job *j);
 void job_retry_held(struct deliver *d);
 /* First byte of the content in its segment, and the segment's descriptor. */
 int job_content_fd(struct job *j, int *fd_r, uint64_t *pos_r);
+/* Content bytes [off, off + len), as read, are about to be sent; bytes seen before may come again.
+ * With the last one the whole record is verified: E_CORRUPT (logged, and the record saved) when the
+ * end of the message must not be sent. */
+int job_check_content(struct job *j, uint64_t off, const char *data, size_t len);
 
 /* ---- dest.c ---- */
 

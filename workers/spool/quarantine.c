@@ -54,3 +54,10 @@ int spool_quarantine(const struct spool_dirs *d, struct qid id, struct proto_pla
 	close(to);
 	return err;
 }
+
+bool spool_is_quarantined(const struct spool_dirs *d, struct qid id)
+{
+	char text[QID_TEXT_SIZE];
+
+	return faccessat(d->corrupt, qid_format(id, text), F_OK, 0) == 0;
+}

@@ -184,3 +184,49 @@ int spool_read_content(struct spool_reader *r, const struct spool_record *hdr,
 	}
 	return err;
 }
+
+/* Sums what stands on disk before byte `end` of envelope and content. */
+static int check_disk(struct spool_reader *r, uint32_t seg, uint64_t body, uint64_t end,
+		      struct spool_check *check)
+{
+	int err = 0, fd;
+
+	if (check->pos < end)
+		err = spool_reader_fd(r, seg, &fd);
+	while (check->pos < end && err == 0) {
+		size_t n = (size_t)u64_min(end - check->pos, WHOLE_READ);
+
+		err = read_at(fd, r->bytes, n, body + check->pos);
+		if (err == 0) {
+			check->crc = crc32c(check->crc, r->bytes, n);
+			check->pos += n;
+		}
+	}
+	return err;
+}
+
+int spool_check_content(struct spool_reader *r, const struct spool_record *hdr,
+			struct proto_place place, uint64_t off, const char *data, size_t len,
+			struct spool_check *check)
+{
+	uint64_t body = (uint64_t)place.off8 * SPOOL_ALIGN + sizeof(*hdr);
+	uint64_t all = (uint64_t)hdr->env_len + hdr->content_len;
+	uint64_t from = spool_content_pos(hdr, place) - body + off;
+	int err;
+
+	if (off > hdr->content_len || len > hdr->content_len - off)
+		return E_CORRUPT;
+	err = check_disk(r, place.seg, body, from, check);
+	if (err != 0)
+		return err;
+	if (check->pos < from + len) {
+		size_t known = (size_t)(check->pos - from);
+
+		check->crc = crc32c(check->crc, data + known, len - known);
+		check->pos = from + len;
+	}
+	if (off + len < hdr->content_len)
+		return 0;
+	err = check_disk(r, place.seg, body, all, check);
+	return err == 0 && !spool_record_crc_ok(hdr, check->crc) ? E_CORRUPT : err;
+}

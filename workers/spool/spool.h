@@ -136,6 +136,17 @@ int spool_read_head(struct spool_reader *r, struct qid id, struct proto_place pl
 /* Content bytes [off, off+len) of the record, wire form. */
 int spool_read_content(struct spool_reader *r, const struct spool_record *hdr,
 		       struct proto_place place, uint64_t off, size_t len, struct buf *out);
+/* Checking the CRC of a large record while its content is sent, so that it is read once. */
+struct spool_check {
+	uint32_t crc;
+	uint64_t pos; /* bytes of envelope and content that are summed */
+};
+/* Content bytes [off, off + len) as they were read; what was summed before may come again, what was
+ * left out is read here. With the last byte: E_CORRUPT when the record is not what was written.
+ * Begin with a zeroed struct. */
+int spool_check_content(struct spool_reader *r, const struct spool_record *hdr,
+			struct proto_place place, uint64_t off, const char *data, size_t len,
+			struct spool_check *check);
 /* Byte position of the content in the segment file. */
 uint64_t spool_content_pos(const struct spool_record *hdr, struct proto_place place);
 
@@ -232,6 +243,8 @@ int spool_segment_retire(const struct spool_dirs *d, uint32_t seg, unsigned spar
 int spool_journal_remove(const struct spool_dirs *d, uint32_t journal);
 /* Copy a damaged record's bytes to corrupt/QID and return 0; used before it is dropped. */
 int spool_quarantine(const struct spool_dirs *d, struct qid id, struct proto_place place);
+/* Has somebody found the record of `id` damaged? */
+bool spool_is_quarantined(const struct spool_dirs *d, struct qid id);
 
 /* Persistent numbers. Reserves a batch ahead, so it is written rarely. Life numbers and file
  * numbers are never handed out twice, whatever crashes. */

@@ -592,6 +592,55 @@ static void test_damaged(void)
 	is_int(server.connections, 0, "no connection");
 }
 
+static char *lines_of(size_t len)
+{
+	char *big = xmalloc(len);
+
+	for (size_t i = 0; i < len; i++)
+		big[i] = i % 70 == 68 ? '\r' : i % 70 == 69 ? '\n' : (char)('a' + i % 23);
+	return big;
+}
+
+/* A large record is verified while it is sent: a damaged one is never completed. */
+static void test_damage_in_large(bool pipelining)
+{
+	size_t len = 70 * 25000;
+	char *big = lines_of(len), nexthop[128], id[QID_TEXT_SIZE];
+	/* in the envelope, early, late, and in the last line */
+	uint64_t at[] = { 64 + 3, 64 + 5000, 64 + 1000000, 64 + 70 * 25000 - 40 };
+
+	fresh(pipelining);
+	put_job(160, 0, here(), "a@x", (struct sv){ big, len }, 1);
+	ok(wait_results(1) && result_of(160)->sent == 1 && server.data.len == len,
+	   "a sound one is sent");
+	for (unsigned i = 0; i < ARRAY_LEN(at); i++) {
+		struct proto_job pj = { .kind = PROTO_JOB, .window = 1 };
+		unsigned k = 161 + i;
+
+		fresh(pipelining);
+		pj.ref = (struct proto_ref){ .mask = 1, .entry = k, .word = 1000 + k };
+		pj.ref.qid = (struct proto_qid){ fx_qid(k).time_us, fx_qid(k).life, 0 };
+		pj.ref.place = put_message(k, "a@x", (struct sv){ big, len });
+		fx_flip(&fx.dirs, pj.ref.place, at[i]);
+		snprintf(nexthop, sizeof(nexthop), "%s, [127.0.0.2]:%u", here(), server.port);
+		job_take(&dl, &pj, sv_from(nexthop));
+		ok(wait_results(1) && result_of(k)->deferred == 1, "damage at %u: deferred",
+		   (unsigned)at[i]);
+		loop_turn(fx.loop, 5);
+		is_int(server.messages, 0, "never completed");
+		ok(server.connections <= 1, "nor tried at a second host");
+		ok(i == 0 || has_log("dsn=4.3.0, status=deferred (queue record is damaged)"),
+		   "its text");
+		ok(i == 0 || spool_is_quarantined(&fx.dirs, fx_qid(k)), "saved");
+		unlinkat(fx.dirs.corrupt, qid_format(fx_qid(k), id), 0);
+		put_job(170, 0, here(), "a@x", BODY, 1);
+		ok(wait_results(2) && result_of(170)->sent == 1 && server.messages == 1,
+		   "the next message is sent");
+	}
+	is_int(dl.job_count, 0, "no job left");
+	free(big);
+}
+
 /* What must be encrypted stays here: there is no TLS yet. */
 static void test_tls_policy(void)
 {
@@ -729,6 +778,8 @@ int main(void)
 	test_lmtp();
 	test_no_network();
 	test_damaged();
+	test_damage_in_large(true);
+	test_damage_in_large(false);
 	test_tls_policy();
 	test_second_host();
 	test_limit();

@@ -4,6 +4,7 @@
 
 #include "lib/log.h"
 #include "t/unit/tap.h"
+#include "t/unit/workers/spool/flip.h"
 #include "workers/rewrite/idset.h"
 
 static char logged[65536];
@@ -376,6 +377,40 @@ static void test_load(void)
 	ok(strstr(logged, "record is damaged") != NULL, "logged");
 }
 
+/* Large records are not read when they are loaded, unless somebody found them damaged. */
+static void test_load_large(void)
+{
+	static char big[300000];
+	struct proto_load l = { .kind = PROTO_LOAD };
+	const struct proto_loaded *d;
+	char text[QID_TEXT_SIZE];
+
+	memset(big, 'x', sizeof(big));
+	for (size_t i = 80; i <= sizeof(big); i += 80)
+		memcpy(big + i - 2, "\r\n", 2);
+	memcpy(big, "A: b\r\n\r\n", 8);
+	submit("s@x.test", "r@far.test", 0, big, sizeof(big), 50000);
+	ok(take_new(), "a large message");
+	struct qid id = qid_of_proto(new_msg.qid);
+
+	l.ref = (struct proto_ref){ .mask = 1, .qid = new_msg.qid, .place = new_msg.place };
+	is_int(spool_quarantine(&rig.r.dirs, id, new_msg.place), 0, "called damaged");
+	rig.count = 0;
+	queue_load(&rig.r, &l, sizeof(l));
+	d = find(PROTO_LOADED);
+	ok(d != NULL && d->status == LOAD_OK, "though it is not");
+	fx_flip(&rig.r.dirs, new_msg.place, 100000);
+	rig.count = 0;
+	queue_load(&rig.r, &l, sizeof(l));
+	d = find(PROTO_LOADED);
+	ok(d != NULL && d->status == LOAD_DAMAGED, "it is");
+	unlinkat(rig.r.dirs.corrupt, qid_format(id, text), 0);
+	rig.count = 0;
+	queue_load(&rig.r, &l, sizeof(l));
+	d = find(PROTO_LOADED);
+	ok(d != NULL && d->status == LOAD_OK, "nobody noticed");
+}
+
 static void test_copy(size_t bytes)
 {
 	char *data = malloc(bytes);
@@ -573,6 +608,7 @@ int main(void)
 	test_hostile();
 	test_idset();
 	test_load();
+	test_load_large();
 	test_copy(2000);
 	test_copy(900000);
 	test_bounces();

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-EXTRA_DIST += t/unit/workers/spool/support.h
+EXTRA_DIST += t/unit/workers/spool/support.h t/unit/workers/spool/flip.h
 SPOOL_TESTS = t/unit/workers/spool/writer_test t/unit/workers/spool/journal_test \
 	t/unit/workers/spool/scan_test t/unit/workers/spool/state_test \
 	t/unit/workers/spool/fault_test t/unit/workers/spool/postcat_test \

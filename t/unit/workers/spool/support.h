@@ -19,6 +19,7 @@
 #include "lib/util.h"
 #include "shm/counters.h"
 #include "t/unit/tap.h"
+#include "t/unit/workers/spool/flip.h"
 #include "workers/mail/envelope.h"
 #include "workers/spool/format.h"
 

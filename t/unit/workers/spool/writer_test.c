@@ -203,20 +203,6 @@ static void test_free_completes(void)
 	fx_fini(&f);
 }
 
-static void flip(const struct fixture *f, struct proto_place place, uint64_t at)
-{
-	char name[SPOOL_NAME_SIZE], c;
-	off_t pos = (off_t)((uint64_t)place.off8 * SPOOL_ALIGN + at);
-	int fd = openat(f->dirs.seg, spool_name(place.seg, "seg", name), O_RDWR | O_CLOEXEC);
-
-	if (fd < 0 || pread(fd, &c, 1, pos) != 1)
-		die("cannot read the segment");
-	c ^= 1;
-	if (pwrite(fd, &c, 1, pos) != 1)
-		die("cannot write the segment");
-	close(fd);
-}
-
 /* Records around the size up to which one read takes them whole. */
 static void test_read_sizes(void)
 {
@@ -251,11 +237,11 @@ static void test_read_sizes(void)
 		for (unsigned i = 0; i < ARRAY_LEN(at); i++) {
 			if (at[i] >= 64 + 10 + len[k] || at[i] >= 64 + body)
 				continue;
-			flip(&f, f.done[k].place, at[i]);
+			fx_flip(&f.dirs, f.done[k].place, at[i]);
 			if (spool_read_head(r, fx_qid(k), f.done[k].place, true, &h, NULL) !=
 			    E_CORRUPT)
 				found++;
-			flip(&f, f.done[k].place, at[i]);
+			fx_flip(&f.dirs, f.done[k].place, at[i]);
 		}
 	}
 	is_int(found, 0, "any wrong byte is noticed");
