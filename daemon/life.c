@@ -21,6 +21,7 @@
 #define BACKOFF_MAX_MS   30000
 #define SHORT_LIFE_MS    10000 /* an end before this age counts towards the back-off */
 #define START_TRIES      3
+#define BAD_RECORDS_MAX  1000 /* of a dead worker's ring that are passed over */
 
 static const char *class_name(const struct sworker *w)
 {
@@ -405,8 +406,12 @@ void life_exited(struct supervisor *s, const struct priv_msg *msg)
 		counter_add(s->counters, CTR_sched_worker_deaths, 1);
 		atomic_fetch_add_explicit(&s->board->worker_restarts, 1, memory_order_relaxed);
 	}
-	if (link_is_attached(&w->link))
-		feed(s, w, UINT32_MAX);
+	/* a record that is refused does not take those behind it along: they may be acknowledged
+	 * mail */
+	for (unsigned bad = 0;
+	     bad < BAD_RECORDS_MAX && link_is_attached(&w->link) && feed(s, w, UINT32_MAX) < 0;
+	     bad++)
+		;
 	if (scheduled && (w->state == LIFE_UP || w->state == LIFE_DRAINING)) {
 		sched_worker_gone(s->sched, w->class_id, w->slot, w->life);
 		if (w->class_id == CLASS_REWRITE)
