@@ -16,7 +16,7 @@ include t/bench/local.mk
 
 EXTRA_DIST += t/unit/tap.h
 
-EXTRA_DIST += t/e2e t/source.t
+EXTRA_DIST += t/e2e t/run t/source.t
 
 check-local: $(check_PROGRAMS)
 	$(top_srcdir)/scripts/check-layers $(top_srcdir)
@@ -34,4 +34,4 @@ check-long: $(check_PROGRAMS)
 # The stories need an installed system: below the build folder, whatever prefix was configured.
 check-e2e: all $(check_PROGRAMS)
 	$(MAKE) -s prefix='$(abs_builddir)/inst' install-exec >/dev/null
-	POSTHASTE_BUILD='$(abs_builddir)' prove -e '' $(srcdir)/t/e2e/*.t
+	POSTHASTE_BUILD='$(abs_builddir)' prove -e perl $(srcdir)/t/e2e/*.t
