@@ -175,7 +175,7 @@ static void raw(struct in *in)
 
 static void command(struct in *in)
 {
-	struct sched_cmd_result r = { 0, 0 };
+	struct sched_cmd_result r = { 0 };
 	enum sched_cmd cmd = (enum sched_cmd)(byte(in) % 5);
 	uint32_t which = byte(in);
 
