@@ -71,7 +71,9 @@ static void test_retry_times(void)
 		} while (world_left(&w) == 0 && clock_now_wall().us / 1000000 - last_s < 9000);
 		waited = clock_now_wall().us / 1000000 - last_s;
 		/* age when it was tried, within the limits, and up to an eighth more */
-		if (waited < want_min[i] || waited > (i == 0 ? 340 : i == 1 ? 385 : want_min[i] * 3)) {
+		if (waited < want_min[i] || waited > (i == 0   ? 340
+						      : i == 1 ? 385
+							       : want_min[i] * 3)) {
 			printf("# try %zu after %lld s\n", i, (long long)waited);
 			in_bounds = false;
 		}
