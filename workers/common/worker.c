@@ -91,14 +91,18 @@ void worker_send(struct worker *w, struct link *to, const void *rec, size_t len)
 		return;
 	unsigned i = box_of(w, to);
 
-	if (outbox_put(&p->out, i, &to->out, rec, len) == 0 || i == 0 || p->accused[i - 1])
-		return;
-	p->accused[i - 1] = true;
-	worker_accuse(w, p->peers[i - 1], "does not read its ring");
+	if (outbox_put(&p->out, i, &to->out, rec, len) != 0 && i != 0)
+		worker_accuse(w, p->peers[i - 1], "does not read its ring");
 }
 
 void worker_accuse(struct worker *w, const struct worker_peer *peer, const char *why)
 {
+	unsigned i = box_of(w, peer->link);
+
+	if (i != 0 && w->priv_->accused[i - 1])
+		return; /* said once, that is enough */
+	if (i != 0)
+		w->priv_->accused[i - 1] = true;
 	log_error("%s: peer worker (class %d, life %u) broke the protocol: %s",
 		  w->priv_->ops->program, (int)peer->class_id, peer->life, why);
 	send_text(w, CTL_ACCUSE, peer, why);
@@ -199,11 +203,35 @@ static struct worker_peer *find_peer(struct worker *w, const struct ctl_msg *msg
 	return NULL;
 }
 
+static void free_peer(struct worker_peer *peer)
+{
+	link_detach(peer->link);
+	free(peer->link);
+	shm_region_close(&peer->blocks);
+	free(peer);
+}
+
+/* The regions of a new link. The peer may have had them before us, so what is wrong in them is the
+ * peer's fault and not a reason to end. */
+static int map_peer(struct worker_peer *peer, const struct ctl_msg *msg, int *fds)
+{
+	struct shm_region region = SHM_REGION_INIT;
+	int blocks_err = 0;
+	int err = shm_region_map(fds[0], SHM_KIND_LINK, true, &region);
+
+	if (err == 0)
+		err = link_attach(peer->link, &region, msg->side, fds[1]);
+	else
+		io_close(&fds[1]);
+	if (msg->has_blocks)
+		blocks_err = shm_region_map(fds[2], SHM_KIND_BLOCKS, false, &peer->blocks);
+	return err != 0 ? err : blocks_err;
+}
+
 static void attach_peer(struct worker *w, const struct ctl_msg *msg, int *fds, size_t nfds)
 {
 	struct worker_private *p = w->priv_;
 	struct worker_peer *peer = xcalloc(1, sizeof(*peer));
-	struct shm_region region = SHM_REGION_INIT;
 	size_t i = 0;
 
 	if (nfds != (msg->has_blocks ? 3u : 2u))
@@ -214,10 +242,12 @@ static void attach_peer(struct worker *w, const struct ctl_msg *msg, int *fds, s
 	peer->blocks = SHM_REGION_INIT;
 	peer->region = SHM_REGION_INIT;
 	peer->link = xcalloc(1, sizeof(*peer->link));
-	must(shm_region_map(fds[0], SHM_KIND_LINK, true, &region), "peer link");
-	must(link_attach(peer->link, &region, msg->side, fds[1]), "peer link");
-	if (msg->has_blocks)
-		must(shm_region_map(fds[2], SHM_KIND_BLOCKS, false, &peer->blocks), "peer blocks");
+	peer->link->peer_wake_fd = -1;
+	if (map_peer(peer, msg, fds) != 0) {
+		worker_accuse(w, peer, "damaged link");
+		free_peer(peer);
+		return;
+	}
 	while (i < MAX_PEERS && p->peers[i] != NULL)
 		i++;
 	if (i == MAX_PEERS)
@@ -234,8 +264,9 @@ static void detach_peer(struct worker *w, struct worker_peer *peer)
 {
 	struct worker_private *p = w->priv_;
 
-	/* what the dead peer published before its end still counts */
-	read_peer(w, peer, UINT32_MAX);
+	/* what the dead peer published before its end still counts: one ring full of the shortest
+	 * records at most, for something that outlived it may still write */
+	read_peer(w, peer, peer->link->in.size / 8);
 	if (p->ops->detach != NULL)
 		p->ops->detach(w, peer);
 	for (unsigned i = 0; i < MAX_PEERS; i++) {
@@ -244,10 +275,7 @@ static void detach_peer(struct worker *w, struct worker_peer *peer)
 		outbox_drop(&p->out, i + 1);
 		p->peers[i] = NULL;
 	}
-	link_detach(peer->link);
-	free(peer->link);
-	shm_region_close(&peer->blocks);
-	free(peer);
+	free_peer(peer);
 }
 
 /* stats and log get regions instead of links; they keep what they need out of peer->region. */
@@ -262,10 +290,16 @@ static void give_region(struct worker *w, const struct ctl_msg *msg, int *fds, s
 
 	if (nfds != (gone ? 0u : 1u))
 		die("region: %zu descriptors", nfds);
-	if (!gone)
-		must(shm_region_map(fds[0], (enum shm_kind)msg->region_kind,
-				    msg->region_kind == SHM_KIND_LOG, &peer.region),
-		     "region");
+	/* a region can be written by its worker: when it is damaged, that one goes without */
+	int err = gone ? 0
+		       : shm_region_map(fds[0], (enum shm_kind)msg->region_kind,
+					msg->region_kind == SHM_KIND_LOG, &peer.region);
+
+	if (err != 0) {
+		log_error("region of a worker (class %u, life %u): %s", msg->class_id, msg->life,
+			  err_str(err));
+		return;
+	}
 	if (gone && w->priv_->ops->detach != NULL)
 		w->priv_->ops->detach(w, &peer);
 	else if (!gone && w->priv_->ops->attach != NULL)
@@ -343,9 +377,10 @@ static void read_super(struct worker *w)
 static void read_peer(struct worker *w, struct worker_peer *peer, unsigned limit)
 {
 	struct worker_private *p = w->priv_;
+	const bool *accused = &p->accused[box_of(w, peer->link) - 1];
 	size_t len;
 
-	for (unsigned n = 0; n < limit; n++) {
+	for (unsigned n = 0; n < limit && !*accused; n++) {
 		int got = ring_get(&peer->link->in, p->rec, sizeof(p->rec), &len);
 
 		if (got < 0) {
@@ -377,7 +412,8 @@ static bool turn_hook(void *ctx)
 	for (size_t i = 0; i < MAX_PEERS; i++) {
 		if (p->peers[i] != NULL) {
 			link_flush(p->peers[i]->link);
-			more = more || !ring_cons_is_empty(&p->peers[i]->link->in);
+			more = more ||
+			       (!p->accused[i] && !ring_cons_is_empty(&p->peers[i]->link->in));
 		}
 	}
 	logring_flush(&p->logring);
@@ -393,7 +429,7 @@ static bool presleep_hook(void *ctx)
 	for (size_t i = 0; i < MAX_PEERS; i++) {
 		struct worker_peer *peer = w->priv_->peers[i];
 
-		if (peer != NULL && ring_cons_sleep(&peer->link->in))
+		if (peer != NULL && !w->priv_->accused[i] && ring_cons_sleep(&peer->link->in))
 			awake = true;
 	}
 	return awake;

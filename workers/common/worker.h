@@ -92,7 +92,8 @@ void worker_exit(struct worker *w);
  * in a list of that ring and is sent later; what is for a peer is never sent before what was put
  * for the supervisor earlier. A peer that reads nothing for long is accused. */
 void worker_send(struct worker *w, struct link *to, const void *rec, size_t len);
-/* A peer broke the protocol: report it to the supervisor, which kills and replaces it. */
+/* A peer broke the protocol: report it to the supervisor, once. It is not read any more. The
+ * supervisor ends the side that is nearer to strangers (proc_blame()). */
 void worker_accuse(struct worker *w, const struct worker_peer *peer, const char *why);
 
 #endif
