@@ -23,6 +23,7 @@
 
 #define MAX_RINGS   400
 #define POLL_MS     20
+#define ROUNDS_MAX  16
 #define IDLE_MS     500
 #define OUT_BYTES   65536
 #define REPORT_MS   10000
@@ -63,7 +64,7 @@ struct log_state {
 	struct buf out;
 	struct loop_timer poll;
 	int64_t last_line_ms;
-	bool idle;
+	bool idle, more; /* more: lines were left when the last look ended */
 	uint64_t lost, lost_reported;
 	int64_t next_report_ms;
 	char rec[RING_RECORD_MAX];
@@ -222,8 +223,9 @@ static void report_losses(struct worker *w, struct log_state *s)
 static void drain_all(struct worker *w)
 {
 	struct log_state *s = w->state;
-	unsigned n;
+	unsigned n, rounds = 0;
 
+	/* a worker that writes without end must not keep us from our control socket */
 	do {
 		n = 0;
 		for (unsigned i = 0; i < s->high; i++) {
@@ -233,7 +235,8 @@ static void drain_all(struct worker *w)
 		if (n > 0)
 			s->last_line_ms = clock_now().ms;
 		write_batch(s);
-	} while (n >= 1000);
+	} while (n >= 1000 && ++rounds < ROUNDS_MAX);
+	s->more = n >= 1000;
 	report_losses(w, s);
 }
 
@@ -245,7 +248,7 @@ static void poll_tick(void *ctx)
 	drain_all(w);
 	s->idle = clock_now().ms - s->last_line_ms > IDLE_MS;
 	if (!s->idle)
-		loop_timer_set(&s->poll, POLL_MS);
+		loop_timer_set(&s->poll, s->more ? 0 : POLL_MS);
 }
 
 /* Going to sleep for good: ask to be woken by the first line. */
@@ -327,8 +330,11 @@ static void log_detach(struct worker *w, struct worker_peer *peer)
 		if (!src->used || src->class_id != peer->class_id || src->slot != peer->slot ||
 		    src->life != peer->life)
 			continue;
-		while (drain_source(s, src, 1000) > 0)
+		/* a whole ring, and no more: something that outlived the process may still write */
+		for (size_t left = src->cons.size / 8, n = 1; n > 0 && left >= n; left -= n) {
+			n = drain_source(s, src, 1000);
 			write_batch(s);
+		}
 		shm_region_close(&src->region);
 		src->used = false;
 	}
