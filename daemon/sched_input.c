@@ -59,12 +59,11 @@ static int in_dest(struct sched *s, struct sched_worker *w, const void *rec, siz
 		return E_PEER;
 	uint32_t ti = transport_find(s, transport);
 
-	if (ti == UINT32_MAX) {
+	/* the table keeps room for the transports of a changed master.cf */
+	if (ti == UINT32_MAX && s->transport_count < SCHED_TRANSPORTS / 2) {
 		log_warn("transport \"%.*s\" is not in master.cf: mail for it is deferred",
 			 (int)transport.len, transport.p);
 		ti = transport_add(s, transport);
-		if (ti == UINT32_MAX)
-			return E_PEER;
 	}
 	grow_dests(w, r.local_id);
 	struct local_dest *d = &w->dests[r.local_id];
@@ -88,6 +87,8 @@ static uint32_t dest_row(struct sched *s, struct sched_worker *w, uint32_t id)
 		return DTAB_NONE;
 	struct local_dest *d = &w->dests[id];
 
+	if (d->transport == UINT32_MAX)
+		return DTAB_NONE;
 	if (d->row != DTAB_NONE && s->dests[d->row].generation == d->generation)
 		return d->row;
 	uint32_t row;
@@ -198,12 +199,13 @@ static void add_entries(struct sched *s, struct sched_worker *w, uint32_t msg,
 	}
 }
 
-/* Room in the entry table for n more; the rest is found again on disk at the next start. */
-static bool has_entries(const struct sched *s, uint32_t n)
+/* Room in the entry table for n more, besides what is promised to messages that are announced in
+ * part; the rest is found again on disk at the next start. */
+bool input_has_entries(const struct sched *s, uint32_t n)
 {
 	uint32_t live = atomic_load_explicit(&s->q->shm->entry_live, memory_order_relaxed);
 
-	return s->q->shm->entry_cap - live >= n;
+	return s->q->entry_cap - live >= (uint64_t)n + s->promised;
 }
 
 static int add_message(struct sched *s, struct sched_worker *w, const struct proto_new *r,
@@ -240,6 +242,7 @@ static void open_message(struct sched *s, struct sched_worker *w, uint32_t msg,
 	ASSERT(w->open_guard != QTAB_NONE);
 	w->open_msg = msg;
 	w->open_left = r->entry_total - r->entry_count;
+	s->promised += w->open_left;
 	w->open_rcpts = r->rcpt_count;
 	w->open_cover = map;
 }
@@ -262,7 +265,7 @@ static int in_new(struct sched *s, struct sched_worker *w, const void *rec, size
 		map = xcalloc(r.rcpt_count / 64 + 2, sizeof(*map));
 	int err = entries_ok(w, map, r.rcpt_count, list, r.entry_count) ? 0 : E_PEER;
 
-	if (err == 0 && !has_entries(s, r.entry_total + 1))
+	if (err == 0 && !input_has_entries(s, r.entry_total + 1))
 		err = E_NOSPC;
 	if (err == 0)
 		err = add_message(s, w, &r, &msg);
@@ -309,6 +312,7 @@ void sched_msg_drop(struct sched *s, uint32_t msg)
 static void close_message(struct sched *s, struct sched_worker *w)
 {
 	if (w->open_msg != QTAB_NONE) {
+		s->promised -= w->open_left;
 		if (s->q->msgs[w->open_msg].flags & MSGM_DOOMED)
 			sched_msg_drop(s, w->open_msg);
 		sched_entry_end(s, w->open_guard);
@@ -339,6 +343,7 @@ static int in_new_more(struct sched *s, struct sched_worker *w, const void *rec,
 		    !entries_ok(w, w->open_cover, w->open_rcpts, list, r.entry_count))
 			return E_PEER;
 		add_entries(s, w, msg, list, r.entry_count);
+		s->promised -= r.entry_count;
 	}
 	w->open_left -= r.entry_count;
 	if (w->open_left == 0)
@@ -347,21 +352,37 @@ static int in_new_more(struct sched *s, struct sched_worker *w, const void *rec,
 }
 
 /* The worker died between PROTO_NEW and the last PROTO_NEW_MORE: recipients it did not get to are
- * loaded from the record. */
+ * loaded from the record. Without room for them the guard stays, so that the record does. */
 void input_open_abandon(struct sched *s, struct sched_worker *w)
 {
 	uint32_t msg = w->open_msg;
+	bool all_there = true;
 
+	if (msg != QTAB_NONE) {
+		s->promised -= w->open_left;
+		w->open_left = 0;
+	}
 	for (uint32_t first = 0; msg != QTAB_NONE && first < w->open_rcpts; first += 64) {
 		uint32_t left = w->open_rcpts - first;
 		uint64_t all = left >= 64 ? UINT64_MAX : ((uint64_t)1 << left) - 1;
 		struct proto_entry pe = { .rcpt_first = first,
 					  .dest = UINT32_MAX,
 					  .mask = all & ~w->open_cover[first / 64] };
-		uint32_t e = pe.mask == 0 ? QTAB_NONE : add_entry(s, msg, &pe);
+
+		if (pe.mask == 0)
+			continue;
+		uint32_t e = input_has_entries(s, 1) ? add_entry(s, msg, &pe) : QTAB_NONE;
 
 		if (e != QTAB_NONE)
 			sched_entry_load(s, e);
+		else
+			all_there = false;
+	}
+	if (!all_there) {
+		log_error("queue table is full: recipients wait in the spool until the next start");
+		free(w->open_cover);
+		w->open_cover = NULL;
+		w->open_msg = QTAB_NONE;
 	}
 	close_message(s, w);
 }
@@ -461,7 +482,7 @@ static int in_loaded(struct sched *s, struct sched_worker *w, const void *rec, s
 
 		sched_entry_hold(s, r.entry); /* ours again, so it goes with the others */
 		sched_msg_drop(s, msg);
-	} else if (r.status == LOAD_OK && has_entries(s, r.entry_count)) {
+	} else if (r.status == LOAD_OK && input_has_entries(s, r.entry_count)) {
 		apply_loaded(s, w, r.entry, list, r.entry_count);
 	} else {
 		sched_entry_defer_at(s, r.entry, s->now_s + 60);
@@ -503,7 +524,7 @@ static uint32_t split(struct sched *s, uint32_t e, uint64_t mask, uint32_t packe
 {
 	struct qentry *q = sched_entry(s, e);
 	struct proto_entry pe = { .rcpt_first = q->rcpt_first, .dest = 0, .mask = mask };
-	uint32_t more = add_entry(s, q->msg, &pe);
+	uint32_t more = input_has_entries(s, 1) ? add_entry(s, q->msg, &pe) : QTAB_NONE;
 
 	if (more == QTAB_NONE)
 		return QTAB_NONE;

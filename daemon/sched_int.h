@@ -180,7 +180,7 @@ struct sched_worker {
 	uint32_t dest_cap;
 	uint32_t open_msg;   /* announced in part; QTAB_NONE */
 	uint32_t open_guard; /* entry that keeps it meanwhile */
-	uint32_t open_left;
+	uint32_t open_left;  /* entries still to come; room is kept for those of open_msg */
 	uint32_t open_rcpts;
 	uint64_t *open_cover; /* bitmap of recipients announced */
 };
@@ -258,6 +258,7 @@ struct sched {
 	struct walker walk;
 	struct suspect suspects[SUSPECTS];
 	uint64_t outstanding;
+	uint64_t promised; /* entries still to come of messages announced in part */
 	int64_t next_second_ms;
 	bool full;
 };
@@ -341,6 +342,8 @@ void death_take_back(struct sched *s, struct sched_worker *w);
 
 /* sched_input.c */
 void input_open_abandon(struct sched *s, struct sched_worker *w);
+/* Room in the entry table for n more, besides what is promised. */
+bool input_has_entries(const struct sched *s, uint32_t n);
 void sched_msg_drop(struct sched *s, uint32_t msg);
 void local_dests_free(struct sched_worker *w);
 

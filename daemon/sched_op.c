@@ -336,10 +336,9 @@ static void found_entry(struct sched *s, uint32_t e, const struct sched_found_en
 int sched_add_found(struct sched *s, const struct sched_found *m, const struct sched_found_entry *e,
 		    size_t count)
 {
-	uint32_t live = atomic_load_explicit(&s->q->shm->entry_live, memory_order_relaxed);
 	uint32_t msg, entry;
 
-	if (count > s->q->entry_cap - live)
+	if (count > UINT32_MAX || !input_has_entries(s, (uint32_t)count))
 		return E_NOSPC;
 	int err = qtab_msg_alloc(s->q, m->qid, &msg);
 

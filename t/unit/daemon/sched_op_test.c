@@ -405,6 +405,92 @@ static void test_parts(void)
 	world_fini(&w);
 }
 
+/* What is announced in parts has its room, whatever comes in between. */
+static void test_parts_full(void)
+{
+	static struct world w;
+	static struct new_rec r;
+	static struct {
+		struct proto_new_more m;
+		struct proto_entry e[40];
+	} more = { .m = { .kind = PROTO_NEW_MORE,
+			  .entry_count = 40,
+			  .qid = { .time_us = 1700000000000001, .life = 9 } } };
+
+	world_init_sized(&w, "", 128, 64, NULL);
+	world_up(&w, CLASS_REWRITE, 0, RW);
+	world_up(&w, CLASS_REWRITE, 1, RW + 50);
+	w_dest(&w, RW, 0, "smtp", "a.example");
+	r.n = (struct proto_new){ .kind = PROTO_NEW,
+				  .qid = { .time_us = 1700000000000001, .life = 9 },
+				  .place = { .seg = 1, .len = 8 },
+				  .rcpt_count = 41,
+				  .entry_total = 41,
+				  .entry_count = 1 };
+	r.e[0] = (struct proto_entry){ .rcpt_first = 0, .dest = 0, .mask = 1 };
+	is_int(sched_input(w.s, CLASS_REWRITE, 0, RW, &r, sizeof(r.n) + sizeof(r.e[0])), 0,
+	       "first part");
+	r.n.rcpt_count = r.n.entry_total = 1;
+	r.e[0].dest = UINT32_MAX;
+	for (unsigned i = 0; i < 300; i++) {
+		r.n.qid.time_us++;
+		if (sched_input(w.s, CLASS_REWRITE, 1, RW + 50, &r, sizeof(r.n) + sizeof(r.e[0])) !=
+		    0)
+			ok(false, "another worker's messages are taken, or dropped");
+	}
+	is_int(w.q.shm->entry_cap - w.q.shm->entry_live, 41,
+	       "all but what is promised, and a guard");
+	for (unsigned i = 0; i < 40; i++)
+		more.e[i] = (struct proto_entry){ .rcpt_first = 1 + i, .dest = 0, .mask = 1 };
+	is_int(sched_input(w.s, CLASS_REWRITE, 0, RW, &more, sizeof(more)), 0, "the other parts");
+	is_int(w.s->promised, 0, "the promise is kept");
+	world_fini(&w);
+}
+
+/* A worker dies between the parts and there is no room to load the rest: the message stays. */
+static void test_half_announced_full(void)
+{
+	static struct world w;
+	static struct new_rec r;
+
+	world_init_sized(&w, "", 64, 64, NULL);
+	world_up(&w, CLASS_REWRITE, 0, RW);
+	w_dest(&w, RW, 0, "smtp", "a.example");
+	r.n = (struct proto_new){ .kind = PROTO_NEW,
+				  .qid = { .time_us = 1700000000000001, .life = 9 },
+				  .place = { .seg = 1, .len = 8 },
+				  .rcpt_count = 64 * 100,
+				  .entry_total = 3,
+				  .entry_count = 1 };
+	r.e[0] = (struct proto_entry){ .rcpt_first = 0, .dest = 0, .mask = 1 };
+	is_int(sched_input(w.s, CLASS_REWRITE, 0, RW, &r, sizeof(r.n) + sizeof(r.e[0])), 0,
+	       "first part");
+	sched_worker_gone(w.s, CLASS_REWRITE, 0, RW);
+	is_int(w.s->promised, 0, "nothing is promised any more");
+	ok(strstr(w.log, "until the next start") != NULL, "what found no room is told");
+	is_int(w.q.shm->msg_live, 1, "the message stays");
+	world_fini(&w);
+}
+
+/* A worker that invents transports does not take the room of those to come. */
+static void test_many_transports(void)
+{
+	struct world w;
+	char name[20];
+	int err = 0;
+
+	begin(&w);
+	for (unsigned i = 0; i < 2 * SCHED_TRANSPORTS; i++) {
+		snprintf(name, sizeof(name), "t%u", i);
+		err = err != 0 ? err : w_dest(&w, RW, 1, name, "a.example");
+	}
+	is_int(err, 0, "names without end are taken");
+	ok(w.s->transport_count <= SCHED_TRANSPORTS / 2, "but not kept");
+	is_int(w_new(&w, RW, 0, 1, 1, NULL), 0, "mail for them");
+	is_int(live(&w), 1, "waits");
+	world_fini(&w);
+}
+
 /* ---- workers that lie ---- */
 
 static void test_bad_new(void)
@@ -552,6 +638,9 @@ int main(void)
 	test_poison();
 	test_half_announced();
 	test_parts();
+	test_parts_full();
+	test_half_announced_full();
+	test_many_transports();
 	test_bad_new();
 	test_bad_results();
 	test_noise();
