@@ -44,6 +44,8 @@ struct control {
 	unsigned verb_count;
 	struct control_client *clients[MAX_CLIENTS];
 	char path[108];
+	bool one_user; /* only `user` is served */
+	uid_t user;
 };
 
 static void client_close(struct control_client *c)
@@ -125,6 +127,15 @@ static void client_event(void *ctx, unsigned events)
 	dispatch(c, (size_t)n);
 }
 
+static bool may_ask(const struct control *ctl, int fd)
+{
+	struct ucred who;
+	socklen_t len = sizeof(who);
+
+	return !ctl->one_user || (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) == 0 &&
+				  len == sizeof(who) && who.uid == ctl->user);
+}
+
 static void accept_event(void *ctx, unsigned events UNUSED)
 {
 	struct control *ctl = ctx;
@@ -132,7 +143,7 @@ static void accept_event(void *ctx, unsigned events UNUSED)
 
 	if (fd < 0)
 		return;
-	for (size_t i = 0; i < MAX_CLIENTS; i++) {
+	for (size_t i = 0; may_ask(ctl, fd) && i < MAX_CLIENTS; i++) {
 		if (ctl->clients[i] != NULL)
 			continue;
 		struct control_client *c = xcalloc(1, sizeof(*c));
@@ -176,6 +187,12 @@ int control_new(const char *queue_directory, struct loop *loop, struct control *
 	loop_fd_add(loop, &ctl->lf, ctl->fd, LOOP_READ, accept_event, ctl);
 	*ctl_r = ctl;
 	return 0;
+}
+
+void control_only_user(struct control *ctl, unsigned uid)
+{
+	ctl->one_user = true;
+	ctl->user = uid;
 }
 
 void control_free(struct control **ctlp)

@@ -2,7 +2,7 @@
 /*
  * Control socket: how the commands (posthaste, postqueue, postsuper) talk to the supervisor.
  * A SOCK_SEQPACKET socket at $queue_directory/control/socket; the directory belongs to mail_owner
- * and has mode 0700, so file permissions are the access control.
+ * and has mode 0700. When root has started the system, only root is served.
  * Request: one packet "verb\0arg\0arg\0" (at most CONTROL_PACKET_MAX bytes, 64 arguments).
  * Answer: any number of data packets ('D' + bytes), then one end packet ('E' + status digit +
  * text). One request per connection at a time; a client may send the next one after the end packet.
@@ -31,6 +31,9 @@ typedef void (*control_fn)(void *ctx, struct control_client *c, unsigned argc,
 
 /* Listen; a stale socket file is replaced (the pid file lock has told that no other lives). */
 int control_new(const char *queue_directory, struct loop *loop, struct control **ctl_r);
+/* From now on only clients of this user are served. For a system that root has started: workers run
+ * as mail_owner too, and one that is taken over must not give orders. */
+void control_only_user(struct control *ctl, unsigned uid);
 void control_free(struct control **ctl);
 void control_register(struct control *ctl, const char *verb, control_fn fn, void *ctx);
 /* E_AGAIN: the client does not read fast enough; try again after its room callback. */

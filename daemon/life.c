@@ -22,6 +22,7 @@
 #define SHORT_LIFE_MS    10000 /* an end before this age counts towards the back-off */
 #define START_TRIES      3
 #define BAD_RECORDS_MAX  1000 /* of a dead worker's ring that are passed over */
+#define CTL_PER_TURN     16
 
 static const char *class_name(const struct sworker *w)
 {
@@ -205,14 +206,22 @@ static void became_up(struct supervisor *s, struct sworker *w)
 		sched_worker_up(s->sched, w->class_id, w->slot, w->life, w->generation);
 }
 
-static void accused(struct supervisor *s, const struct ctl_msg *msg, const char *why)
+/* Heard only about a peer of its own. */
+static void accused(struct supervisor *s, struct sworker *by, const struct ctl_msg *msg,
+		    const char *why)
 {
 	for (size_t i = 0; i < s->high; i++) {
 		struct sworker *w = &s->workers[i];
 
-		if (w->state >= LIFE_STARTING && w->class_id == (enum worker_class)msg->class_id &&
-		    w->slot == msg->slot && w->life == msg->life)
+		if (w->state < LIFE_STARTING || w->class_id != (enum worker_class)msg->class_id ||
+		    w->slot != msg->slot || w->life != msg->life || !s->linked[by - s->workers][i])
+			continue;
+		enum proc_blame blame = proc_blame(by->class_id, w->class_id);
+
+		if (blame == BLAME_ACCUSED)
 			life_kill(s, w, why);
+		else if (blame == BLAME_ACCUSER)
+			life_kill(s, by, "gave its peer up");
 	}
 }
 
@@ -224,7 +233,8 @@ static void worker_event(void *ctx, unsigned events UNUSED)
 	struct ctl_msg msg;
 	size_t len, nfds = 0;
 
-	for (;;) {
+	/* the rest is read in the next turn: nobody can keep us here by talking */
+	for (unsigned n = 0; n < CTL_PER_TURN; n++) {
 		int err = io_recv_fds(w->sock, packet, sizeof(packet) - 1, &len, NULL, &nfds);
 
 		if (err == E_AGAIN)
@@ -242,7 +252,7 @@ static void worker_event(void *ctx, unsigned events UNUSED)
 		if (msg.kind == CTL_READY && w->state == LIFE_STARTING)
 			became_up(s, w);
 		else if (msg.kind == CTL_ACCUSE)
-			accused(s, &msg, packet + sizeof(msg));
+			accused(s, w, &msg, packet + sizeof(msg));
 		else if (msg.kind == CTL_FATAL)
 			snprintf(w->last_words, sizeof(w->last_words), "%s", packet + sizeof(msg));
 	}
@@ -407,9 +417,10 @@ void life_exited(struct supervisor *s, const struct priv_msg *msg)
 		atomic_fetch_add_explicit(&s->board->worker_restarts, 1, memory_order_relaxed);
 	}
 	/* a record that is refused does not take those behind it along: they may be acknowledged
-	 * mail */
-	for (unsigned bad = 0;
-	     bad < BAD_RECORDS_MAX && link_is_attached(&w->link) && feed(s, w, UINT32_MAX) < 0;
+	 * mail. At most a ring full each time: something that outlived the process may still write
+	 */
+	for (unsigned bad = 0; bad < BAD_RECORDS_MAX && link_is_attached(&w->link) &&
+			       feed(s, w, w->link.in.size / 8) < 0;
 	     bad++)
 		;
 	if (scheduled && (w->state == LIFE_UP || w->state == LIFE_DRAINING)) {

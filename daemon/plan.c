@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <pwd.h>
@@ -160,39 +161,87 @@ int plan_make(const struct conf *c, const char *program_path, struct buf *out, s
 	return err != 0 ? err : one;
 }
 
-static void make_directory(const char *base, const char *sub, mode_t mode,
-			   const struct passwd *owner)
+/* Opens base, or sub below it, made when missing. What lies in the queue directory may be the work
+ * of a mail_owner process that is taken over: no symbolic link is followed there, and nothing is
+ * changed but the directory that was looked at. */
+static int open_made(int base_fd, const char *base, const char *sub, mode_t mode)
 {
-	char *path = sub == NULL ? xstrdup(base) : xasprintf("%s/%s", base, sub);
-	int err = io_mkdir_p(path, sub == NULL ? 0755 : mode);
+	int err = sub == NULL                                          ? io_mkdir_p(base, mode)
+		  : mkdirat(base_fd, sub, 0700) < 0 && errno != EEXIST ? err_errno()
+								       : 0;
 
 	if (err != 0)
-		die("cannot make directory %s: %s", path, err_str(err));
-	if (owner != NULL && chown(path, owner->pw_uid, owner->pw_gid) < 0)
-		die("chown %s: %s", path, strerror(errno));
-	if (sub != NULL && (owner != NULL || geteuid() != 0) && chmod(path, mode) < 0)
-		die("chmod %s: %s", path, strerror(errno));
-	free(path);
+		die("cannot make directory %s%s%s: %s", base, sub == NULL ? "" : "/",
+		    sub == NULL ? "" : sub, err_str(err));
+	int fd = sub == NULL
+			 ? open(base, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+			 : openat(base_fd, sub, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0)
+		die("cannot open directory %s%s%s: %s", base, sub == NULL ? "" : "/",
+		    sub == NULL ? "" : sub, strerror(errno));
+	return fd;
+}
+
+static void give(int fd, const char *base, const char *sub, uid_t uid, gid_t gid, mode_t mode)
+{
+	if ((geteuid() == 0 && fchown(fd, uid, gid) < 0) || fchmod(fd, mode) < 0)
+		die("cannot set owner and mode of %s%s%s: %s", base, sub == NULL ? "" : "/",
+		    sub == NULL ? "" : sub, strerror(errno));
+}
+
+static void make_directory(int base_fd, const char *base, const char *sub, mode_t mode, uid_t uid,
+			   gid_t gid)
+{
+	int fd = open_made(base_fd, base, sub, mode);
+
+	give(fd, base, sub, uid, gid, mode);
+	close(fd);
+}
+
+/* Root's own below the queue directory. One that others could write to until now, or that is not
+ * root's, may hold anything. */
+static void make_root_directory(int base_fd, const char *base, const char *sub)
+{
+	int fd = open_made(base_fd, base, sub, 0755);
+	struct stat st;
+
+	if (fstat(fd, &st) < 0 || st.st_uid != geteuid() || (st.st_mode & 022) != 0)
+		die("%s/%s: must belong to the user who starts the system, and nobody else may "
+		    "write to it; remove it, it is made anew",
+		    base, sub);
+	give(fd, base, sub, geteuid(), getegid(), 0755);
+	close(fd);
 }
 
 void plan_make_directories(const struct conf *c)
 {
 	static const char *const owned[] = { "seg", "spare", "journal", "corrupt", "control" };
 	const struct params *p = conf_params(c);
-	struct passwd *pw = NULL;
+	uid_t uid = geteuid();
+	gid_t gid = getegid();
 
-	if (geteuid() == 0) {
-		pw = getpwnam(p->mail_owner);
+	if (uid == 0) {
+		struct passwd *pw = getpwnam(p->mail_owner);
+
 		if (pw == NULL)
 			die("mail_owner: unknown user: %s (create it: adduser --system --group "
 			    "--no-create-home %s)",
 			    p->mail_owner, p->mail_owner);
+		uid = pw->pw_uid;
+		gid = pw->pw_gid;
 	}
-	make_directory(p->queue_directory, NULL, 0755, pw);
+	const char *base = p->queue_directory;
+	int fd = open_made(-1, base, NULL, 0755);
+
+	/* mail_owner makes files here, by its group; the sticky bit keeps root's directories from
+	 * being renamed or replaced */
+	give(fd, base, NULL, 0, gid, geteuid() == 0 ? 01775 : 0755);
+	/* an empty jail nobody can write to, and the pid file */
+	make_root_directory(fd, base, "empty");
+	make_root_directory(fd, base, "pid");
 	for (size_t i = 0; i < ARRAY_LEN(owned); i++)
-		make_directory(p->queue_directory, owned[i], 0700, pw);
-	/* root's own: an empty jail nobody can write to, and the pid file */
-	make_directory(p->queue_directory, "empty", 0755, NULL);
-	make_directory(p->queue_directory, "pid", 0755, NULL);
-	make_directory(p->data_directory, NULL, 0755, pw);
+		make_directory(fd, base, owned[i], 0700, uid, gid);
+	close(fd);
+	make_directory(-1, p->data_directory, NULL, 0755, uid, gid);
 }

@@ -115,3 +115,14 @@ const struct proc_link proc_links[] = {
 };
 
 const unsigned proc_link_count = ARRAY_LEN(proc_links);
+
+enum proc_blame proc_blame(enum worker_class by, enum worker_class about)
+{
+	for (unsigned l = 0; l < proc_link_count; l++) {
+		if (proc_links[l].a == about && proc_links[l].b == by)
+			return BLAME_ACCUSED;
+		if (proc_links[l].a == by && proc_links[l].b == about)
+			return BLAME_ACCUSER;
+	}
+	return BLAME_NOBODY;
+}

@@ -32,4 +32,10 @@ struct proc_link {
 extern const struct proc_link proc_links[];
 extern const unsigned proc_link_count;
 
+/* One worker accuses a peer of breaking the protocol: who is ended? Of two linked classes, `a` is
+ * nearer to strangers. It is not believed against the one that serves others too; but it cannot go
+ * on without that one, so it is ended itself. */
+enum proc_blame { BLAME_NOBODY, BLAME_ACCUSED, BLAME_ACCUSER };
+enum proc_blame proc_blame(enum worker_class by, enum worker_class about);
+
 #endif

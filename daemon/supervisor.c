@@ -433,6 +433,8 @@ static void make_scheduler(struct supervisor *s)
 		       &s->sched),
 	     "scheduler");
 	must(s, control_new(s->params->queue_directory, s->loop, &s->control), "control socket");
+	if (s->privileged)
+		control_only_user(s->control, 0);
 	qctl_register(s->control, s->sched, s->files);
 	supctl_register(s);
 }
