@@ -702,7 +702,7 @@ void client_wrote(struct client *c, size_t n)
 {
 	size_t part = size_min(n, c->head.len);
 
-	c->progress += n;
+	c->written += n;
 	buf_consume(&c->head, part);
 	n -= part;
 	if (c->head.len > 0)
@@ -717,6 +717,7 @@ void client_wrote(struct client *c, size_t n)
 		if (n == 0)
 			return;
 		c->content = NULL;
+		c->progress++;
 	}
 	ASSERT(n <= c->tail.len);
 	buf_consume(&c->tail, n);

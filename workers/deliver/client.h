@@ -138,7 +138,8 @@ struct client {
 	enum client_state state;
 	unsigned features;
 	uint64_t size_limit; /* 0 = none announced */
-	uint64_t progress;   /* replies taken and bytes written */
+	uint64_t progress;   /* replies taken, and contents written to their end */
+	uint64_t written;    /* bytes */
 	unsigned finished;   /* transactions that came to an end */
 	bool needs_rset;     /* a transaction was begun and left */
 	bool closing;        /* 421 or protocol trouble: no further transaction */

@@ -77,6 +77,31 @@ static void idle_add(struct conn *c)
 	d->idle_first = c;
 }
 
+/* The time for the step at hand. Bytes that complete no reply win none: a server must not hold us
+ * by dribbling. Bytes it takes begin the time anew, but with smtp_per_request_deadline only add
+ * what they are worth at smtp_min_data_rate, and never more than the whole time. */
+static void set_deadline(struct conn *c, int64_t ms)
+{
+	const struct client *k = &c->client;
+	int64_t now = clock_now().ms, rate = c->dest->t->min_data_rate, won;
+	uint64_t mark = k->progress + (rate > 0 ? 0 : k->written) + 1;
+
+	if (c->timed_progress != mark || !twheel_is_set(&c->timer)) {
+		c->timed_progress = mark;
+		c->timed_written = k->written;
+		c->deadline_ms = now + ms;
+	} else if (rate > 0 && k->content != NULL) {
+		won = (int64_t)(k->written - c->timed_written) * 1000 / rate;
+		if (won == 0)
+			return;
+		c->timed_written = k->written;
+		c->deadline_ms = c->deadline_ms + won < now + ms ? c->deadline_ms + won : now + ms;
+	} else {
+		return;
+	}
+	twheel_set(&c->d->wheel, &c->timer, c->deadline_ms);
+}
+
 void conn_set_timer(struct conn *c)
 {
 	int64_t ms = 0;
@@ -85,14 +110,11 @@ void conn_set_timer(struct conn *c)
 		ms = c->dest->t->client.connect_ms;
 	else if (c->state == CONN_OPEN)
 		ms = c->idle ? c->dest->t->idle_ms : client_timeout_ms(&c->client);
-	/* bytes that complete no reply win no time: a server must not hold us by dribbling */
 	if (c->state == CONN_OPEN && !c->idle && ms > 0) {
-		if (c->timed_progress == c->client.progress + 1 && twheel_is_set(&c->timer))
-			return;
-		c->timed_progress = c->client.progress + 1;
-	} else {
-		c->timed_progress = 0;
+		set_deadline(c, ms);
+		return;
 	}
+	c->timed_progress = 0;
 	if (ms > 0)
 		twheel_set(&c->d->wheel, &c->timer, clock_now().ms + ms);
 	else

@@ -189,7 +189,9 @@ struct conn {
 	int fd;
 	struct loop_fd lf;
 	struct twheel_node timer;
-	uint64_t timed_progress; /* client_progress() when the timer was set */
+	uint64_t timed_progress; /* of the client, when the timer was set; 0: not for the client */
+	uint64_t timed_written;  /* bytes that are accounted for in deadline_ms */
+	int64_t deadline_ms;
 	struct client client;
 	bool client_on;                     /* client is initialised */
 	struct conn *wait_next;             /* alt_state.waiting */

@@ -56,6 +56,8 @@ static void read_bind(const char *name, const char *text, union net_addr *a, boo
 		t->reuse_count = p->prefix##_connection_reuse_count_limit;                         \
 		t->cache = p->prefix##_connection_cache_on_demand ||                               \
 			   p->prefix##_connection_cache_destinations[0] != '\0';                   \
+		t->min_data_rate =                                                                 \
+			p->prefix##_per_request_deadline ? p->prefix##_min_data_rate : 0;          \
 		t->bind_enforce = p->prefix##_bind_address_enforce;                                \
 		t->client.soft_530 = p->prefix##_sasl_auth_enable;                                 \
 		port = p->prefix##_tcp_port;                                                       \

@@ -43,6 +43,7 @@ struct tconf {
 	int64_t idle_ms;             /* smtp_connection_cache_time_limit */
 	int64_t reuse_ms;            /* smtp_connection_reuse_time_limit */
 	int64_t reuse_count;         /* smtp_connection_reuse_count_limit, 0 = none */
+	int64_t min_data_rate;       /* bytes/s, with smtp_per_request_deadline; else 0 */
 	bool cache;                  /* idle connections are kept */
 	struct tls_policy *tls;      /* tlspolicy.h; NULL: mail may travel in the clear */
 	bool bind4_set, bind6_set;

@@ -60,6 +60,8 @@ static struct server {
 	const char *dot_reply;
 	unsigned messages_per_connection; /* then the connection is closed; 0 = no limit */
 	bool lmtp;
+	bool slow; /* reads 16 KB per millisecond at most */
+	int last;  /* socket of the last session */
 } server;
 
 struct session {
@@ -133,9 +135,11 @@ static void session_event(void *ctx, unsigned events UNUSED)
 {
 	struct session *s = ctx;
 	char tmp[65536], *eol;
-	ssize_t n = recv(s->fd, tmp, sizeof(tmp), MSG_DONTWAIT);
+	ssize_t n = recv(s->fd, tmp, server.slow ? 16384 : sizeof(tmp), MSG_DONTWAIT);
 	size_t at = 0;
 
+	if (server.slow)
+		usleep(1000);
 	if (n <= 0) {
 		session_end(s);
 		return;
@@ -167,6 +171,7 @@ static void accept_event(void *ctx UNUSED, unsigned events UNUSED)
 
 	s->fd = accept(server.fd, NULL, NULL);
 	server.connections++;
+	server.last = s->fd;
 	reply(s, server.greeting != NULL ? server.greeting : "220 srv ESMTP\r\n");
 	loop_fd_add(server.loop, &s->lf, s->fd, LOOP_READ, session_event, s);
 }
@@ -191,7 +196,7 @@ static void server_reset(bool pipelining)
 {
 	server.connections = server.messages = server.messages_per_connection = 0;
 	server.pipelining = pipelining;
-	server.lmtp = false;
+	server.lmtp = server.slow = false;
 	server.greeting = server.rcpt_450 = server.rcpt_550 = server.dot_reply = NULL;
 	buf_reset(&server.seen);
 	buf_reset(&server.data);
@@ -749,6 +754,94 @@ static void test_silence(void)
 	   "its text");
 }
 
+/* Ends what is there, and begins the wheel anew: a test has turned it beyond the present. */
+static void rewind_wheel(void)
+{
+	fresh(true);
+	if (dl.conn_count != 0)
+		die("connections are left");
+	clock_tick();
+	twheel_init(&dl.wheel, 100, clock_now().ms);
+}
+
+static void let_pass(int64_t ms)
+{
+	int64_t end = clock_mono_us_raw() + ms * 1000;
+
+	while (clock_mono_us_raw() < end)
+		loop_turn(fx.loop, 2);
+}
+
+/* A greeting byte by byte, which never ends. */
+static void test_dribble(int64_t min_data_rate)
+{
+	int64_t start;
+
+	rewind_wheel();
+	tconfs[0].min_data_rate = min_data_rate;
+	server.greeting = "220-";
+	put_job(180, 0, here(), "a@x", BODY, 1);
+	for (int n = 0; n < 200 && server.connections == 0; n++)
+		loop_turn(fx.loop, 5);
+	loop_turn(fx.loop, 5);
+	start = clock_now().ms;
+	for (int n = 0; n < 30; n++) {
+		(void)!send(server.last, n % 10 == 9 ? "\r\n220-" : "x", n % 10 == 9 ? 6 : 1,
+			    MSG_NOSIGNAL);
+		let_pass(20);
+	}
+	is_int(super.count, 0, "dribbling");
+	twheel_run(&dl.wheel, start + 5200, conn_timer_fired, &dl);
+	ok(wait_results(1) && result_of(180)->deferred == 1, "wins no time");
+	tconfs[0].min_data_rate = 0;
+}
+
+/* A server that takes content slowly; true when it has lost its time after data_xfer_ms. */
+static bool slow_reader_ends(const char *big, size_t len, int64_t min_data_rate)
+{
+	int64_t start;
+	bool ended;
+
+	rewind_wheel();
+	tconfs[0].min_data_rate = min_data_rate;
+	server.slow = true;
+	put_job(181, 0, here(), "a@x", (struct sv){ big, len }, 1);
+	for (int n = 0; n < 500 && server.data.len == 0; n++)
+		loop_turn(fx.loop, 5);
+	start = clock_now().ms;
+	let_pass(500);
+	for (int n = 0; n < 3000 && server.data.len < 6u << 20; n++)
+		loop_turn(fx.loop, 2);
+	ok(super.count == 0 && server.data.len > 5u << 20 && server.data.len < len - (8u << 20),
+	   "content is on its way");
+	twheel_run(&dl.wheel, start + 5200, conn_timer_fired, &dl);
+	ended = super.count == 1;
+	if (!ended) /* much later */
+		twheel_run(&dl.wheel, start + 60000, conn_timer_fired, &dl);
+	ok(wait_results(1) && result_of(181)->deferred == 1 &&
+		   has_log("timed out while sending message body)"),
+	   "given up in the end");
+	tconfs[0].min_data_rate = 0;
+	server.slow = false;
+	for (int n = 0; n < 200; n++)
+		loop_turn(fx.loop, 0);
+	return ended;
+}
+
+static void test_slow_reader(void)
+{
+	size_t len = 70 * 500000;
+	char *big = lines_of(len);
+	int size = 65536;
+
+	/* so that the rest does not fit the sockets' buffers */
+	setsockopt(server.fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+	ok(slow_reader_ends(big, len, 1 << 30), "below smtp_min_data_rate: its time ends");
+	ok(!slow_reader_ends(big, len, 500), "above: it goes on");
+	ok(!slow_reader_ends(big, len, 0), "and so without smtp_per_request_deadline");
+	free(big);
+}
+
 static void test_timeout(void)
 {
 	fresh(true);
@@ -785,6 +878,9 @@ int main(void)
 	test_limit();
 	test_timeout();
 	test_silence();
+	test_dribble(0);
+	test_dribble(500);
+	test_slow_reader();
 	fresh(true);
 	loop_turn(fx.loop, 10);
 	journal_writer_free(&dl.journal);
