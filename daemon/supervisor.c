@@ -177,10 +177,6 @@ static void stop_step(struct supervisor *s)
 		control_free(&s->control);
 		_exit(0);
 	}
-	if (life_count(s, CLASS_REWRITE, LIFE_STARTING) == 0 && !s->log_draining) {
-		s->log_draining = true;
-		log_info("terminated");
-	}
 }
 
 /* Changed tables: workers cannot see them from their sandboxes, so new ones take over as at a

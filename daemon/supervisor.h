@@ -97,7 +97,7 @@ struct supervisor {
 	/* links: pairs of workers that are linked, as a matrix of lives */
 	uint8_t linked[MAX_WORKERS][MAX_WORKERS];
 
-	bool recovered, ready, stopping, log_draining;
+	bool recovered, ready, stopping;
 	int64_t stop_deadline_ms;
 	char rec[RING_RECORD_MAX];
 };

@@ -145,8 +145,7 @@ static void add_anchor(struct resolver *r)
 	if (*path == '\0')
 		return;
 	if (access(path, R_OK) != 0) {
-		/* the default names a file of a package that need not be there */
-		log_info("%s: %s: DNSSEC is not validated", path, err_str(err_errno()));
+		log_warn("%s: %s: DNSSEC is not validated", path, err_str(err_errno()));
 		return;
 	}
 	if (ub_ctx_add_ta_file(r->ub, path) != 0)

@@ -3,10 +3,12 @@
  * What the supervisor asks for: recipients of a queue entry resolved again (PROTO_LOAD), a record
  * moved to the current segment (PROTO_COPY).
  */
+#include <inttypes.h>
 #include <string.h>
 
 #include "lib/err.h"
 #include "lib/log.h"
+#include "lib/mailaddr.h"
 #include "workers/rewrite/rewrite.h"
 
 #define VERIFY_MAX (256u << 10) /* records up to this size are checked whole when loaded */
@@ -41,6 +43,20 @@ static void log_damaged(struct rewrite *r, struct qid id, struct proto_place pla
 		log_warn("%s: cannot save the damaged record", text);
 }
 
+/* As at arrival: mail that was on hold or waited for a restart is in the queue from now on. */
+static void log_active(const struct proto_load *l, const struct spool_record *hdr,
+		       const struct envelope *env)
+{
+	char id[QID_TEXT_SIZE];
+	struct buf sender = BUF_INIT;
+
+	mail_addr_quote(env->sender, &sender);
+	log_as("qmgr", LOG_LEVEL_INFO, "%s: from=<%s>, size=%" PRIu32 ", nrcpt=%d (queue active)",
+	       qid_format(qid_of_proto(l->ref.qid), id), buf_cstr(&sender), hdr->size,
+	       __builtin_popcountll(l->ref.mask));
+	buf_fini(&sender);
+}
+
 /* Read and plan. Returns LOAD_*. */
 static uint32_t load(struct rewrite *r, const struct proto_load *l, struct plan *plan)
 {
@@ -63,6 +79,8 @@ static uint32_t load(struct rewrite *r, const struct proto_load *l, struct plan 
 		log_damaged(r, id, l->ref.place, err);
 		return LOAD_DAMAGED;
 	}
+	if (err == 0)
+		log_active(l, &hdr, &env);
 	return err == 0 ? LOAD_OK : LOAD_RETRY;
 }
 

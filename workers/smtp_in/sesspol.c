@@ -182,7 +182,10 @@ void session_log_action(struct session *s, const char *action, const char *text)
 	buf_fini(&line);
 }
 
-/* "lost connection after DATA (123 bytes) from name[ip]" */
+/*
+ * "lost connection after MAIL from name[ip]". The queue id is there only when content was on its way:
+ * filters (fail2ban's among them) want the other lines to begin with the reason.
+ */
 void session_log_gone(const struct session *s, const char *reason)
 {
 	if (s->state == SESSION_DATA || s->state == SESSION_CHUNK)
@@ -190,7 +193,7 @@ void session_log_gone(const struct session *s, const char *reason)
 			 s->state == SESSION_DATA ? "DATA" : "BDAT",
 			 (unsigned long long)s->act_size, s->namaddr);
 	else if (strcmp(s->where, "END-OF-MESSAGE") != 0 || strcmp(reason, "lost connection") != 0)
-		log_info("%s: %s after %s from %s", session_qid(s), reason, s->where, s->namaddr);
+		log_info("%s after %s from %s", reason, s->where, s->namaddr);
 }
 
 void session_log_connect(const struct session *s)

@@ -304,8 +304,8 @@ sub advance {
 }
 
 sub smtp {
-	my ($self, $port) = @_;
-	return Posthaste::Client->new($port || $self->{port});
+	my ($self, $port, @from) = @_;
+	return Posthaste::Client->new($port || $self->{port}, @from);
 }
 
 # Worker processes: list of { class, slot, life, pid, generation, state }.
@@ -417,8 +417,9 @@ use IO::Socket::INET;
 use Carp qw(croak);
 
 sub new {
-	my ($class, $port) = @_;
-	my $s = IO::Socket::INET->new(PeerAddr => "127.0.0.1:$port", Timeout => 20)
+	my ($class, $port, @from) = @_; # @from: the address to come from
+	my $s = IO::Socket::INET->new(PeerAddr => "127.0.0.1:$port", Timeout => 20,
+		map { (LocalAddr => $_) } @from)
 		or croak "connect to $port: $!";
 	$s->autoflush(1);
 	my $self = bless { sock => $s }, $class;
