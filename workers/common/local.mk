@@ -7,4 +7,5 @@ libph_worker_a_SOURCES = \
 	workers/common/drop.c workers/common/drop.h \
 	workers/common/logring.c workers/common/logring.h \
 	workers/common/outbox.c workers/common/outbox.h \
+	workers/common/sandbox.c workers/common/sandbox.h \
 	workers/common/worker.c workers/common/worker.h

@@ -19,6 +19,7 @@
 #include "workers/common/drop.h"
 #include "workers/common/logring.h"
 #include "workers/common/outbox.h"
+#include "workers/common/sandbox.h"
 
 #define MAX_PEERS        (OUTBOX_COUNT - 1)
 #define RECORDS_PER_TURN 512
@@ -506,6 +507,7 @@ static void become(struct worker *w)
 	if (class_rights[id].keep_user && w->privileged)
 		drop_effective_user(w->params->mail_owner);
 	buf_fini(&dir);
+	sandbox_enter(id);
 }
 
 static void start_loop(struct worker *w)

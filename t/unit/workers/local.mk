@@ -25,3 +25,7 @@ check_PROGRAMS += t/unit/workers/outbox_test
 UNIT_TESTS += t/unit/workers/outbox_test
 t_unit_workers_outbox_test_SOURCES = t/unit/workers/outbox_test.c
 t_unit_workers_outbox_test_LDADD = libph_worker.a libph_shm.a $(LIB_LIBS)
+check_PROGRAMS += t/unit/workers/sandbox_test
+UNIT_TESTS += t/unit/workers/sandbox_test
+t_unit_workers_sandbox_test_SOURCES = t/unit/workers/sandbox_test.c
+t_unit_workers_sandbox_test_LDADD = libph_worker.a $(SHM_LIBS) $(SECCOMP_LIBS)
