@@ -92,6 +92,7 @@ is $same->{pid}, $smtpd->{pid}, 'the worker lived through all of it';
 cmp_ok $rss->() - $before, '<', 60_000, 'its memory grew by less than 60 MB (' . ($rss->() - $before) . ' KiB)';
 is $mta->status->{worker_restarts}, 0, 'nobody died';
 is join('', grep { /panic:/ } split /\n/, $mta->crashes), '', 'no panic';
+Posthaste::wait_until(sub { $mta->log =~ /lost connection after DATA/ }, 5);
 like $mta->log, qr/lost connection after DATA/, 'cut connections are logged';
 $mta->stop;
 $sink->finish;
