@@ -183,8 +183,8 @@ void session_log_action(struct session *s, const char *action, const char *text)
 }
 
 /*
- * "lost connection after MAIL from name[ip]". The queue id is there only when content was on its way:
- * filters (fail2ban's among them) want the other lines to begin with the reason.
+ * "lost connection after MAIL from name[ip]". The queue id is there only when content was on its
+ * way: filters (fail2ban's among them) want the other lines to begin with the reason.
  */
 void session_log_gone(const struct session *s, const char *reason)
 {
