@@ -518,8 +518,7 @@ static void test_timeouts(void)
 	session_tick(&f.s);
 	fake_settle(&f);
 	is_str(fake_take(&f), "421 4.4.2 mx.test Error: timeout exceeded\r\n", "time-out");
-	ok(strstr(buf_cstr(&f.log), "timeout after NOOP from client.test[192.0.2.1]\n") !=
-		   NULL,
+	ok(strstr(buf_cstr(&f.log), "timeout after NOOP from client.test[192.0.2.1]\n") != NULL,
 	   "logged");
 	ok(session_is_over(&f.s), "closed");
 	fake_fini(&f);
