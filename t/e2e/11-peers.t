@@ -37,7 +37,7 @@ assert code in (252, 454, 554, 550), (code, text)
 s.quit()
 EOF
 is $rc, 0, "Python's smtplib sends" or diag $out;
-my $n = 2000;
+my $n = $ENV{POSTHASTE_MESSAGES} || 2000;
 for my $args ([], ['-d']) {
 	($rc, $out) = run_ok("$pf/usr/sbin/smtp-source", '-m', $n, '-s', 20, '-l', 2000, @$args,
 		'-f', 'src@x.example', '-t', 'dst@y.example', $to);
