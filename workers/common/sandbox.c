@@ -80,15 +80,15 @@ static int deny_all(scmp_filter_ctx ctx, const int *list, size_t count)
 static int deny_some(scmp_filter_ctx ctx)
 {
 	uint64_t self = (uint64_t)getpid();
-	int err = seccomp_rule_add(ctx, DENY, SCMP_SYS(kill), 1, SCMP_A0_32(SCMP_CMP_NE, self));
+	int err = seccomp_rule_add(ctx, DENY, SCMP_SYS(kill), 1, SCMP_A0_32(SCMP_CMP_NE, self, 0));
 
 	/* abort() and the like signal their own thread */
 	if (err == 0)
 		err = seccomp_rule_add(ctx, DENY, SCMP_SYS(tgkill), 1,
-				       SCMP_A0_32(SCMP_CMP_NE, self));
+				       SCMP_A0_32(SCMP_CMP_NE, self, 0));
 	if (err == 0)
 		err = seccomp_rule_add(ctx, DENY, SCMP_SYS(prlimit64), 1,
-				       SCMP_A0_32(SCMP_CMP_NE, 0));
+				       SCMP_A0_32(SCMP_CMP_NE, 0, 0));
 	if (err == 0)
 		err = seccomp_rule_add(ctx, DENY, SCMP_SYS(clone), 1,
 				       SCMP_A0_32(SCMP_CMP_MASKED_EQ, CLONE_THREAD, 0));
@@ -97,10 +97,10 @@ static int deny_some(scmp_filter_ctx ctx)
 		err = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
 	for (size_t i = 0; i < ARRAY_LEN(denied_fcntl) && err == 0; i++)
 		err = seccomp_rule_add(ctx, DENY, SCMP_SYS(fcntl), 1,
-				       SCMP_A1_32(SCMP_CMP_EQ, denied_fcntl[i]));
+				       SCMP_A1_32(SCMP_CMP_EQ, denied_fcntl[i], 0));
 	for (size_t i = 0; i < ARRAY_LEN(denied_ioctl) && err == 0; i++)
 		err = seccomp_rule_add(ctx, DENY, SCMP_SYS(ioctl), 1,
-				       SCMP_A1_32(SCMP_CMP_EQ, denied_ioctl[i]));
+				       SCMP_A1_32(SCMP_CMP_EQ, denied_ioctl[i], 0));
 	return err;
 }
 
