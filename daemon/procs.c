@@ -16,7 +16,8 @@ static unsigned cores(void)
 	return n < 1 ? 1 : (unsigned)n;
 }
 
-/* A second process of a class pays only when cores are left over: measured, see doc/PERFORMANCE.md. */
+/* A second process of a class pays only when cores are left over: measured, see doc/PERFORMANCE.md.
+ */
 static unsigned automatic(int64_t wanted, unsigned cores_each)
 {
 	if (wanted > 0)
