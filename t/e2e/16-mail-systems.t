@@ -93,8 +93,9 @@ like $dsn // '', qr/^Reporting-MTA: dns; mx\.exim\.test$/m, "Exim's report on su
 like $dsn // '', qr/^Original-Envelope-ID: env\+2B1$/mi, '... with the envelope id';
 like $dsn // '', qr/^Original-Recipient: rfc822; ?first\@exim\.test$/mi, '... and the recipient as it was given';
 ok wait_until(sub { $mta->status->{messages} == 0 }, 20), 'the queue is empty';
-is $mta->count_log(qr/status=deferred|warning:|panic|fatal/), 0, 'nothing was deferred, no warnings'
-	or diag grep { /deferred|warning|panic|fatal/ } split /^/, $mta->log;
+# a machine without the root's DNSSEC key is told so; nothing else is out of order
+my @odd = grep { /status=deferred|warning:|panic|fatal/ && !/DNSSEC is not validated/ } split /^/, $mta->log;
+is scalar(@odd), 0, 'nothing was deferred, no warnings' or diag @odd;
 is $mta->stop, 0, 'stop';
 $_->stop for values %peer;
 done_testing;
