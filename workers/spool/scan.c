@@ -418,12 +418,7 @@ int spool_scan_segment(const struct spool_dirs *d, uint32_t seg, uint64_t from, 
 {
 	struct spool_scan_stats own = { 0 };
 	struct scan s = { .dirs = d, .seg = seg, .fn = fn, .ctx = ctx };
-	char name[SPOOL_NAME_SIZE];
-	int fd = openat(d->seg, spool_name(seg, "seg", name), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-
-	if (fd < 0)
-		return err_errno();
-	int err = spool_window_open(&s.win, fd);
+	int err = spool_window_open(&s.win, d->seg, seg, "seg");
 
 	if (err != 0)
 		return err;

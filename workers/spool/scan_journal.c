@@ -101,14 +101,8 @@ int spool_scan_journal(const struct spool_dirs *d, uint32_t journal, outcome_fou
 	struct spool_scan_stats own = { 0 };
 	struct jscan s = { .journal = journal, .fn = fn, .ctx = ctx };
 	struct spool_file_head head;
-	char name[SPOOL_NAME_SIZE];
 	size_t have;
-	int fd = openat(d->journal, spool_name(journal, "jnl", name),
-			O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-
-	if (fd < 0)
-		return err_errno();
-	int err = spool_window_open(&s.win, fd);
+	int err = spool_window_open(&s.win, d->journal, journal, "jnl");
 
 	if (err != 0)
 		return err;

@@ -2,6 +2,7 @@
 /* Sliding buffer over a file; see window.h. */
 #include "workers/spool/window.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -9,12 +10,19 @@
 #include "lib/err.h"
 #include "lib/io.h"
 #include "lib/util.h"
+#include "workers/spool/format.h"
 
 #define WINDOW_PAGE 4096u
 
-int spool_window_open(struct spool_window *w, int fd)
+int spool_window_open(struct spool_window *w, int dir, uint32_t number, const char *extension)
 {
+	char name[SPOOL_NAME_SIZE];
 	struct stat st;
+	int fd =
+		openat(dir, spool_name(number, extension, name), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+	if (fd < 0)
+		return err_errno();
 
 	*w = (struct spool_window){ .fd = fd };
 	if (fstat(fd, &st) < 0) {

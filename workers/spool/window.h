@@ -17,8 +17,8 @@ struct spool_window {
 	int err; /* the last read that failed; its page counts as zeroes */
 };
 
-/* Takes the descriptor over. */
-int spool_window_open(struct spool_window *w, int fd);
+/* Opens the file NUMBER.extension of the directory `dir`, never through a link. An errno code. */
+int spool_window_open(struct spool_window *w, int dir, uint32_t number, const char *extension);
 void spool_window_close(struct spool_window *w);
 /* `need` bytes (at most SPOOL_WINDOW_BYTES) at `pos`, 8-aligned when pos is; NULL when the file
  * ends before. Valid until the next call. *have_r: how many bytes can be looked at, >= need. */
