@@ -33,6 +33,7 @@ struct worker_private {
 	struct logring logring;
 	struct shm_region counters_region, board_region;
 	struct worker_peer *peers[MAX_PEERS];
+	size_t peer_high; /* places in use are below: the loop's hooks look at no more */
 	bool accused[MAX_PEERS];
 	struct outboxes out; /* 0: the supervisor, 1 + i: peers[i] */
 	char rec[RING_RECORD_MAX];
@@ -254,6 +255,7 @@ static void attach_peer(struct worker *w, const struct ctl_msg *msg, int *fds, s
 	if (i == MAX_PEERS)
 		die("more than %d peers", MAX_PEERS);
 	p->peers[i] = peer;
+	p->peer_high = size_max(p->peer_high, i + 1);
 	p->accused[i] = false;
 	if (p->ops->attach != NULL)
 		p->ops->attach(w, peer);
@@ -402,7 +404,7 @@ static bool turn_hook(void *ctx)
 	bool more = false;
 
 	read_super(w);
-	for (size_t i = 0; i < MAX_PEERS; i++) {
+	for (size_t i = 0; i < w->priv_->peer_high; i++) {
 		if (p->peers[i] != NULL)
 			read_peer(w, p->peers[i], RECORDS_PER_TURN);
 	}
@@ -410,7 +412,7 @@ static bool turn_hook(void *ctx)
 		more = true;
 	outbox_send(&p->out, &w->super.out);
 	link_flush(&w->super);
-	for (size_t i = 0; i < MAX_PEERS; i++) {
+	for (size_t i = 0; i < w->priv_->peer_high; i++) {
 		if (p->peers[i] != NULL) {
 			link_flush(p->peers[i]->link);
 			more = more ||
@@ -427,7 +429,7 @@ static bool presleep_hook(void *ctx)
 	struct worker *w = ctx;
 	bool awake = ring_cons_sleep(&w->super.in);
 
-	for (size_t i = 0; i < MAX_PEERS; i++) {
+	for (size_t i = 0; i < w->priv_->peer_high; i++) {
 		struct worker_peer *peer = w->priv_->peers[i];
 
 		if (peer != NULL && !w->priv_->accused[i] && ring_cons_sleep(&peer->link->in))
@@ -441,7 +443,7 @@ static bool awake_hook(void *ctx)
 	struct worker *w = ctx;
 
 	ring_cons_awake(&w->super.in);
-	for (size_t i = 0; i < MAX_PEERS; i++) {
+	for (size_t i = 0; i < w->priv_->peer_high; i++) {
 		struct worker_peer *peer = w->priv_->peers[i];
 
 		if (peer != NULL)
