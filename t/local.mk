@@ -31,6 +31,16 @@ check-long: $(check_PROGRAMS)
 		prove -j2 -e '' $(UNIT_TESTS) $(srcdir)/t/model/run
 	POSTHASTE_MESSAGES=$${POSTHASTE_MESSAGES:-50000} $(MAKE) check-e2e
 
+# Every campaign of t/crash in whole, an hour or two, as root; its results make doc/PROOF.md.
+# POSTHASTE_SEED=n for other choices. One campaign: POSTHASTE_CAMPAIGNS=07-clock
+.PHONY: prove
+prove: all $(check_PROGRAMS)
+	$(MAKE) -s prefix='$(abs_builddir)/inst' install-exec >/dev/null
+	$(MKDIR_P) proof
+	POSTHASTE_PROVE=full POSTHASTE_PROOF='$(abs_builddir)/proof' POSTHASTE_BUILD='$(abs_builddir)' \
+		prove -e perl $(srcdir)/t/crash/$${POSTHASTE_CAMPAIGNS:-*}.t
+	$(top_srcdir)/scripts/proof proof $(top_srcdir)/doc/PROOF.md
+
 # The stories need an installed system: below the build folder, whatever prefix was configured.
 check-e2e: all $(check_PROGRAMS)
 	$(MAKE) -s prefix='$(abs_builddir)/inst' install-exec >/dev/null

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Power cuts: root only, skipped otherwise. A longer run: t/crash/spool_cut -n 500 -f xfs
+# The fault campaigns: stories (*.t) and what they start. Power cuts: root only, skipped otherwise.
+# A longer run of one: t/crash/spool_cut -n 500 -f xfs
 check_PROGRAMS += t/crash/spool_cut
 UNIT_TESTS += t/crash/spool_cut
 t_crash_spool_cut_SOURCES = t/crash/spool_cut.c
 t_crash_spool_cut_LDADD = $(SPOOL_LIBS)
 t_crash_spool_cut_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=pwrite,--wrap=fdatasync,--wrap=fsync \
 	-Wl,--wrap=fallocate,--wrap=ftruncate,--wrap=renameat,--wrap=renameat2,--wrap=unlinkat
+
+EXTRA_DIST += t/crash/lib t/crash/00-oracle.t scripts/proof

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# A file system of one's own for fault tests: an image on a loop device, and the switch that takes
+# its power away (the shutdown ioctl of ext4 and xfs, without flushing the log). Root only.
+#
+#   my $d = Disk->new(fs => 'ext4', mb => 256) or plan skip_all => Disk->why_not;
+#   $d->mount("$dir/spool", 'nobody');
+#   $d->cut;  ... kill everything ...  $d->umount;  $d->remount;
+package Disk;
+use strict;
+use warnings;
+use Carp qw(croak);
+use Fcntl;
+use File::Temp qw(tempdir);
+use Posthaste qw(run_ok wait_until);
+
+use constant SHUTDOWN_IOCTL    => 0x8004587d;
+use constant NO_LOG_FLUSH      => 2;
+use constant O_DIRECTORY_LINUX => 0200000;
+
+my (@disks, $why_not);
+
+sub why_not { return $why_not }
+
+sub new {
+	my ($class, %opt) = @_;
+	my $fs = $opt{fs} || 'ext4';
+	if ($> != 0) {
+		$why_not = 'power cuts need root (loop devices)';
+		return;
+	}
+	my $self = bless { fs => $fs, dir => tempdir('posthaste-disk-XXXXXX', TMPDIR => 1, CLEANUP => 1) },
+		$class;
+	my $image = "$self->{dir}/image";
+	open my $fh, '>', $image or croak "$image: $!";
+	truncate $fh, ($opt{mb} || ($fs eq 'xfs' ? 512 : 256)) << 20 or croak "$image: $!";
+	close $fh;
+	# One loop device for all mounts: a fresh one would not see what the last has not written back.
+	my ($rc, $loop) = run_ok('losetup', '--find', '--show', $image);
+	if ($rc || $loop !~ m{^(/dev/\S+)}) {
+		$why_not = "no loop device: $loop";
+		return;
+	}
+	$self->{loop} = $1;
+	push @disks, $self;
+	my @mkfs = ("mkfs.$fs", '-q', @{ $opt{mkfs} || [] }, $self->{loop});
+	($rc, my $out) = run_ok(@mkfs);
+	if ($rc) {
+		$why_not = "@mkfs: $out";
+		return;
+	}
+	return $self;
+}
+
+# Mount at a folder, which is made; the root of the file system goes to the owner.
+sub mount {
+	my ($self, $at, $owner) = @_;
+	mkdir $at;
+	$self->{at} = $at;
+	$self->remount or croak "cannot mount $self->{fs} on $at";
+	if (defined $owner) {
+		my ($uid, $gid) = (getpwnam $owner)[2, 3];
+		chown $uid, $gid, $at;
+	}
+	return 1;
+}
+
+sub remount {
+	my ($self) = @_;
+	return $self->{mounted} = run_ok('mount', '-t', $self->{fs}, $self->{loop}, $self->{at});
+}
+
+sub umount {
+	my ($self) = @_;
+	return 1 unless $self->{mounted};
+	wait_until(sub { run_ok('umount', $self->{at}) }, 20) or croak "cannot unmount $self->{at}";
+	$self->{mounted} = 0;
+	return 1;
+}
+
+# From here on every call on it fails, and what its log held unwritten is gone.
+sub cut {
+	my ($self) = @_;
+	sysopen my $dir, $self->{at}, O_RDONLY | O_DIRECTORY_LINUX or croak "$self->{at}: $!";
+	my $flags = pack 'L', NO_LOG_FLUSH;
+	ioctl $dir, SHUTDOWN_IOCTL, $flags or croak "shutdown of $self->{at}: $!";
+	close $dir;
+	return;
+}
+
+END {
+	my $status = $?;
+	for my $d (@disks) {
+		run_ok('umount', '-l', $d->{at}) if $d->{mounted};
+		run_ok('losetup', '-d', $d->{loop});
+	}
+	$? = $status;
+}
+
+1;
