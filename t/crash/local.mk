@@ -9,3 +9,9 @@ t_crash_spool_cut_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=pwrite,--wrap=fdatasync,--w
 	-Wl,--wrap=fallocate,--wrap=ftruncate,--wrap=renameat,--wrap=renameat2,--wrap=unlinkat
 
 EXTRA_DIST += t/crash/lib t/crash/00-oracle.t scripts/proof
+# Faults at system calls of a running system; see t/crash/inject.c.
+check_PROGRAMS += t/crash/inject
+t_crash_inject_SOURCES = t/crash/inject.c t/crash/inject_act.c t/crash/inject_ctl.c t/crash/inject_rule.c \
+	t/crash/inject.h
+t_crash_inject_LDADD = $(LIB_LIBS) $(SECCOMP_LIBS)
+EXTRA_DIST += t/crash/00-inject.t
