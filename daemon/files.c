@@ -539,10 +539,10 @@ static void gauges(struct files *f)
 		seg_bytes += ((const struct fseg *)f->segs.p[i])->bytes;
 	for (size_t i = 0; i < f->jnls.count; i++)
 		jnl_bytes += ((const struct fjnl *)f->jnls.p[i])->bytes;
-	atomic_store_explicit(&b->segments, f->segs.count, memory_order_relaxed);
-	atomic_store_explicit(&b->segment_bytes, seg_bytes, memory_order_relaxed);
-	atomic_store_explicit(&b->journals, f->jnls.count, memory_order_relaxed);
-	atomic_store_explicit(&b->journal_bytes, jnl_bytes, memory_order_relaxed);
+	board_set(&b->segments, f->segs.count);
+	board_set(&b->segment_bytes, seg_bytes);
+	board_set(&b->journals, f->jnls.count);
+	board_set(&b->journal_bytes, jnl_bytes);
 }
 
 bool files_turn(struct files *f)

@@ -394,10 +394,10 @@ static void fold_counters(struct supervisor *s, struct sworker *w)
 {
 	struct counters_shm *page = counters_of(&w->counters);
 
-	atomic_fetch_add_explicit(&s->board->fold_seq, 1, memory_order_seq_cst);
+	board_fold_step(s->board);
 	counters_fold(s->counters, page);
-	atomic_store_explicit(&page->folded, 1, memory_order_relaxed);
-	atomic_fetch_add_explicit(&s->board->fold_seq, 1, memory_order_seq_cst);
+	counters_folded(page);
+	board_fold_step(s->board);
 }
 
 void life_exited(struct supervisor *s, const struct priv_msg *msg)
@@ -414,18 +414,18 @@ void life_exited(struct supervisor *s, const struct priv_msg *msg)
 	if (!expected) {
 		log_end(w, msg->status);
 		counter_add(s->counters, CTR_sched_worker_deaths, 1);
-		atomic_fetch_add_explicit(&s->board->worker_restarts, 1, memory_order_relaxed);
+		board_count(&s->board->worker_restarts);
 	}
 	/* a record that is refused does not take those behind it along: they may be acknowledged
 	 * mail. At most a ring full each time: something that outlived the process may still write
 	 */
 	for (unsigned bad = 0; bad < BAD_RECORDS_MAX && link_is_attached(&w->link) &&
-			       feed(s, w, w->link.in.size / 8) < 0;
+			       !FAULT_SKIPS(DRAIN) && feed(s, w, w->link.in.size / 8) < 0;
 	     bad++)
 		;
 	if (scheduled && (w->state == LIFE_UP || w->state == LIFE_DRAINING)) {
 		sched_worker_gone(s->sched, w->class_id, w->slot, w->life);
-		if (w->class_id == CLASS_REWRITE)
+		if (w->class_id == CLASS_REWRITE && !FAULT_SKIPS(ADOPT))
 			recover_adopt(s->sched, s->files, &s->dirs, w->life);
 	}
 	peers_disconnect(s, w);

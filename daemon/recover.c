@@ -364,7 +364,7 @@ int recover_all(struct sched *s, struct files *f, const struct spool_dirs *dirs,
 		err = fill_queue(&r, s, f);
 	if (err == 0) {
 		files_recovered(f);
-		atomic_store_explicit(&board->in_doubt, r.in_doubt, memory_order_relaxed);
+		board_set(&board->in_doubt, r.in_doubt);
 		report(&r, clock_mono_us_raw() - start);
 	}
 	recover_read_fini(&r);

@@ -310,11 +310,6 @@ bool sched_turn(struct sched *s)
 	return more;
 }
 
-static void set(_Atomic uint64_t *field, uint64_t v)
-{
-	atomic_store_explicit(field, v, memory_order_relaxed);
-}
-
 /* Mail is refused while there is room yet for what bounces and splits need. */
 static void check_room(struct sched *s)
 {
@@ -330,22 +325,22 @@ static void check_room(struct sched *s)
 			"for now; see queue_table_size",
 			msgs, entries);
 	s->full = full;
-	atomic_store_explicit(&s->su.board->queue_full, full, memory_order_relaxed);
+	board_flag(&s->su.board->queue_full, full);
 }
 
 static void gauges(struct sched *s)
 {
 	struct board_shm *b = s->su.board;
 
-	set(&b->messages, atomic_load_explicit(&s->q->shm->msg_live, memory_order_relaxed));
-	set(&b->entries_ready, s->count[QS_READY]);
-	set(&b->entries_busy, s->count[QS_BUSY]);
-	set(&b->entries_deferred, s->count[QS_DEFERRED]);
-	set(&b->entries_held, s->count[QS_HOLD]);
-	set(&b->entries_loading, s->count[QS_LOAD] + s->count[QS_LOADING] + s->count[QS_NOTIFY] +
+	board_set(&b->messages, atomic_load_explicit(&s->q->shm->msg_live, memory_order_relaxed));
+	board_set(&b->entries_ready, s->count[QS_READY]);
+	board_set(&b->entries_busy, s->count[QS_BUSY]);
+	board_set(&b->entries_deferred, s->count[QS_DEFERRED]);
+	board_set(&b->entries_held, s->count[QS_HOLD]);
+	board_set(&b->entries_loading, s->count[QS_LOAD] + s->count[QS_LOADING] + s->count[QS_NOTIFY] +
 					 s->count[QS_NOTIFYING]);
-	set(&b->oldest_ready_wall_s, (uint64_t)ages_oldest(&s->ready_ages));
-	set(&b->oldest_deferred_wall_s, (uint64_t)ages_oldest(&s->deferred_ages));
+	board_set(&b->oldest_ready_wall_s, (uint64_t)ages_oldest(&s->ready_ages));
+	board_set(&b->oldest_deferred_wall_s, (uint64_t)ages_oldest(&s->deferred_ages));
 	check_room(s);
 }
 

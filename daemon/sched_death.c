@@ -83,7 +83,7 @@ static void in_doubt(void *ctx, struct qid id, uint32_t rcpt_first)
 		e = sched_entry(s, e)->sibling;
 	if (e == QTAB_NONE)
 		return;
-	atomic_fetch_add_explicit(&s->su.board->in_doubt, 1, memory_order_relaxed);
+	board_count(&s->su.board->in_doubt);
 	log_warn("%s: delivery was under way when its worker ended, its outcome is unknown: %s",
 		 qid_format(id, text), hold ? "placed on hold" : "will be tried again");
 	if (!hold || s->q->msgs[msg].flags & MSGF_HOLD)
@@ -102,7 +102,7 @@ void death_find_doubts(struct sched *s, struct sched_worker *w)
 
 void death_take_back(struct sched *s, struct sched_worker *w)
 {
-	while (w->held.head != QTAB_NONE) {
+	while (w->held.head != QTAB_NONE && !FAULT_SKIPS(REQUEUE)) {
 		uint32_t e = w->held.head;
 		struct qentry *q = sched_entry(s, e);
 		enum qstate was = qword_state(qtab_entry_word(s->q, e));

@@ -104,18 +104,9 @@ static void check_space(struct supervisor *s)
 			 (unsigned long long)avail, (unsigned long long)vfs.f_favail,
 			 low ? ", mail is not accepted (queue_minfree, message_size_limit)"
 			     : ", mail is accepted again");
-	atomic_store_explicit(&s->board->spool_free_bytes, avail, memory_order_relaxed);
-	atomic_store_explicit(&s->board->spool_total_bytes, (uint64_t)vfs.f_blocks * vfs.f_frsize,
-			      memory_order_relaxed);
-	atomic_store_explicit(&s->board->spool_low, low, memory_order_relaxed);
-	uint32_t live = atomic_load_explicit(&s->qtab.shm->msg_live, memory_order_relaxed);
-
-	uint32_t entries = atomic_load_explicit(&s->qtab.shm->entry_live, memory_order_relaxed);
-
-	atomic_store_explicit(&s->board->queue_full,
-			      live > s->qtab.shm->msg_cap / 50 * 49 ||
-				      entries > s->qtab.shm->entry_cap / 50 * 49,
-			      memory_order_relaxed);
+	board_set(&s->board->spool_free_bytes, avail);
+	board_set(&s->board->spool_total_bytes, (uint64_t)vfs.f_blocks * vfs.f_frsize);
+	board_flag(&s->board->spool_low, low);
 }
 
 static void check_ready(struct supervisor *s)
@@ -135,15 +126,14 @@ static void check_ready(struct supervisor *s)
 		if (proc_classes[c].needed && life_count(s, (enum worker_class)c, LIFE_UP) == 0)
 			serving = false;
 	}
-	atomic_store_explicit(&s->board->ready, serving, memory_order_relaxed);
-	atomic_store_explicit(
+	board_flag(&s->board->ready, serving);
+	board_set(
 		&s->board->workers_alive,
 		life_count(s, CLASS_LOG, LIFE_UP) + life_count(s, CLASS_RESOLVER, LIFE_UP) +
 			life_count(s, CLASS_REWRITE, LIFE_UP) +
 			life_count(s, CLASS_SMTP_IN, LIFE_UP) +
 			life_count(s, CLASS_DELIVER, LIFE_UP) +
-			life_count(s, CLASS_LOCAL, LIFE_UP) + life_count(s, CLASS_STATS, LIFE_UP),
-		memory_order_relaxed);
+			life_count(s, CLASS_LOCAL, LIFE_UP) + life_count(s, CLASS_STATS, LIFE_UP));
 }
 
 /* Stop: the doors first, then those behind them, the log last. */
@@ -207,8 +197,7 @@ static void tick(void *ctx)
 		check_space(s);
 		life_watch(s);
 		check_tables(s);
-		atomic_store_explicit(&s->board->beat_wall_s, (uint64_t)clock_wall_s(),
-				      memory_order_relaxed);
+		board_set(&s->board->beat_wall_s, (uint64_t)clock_wall_s());
 	}
 	if (s->stopping) {
 		stop_step(s);
@@ -271,7 +260,7 @@ static void reload(struct supervisor *s, const struct priv_msg *msg, int fd)
 	s->conf = fresh;
 	s->params = conf_params(fresh);
 	s->generation = msg->generation;
-	atomic_store_explicit(&s->board->generation, s->generation, memory_order_relaxed);
+	board_set(&s->board->generation, s->generation);
 	for (int c = 0; c < CLASS_COUNT; c++)
 		s->classes[c].retry_ms = 0;
 	log_info("reload -- version %s, configuration %s", PH_VERSION, conf_dir(fresh));
@@ -285,8 +274,8 @@ static void stop(struct supervisor *s)
 	log_info("terminating on signal 15");
 	s->stopping = true;
 	s->stop_deadline_ms = clock_now().ms + s->params->stop_drain_time;
-	atomic_store_explicit(&s->board->stopping, 1, memory_order_relaxed);
-	atomic_store_explicit(&s->board->ready, 0, memory_order_relaxed);
+	board_flag(&s->board->stopping, true);
+	board_flag(&s->board->ready, false);
 	sched_stop(s->sched);
 	/* those that drain since a reload are told again: now their idle sessions end too */
 	for (size_t i = 0; i < s->high; i++)
@@ -383,9 +372,8 @@ static void make_memory(struct supervisor *s)
 	must(s, logring_create("supervisor", (uint32_t)p->log_ring_size, 0, &log), "log ring");
 	peers_log_ring_add(s, fcntl(log.fd, F_DUPFD_CLOEXEC, 0), CLASS_SUPERVISOR, 0, 0);
 	must(s, logring_install(&s->logring, &log, s->log_wake_fd, s->counters), "log ring");
-	atomic_store_explicit(&s->board->start_wall_s, (uint64_t)clock_wall_s(),
-			      memory_order_relaxed);
-	atomic_store_explicit(&s->board->generation, s->generation, memory_order_relaxed);
+	board_set(&s->board->start_wall_s, (uint64_t)clock_wall_s());
+	board_set(&s->board->generation, s->generation);
 }
 
 /* Workers of an earlier run whose priv was killed end by themselves, but not at once: what they
@@ -461,6 +449,7 @@ int main(void)
 	struct supervisor *s = &the_supervisor;
 
 	clock_init();
+	FAULT_INIT(CLASS_SUPERVISOR);
 	signal(SIGPIPE, SIG_IGN);
 	s->priv_sock = PRIV_SOCK;
 	hello(s);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "lib/err.h"
+#include "lib/fault.h"
 #include "lib/log.h"
 #include "lib/util.h"
 
@@ -36,6 +37,7 @@ int blocks_create(const char *name, uint32_t count, uint32_t life, struct shm_re
 		.next_off = NEXT_OFF,
 		.data_off = data_off,
 	};
+	FAULT_POINT(BLOCKS_INIT);
 	return 0;
 }
 
@@ -92,6 +94,7 @@ uint32_t blocks_alloc(struct blocks *b)
 	uint32_t block = b->free_stack[--b->free_count];
 
 	atomic_store_explicit(&b->next[block], BLOCK_NONE, memory_order_relaxed);
+	FAULT_POINT(BLOCKS_ALLOC);
 	return block;
 }
 
@@ -106,6 +109,7 @@ void blocks_link(struct blocks *b, uint32_t block, uint32_t next)
 	ASSERT(block < b->count && (next < b->count || next == BLOCK_NONE));
 	/* relaxed: the ring's R1 publishes it together with the content */
 	atomic_store_explicit(&b->next[block], next, memory_order_relaxed);
+	FAULT_POINT(BLOCKS_LINK);
 }
 
 void blocks_free_chain(struct blocks *b, uint32_t first)

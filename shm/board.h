@@ -8,6 +8,7 @@
 
 #include <stdatomic.h>
 
+#include "lib/fault.h"
 #include "shm/region.h"
 
 struct board_shm { /* behind shm_header */
@@ -40,5 +41,27 @@ struct board_shm { /* behind shm_header */
 	_Atomic uint64_t workers_alive;
 	_Atomic uint64_t worker_restarts; /* since boot */
 };
+
+/* The supervisor's only ways to write. */
+static inline void board_set(_Atomic uint64_t *field, uint64_t v)
+{
+	atomic_store_explicit(field, v, memory_order_relaxed);
+	FAULT_POINT(BOARD_SET);
+}
+static inline void board_flag(_Atomic uint32_t *field, bool v)
+{
+	atomic_store_explicit(field, v, memory_order_relaxed);
+	FAULT_POINT(BOARD_SET);
+}
+static inline void board_count(_Atomic uint64_t *field)
+{
+	board_set(field, atomic_load_explicit(field, memory_order_relaxed) + 1);
+}
+/* Around the folding of a dead worker's counters. */
+static inline void board_fold_step(struct board_shm *b)
+{
+	atomic_fetch_add_explicit(&b->fold_seq, 1, memory_order_seq_cst);
+	FAULT_POINT(BOARD_FOLD_SEQ);
+}
 
 #endif

@@ -57,6 +57,19 @@ static void fold_one(_Atomic uint64_t *dst, const _Atomic uint64_t *src)
 
 	atomic_store_explicit(dst, more <= UINT64_MAX - have ? have + more : UINT64_MAX,
 			      memory_order_relaxed);
+	FAULT_POINT(COUNTERS_FOLD_ONE);
+}
+
+void counters_folded(struct counters_shm *c)
+{
+	atomic_store_explicit(&c->folded, 1, memory_order_relaxed);
+	FAULT_POINT(COUNTERS_FOLDED);
+}
+
+void counters_beat(struct counters_shm *c, uint32_t mono_s)
+{
+	atomic_store_explicit(&c->beat_s, mono_s, memory_order_relaxed);
+	FAULT_POINT(COUNTERS_BEAT);
 }
 
 void counters_fold(struct counters_shm *dst, const struct counters_shm *src)
@@ -96,6 +109,7 @@ static inline void bump(_Atomic uint64_t *v, uint64_t n)
 {
 	atomic_store_explicit(v, atomic_load_explicit(v, memory_order_relaxed) + n,
 			      memory_order_relaxed);
+	FAULT_POINT(COUNTERS_BUMP);
 }
 
 void histogram_add(struct counters_shm *c, enum histogram_id id, uint64_t value)

@@ -14,6 +14,7 @@
 
 #include <stdatomic.h>
 
+#include "lib/fault.h"
 #include "shm/region.h"
 
 #define COUNTER_BUCKETS 96u
@@ -80,6 +81,8 @@ int counters_create(const char *name, uint32_t life, struct shm_region *r);
 struct counters_shm *counters_of(const struct shm_region *r);
 /* Add counters and histograms of `src` (copied once) to dst; gauges are left out. */
 void counters_fold(struct counters_shm *dst, const struct counters_shm *src);
+void counters_folded(struct counters_shm *c);
+void counters_beat(struct counters_shm *c, uint32_t mono_s);
 uint64_t counter_bucket_bound(unsigned bucket);
 unsigned counter_bucket_of(uint64_t value);
 
@@ -89,10 +92,12 @@ static inline void counter_add(struct counters_shm *c, enum counter_id id, uint6
 	atomic_store_explicit(&c->counter[id],
 			      atomic_load_explicit(&c->counter[id], memory_order_relaxed) + n,
 			      memory_order_relaxed);
+	FAULT_POINT(COUNTERS_ADD);
 }
 static inline void gauge_set(struct counters_shm *c, enum gauge_id id, uint64_t v)
 {
 	atomic_store_explicit(&c->gauge[id], v, memory_order_relaxed);
+	FAULT_POINT(COUNTERS_GAUGE);
 }
 void histogram_add(struct counters_shm *c, enum histogram_id id, uint64_t value);
 

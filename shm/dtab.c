@@ -42,6 +42,7 @@ int dtab_create(uint32_t cap, struct dtab *t)
 	t->shm->cap = cap;
 	t->shm->row_off = ROW_OFF;
 	t->shm->free_head = DTAB_NONE;
+	FAULT_POINT(DTAB_INIT);
 	t->bucket_count = 64;
 	while (t->bucket_count < cap)
 		t->bucket_count *= 2;
@@ -127,6 +128,7 @@ uint32_t dtab_find(const struct dtab *t, uint16_t transport, struct sv nexthop)
 static void set_count(_Atomic uint32_t *n, uint32_t to)
 {
 	atomic_store_explicit(n, to, memory_order_relaxed);
+	FAULT_POINT(DTAB_COUNT);
 }
 
 struct drow *dtab_begin(struct dtab *t, uint32_t row)
@@ -159,6 +161,7 @@ void dtab_end(struct dtab *t, uint32_t row)
 static void row_clear(struct drow *r)
 {
 	memset((char *)r + sizeof(r->seq), 0, sizeof(*r) - sizeof(r->seq));
+	FAULT_POINT(DTAB_CLEAR);
 }
 
 int dtab_intern(struct dtab *t, uint16_t transport, struct sv nexthop, uint32_t *row_r)
@@ -175,13 +178,13 @@ int dtab_intern(struct dtab *t, uint16_t transport, struct sv nexthop, uint32_t 
 	row = shm->free_head;
 	if (row != DTAB_NONE) {
 		shm->free_head = t->rows[row].next_free;
+		FAULT_POINT(DTAB_POP);
 	} else {
 		row = atomic_load_explicit(&shm->used, memory_order_relaxed);
 		if (row >= t->cap)
 			return E_NOSPC;
 		set_count(&shm->used, row + 1);
 	}
-	FAULT_POINT(DTAB_POP);
 	struct drow *r = dtab_begin(t, row);
 
 	row_clear(r);
@@ -213,6 +216,7 @@ void dtab_free(struct dtab *t, uint32_t row)
 	dtab_begin(t, row);
 	row_clear(r);
 	r->next_free = t->shm->free_head;
+	FAULT_POINT(DTAB_NEXT);
 	dtab_end(t, row);
 	t->shm->free_head = row;
 	FAULT_POINT(DTAB_PUSH);

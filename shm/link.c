@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "lib/err.h"
+#include "lib/fault.h"
 #include "lib/io.h"
 #include "lib/log.h"
 #include "lib/util.h"
@@ -32,6 +33,7 @@ int link_create(const char *name, uint32_t size_0to1, uint32_t size_1to0, uint32
 	shm->ring_len[0] = len0;
 	shm->ring_off[1] = RINGS_OFF + len0;
 	shm->ring_len[1] = len1;
+	FAULT_POINT(LINK_PLACES);
 	ring_init((char *)r->base + RINGS_OFF, size_0to1);
 	ring_init((char *)r->base + RINGS_OFF + len0, size_1to0);
 	return 0;

@@ -176,6 +176,7 @@ int qtab_create(uint32_t msg_cap, uint32_t entry_cap, struct qtab *t)
 	t->shm->entry_off = entry_off;
 	t->shm->msg_free = QTAB_NONE;
 	t->shm->entry_free = QTAB_NONE;
+	FAULT_POINT(QTAB_INIT);
 	return 0;
 }
 
@@ -217,12 +218,14 @@ static inline void count_up(_Atomic uint32_t *n)
 {
 	atomic_store_explicit(n, atomic_load_explicit(n, memory_order_relaxed) + 1,
 			      memory_order_relaxed);
+	FAULT_POINT(QTAB_COUNT);
 }
 
 static inline void count_down(_Atomic uint32_t *n)
 {
 	atomic_store_explicit(n, atomic_load_explicit(n, memory_order_relaxed) - 1,
 			      memory_order_relaxed);
+	FAULT_POINT(QTAB_COUNT);
 }
 
 /* ---- linear hashing: one bucket is divided for each message beyond one per bucket ---- */
@@ -242,6 +245,7 @@ static uint32_t bucket_first(const struct qtab *t, uint32_t bucket)
 static void bucket_push(struct qtab *t, uint32_t bucket, uint32_t msg)
 {
 	t->msgs[msg].hash_next = bucket_first(t, bucket);
+	FAULT_POINT(QTAB_HASH_NEXT);
 	t->buckets[bucket] = msg + 1;
 }
 
@@ -305,6 +309,7 @@ static void hash_remove(struct qtab *t, uint32_t msg)
 		at = next;
 	}
 	t->msgs[at].hash_next = t->msgs[msg].hash_next;
+	FAULT_POINT(QTAB_HASH_CUT);
 }
 
 /* ---- messages ---- */
@@ -321,13 +326,13 @@ int qtab_msg_alloc(struct qtab *t, struct qid id, uint32_t *msg_r)
 		return E_EXIST;
 	if (msg != QTAB_NONE) {
 		shm->msg_free = t->msgs[msg].first_entry;
+		FAULT_POINT(QTAB_MSG_POP);
 	} else {
 		msg = atomic_load_explicit(&shm->msg_used, memory_order_relaxed);
 		if (msg >= t->msg_cap)
 			return E_NOSPC;
 		count_up(&shm->msg_used);
 	}
-	FAULT_POINT(QTAB_MSG_POP);
 	struct qmsg *m = &t->msgs[msg];
 
 	*m = (struct qmsg){
@@ -358,6 +363,7 @@ void qtab_msg_free(struct qtab *t, uint32_t msg)
 	FAULT_POINT(QTAB_MSG_UNHASH);
 	m->qid_life = 0;
 	m->first_entry = t->shm->msg_free;
+	FAULT_POINT(QTAB_MSG_NEXT);
 	t->shm->msg_free = msg;
 	FAULT_POINT(QTAB_MSG_PUSH);
 	count_down(&t->shm->msg_live);
@@ -412,11 +418,14 @@ static void link_sibling(struct qtab *t, uint32_t msg, uint32_t entry)
 
 	if (m->first_entry != QTAB_NONE && t->tail_msg == msg) {
 		t->entries[t->tail_entry].sibling = entry;
+		FAULT_POINT(QTAB_ENTRY_LINK);
 	} else {
 		bool last = m->first_entry == QTAB_NONE;
 
 		t->entries[entry].sibling = m->first_entry;
+		FAULT_POINT(QTAB_SIBLING);
 		m->first_entry = entry;
+		FAULT_POINT(QTAB_ENTRY_LINK);
 		if (!last)
 			return;
 	}
@@ -432,13 +441,13 @@ int qtab_entry_alloc(struct qtab *t, uint32_t msg, uint32_t *entry_r)
 	ASSERT(msg < t->msg_cap && t->msgs[msg].qid_life != 0);
 	if (entry != QTAB_NONE) {
 		shm->entry_free = t->entries[entry].list_next;
+		FAULT_POINT(QTAB_ENTRY_POP);
 	} else {
 		entry = atomic_load_explicit(&shm->entry_used, memory_order_relaxed);
 		if (entry >= t->entry_cap)
 			return E_NOSPC;
 		count_up(&shm->entry_used);
 	}
-	FAULT_POINT(QTAB_ENTRY_POP);
 	struct qentry *e = &t->entries[entry];
 	uint64_t word = atomic_load_explicit(&e->word, memory_order_relaxed);
 
@@ -458,7 +467,6 @@ int qtab_entry_alloc(struct qtab *t, uint32_t msg, uint32_t *entry_r)
 	e->jref = 0;
 	FAULT_POINT(QTAB_ENTRY_FILL);
 	link_sibling(t, msg, entry);
-	FAULT_POINT(QTAB_ENTRY_LINK);
 	count_up(&shm->entry_live);
 	*entry_r = entry;
 	return 0;
@@ -476,6 +484,7 @@ static void unlink_sibling(struct qtab *t, uint32_t entry)
 		at = &t->entries[before].sibling;
 	}
 	*at = e->sibling;
+	FAULT_POINT(QTAB_ENTRY_UNLINK);
 	if (t->tail_msg == e->msg && t->tail_entry == entry) {
 		t->tail_entry = before;
 		if (before == QTAB_NONE)
@@ -494,9 +503,10 @@ int qtab_entry_free(struct qtab *t, uint32_t entry, uint64_t word)
 
 	if (err != 0)
 		return err;
-	unlink_sibling(t, entry);
-	FAULT_POINT(QTAB_ENTRY_UNLINK);
+	if (!FAULT_SKIPS(UNLINK))
+		unlink_sibling(t, entry);
 	e->list_next = t->shm->entry_free;
+	FAULT_POINT(QTAB_ENTRY_NEXT);
 	t->shm->entry_free = entry;
 	FAULT_POINT(QTAB_ENTRY_PUSH);
 	count_down(&t->shm->entry_live);

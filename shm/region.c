@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "lib/err.h"
+#include "lib/fault.h"
 #include "lib/io.h"
 #include "lib/util.h"
 #include "shm/blocks.h"
@@ -130,6 +131,7 @@ int shm_region_create(const char *name, enum shm_kind kind, size_t size, uint32_
 		.peer_life = peer_life,
 		.build_id = shm_build_id(),
 	};
+	FAULT_POINT(REGION_HEADER);
 	*r = made;
 	return 0;
 }

@@ -56,6 +56,7 @@ void ring_init(void *mem, uint32_t data_size)
 	memset(shm, 0, sizeof(*shm));
 	shm->data_size = data_size;
 	shm->magic = RING_MAGIC;
+	FAULT_POINT(RING_INIT);
 }
 
 /* The size is fetched once; positions are looked at by the caller. */
@@ -243,6 +244,7 @@ bool ring_prod_wait(struct ring_prod *p, size_t len)
 	if (!has_room(p, span_at_head(p, record_span((uint32_t)len))))
 		return false;
 	atomic_store_explicit(&p->shm->prod_wait, 0, memory_order_relaxed);
+	FAULT_POINT(RING_PROD_GO);
 	return true;
 }
 
@@ -349,13 +351,16 @@ bool ring_cons_sleep(struct ring_cons *c)
 	if (atomic_load_explicit(&c->shm->head, memory_order_seq_cst) == c->tail)
 		return false;
 	atomic_store_explicit(&c->shm->cons_sleep, 0, memory_order_relaxed);
+	FAULT_POINT(RING_UNSLEEP_SELF);
 	return true;
 }
 
 void ring_cons_awake(struct ring_cons *c)
 {
-	if (atomic_load_explicit(&c->shm->cons_sleep, memory_order_relaxed) != 0)
-		atomic_store_explicit(&c->shm->cons_sleep, 0, memory_order_relaxed);
+	if (atomic_load_explicit(&c->shm->cons_sleep, memory_order_relaxed) == 0)
+		return;
+	atomic_store_explicit(&c->shm->cons_sleep, 0, memory_order_relaxed);
+	FAULT_POINT(RING_AWAKE);
 }
 
 bool ring_cons_is_empty(struct ring_cons *c)

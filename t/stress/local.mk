@@ -18,6 +18,7 @@ t_stress_ring_processes_LDADD = $(SHM_LIBS)
 t_stress_table_readers_SOURCES = t/stress/table_readers.c
 t_stress_table_readers_LDADD = $(SHM_LIBS)
 # its own copy of shm/, compiled with the crash points
-t_stress_shm_faults_SOURCES = t/stress/shm_faults.c $(libph_shm_a_SOURCES)
+t_stress_shm_faults_SOURCES = t/stress/shm_faults.c t/stress/fault_small.c t/stress/fault_case.h \
+	$(libph_shm_a_SOURCES)
 t_stress_shm_faults_CPPFLAGS = $(AM_CPPFLAGS) -DPH_FAULT_POINTS
 t_stress_shm_faults_LDADD = $(LIB_LIBS)

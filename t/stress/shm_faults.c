@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Every crash point of shm/ (lib/fault.inc), at its first and at later passages: a child dies there
- * by SIGKILL, then the parent does what the supervisor does, lets the checker look, and goes on
- * with the structure. Always compiled with crash points (PH_FAULT_POINTS), whatever configure was
- * told.
+ * Every crash point of shm/ (lib/fault.inc), at its first and at later passages, with -a at every
+ * passage: a child dies there by SIGKILL, then the parent does what the supervisor does, lets the
+ * checker look, and goes on with the structure. Always compiled with crash points
+ * (PH_FAULT_POINTS), whatever configure was told.
  *
  *   rings    the living side drains: exactly what was published is there, and the ring goes on
  *   moves    a death in the middle of a recovery: run again, the rest is recovered, once each
  *   tables   they die with the supervisor (the disk is the truth); what is left is a snapshot that
  *            readers and the checker must survive, and in which every word is a legal one
+ *   others   t/stress/fault_small.c
  */
 #include <signal.h>
 #include <stdatomic.h>
@@ -23,6 +24,7 @@
 #include "shm/dtab.h"
 #include "shm/qtab.h"
 #include "shm/ring.h"
+#include "t/stress/fault_case.h"
 #include "t/unit/tap.h"
 
 #ifndef PH_FAULT_POINTS
@@ -37,7 +39,9 @@ struct shared {
 	_Atomic uint32_t published; /* records below were published for sure */
 	_Atomic uint32_t got;
 	_Atomic uint32_t released; /* records below were given back for sure */
+	_Atomic uint32_t hits[FAULT_COUNT]; /* passages of one whole run */
 	_Alignas(64) unsigned char ring[sizeof(struct ring_shm) + RING];
+	_Alignas(64) unsigned char made[sizeof(struct ring_shm) + RING];
 };
 
 static struct shared *s;
@@ -45,6 +49,7 @@ static struct qtab q;
 static struct dtab d;
 static char why[200];
 static bool reached[FAULT_COUNT];
+static unsigned deaths;
 
 /* Runs fn in a child that dies at the occurrence; false when it never got there. */
 static bool dies_at(enum fault_id id, unsigned occurrence, void (*fn)(void))
@@ -55,11 +60,14 @@ static bool dies_at(enum fault_id id, unsigned occurrence, void (*fn)(void))
 	if (pid == 0) {
 		fault_arm(id, occurrence);
 		fn();
+		for (unsigned i = 0; occurrence == 0 && i < FAULT_COUNT; i++)
+			atomic_store(&s->hits[i], fault_hits((enum fault_id)i));
 		_exit(0);
 	}
 	waitpid(pid, &status, 0);
 	bool died = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
 
+	deaths += died;
 	if (died)
 		reached[id] = true;
 	else if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
@@ -136,10 +144,18 @@ static void ring_work(void)
 	if (ring_prod_attach(&p, s->ring, sizeof(s->ring), -1) != 0 ||
 	    ring_cons_attach(&c, s->ring, sizeof(s->ring), -1) != 0)
 		_exit(1);
+	ring_init(s->made, RING);
 	for (unsigned round = 0; round < 60; round++) {
 		put_some(&p, 5 + round % 40);
+		/* it has seen nothing of that yet, or is full in the middle of its work */
+		if (!ring_cons_sleep(&c))
+			ring_cons_awake(&c);
 		if (!get_some(&c, 3 + round % 60))
 			_exit(2);
+		ring_prod_wait(&p, 4);
+		ring_cons_sleep(&c);
+		if (round % 2 == 0)
+			ring_cons_awake(&c);
 	}
 	while (!ring_cons_is_empty(&c))
 		if (!get_some(&c, 100))
@@ -322,58 +338,116 @@ static bool dtab_survives(void)
 
 /* ---- all of them ---- */
 
-static void one_death(enum fault_id id, unsigned at)
+/* The supervisor makes the tables, too. */
+static void qtab_life(void)
+{
+	struct qtab own;
+
+	if (qtab_create(CAP, CAP, &own) != 0)
+		_exit(1);
+	qtab_work();
+}
+
+static void dtab_life(void)
+{
+	struct dtab own;
+
+	if (dtab_create(CAP, &own) != 0)
+		_exit(1);
+	dtab_work();
+}
+
+static void qtab_fresh(void)
+{
+	finish_tables();
+	if (qtab_create(CAP, CAP, &q) != 0)
+		abort();
+}
+
+static void dtab_fresh(void)
+{
+	finish_tables();
+	if (dtab_create(CAP, &d) != 0)
+		abort();
+}
+
+static const struct fault_case own_cases[] = {
+	{ "ring-", fresh_ring, ring_work, ring_survives, true },
+	{ "qtab-", qtab_fresh, qtab_life, qtab_survives, false },
+	{ "dtab-", dtab_fresh, dtab_life, dtab_survives, false },
+};
+
+static const struct fault_case *case_of(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(own_cases); i++)
+		if (strncmp(name, own_cases[i].prefix, strlen(own_cases[i].prefix)) == 0)
+			return &own_cases[i];
+	for (size_t i = 0; i < fault_small_count; i++)
+		if (strncmp(name, fault_small[i].prefix, strlen(fault_small[i].prefix)) == 0)
+			return &fault_small[i];
+	return NULL;
+}
+
+static void one_death(const struct fault_case *fc, enum fault_id id, unsigned at)
 {
 	const char *name = fault_names[id];
 
-	if (strncmp(name, "ring-", 5) == 0) {
-		fresh_ring();
-		if (!dies_at(id, at, ring_work))
-			return;
-		ok(ring_survives(), "%s:%u: what was published is there, no more", name, at);
-		ring_work();
-		ok(ring_survives(), "%s:%u: and the ring goes on", name, at);
-	} else if (strncmp(name, "qtab-", 5) == 0) {
+	if (id == FAULT_QTAB_RECOVER || id == FAULT_QTAB_MOVE) {
+		finish_tables();
 		held_entries();
-		if ((id == FAULT_QTAB_RECOVER || id == FAULT_QTAB_MOVE) && dies_at(id, at, recover))
+		if (dies_at(id, at, recover))
 			ok(recovery_survives(at), "%s:%u: the next one recovers the rest", name,
 			   at);
-		finish_tables();
-		if (qtab_create(CAP, CAP, &q) == 0 && dies_at(id, at, qtab_work))
-			ok(qtab_survives(), "%s:%u: readers survive what is left", name, at);
-	} else {
-		if (dtab_create(CAP, &d) == 0 && dies_at(id, at, dtab_work))
-			ok(dtab_survives(), "%s:%u: readers survive what is left", name, at);
 	}
-	finish_tables();
+	fc->fresh();
+	if (!dies_at(id, at, fc->work))
+		return;
+	ok(fc->survives(), "%s:%u: what is left is sound", name, at);
+	if (!fc->goes_on)
+		return;
+	fc->work();
+	ok(fc->survives(), "%s:%u: and it goes on", name, at);
 }
 
-int main(void)
+/* How often a whole run passes each point. */
+static unsigned passages(const struct fault_case *fc, enum fault_id id)
+{
+	fc->fresh();
+	dies_at(id, 0, fc->work);
+	return id == FAULT_QTAB_RECOVER ? 60 : atomic_load(&s->hits[id]);
+}
+
+static void every_death(enum fault_id id, bool all)
 {
 	static const unsigned occurrences[] = { 1, 2, 3, 7, 20, 55 };
+	const struct fault_case *fc = case_of(fault_names[id]);
+	unsigned count = fc != NULL ? passages(fc, id) : 0;
 
+	for (unsigned at = 1; all && at <= count; at++)
+		one_death(fc, id, at);
+	for (size_t i = 0; !all && i < ARRAY_LEN(occurrences) && occurrences[i] < count; i++)
+		one_death(fc, id, occurrences[i]);
+	if (!all && count > 0)
+		one_death(fc, id, count);
+	ok(reached[id], "%s was reached, %u times in a run", fault_names[id], count);
+}
+
+int main(int argc, char **argv)
+{
 	s = mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (s == MAP_FAILED)
+	if (s == MAP_FAILED || fault_small_setup() != 0)
 		return 1;
-	for (unsigned id = 0; id < FAULT_COUNT; id++) {
-		const char *name = fault_names[id];
-
-		/* others' points are for their own tests */
-		if (strncmp(name, "ring-", 5) != 0 && strncmp(name, "qtab-", 5) != 0 &&
-		    strncmp(name, "dtab-", 5) != 0)
-			continue;
-		for (size_t i = 0; i < ARRAY_LEN(occurrences); i++)
-			one_death((enum fault_id)id, occurrences[i]);
-		ok(reached[id], "%s was reached", name);
-	}
+	for (unsigned id = 0; id < FAULT_COUNT; id++)
+		every_death((enum fault_id)id, argc > 1 && strcmp(argv[1], "-a") == 0);
+	printf("# %d points, %u deaths\n", (int)FAULT_COUNT, deaths);
 	fresh_ring();
 	ring_work();
 	is_int(atomic_load(&s->got), atomic_load(&s->put), "without a fault all %u records arrive",
 	       atomic_load(&s->got));
-	ok(qtab_create(CAP, CAP, &q) == 0, "without a fault");
+	qtab_fresh();
 	qtab_work();
 	is_int(qtab_check(&q, why, sizeof(why)), 0, "the queue table is sound");
-	ok(dtab_create(CAP, &d) == 0, "and");
+	dtab_fresh();
 	dtab_work();
 	is_int(dtab_check(&d, why, sizeof(why)), 0, "the destination table, too");
 	finish_tables();

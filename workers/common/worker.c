@@ -462,8 +462,7 @@ static void beat(void *ctx)
 {
 	struct worker *w = ctx;
 
-	atomic_store_explicit(&w->counters->beat_s, (uint32_t)(clock_mono_us_raw() / 1000000),
-			      memory_order_relaxed);
+	counters_beat(w->counters, (uint32_t)(clock_mono_us_raw() / 1000000));
 	loop_timer_set(&w->priv_->beat, BEAT_MS);
 }
 
@@ -571,6 +570,7 @@ int worker_main(int argc, char **argv, const struct worker_ops *ops)
 	static struct worker_private private_part;
 
 	clock_init();
+	FAULT_INIT(ops->class_id);
 	signal(SIGPIPE, SIG_IGN);
 	w->priv_ = &private_part;
 	w->class_id = ops->class_id;

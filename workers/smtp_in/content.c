@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "lib/err.h"
+#include "lib/fault.h"
 #include "lib/log.h"
 #include "lib/util.h"
 
@@ -163,6 +164,7 @@ static void put(struct content_pool *p, struct content *c, struct sv data)
 		size_t n = size_min(data.len, BLOCK_SIZE - c->used_bytes);
 
 		memcpy(blocks_data(&p->blocks, c->last) + c->used_bytes, data.p, n);
+		FAULT_POINT(BLOCKS_DATA);
 		c->used_bytes += (uint32_t)n;
 		data = (struct sv){ data.p + n, data.len - n };
 	}
@@ -217,6 +219,7 @@ char *content_room(struct content_pool *p, struct content *c, size_t *len_r)
 void content_advance(struct content_pool *p UNUSED, struct content *c, size_t len)
 {
 	ASSERT(len <= BLOCK_SIZE - c->used_bytes);
+	FAULT_POINT(BLOCKS_DATA);
 	c->used_bytes += (uint32_t)len;
 	c->data_len += (uint32_t)len;
 }
