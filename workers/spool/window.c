@@ -32,6 +32,9 @@ int spool_window_open(struct spool_window *w, int dir, uint32_t number, const ch
 		return err;
 	}
 	w->size = (uint64_t)st.st_size;
+	/* What is reserved and was never written is a hole for SEEK_DATA only as long as no page of
+	 * it is in memory: read ahead, all of it would be read. */
+	posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
 	w->buf = xmalloc(2u * SPOOL_WINDOW_BYTES);
 	return 0;
 }
@@ -81,11 +84,27 @@ const char *spool_window_at(struct spool_window *w, uint64_t pos, size_t need, s
 	return w->buf + (pos - w->off);
 }
 
+/* Is all that the window holds from pos on zero? Then this is where it ends, else pos. */
+static uint64_t behind_zeroes(const struct spool_window *w, uint64_t pos)
+{
+	if (pos < w->off || pos - w->off >= w->len)
+		return pos;
+	for (size_t i = (size_t)(pos - w->off); i < w->len; i++) {
+		if (w->buf[i] != 0)
+			return pos;
+	}
+	return w->off + w->len;
+}
+
 uint64_t spool_window_data(struct spool_window *w, uint64_t pos, uint64_t end)
 {
-	off_t at = lseek(w->fd, (off_t)pos, SEEK_DATA);
+	/* the page that pos stands on was read just now and therefore is no hole */
+	uint64_t from = behind_zeroes(w, pos);
+	off_t at = lseek(w->fd, (off_t)from, SEEK_DATA);
 
 	if (at < 0)
 		return errno == ENXIO ? end : pos;
-	return u64_min(u64_max(pos, (uint64_t)at), end);
+	if ((uint64_t)at <= from)
+		return pos;
+	return u64_min((uint64_t)at, end);
 }
