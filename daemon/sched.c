@@ -337,8 +337,8 @@ static void gauges(struct sched *s)
 	board_set(&b->entries_busy, s->count[QS_BUSY]);
 	board_set(&b->entries_deferred, s->count[QS_DEFERRED]);
 	board_set(&b->entries_held, s->count[QS_HOLD]);
-	board_set(&b->entries_loading, s->count[QS_LOAD] + s->count[QS_LOADING] + s->count[QS_NOTIFY] +
-					 s->count[QS_NOTIFYING]);
+	board_set(&b->entries_loading, s->count[QS_LOAD] + s->count[QS_LOADING] +
+					       s->count[QS_NOTIFY] + s->count[QS_NOTIFYING]);
 	board_set(&b->oldest_ready_wall_s, (uint64_t)ages_oldest(&s->ready_ages));
 	board_set(&b->oldest_deferred_wall_s, (uint64_t)ages_oldest(&s->deferred_ages));
 	check_room(s);

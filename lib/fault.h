@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Crash points for tests: FAULT_POINT(ID) stands behind every store that another process, or a later
- * run, can see. Compiled in by ./configure --enable-fault-points only; otherwise it is nothing at
- * all. Rows: lib/fault.inc. The tests that use them are t/stress/shm_faults and t/crash/05-shm-points.t.
+ * Crash points for tests: FAULT_POINT(ID) stands behind every store that another process, or a
+ * later run, can see. Compiled in by ./configure --enable-fault-points only; otherwise it is
+ * nothing at all. Rows: lib/fault.inc. The tests that use them are t/stress/shm_faults and
+ * t/crash/05-shm-points.t.
  *
  * A running system is steered through a file that all its processes map (POSTHASTE_FAULTS names it;
  * struct fault_page, made by the test): the process of class `who` that passes the armed point for
@@ -32,7 +33,7 @@ enum fault_skip {
 	FAULT_SKIP_DRAIN = 1,   /* what a dead worker's ring still holds */
 	FAULT_SKIP_REQUEUE = 2, /* entries that a dead worker had go back */
 	FAULT_SKIP_ADOPT = 4,   /* records that a dead rewrite worker had not announced */
-	FAULT_SKIP_UNLINK = 8,  /* a freed entry stays in its message's list */
+	FAULT_SKIP_UNHASH = 8,  /* a message that ends stays in the hash */
 };
 
 #define FAULT_PAGE_MAGIC 0x50544c46u /* "FLTP" */
@@ -62,12 +63,12 @@ void fault_init(unsigned who);
 bool fault_skips(enum fault_skip what);
 
 #ifdef PH_FAULT_POINTS
-#define FAULT_POINT(id)  fault_hit(FAULT_##id)
-#define FAULT_INIT(who)  fault_init(who)
+#define FAULT_POINT(id)   fault_hit(FAULT_##id)
+#define FAULT_INIT(who)   fault_init(who)
 #define FAULT_SKIPS(what) fault_skips(FAULT_SKIP_##what)
 #else
-#define FAULT_POINT(id)  ((void)0)
-#define FAULT_INIT(who)  ((void)(who))
+#define FAULT_POINT(id)   ((void)0)
+#define FAULT_INIT(who)   ((void)(who))
 #define FAULT_SKIPS(what) false
 #endif
 

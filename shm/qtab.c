@@ -359,7 +359,8 @@ void qtab_msg_free(struct qtab *t, uint32_t msg)
 	struct qmsg *m = &t->msgs[msg];
 
 	ASSERT(m->qid_life != 0 && m->first_entry == QTAB_NONE);
-	hash_remove(t, msg);
+	if (!FAULT_SKIPS(UNHASH))
+		hash_remove(t, msg);
 	FAULT_POINT(QTAB_MSG_UNHASH);
 	m->qid_life = 0;
 	m->first_entry = t->shm->msg_free;
@@ -503,8 +504,7 @@ int qtab_entry_free(struct qtab *t, uint32_t entry, uint64_t word)
 
 	if (err != 0)
 		return err;
-	if (!FAULT_SKIPS(UNLINK))
-		unlink_sibling(t, entry);
+	unlink_sibling(t, entry);
 	e->list_next = t->shm->entry_free;
 	FAULT_POINT(QTAB_ENTRY_NEXT);
 	t->shm->entry_free = entry;

@@ -26,7 +26,7 @@ static struct told { /* what the one who dies got done for sure */
 	_Atomic uint32_t steps, chains, folds;
 	uint32_t first[CHAINS], len[CHAINS];
 	struct board_shm board;
-} *told;
+} * told;
 static struct shm_region page_region, sum_region, block_region;
 static struct counters_shm *page, *sum;
 
@@ -182,7 +182,8 @@ static bool histogram_sound(const struct counter_histogram *h)
 	return near(all, h->count);
 }
 
-/* The dead was a worker: its page is folded. It was the supervisor: readers see that it is not done. */
+/* The dead was a worker: its page is folded. It was the supervisor: readers see that it is not
+ * done. */
 static bool counters_sound(void)
 {
 	uint32_t sure = atomic_load(&told->steps);

@@ -38,7 +38,7 @@ struct shared {
 	_Atomic uint32_t put;       /* records below were committed */
 	_Atomic uint32_t published; /* records below were published for sure */
 	_Atomic uint32_t got;
-	_Atomic uint32_t released; /* records below were given back for sure */
+	_Atomic uint32_t released;          /* records below were given back for sure */
 	_Atomic uint32_t hits[FAULT_COUNT]; /* passages of one whole run */
 	_Alignas(64) unsigned char ring[sizeof(struct ring_shm) + RING];
 	_Alignas(64) unsigned char made[sizeof(struct ring_shm) + RING];

@@ -93,7 +93,8 @@ int main(void)
 	fault_init(1);
 	ok(!fault_skips(FAULT_SKIP_DRAIN), "nothing is skipped");
 	page->skips = FAULT_SKIP_DRAIN;
-	ok(fault_skips(FAULT_SKIP_DRAIN) && !fault_skips(FAULT_SKIP_ADOPT), "what is told is skipped");
+	ok(fault_skips(FAULT_SKIP_DRAIN) && !fault_skips(FAULT_SKIP_ADOPT),
+	   "what is told is skipped");
 	fault_arm(FAULT_RING_HEAD, 0);
 	fault_hit(FAULT_RING_HEAD);
 	fault_hit(FAULT_RING_HEAD);

@@ -20,10 +20,10 @@ int __wrap_fsync(int fd);
 int __wrap_fallocate(int fd, int mode, off_t off, off_t len);
 
 enum call { CALL_PWRITE, CALL_FDATASYNC, CALL_FSYNC, CALL_FALLOCATE, CALL_COUNT };
-enum fault { FAULT_EIO, FAULT_ENOSPC, FAULT_SHORT, FAULT_UNSUPPORTED, FAULT_COUNT };
+enum fault { FAULT_EIO, FAULT_ENOSPC, FAULT_SHORT, FAULT_UNSUPPORTED, FAULTY_COUNT };
 
 static const char *const call_names[CALL_COUNT] = { "pwrite", "fdatasync", "fsync", "fallocate" };
-static const char *const fault_names[FAULT_COUNT] = { "EIO", "ENOSPC", "short", "EOPNOTSUPP" };
+static const char *const faulty_names[FAULTY_COUNT] = { "EIO", "ENOSPC", "short", "EOPNOTSUPP" };
 
 struct durable {
 	ino_t ino;
@@ -311,7 +311,7 @@ static bool run(unsigned max_syncs, unsigned inline_max, enum call c, enum fault
 	if (!pass)
 		printf("# %s %s at %u for %u, %u syncs, inline %u: taken %u answered %u lost %u "
 		       "retried %u good %u/%u\n# %s\n",
-		       call_names[c], fault_names[what], at, times, max_syncs, inline_max, t.taken,
+		       call_names[c], faulty_names[what], at, times, max_syncs, inline_max, t.taken,
 		       t.answered, t.lost, retried, during, t.good, logged);
 	spool_writer_free(&f.w);
 	check_new(&f, &t);
@@ -344,7 +344,7 @@ static void sweep(enum call c, enum fault what, unsigned times)
 		}
 	}
 	ok(points > 0 && points == passed, "%s %s x %u: %u of %u points", call_names[c],
-	   fault_names[what], times, passed, points);
+	   faulty_names[what], times, passed, points);
 }
 
 /* The test must be able to fail: without syncs the same check finds losses. */
