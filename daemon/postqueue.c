@@ -66,7 +66,15 @@ static int list(const struct params *p, bool json)
 		qlist_print_json(l, stdout);
 	else if (err == 0)
 		qlist_print_text(l, stdout);
-	else
+	uint64_t damaged = err == 0 ? qlist_damaged(l) : 0;
+
+	if (damaged > 0)
+		fprintf(stderr,
+			"postqueue: warning: %llu damaged record%s in %s/corrupt, out of the "
+			"queue\n",
+			(unsigned long long)damaged, damaged == 1 ? " is" : "s are",
+			p->queue_directory);
+	if (err != 0)
 		fprintf(stderr, "postqueue: fatal: cannot list the queue: %s\n", err_str(err));
 	qlist_free(&l);
 	return err == 0 && fflush(stdout) == 0 ? 0 : EX_UNAVAILABLE;

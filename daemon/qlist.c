@@ -299,6 +299,13 @@ static void text_message(struct qlist *l, void *ctx, const struct shown *m, size
 	t->bytes += m->size;
 }
 
+uint64_t qlist_damaged(const struct qlist *l)
+{
+	uint64_t count;
+
+	return spool_count_quarantined(&l->dirs, &count) == 0 ? count : 0;
+}
+
 void qlist_print_text(struct qlist *l, FILE *out)
 {
 	struct text_list t = { .out = out, .long_ids = true };

@@ -22,6 +22,8 @@ void qlist_free(struct qlist **l);
 /* Entries from the running daemon (`data` of its answer: struct qctl_item...) or from the disk. */
 void qlist_add_items(void *qlist, const void *data, size_t len);
 int qlist_scan(struct qlist *l);
+/* Damaged records in corrupt/: they are not in the list. */
+uint64_t qlist_damaged(const struct qlist *l);
 /* Postfix's text (postqueue -p) or one JSON object per line (postqueue -j). Messages that ended
  * meanwhile are left out. */
 void qlist_print_text(struct qlist *l, FILE *out);

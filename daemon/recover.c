@@ -162,6 +162,8 @@ static void hold_mark(struct rmsg *m, const struct outcome *o)
 {
 	if (m->marks & RMARK_HOLD_SEEN && o->when_us < m->hold_when_us)
 		return;
+	/* journals are read in the order in which they were begun: this word came later */
+	m->marks &= (uint16_t) ~(RMARK_UNSURE | RMARK_UNSURE_MARK);
 	m->marks |= RMARK_HOLD_SEEN;
 	m->hold_when_us = o->when_us;
 	m->marks &= (uint16_t) ~(RMARK_HELD | RMARK_REQUEUED);
@@ -233,6 +235,23 @@ static int found_outcome(void *ctx, const struct outcome *o, struct proto_jref r
 	return 0;
 }
 
+/* What it said is not known. Recipients it may have called done are tried again (or held, as what
+ * is in doubt); what an operator said is not guessed: the message is held. */
+static void damaged_outcome(void *ctx, struct qid id, uint8_t kind, struct proto_jref ref)
+{
+	struct rmsg *m = find_msg(ctx, id);
+	char text[QID_TEXT_SIZE];
+
+	if (m == NULL)
+		return;
+	bool mark = kind >= OUTCOME_DELETED && kind <= OUTCOME_REQUEUED;
+
+	m->marks |= mark ? RMARK_UNSURE | RMARK_UNSURE_MARK : RMARK_UNSURE;
+	log_warn("journal %08x: %s of %s at %llu is damaged", ref.journal,
+		 mark ? "a command of the operator" : "an outcome", qid_format(id, text),
+		 (unsigned long long)ref.off16 * 16);
+}
+
 /* ---- all ---- */
 
 static int scan_segments(struct recovery *r, struct files *f, const struct spool_dirs *dirs)
@@ -270,7 +289,8 @@ static int scan_journals(struct recovery *r, struct files *f, const struct spool
 	for (size_t i = 0; err == 0 && i < count; i++) {
 		if (f != NULL)
 			files_found(f, SPOOL_JOURNAL, numbers[i]);
-		err = spool_scan_journal(dirs, numbers[i], found_outcome, r, &r->stats);
+		err = spool_scan_journal_all(dirs, numbers[i], found_outcome, damaged_outcome, r,
+					     &r->stats);
 		if (err != 0)
 			log_error("journal %08x: %s", numbers[i], err_str(err));
 	}

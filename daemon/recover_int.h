@@ -16,6 +16,8 @@ enum {                 /* rmsg.marks */
        RMARK_HOLD_SEEN = 4, /* an operator's word on holding exists, so the record's flag is void */
        RMARK_WARNED = 8,
        RMARK_REQUEUED = 16,
+       RMARK_UNSURE = 32,      /* an outcome of it is damaged */
+       RMARK_UNSURE_MARK = 64, /* ... and it was an operator's word */
 };
 
 struct rmsg { /* a record that exists */

@@ -200,6 +200,8 @@ void recover_plan(const struct recovery *r, struct rmsg *m, struct rplan *p)
 	bool hold = m->marks & RMARK_HOLD_SEEN ? (m->marks & RMARK_HELD) != 0
 					       : (m->flags & MSGF_HOLD) != 0;
 
+	hold = hold || m->marks & RMARK_UNSURE_MARK ||
+	       (m->marks & RMARK_UNSURE && r->params->in_doubt_action == IN_DOUBT_HOLD);
 	p->found = (struct sched_found){
 		.qid = m->qid,
 		.place = m->place,

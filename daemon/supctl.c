@@ -16,14 +16,15 @@ static void status(void *ctx, struct control_client *c, unsigned argc UNUSED,
 		   const char *const *argv UNUSED)
 {
 	struct supervisor *s = ctx;
-	char line[200];
+	char line[300];
 	const struct board_shm *b = s->board;
 	int n = snprintf(line, sizeof(line),
 			 "pid %d\ngeneration %u\nready %u\nstopping %d\nuptime_s %lld\n"
-			 "messages %llu\nworker_restarts %llu\n",
+			 "messages %llu\ndamaged %llu\nworker_restarts %llu\n",
 			 (int)getpid(), s->generation, (unsigned)b->ready, s->stopping,
 			 (long long)(clock_wall_s() - (int64_t)b->start_wall_s),
-			 (unsigned long long)b->messages, (unsigned long long)b->worker_restarts);
+			 (unsigned long long)b->messages, (unsigned long long)b->damaged,
+			 (unsigned long long)b->worker_restarts);
 
 	control_data(c, line, (size_t)n);
 	for (size_t i = 0; i < s->high; i++) {

@@ -26,11 +26,12 @@
 #include "lib/io.h"
 #include "workers/common/drop.h"
 
-#define TICK_MS      100
-#define SLOW_TICK_MS 1000
-#define RENEW_MS     5000
-#define LOG_GRACE_MS 1000
-#define PRIV_SOCK    3
+#define TICK_MS        100
+#define SLOW_TICK_MS   1000
+#define DAMAGE_TICK_MS 10000
+#define RENEW_MS       5000
+#define LOG_GRACE_MS   1000
+#define PRIV_SOCK      3
 
 #define SPOOL_WAIT_MS    100
 #define SPOOL_WAIT_TRIES 300
@@ -109,6 +110,19 @@ static void check_space(struct supervisor *s)
 	board_flag(&s->board->spool_low, low);
 }
 
+/* Recovery, rewrite and deliver workers put damaged records there, operators take them away. */
+static void check_damage(struct supervisor *s)
+{
+	int64_t now = clock_now().ms;
+	uint64_t count = 0;
+
+	if (now < s->next_damage_ms && now > s->next_damage_ms - 2 * DAMAGE_TICK_MS)
+		return;
+	s->next_damage_ms = now + DAMAGE_TICK_MS;
+	if (spool_count_quarantined(&s->dirs, &count) == 0)
+		board_set(&s->board->damaged, count);
+}
+
 static void check_ready(struct supervisor *s)
 {
 	bool up = life_all_up(s);
@@ -127,13 +141,13 @@ static void check_ready(struct supervisor *s)
 			serving = false;
 	}
 	board_flag(&s->board->ready, serving);
-	board_set(
-		&s->board->workers_alive,
-		life_count(s, CLASS_LOG, LIFE_UP) + life_count(s, CLASS_RESOLVER, LIFE_UP) +
-			life_count(s, CLASS_REWRITE, LIFE_UP) +
-			life_count(s, CLASS_SMTP_IN, LIFE_UP) +
-			life_count(s, CLASS_DELIVER, LIFE_UP) +
-			life_count(s, CLASS_LOCAL, LIFE_UP) + life_count(s, CLASS_STATS, LIFE_UP));
+	board_set(&s->board->workers_alive, life_count(s, CLASS_LOG, LIFE_UP) +
+						    life_count(s, CLASS_RESOLVER, LIFE_UP) +
+						    life_count(s, CLASS_REWRITE, LIFE_UP) +
+						    life_count(s, CLASS_SMTP_IN, LIFE_UP) +
+						    life_count(s, CLASS_DELIVER, LIFE_UP) +
+						    life_count(s, CLASS_LOCAL, LIFE_UP) +
+						    life_count(s, CLASS_STATS, LIFE_UP));
 }
 
 /* Stop: the doors first, then those behind them, the log last. */
@@ -195,6 +209,7 @@ static void tick(void *ctx)
 	if (clock_now().ms >= s->next_slow_ms || clock_now().ms < s->next_slow_ms - SLOW_TICK_MS) {
 		s->next_slow_ms = clock_now().ms + SLOW_TICK_MS;
 		check_space(s);
+		check_damage(s);
 		life_watch(s);
 		check_tables(s);
 		board_set(&s->board->beat_wall_s, (uint64_t)clock_wall_s());

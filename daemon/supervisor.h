@@ -72,6 +72,7 @@ struct supervisor {
 	int wake_fd, log_wake_fd;
 	struct loop_timer tick;
 	int64_t next_slow_ms; /* disk space and the like, about once a second */
+	int64_t next_damage_ms;
 	struct map_watch *tables;
 	bool tables_changed; /* workers are to be replaced at renew_ms */
 	int64_t renew_ms;

@@ -40,6 +40,7 @@ struct board_shm { /* behind shm_header */
 	_Atomic uint64_t in_doubt; /* deliveries started, outcome unknown after a crash */
 	_Atomic uint64_t workers_alive;
 	_Atomic uint64_t worker_restarts; /* since boot */
+	_Atomic uint64_t damaged;         /* records kept in corrupt/ */
 };
 
 /* The supervisor's only ways to write. */

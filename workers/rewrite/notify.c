@@ -374,7 +374,8 @@ static int notify(struct notify_job *j)
 	return err;
 }
 
-/* The message the request is about. 1: it is damaged or gone, there is nobody to tell. */
+/* The message the request is about. 1: it is damaged or gone, there is nobody to tell. All of it is
+ * checked: a sender that is not what was written is somebody else. */
 static int read_message(struct notify_job *j)
 {
 	struct rewrite *r = j->r;
@@ -382,14 +383,17 @@ static int read_message(struct notify_job *j)
 
 	buf_reset(&r->env_buf);
 	arena_reset(&r->load_arena);
-	err = spool_read_head(r->reader, j->id, j->b.ref.place, false, &j->hdr, &r->env_buf);
+	err = spool_read_head(r->reader, j->id, j->b.ref.place, true, &j->hdr, &r->env_buf);
 	if (err == 0)
 		err = env_decode(buf_sv(&r->env_buf), RCPTS_MAX, &r->load_arena, &j->env);
 	if (err != E_CORRUPT && err != E_NOENT && err != E_SYNTAX && err != E_EOF)
 		return err;
 	log_error("%s: no notification, the record is damaged: %s", j->id_text, err_str(err));
-	spool_quarantine(&r->dirs, j->id, j->b.ref.place);
-	return 1;
+	if (err == E_NOENT)
+		return 1;
+	int kept = spool_quarantine(&r->dirs, j->id, j->b.ref.place);
+
+	return kept == 0 ? 1 : kept;
 }
 
 /* The queue manager's line; it has no senders, so it is written here. */

@@ -33,14 +33,24 @@ static void answer_load(struct rewrite *r, const struct proto_load *l, uint32_t 
 	worker_send(r->w, &r->w->super, rec, sizeof(d) + count * sizeof(*entries));
 }
 
-static void log_damaged(struct rewrite *r, struct qid id, struct proto_place place, int err)
+/* False: its bytes could not be kept, so it must not leave the queue either. */
+static bool keep_damaged(struct rewrite *r, struct qid id, struct proto_place place, int err)
 {
 	char text[QID_TEXT_SIZE];
+	int kept = err == E_NOENT ? 0 : spool_quarantine(&r->dirs, id, place);
 
-	log_error("%s: record is damaged (%s): saved to corrupt/%s", qid_format(id, text),
-		  err_str(err), text);
-	if (spool_quarantine(&r->dirs, id, place) < 0)
-		log_warn("%s: cannot save the damaged record", text);
+	qid_format(id, text);
+	if (kept != 0) {
+		log_error("%s: record is damaged (%s) at %llu of segment %08x, and cannot be saved "
+			  "to "
+			  "corrupt/: %s",
+			  text, err_str(err), (unsigned long long)place.off8 * SPOOL_ALIGN,
+			  place.seg, err_str(kept));
+		return false;
+	}
+	log_error("%s: record is damaged (%s) at %llu of segment %08x: saved to corrupt/%s", text,
+		  err_str(err), (unsigned long long)place.off8 * SPOOL_ALIGN, place.seg, text);
+	return true;
 }
 
 /* As at arrival: mail that was on hold or waited for a restart is in the queue from now on. */
@@ -76,8 +86,7 @@ static uint32_t load(struct rewrite *r, const struct proto_load *l, struct plan 
 		err = plan_again(r->rules.conf, r->rules.resolver, &env, l->ref.rcpt_first,
 				 l->ref.mask, &r->load_arena, plan);
 	if (err == E_CORRUPT || err == E_SYNTAX || err == E_NOENT || err == E_EOF) {
-		log_damaged(r, id, l->ref.place, err);
-		return LOAD_DAMAGED;
+		return keep_damaged(r, id, l->ref.place, err) ? LOAD_DAMAGED : LOAD_RETRY;
 	}
 	if (err == 0)
 		log_active(l, &hdr, &env);

@@ -11,7 +11,9 @@ libph_spool_a_SOURCES = workers/spool/spool.h \
 	workers/spool/outcome.c workers/spool/outcome.h \
 	workers/spool/quarantine.c \
 	workers/spool/reader.c \
-	workers/spool/scan.c \
+	workers/spool/scan.c workers/spool/scan_int.h \
+	workers/spool/scan_damage.c \
+	workers/spool/scan_index.c \
 	workers/spool/scan_journal.c \
 	workers/spool/segment.c workers/spool/segment.h \
 	workers/spool/state.c \

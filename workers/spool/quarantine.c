@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Damaged records are kept for a human, in corrupt/QID as they were found; postcat prints them. */
+#include <dirent.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "lib/err.h"
@@ -33,11 +36,10 @@ static int copy_bytes(int from, uint64_t off, uint64_t len, int to)
 	return err;
 }
 
-int spool_quarantine(const struct spool_dirs *d, struct qid id, struct proto_place place)
+static int keep_as(const struct spool_dirs *d, const char *as, struct proto_place place)
 {
-	char text[QID_TEXT_SIZE], name[SPOOL_NAME_SIZE];
-	int to = openat(d->corrupt, qid_format(id, text),
-			O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	char name[SPOOL_NAME_SIZE];
+	int to = openat(d->corrupt, as, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 
 	if (to < 0)
 		return errno == EEXIST ? 0 : err_errno();
@@ -49,10 +51,64 @@ int spool_quarantine(const struct spool_dirs *d, struct qid id, struct proto_pla
 	if (err == 0 && (fsync(to) < 0 || fsync(d->corrupt) < 0))
 		err = err_errno();
 	if (err != 0)
-		unlinkat(d->corrupt, text, 0);
+		unlinkat(d->corrupt, as, 0);
 	io_close(&from);
 	close(to);
 	return err;
+}
+
+int spool_quarantine(const struct spool_dirs *d, struct qid id, struct proto_place place)
+{
+	char text[QID_TEXT_SIZE];
+
+	return keep_as(d, qid_format(id, text), place);
+}
+
+int spool_quarantine_torn(const struct spool_dirs *d, struct qid id, struct proto_place place)
+{
+	char text[QID_TEXT_SIZE], name[QID_TEXT_SIZE + sizeof(SPOOL_TORN_SUFFIX)];
+
+	snprintf(name, sizeof(name), "%s" SPOOL_TORN_SUFFIX, qid_format(id, text));
+	return keep_as(d, name, place);
+}
+
+const char *spool_bytes_name(struct proto_place place, char out[SPOOL_BYTES_NAME_SIZE])
+{
+	snprintf(out, SPOOL_BYTES_NAME_SIZE, "%08x-%llu", place.seg,
+		 (unsigned long long)place.off8 * SPOOL_ALIGN);
+	return out;
+}
+
+int spool_quarantine_bytes(const struct spool_dirs *d, struct proto_place place)
+{
+	char name[SPOOL_BYTES_NAME_SIZE];
+
+	return keep_as(d, spool_bytes_name(place, name), place);
+}
+
+int spool_count_quarantined(const struct spool_dirs *d, uint64_t *count_r)
+{
+	int fd = openat(d->corrupt, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	size_t torn = strlen(SPOOL_TORN_SUFFIX);
+	uint64_t n = 0;
+
+	if (dir == NULL) {
+		int err = err_errno();
+
+		io_close(&fd);
+		return err;
+	}
+	for (struct dirent *e; (e = readdir(dir)) != NULL;) {
+		size_t len = strlen(e->d_name);
+
+		if (e->d_name[0] != '.' &&
+		    (len < torn || strcmp(e->d_name + len - torn, SPOOL_TORN_SUFFIX) != 0))
+			n++;
+	}
+	closedir(dir);
+	*count_r = n;
+	return 0;
 }
 
 bool spool_is_quarantined(const struct spool_dirs *d, struct qid id)

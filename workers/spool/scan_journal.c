@@ -17,9 +17,51 @@ struct jscan {
 	uint64_t pending; /* damaged records, or the torn tail: the next valid one tells */
 	uint64_t pending_bytes;
 	outcome_found_fn fn;
+	outcome_damaged_fn damaged;
 	void *ctx;
 	struct spool_scan_stats *stats;
 };
+
+/* An outcome that is ours and not whole. What its message was is told at once, also at the torn
+ * end: who hears of it only becomes more careful with that message. */
+static void note_damage(struct jscan *s, const struct spool_outcome *h, uint64_t pos,
+			uint64_t bytes)
+{
+	s->pending++;
+	s->pending_bytes += bytes;
+	if (s->damaged != NULL)
+		s->damaged(
+			s->ctx, (struct qid){ h->qid_us, h->qid_life }, h->kind,
+			(struct proto_jref){ s->journal, (uint32_t)(pos / SPOOL_OUTCOME_ALIGN) });
+}
+
+/* Not plausible, and yet ours: the nonce tells, which nobody else knows; or all else is right. */
+static void look_for_ruin(struct jscan *s, uint64_t pos, struct spool_outcome h)
+{
+	size_t have;
+
+	if (!s->have_nonce)
+		return;
+	if (h.nonce == s->nonce) {
+		note_damage(s, &h, pos, sizeof(h));
+		return;
+	}
+	h.nonce = s->nonce;
+	if (!spool_outcome_plausible(&h, s->journal, NULL, s->win.size - pos))
+		return;
+	const char *p = spool_window_at(&s->win, pos, h.len, &have);
+	struct buf right = BUF_INIT;
+	struct outcome o;
+	struct outcome_reason reasons[SPOOL_REASON_MAX];
+
+	if (p == NULL)
+		return;
+	buf_add(&right, &h, sizeof(h));
+	buf_add(&right, p + sizeof(h), h.len - sizeof(h));
+	if (spool_outcome_decode(buf_sv(&right), &o, reasons) == 0)
+		note_damage(s, &h, pos, h.len);
+	buf_fini(&right);
+}
 
 /* One record at pos: its bytes, 0 when there is none. Sets *err from the callback. */
 static uint64_t try_record(struct jscan *s, uint64_t pos, int *err)
@@ -34,12 +76,13 @@ static uint64_t try_record(struct jscan *s, uint64_t pos, int *err)
 		return 0;
 	memcpy(&h, p, sizeof(h));
 	if (!spool_outcome_plausible(&h, s->journal, s->have_nonce ? &s->nonce : NULL,
-				     s->win.size - pos))
+				     s->win.size - pos)) {
+		look_for_ruin(s, pos, h);
 		return 0;
+	}
 	p = spool_window_at(&s->win, pos, h.len, &have);
 	if (p == NULL || spool_outcome_decode((struct sv){ p, h.len }, &o, reasons) != 0) {
-		s->pending++;
-		s->pending_bytes += h.len;
+		note_damage(s, &h, pos, h.len);
 		return 0;
 	}
 	if (s->pending > 0)
@@ -56,8 +99,18 @@ static uint64_t try_record(struct jscan *s, uint64_t pos, int *err)
 	return h.len;
 }
 
-/* The next place from pos on where the magic number stands; the file's end when none does. */
-static uint64_t find_magic(struct jscan *s, uint64_t pos)
+static bool trace_of_outcome(const struct jscan *s, const char *p)
+{
+	uint32_t magic;
+	uint64_t nonce;
+
+	memcpy(&magic, p + offsetof(struct spool_outcome, magic), sizeof(magic));
+	memcpy(&nonce, p + offsetof(struct spool_outcome, nonce), sizeof(nonce));
+	return magic == SPOOL_OUTCOME_MAGIC || (s->have_nonce && nonce == s->nonce);
+}
+
+/* The next place from pos on where an outcome may stand; the file's end when none does. */
+static uint64_t find_outcome(struct jscan *s, uint64_t pos)
 {
 	while (pos + sizeof(struct spool_outcome) <= s->win.size) {
 		size_t have;
@@ -67,10 +120,7 @@ static uint64_t find_magic(struct jscan *s, uint64_t pos)
 		if (p == NULL)
 			break;
 		for (; i + sizeof(struct spool_outcome) <= have; i += SPOOL_OUTCOME_ALIGN) {
-			uint32_t magic;
-
-			memcpy(&magic, p + i, sizeof(magic));
-			if (magic == SPOOL_OUTCOME_MAGIC)
+			if (trace_of_outcome(s, p + i))
 				return pos + i;
 		}
 		pos = align_up(spool_window_data(&s->win, pos + i, s->win.size),
@@ -85,7 +135,7 @@ static int scan_all(struct jscan *s)
 	int err = 0;
 
 	while (err == 0) {
-		pos = find_magic(s, pos);
+		pos = find_outcome(s, pos);
 		if (pos >= s->win.size)
 			return 0;
 		uint64_t bytes = try_record(s, pos, &err);
@@ -98,8 +148,14 @@ static int scan_all(struct jscan *s)
 int spool_scan_journal(const struct spool_dirs *d, uint32_t journal, outcome_found_fn fn, void *ctx,
 		       struct spool_scan_stats *stats)
 {
+	return spool_scan_journal_all(d, journal, fn, NULL, ctx, stats);
+}
+
+int spool_scan_journal_all(const struct spool_dirs *d, uint32_t journal, outcome_found_fn fn,
+			   outcome_damaged_fn damaged, void *ctx, struct spool_scan_stats *stats)
+{
 	struct spool_scan_stats own = { 0 };
-	struct jscan s = { .journal = journal, .fn = fn, .ctx = ctx };
+	struct jscan s = { .journal = journal, .fn = fn, .damaged = damaged, .ctx = ctx };
 	struct spool_file_head head;
 	size_t have;
 	int err = spool_window_open(&s.win, d->journal, journal, "jnl");

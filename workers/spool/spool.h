@@ -224,7 +224,7 @@ typedef int (*outcome_found_fn)(void *ctx, const struct outcome *o, struct proto
 
 struct spool_scan_stats {
 	uint64_t segments, records, index_rows, damaged, torn_bytes, journals, outcomes;
-	uint64_t unreadable; /* segments of which parts could not be read: mail may be in them */
+	uint64_t unreadable; /* parts that could be neither read nor kept: mail may be in them */
 };
 /* Segments and journals that exist, ascending. The arrays are malloc'd for the caller. */
 int spool_list(const struct spool_dirs *d, enum spool_file_kind kind, uint32_t **numbers_r,
@@ -237,12 +237,26 @@ int spool_scan_segment(const struct spool_dirs *d, uint32_t seg, uint64_t from, 
 		       void *ctx, struct spool_scan_stats *stats);
 int spool_scan_journal(const struct spool_dirs *d, uint32_t journal, outcome_found_fn fn, void *ctx,
 		       struct spool_scan_stats *stats);
+/* Also what is left of outcomes that are not whole: `id` and `kind` as they read now. The torn end
+ * is among them. `damaged` may be NULL. */
+typedef void (*outcome_damaged_fn)(void *ctx, struct qid id, uint8_t kind, struct proto_jref ref);
+int spool_scan_journal_all(const struct spool_dirs *d, uint32_t journal, outcome_found_fn fn,
+			   outcome_damaged_fn damaged, void *ctx, struct spool_scan_stats *stats);
 /* Move a dead segment to spare/ (keep at most spare_max there) or unlink it, with its index. */
 int spool_segment_retire(const struct spool_dirs *d, uint32_t seg, unsigned spare_max,
 			 bool *kept_r);
 int spool_journal_remove(const struct spool_dirs *d, uint32_t journal);
 /* Copy a damaged record's bytes to corrupt/QID and return 0; used before it is dropped. */
 int spool_quarantine(const struct spool_dirs *d, struct qid id, struct proto_place place);
+/* The same for what may also be the torn end of the last commit: corrupt/QID.torn. */
+#define SPOOL_TORN_SUFFIX ".torn"
+int spool_quarantine_torn(const struct spool_dirs *d, struct qid id, struct proto_place place);
+/* Bytes that no header identifies any more: corrupt/SEGMENT-OFFSET. */
+#define SPOOL_BYTES_NAME_SIZE 32
+int spool_quarantine_bytes(const struct spool_dirs *d, struct proto_place place);
+const char *spool_bytes_name(struct proto_place place, char out[SPOOL_BYTES_NAME_SIZE]);
+/* Files in corrupt/ that are damage for sure. */
+int spool_count_quarantined(const struct spool_dirs *d, uint64_t *count_r);
 /* Has somebody found the record of `id` damaged? */
 bool spool_is_quarantined(const struct spool_dirs *d, struct qid id);
 

@@ -70,6 +70,7 @@ static json_t *queue(const struct snapshot *s, const struct board_shm *b)
 	json_object_set_new(o, "oldest_ready_age_s", age(&b->oldest_ready_wall_s, s->wall_s));
 	json_object_set_new(o, "oldest_deferred_age_s", age(&b->oldest_deferred_wall_s, s->wall_s));
 	json_object_set_new(o, "in_doubt", board_num(&b->in_doubt));
+	json_object_set_new(o, "damaged", board_num(&b->damaged));
 	json_object_set_new(
 		o, "full",
 		json_boolean(atomic_load_explicit(&b->queue_full, memory_order_relaxed)));

@@ -108,6 +108,7 @@ void snapshot_prometheus(const struct snapshot *s, const struct board_shm *b,
 		    &b->entries_loading);
 	board_gauge(out, "queue_in_doubt", "Deliveries of unknown outcome after a crash",
 		    &b->in_doubt);
+	board_gauge(out, "queue_damaged", "Damaged records kept in corrupt/", &b->damaged);
 	board_gauge(out, "spool_segments", "Segment files", &b->segments);
 	board_gauge(out, "spool_segment_bytes", "Bytes in segment files", &b->segment_bytes);
 	board_gauge(out, "spool_journals", "Journal files", &b->journals);

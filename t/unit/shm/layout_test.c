@@ -146,6 +146,7 @@ static struct field fields[] = {
 	FIELD(board_shm, in_doubt),
 	FIELD(board_shm, workers_alive),
 	FIELD(board_shm, worker_restarts),
+	FIELD(board_shm, damaged),
 };
 
 #define STRUCT(s)                                                                                  \
