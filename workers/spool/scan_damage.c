@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * What the scan of a segment (scan.c) does with damage: bytes are kept in corrupt/, and the log says
- * which message they were, and where. Whether something is damage or the torn end of the last
+ * What the scan of a segment (scan.c) does with damage: bytes are kept in corrupt/, and the log
+ * says which message they were, and where. Whether something is damage or the torn end of the last
  * commit before a power cut shows only at the next valid record: a later commit was written after
  * the earlier one was on disk. The torn end is kept, too, since nothing else tells it from damage
  * to the last message that was acknowledged.
@@ -59,7 +59,8 @@ static void keep(struct scan *s, size_t i, uint64_t next, bool torn)
 		s->stats->unreadable++; /* the segment stays */
 	log_warn("segment %08x: the record of %s at %llu is %s; %s%s%s", s->seg, name,
 		 (unsigned long long)begin_of(d),
-		 torn ? "incomplete and nothing follows it: torn when the last run ended, before it was "
+		 torn ? "incomplete and nothing follows it: torn when the last run ended, before "
+			"it was "
 			"acknowledged, or damaged"
 		      : "damaged",
 		 err == 0 ? "its bytes are in corrupt/" : "cannot keep its bytes: ",

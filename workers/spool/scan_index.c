@@ -105,4 +105,3 @@ bool scan_gap_matters(const struct scan *s, uint64_t pos, uint64_t next)
 		return false;
 	return !s->rows_whole || align_up(pos, SPOOL_PAGE) != next;
 }
-
