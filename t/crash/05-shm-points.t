@@ -222,12 +222,15 @@ sub die_at {
 		kill 'CONT', $sys->{sink}{pid};
 	} else { # the supervisor also has somebody's death to deal with
 		$f->arm($class, $point, $at);
-		load($sys, 30, sub {
-			return if $class ne 'supervisor';
-			my $pid = pid_of($sys, ('deliver', 'rewrite', 'smtpd')[ $sys->{run} % 3 ]);
-			kill 'KILL', $pid if $pid;
-		});
-		wait_until(sub { $f->died }, 1.5) unless $f->died;
+		for (1 .. 3) { # passages of one load differ
+			load($sys, 30, sub {
+				$sys->{mta}->http('/stats') if $class eq 'stats';
+				return if $class ne 'supervisor';
+				my $pid = pid_of($sys, ('deliver', 'rewrite', 'smtpd')[ $sys->{run} % 3 ]);
+				kill 'KILL', $pid if $pid;
+			});
+			last if wait_until(sub { $f->died }, 0.4);
+		}
 	}
 	my $dead = $f->died;
 	$f->clear;
@@ -303,7 +306,7 @@ if ($c->full) {
 	cmp_ok scalar @unreached, '<', @pairs / 10, 'nearly all pairs were reached' or diag "@unreached";
 	$c->remark('pairs not reached when armed (passed too rarely): ' . join ', ', @unreached) if @unreached;
 }
-cmp_ok $killed, '>=', $c->full ? 300 : 8, "$killed deaths in the whole system";
+cmp_ok $killed, '>=', $c->full ? 300 : 6, "$killed deaths in the whole system";
 $c->points($killed);
 $c->figure('deaths in the whole system', $killed, 'of ' . @tried . ' armed');
 $c->figure('pairs of class and point died at', scalar keys %reached, 'of ' . @pairs);
