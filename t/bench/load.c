@@ -314,6 +314,12 @@ static void deadline(void *ctx UNUSED)
 	loop_stop(g.loop);
 }
 
+/* What was acknowledged by now is still written down. */
+static void on_term(void *ctx UNUSED)
+{
+	loop_stop(g.loop);
+}
+
 static int cmp_u32(const void *a, const void *b)
 {
 	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
@@ -432,6 +438,7 @@ int main(int argc, char **argv)
 	make_body();
 	g.lat = xcalloc(g.total + 1, sizeof(*g.lat));
 	g.loop = loop_new();
+	loop_signal_add(g.loop, SIGTERM, on_term, NULL);
 	loop_timer_init(g.loop, &limit, deadline, NULL);
 	g.start_us = clock_mono_us_raw();
 	if (limit_s > 0)

@@ -94,6 +94,9 @@ $i->arm("id=2 action=kill-all path=$dir nth=2");
 ok wait_until(sub { !$i->alive }, 10), 'kill-all from outside: nothing is left';
 like slurp($i->log_file), qr/kill-all class=perl-fork .* n=2 rule=2\n[\d.]+ end$/m, '... and the log ends';
 
+($rc, $out) = under(['action=count call=storage,reads,net,memory,event'], 'true');
+is $rc, 0, 'all groups of calls';
+
 # threads are their process, and a program of threads and forks survives being followed
 ($rc, $out) = under(["action=count"], 'sh', '-c', 'for i in 1 2 3 4 5; do (echo $i | cat) & done; wait');
 is join(',', sort split /\n/, $out), '1,2,3,4,5', 'pipes and children as ever';

@@ -7,14 +7,15 @@
  *
  *   inject [-b] [-c CALLS] [-s SOCKET] [-o LOG] [-r RULE]... -- COMMAND...
  *     -b  return, with its status, when COMMAND has returned; the rest goes on in the background
- *     -c  calls to stop, names or groups: storage, read, net, memory, event, all (default storage)
+ *     -c  calls to stop, names or groups: storage, reads, net, memory, event, all (default storage)
  *     -s  control socket (t/crash/inject_ctl.c)
  *     -o  a line for each action taken: "SECONDS ACTION class= pid= tid= call= n= rule="
  *     -r  a rule from the start, "key=value ...":
  *         action=count|log|kill|kill-all|error|short|delay|cut|cut-during; -after on kill, kill-all
  *                and cut: when the call is done, not instead of it
  *         class=NAME,...  program name of the process: priv, supervisor, smtpd, rewrite ...;
- *                         NAME-fork is a child of NAME that has not become another program yet
+ *                         NAME-fork is a child of NAME that has not become another program yet,
+ *                         NAME-agent was started by way of /proc/self/exe
  *         call=...  pid=N  path=DIR (calls on files there)  nth=N  times=K (0: for ever)
  *         errno=EIO  len=half (short)  ms=N (delay; cut: run on)  us=N (cut-during)  mount=DIR
  *         id=N  after=ID (begins to count when rule ID has acted)
@@ -124,10 +125,11 @@ static pid_t process_of(pid_t tid)
 	return pid;
 }
 
-/* The program's name; a child that has not called exec yet has its parent's with "-fork". */
+/* The program's name. A child that has not called exec yet has its parent's with "-fork"; a program
+ * that was started by way of /proc/self/exe is known to the kernel as that: it gets "-agent". */
 static unsigned class_of(pid_t pid, bool forked)
 {
-	char path[64], name[64] = "?";
+	char path[64], name[64] = "?", exe[PATH_MAX];
 
 	snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
 	FILE *f = fopen(path, "re");
@@ -138,6 +140,15 @@ static unsigned class_of(pid_t pid, bool forked)
 		fclose(f);
 	}
 	name[strcspn(name, "\n")] = '\0';
+	if (strcmp(name, "exe") == 0) {
+		snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
+		ssize_t n = readlink(path, exe, sizeof(exe) - 1);
+
+		exe[n > 0 ? n : 0] = '\0';
+		const char *slash = strrchr(exe, '/');
+
+		snprintf(name, 32, "%.20s-agent", slash == NULL ? "exe" : slash + 1);
+	}
 	if (forked)
 		strcat(name, "-fork");
 	return class_number(name);

@@ -98,7 +98,8 @@ __attribute__((format(printf, 1, 2))) void record(const char *fmt, ...);
 unsigned class_number(const char *name);
 const char *class_name(unsigned idx);
 const char *call_name(unsigned nr);
-/* Comma-separated names and groups (storage, net, memory, all); false: an unknown name. */
+/* Comma-separated names and groups (storage, reads, net, memory, event, all); false: an unknown
+ * name. */
 bool callset_parse(struct callset *set, const char *text, bool *all_r);
 bool callset_has(const struct callset *set, const struct call *c);
 /* "key=value ..."; NULL, or what is wrong with it. */

@@ -22,7 +22,7 @@ static const struct {
 	  "write,pwrite64,writev,pwritev,pwritev2,fdatasync,fsync,sync_file_range,syncfs,"
 	  "rename,renameat,renameat2,unlink,unlinkat,ftruncate,truncate,fallocate,mkdir,"
 	  "mkdirat,rmdir,link,linkat,copy_file_range,creat" },
-	{ "read", "read,pread64,readv,preadv,preadv2,getdents64,newfstatat,fstat,statx" },
+	{ "reads", "read,pread64,readv,preadv,preadv2,getdents64,newfstatat,fstat,statx" },
 	{ "net", "socket,socketpair,connect,accept,accept4,bind,listen,sendto,sendmsg,sendmmsg,"
 		 "recvfrom,recvmsg,recvmmsg,shutdown,setsockopt,getsockopt" },
 	{ "memory", "mmap,mremap,munmap,brk,madvise,mprotect,memfd_create" },
