@@ -71,10 +71,10 @@ sub hits {
 
 # A round of mail, with something to ask the statistics for and time for retries.
 sub traffic {
-	my ($what) = @_;
+	my ($what, @opt) = @_;
 	my $n = $scene->{rounds} + 1;
 	$point_of_round[$_] = $what for $n, $n + 1;
-	my $r = $scene->mail(messages => 4);
+	my $r = $scene->mail(messages => 4, @opt);
 	$scene->mail(messages => 1, bytes => 700_000) if $n % 8 == 0;
 	$scene->mta->http('/stats');
 	$scene->elapse;
@@ -97,7 +97,7 @@ sub strike {
 	$point_of_round[ $scene->{rounds} + 1 ] = $what;
 	$scene->mail(messages => 3);
 	$i->arm(chain(@rules));
-	traffic($what);
+	traffic($what, kick => $rules[0] =~ /class=supervisor/);
 	my $acted = wait_until(sub { $i->acted(scalar @rules) }, 0.25);
 	if (!$acted) { # more is going on in the background than a round shows
 		$scene->elapse;
@@ -120,11 +120,9 @@ sub healed {
 			$up{$1} = 1 unless $dead{$2};
 		}
 		return 1 if keys %up == 7 && $out =~ /^ready 1$/m;
-		return 0 if time - $waited < (%up ? 0.6 : 0.15);
+		return 0 if time - $waited < (%up ? 0.4 : 0.1);
 		$waited = time;
-		$scene->elapse(60);
-		my $priv = %up ? 0 : $mta->master_pid;
-		kill 'USR1', $priv if $priv;
+		$scene->kick;
 		return 0;
 	}, 30);
 }
@@ -138,15 +136,16 @@ sub served {
 
 # ---- the campaigns ----
 
-# One class, killed again and again: the last rule's nth is 1, 1 + step, ... until three rounds in a
-# row made fewer calls. Returns the number of points.
+# One class, killed again and again: the last rule's nth is 1, 1 + step, ... up to $most (what a class
+# does by itself as time goes by has no end) or until three rounds in a row made fewer calls. Returns
+# the number of points.
 sub sweep {
-	my ($name, $step, @rules) = @_;
+	my ($name, $step, $most, @rules) = @_;
 	my ($missed, $stuck, $points, $n) = (0, 0, 0, 1 + $c->rand($step));
 	my $last = pop @rules;
 	begin($name);
 	$scene->inject->arm('id=99 action=count');
-	while ($missed < 3 && $stuck < 3) {
+	while ($missed < 3 && $stuck < 3 && $n <= $most) {
 		my $what = "$name, call $n";
 		my $acted = strike($what, @rules, "$last nth=$n");
 		my @hit = hits();
@@ -177,7 +176,7 @@ sub fall {
 	$i->arm(chain(@$now));
 	$scene->mail_begin(sessions => 3, messages => 400);
 	$scene->elapse;
-	if (!wait_until(sub { !($alive = $i->alive) || $i->acted(scalar @$now) }, 3)) {
+	if (!wait_until(sub { !($alive = $i->alive) || eval { $i->acted(scalar @$now) } }, 3)) {
 		$i->disarm($_) for reverse 1 .. @$now;
 	} else {
 		$alive = $i->alive;
@@ -238,9 +237,9 @@ my $told  = 'call=' . join ',', @known;
 sub whole_workers {
 	for my $class (@workers) {
 		my $began = time;
-		my $work  = sweep("$class at work", 1, "class=$class action=kill");
-		my $after = sweep("$class at work, call done", 3, "class=$class action=kill-after $told");
-		my $birth = $class eq 'local-agent' ? 0 : sweep("$class while it starts", 5,
+		my $work  = sweep("$class at work", 1, 120, "class=$class action=kill");
+		my $after = sweep("$class at work, call done", 3, 150, "class=$class action=kill-after $told");
+		my $birth = $class eq 'local-agent' ? 0 : sweep("$class while it starts", 5, 500,
 			"class=$class action=kill", "class=$class action=kill");
 		$c->figure("points, $class", $work + $after + $birth,
 			"$work at work, $after when the call was done, $birth at its start");
@@ -251,10 +250,10 @@ sub whole_workers {
 
 sub whole_supervisor {
 	my $began = time;
-	my $work  = sweep('supervisor at work', 1, 'class=supervisor action=kill');
-	my $birth = sweep('supervisor while it recovers', 10, 'class=supervisor action=kill',
+	my $work  = sweep('supervisor at work', 1, 80, 'class=supervisor action=kill');
+	my $birth = sweep('supervisor while it recovers', 8, 900, 'class=supervisor action=kill',
 		'class=supervisor action=kill');
-	my $deep  = sweep('supervisor while it recovers, depth 3', 60, 'class=supervisor action=kill',
+	my $deep  = sweep('supervisor while it recovers, depth 3', 40, 800, 'class=supervisor action=kill',
 		'class=supervisor action=kill nth=' . (200 + $c->rand(200)), 'class=supervisor action=kill');
 	$c->figure('points, supervisor', $work + $birth + $deep,
 		"$work at work, $birth in recovery, $deep in the recovery from that");
@@ -265,7 +264,7 @@ sub whole_supervisor {
 sub whole_priv {
 	my $began = time;
 	# at work it sleeps; it acts when a process is to be replaced, and when all start
-	my $child = sweep('child of priv before exec', 1, 'class=resolver action=kill', 'class=priv-fork action=kill');
+	my $child = sweep('child of priv before exec', 1, 12, 'class=resolver action=kill', 'class=priv-fork action=kill');
 	my $work  = falls('priv at work', map { [ [ 'class=resolver action=kill', "class=priv action=kill nth=$_" ] ] } 1 .. 16);
 	my $birth = falls('priv at start', map { [ ['action=kill-all'],
 		"class=priv,posthaste,posthaste-fork action=kill nth=$_" ] } map { 1 + $_ * 8 + $c->rand(8) } 0 .. 35);

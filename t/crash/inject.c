@@ -451,6 +451,7 @@ int main(int argc, char **argv)
 	if (behind)
 		leave_output();
 	turn();
+	pthread_mutex_lock(&inject_lock); /* for good: an answer under way is finished */
 	ctl_end();
 	record("end");
 	return WIFEXITED(inject_status) ? WEXITSTATUS(inject_status)

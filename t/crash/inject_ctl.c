@@ -68,9 +68,10 @@ static void converse(int fd)
 		pthread_mutex_lock(&inject_lock);
 		const char *wrong = command(line, out);
 
-		pthread_mutex_unlock(&inject_lock);
+		/* still locked: a command that ends all is answered before inject ends */
 		fprintf(out, wrong == NULL ? ".\n" : "!%s\n", wrong);
 		fflush(out);
+		pthread_mutex_unlock(&inject_lock);
 	}
 	if (in != NULL)
 		fclose(in);

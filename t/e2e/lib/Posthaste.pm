@@ -23,6 +23,7 @@ our @EXPORT_OK = qw(free_port build_dir run_ok slurp spew wait_until spawn json_
 my $top   = abs_path(dirname(__FILE__) . '/../../..');
 my $build = $ENV{POSTHASTE_BUILD} || "$top/build";
 my (%children, @instances);
+my $owner = $$;
 
 # A test that is ended from outside still ends what it started.
 $SIG{$_} = sub { exit 1 } for qw(TERM INT HUP);
@@ -101,6 +102,12 @@ sub end_child {
 	kill 'KILL', $pid;
 	waitpid $pid, 0;
 	return $?;
+}
+
+# True when a child has ended; it is reaped later.
+sub has_ended {
+	my ($pid) = @_;
+	return slurp("/proc/$pid/stat") =~ /\) Z /;
 }
 
 sub wait_child {
@@ -364,6 +371,8 @@ sub maildir_files {
 
 END {
 	my $status = $?;
+	# a child that is ended before its exec has nothing to clean up
+	@instances = %children = () if $$ != $owner;
 	for my $i (@instances) {
 		if ($i->{running}) {
 			my $master = $i->master_pid;
