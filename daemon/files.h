@@ -56,10 +56,9 @@ void files_life_gone(struct files *f, uint32_t life);
 int files_found(struct files *f, enum spool_file_kind kind, uint32_t number);
 void files_found_bytes(struct files *f, uint32_t seg, uint64_t bytes);
 void files_recovered(struct files *f);
-/* Visits the attempts that a life began and whose outcome is in none of its journals. For a life
- * that has ended; reads its journals. */
-typedef void (*files_doubt_fn)(void *ctx, struct qid id, uint32_t rcpt_first);
-void files_each_doubt(struct files *f, uint32_t life, files_doubt_fn fn, void *ctx);
+/* Visits all outcomes in the journals of a life that has ended, in their order. */
+void files_each_outcome(struct files *f, uint32_t life, outcome_found_fn fn, void *ctx);
+const struct spool_dirs *files_dirs(const struct files *f);
 /* Visits the segments of a life, ascending, with the end of its last known record; for adoption. */
 typedef void (*files_seg_fn)(void *ctx, uint32_t seg, uint64_t known_end);
 void files_each_segment_of(struct files *f, uint32_t life, files_seg_fn fn, void *ctx);

@@ -8,7 +8,6 @@
 #include "daemon/files_int.h"
 #include "lib/clock.h"
 #include "lib/err.h"
-#include "lib/hash.h"
 #include "lib/log.h"
 
 static void need_file(void *ctx)
@@ -131,48 +130,23 @@ int files_keep(struct files *f, struct qid id, uint32_t first, uint64_t all, uin
 	return err;
 }
 
-/* ---- attempts without outcome ---- */
+/* ---- reading back ---- */
 
-struct attempt { /* key of a map: no padding that is not zero */
-	uint64_t time_us;
-	uint32_t life;
-	uint32_t rcpt_first;
-};
-
-static int note_attempt(void *ctx, const struct outcome *o, struct proto_jref ref UNUSED)
+void files_each_outcome(struct files *f, uint32_t life, outcome_found_fn fn, void *ctx)
 {
-	struct strmap *begun = ctx;
-	struct attempt a = { o->qid.time_us, o->qid.life, o->rcpt_first };
-	struct sv key = { (const char *)&a, sizeof(a) };
-
-	if (o->kind == OUTCOME_STARTED)
-		strmap_put(begun, key, begun);
-	else if (o->kind == OUTCOME_RESULT)
-		strmap_remove(begun, key);
-	return 0;
-}
-
-void files_each_doubt(struct files *f, uint32_t life, files_doubt_fn fn, void *ctx)
-{
-	struct strmap *begun = strmap_new();
 	struct spool_scan_stats stats = { 0 };
-	struct sv key;
-	size_t pos = 0;
-	void *value;
 
 	for (size_t i = 0; i < f->jnls.count; i++) {
 		const struct fjnl *j = f->jnls.p[i];
 
 		if (j->life == life && !j->leaving)
-			spool_scan_journal(f->su.dirs, j->number, note_attempt, begun, &stats);
+			spool_scan_journal(f->su.dirs, j->number, fn, ctx, &stats);
 	}
-	while (strmap_next(begun, &pos, &key, &value)) {
-		struct attempt a;
+}
 
-		memcpy(&a, key.p, sizeof(a));
-		fn(ctx, (struct qid){ a.time_us, a.life }, a.rcpt_first);
-	}
-	strmap_free(&begun);
+const struct spool_dirs *files_dirs(const struct files *f)
+{
+	return f->su.dirs;
 }
 
 bool files_reason(struct files *f, struct proto_jref ref, char *out, size_t out_size)

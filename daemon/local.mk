@@ -3,6 +3,7 @@ noinst_LIBRARIES += libph_daemon.a
 libph_daemon_a_SOURCES = \
 	daemon/control.c daemon/control.h \
 	daemon/control_client.c \
+	daemon/doubts.c daemon/doubts.h \
 	daemon/files.c daemon/files.h daemon/files_int.h \
 	daemon/files_mark.c daemon/files_thread.c \
 	daemon/qctl.c daemon/qctl.h \
@@ -23,7 +24,8 @@ daemon_posthaste_SOURCES = daemon/posthaste.c daemon/plan.c daemon/plan.h
 daemon_posthaste_LDADD = libph_daemon.a $(CONF_LIBS)
 
 # one program, two names
-libph_daemon_a_SOURCES += daemon/qcmd.c daemon/qcmd.h daemon/qlist.c daemon/qlist.h
+libph_daemon_a_SOURCES += daemon/qcmd.c daemon/qcmd.h daemon/qdoubt.c daemon/qdoubt.h \
+	daemon/qlist.c daemon/qlist.h
 QUEUE_LIBS = libph_daemon.a libph_spool.a libph_mail.a libph_shm.a $(CONF_LIBS) $(JANSSON_LIBS)
 sbin_PROGRAMS += daemon/postqueue daemon/mailq daemon/postsuper
 daemon_postqueue_SOURCES = daemon/postqueue.c

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * postqueue and mailq: list the queue, ask for delivery attempts. Options and output are Postfix's.
- * The list of entries comes from the supervisor, everything else from the spool; when the mail
- * system is down, all of it comes from the spool.
+ * postqueue and mailq: list the queue, ask for delivery attempts. Options and output are Postfix's,
+ * but for -D, the list of deliveries in doubt. The list of entries comes from the supervisor,
+ * everything else from the spool; when the mail system is down, all of it comes from the spool.
  */
 #include <stdio.h>
 #include <sysexits.h>
@@ -11,13 +11,15 @@
 #include "conf/conf.h"
 #include "daemon/control.h"
 #include "daemon/qcmd.h"
+#include "daemon/qdoubt.h"
 #include "daemon/qlist.h"
 #include "lib/err.h"
 #include "lib/log.h"
 
 static int usage(void)
 {
-	fputs("usage: postqueue [-c config_dir] [-v] -f | -i queue_id | -j | -p | -s site\n",
+	fputs("usage: postqueue [-c config_dir] [-v] -D [-j] | -f | -i queue_id | -j | -p | -s "
+	      "site\n",
 	      stderr);
 	return EX_USAGE;
 }
@@ -42,7 +44,7 @@ static int flush(const struct params *p, unsigned argc, const char *const *argv,
 	return EX_UNAVAILABLE;
 }
 
-static int list(const struct params *p, bool json)
+static int list(const struct params *p, bool doubts, bool json)
 {
 	static const char *const request[] = { "queue-list" };
 	struct control_conn *c;
@@ -62,7 +64,9 @@ static int list(const struct params *p, bool json)
 		      stderr);
 		err = qlist_scan(l);
 	}
-	if (err == 0 && json)
+	if (err == 0 && doubts)
+		err = qdoubt_print(l, json, stdout);
+	else if (err == 0 && json)
 		qlist_print_json(l, stdout);
 	else if (err == 0)
 		qlist_print_text(l, stdout);
@@ -110,11 +114,14 @@ int main(int argc, char **argv)
 {
 	const char *dir = NULL, *arg = NULL, *base = strrchr(argv[0], '/');
 	int mode = 0, opt;
+	bool doubts = false;
 
 	base = base == NULL ? argv[0] : base + 1;
-	while ((opt = getopt(argc, argv, "c:fi:jps:v")) != -1) {
+	while ((opt = getopt(argc, argv, "Dc:fi:jps:v")) != -1) {
 		if (opt == 'c') {
 			dir = optarg;
+		} else if (opt == 'D') {
+			doubts = true;
 		} else if (opt != 'v') {
 			if (opt == '?' || mode != 0)
 				return usage();
@@ -122,16 +129,16 @@ int main(int argc, char **argv)
 			arg = optarg;
 		}
 	}
-	if (mode == 0 && strcmp(base, "mailq") == 0)
+	if (mode == 0 && (doubts || strcmp(base, "mailq") == 0))
 		mode = 'p';
-	if (mode == 0 || optind < argc)
+	if (mode == 0 || optind < argc || (doubts && mode != 'p' && mode != 'j'))
 		return usage();
 	struct conf *conf = qcmd_conf("postqueue", dir);
 	const struct params *p = conf_params(conf);
 	int status = mode == 'f'   ? flush_all(p)
 		     : mode == 'i' ? flush_one(p, arg)
 		     : mode == 's' ? flush_site(p, arg)
-				   : list(p, mode == 'j');
+				   : list(p, doubts, mode == 'j');
 
 	conf_free(&conf);
 	return status;

@@ -31,6 +31,7 @@ struct shown {
 	char id[QID_TEXT_SIZE];
 	const char *queue;
 	char mark; /* '*' active, '!' hold, ' ' */
+	bool in_doubt;
 	int64_t arrival_s;
 	uint64_t size;
 	struct envelope env;
@@ -127,6 +128,19 @@ static size_t item_end(size_t at, const struct qctl_item *it)
 	return at + sizeof(*it) + it->reason_len;
 }
 
+void qlist_each_item(const struct qlist *l, qlist_item_fn fn, void *ctx)
+{
+	struct qctl_item it;
+
+	for (size_t at = 0; item_at(l, at, &it); at = item_end(at, &it))
+		fn(ctx, &it);
+}
+
+const struct spool_dirs *qlist_dirs(const struct qlist *l)
+{
+	return &l->dirs;
+}
+
 static void note_state(struct shown *m, const struct qctl_item *it)
 {
 	if (it->state == QS_HOLD || it->msg_flags & MSGF_HOLD) {
@@ -153,6 +167,7 @@ static bool read_message(struct qlist *l, const struct qctl_item *it, struct sho
 	m->size = hdr.size;
 	m->queue = "deferred";
 	m->mark = ' ';
+	m->in_doubt = (it->msg_flags & MSGF_IN_DOUBT) != 0;
 	return true;
 }
 
@@ -239,7 +254,7 @@ static struct sv sender_of(const struct shown *m)
 }
 
 /* What goes to a terminal has no control characters. */
-static void print_safe(FILE *out, struct sv s)
+void qlist_print_safe(FILE *out, struct sv s)
 {
 	char *copy = xstrndup(s.p, s.len);
 
@@ -266,11 +281,11 @@ static void text_rcpt(void *ctx, const struct env_rcpt *r, struct sv reason, boo
 
 		str_copy(t->last_reason, sizeof(t->last_reason), reason);
 		fprintf(t->out, "%*s(", pad > 0 ? pad : 0, "");
-		print_safe(t->out, reason);
+		qlist_print_safe(t->out, reason);
 		fputs(")\n", t->out);
 	}
 	fprintf(t->out, "%*s", t->long_ids ? 47 : 41, "");
-	print_safe(t->out, r->addr);
+	qlist_print_safe(t->out, r->addr);
 	fputc('\n', t->out);
 }
 
@@ -291,7 +306,7 @@ static void text_message(struct qlist *l, void *ctx, const struct shown *m, size
 	strftime(when, sizeof(when), "%a %b %e %H:%M:%S ", &tm);
 	fprintf(t->out, t->long_ids ? "%-17s %8llu %19.19s " : "%-11s %7llu %20.20s ", id,
 		(unsigned long long)m->size, when);
-	print_safe(t->out, sender_of(m));
+	qlist_print_safe(t->out, sender_of(m));
 	fputc('\n', t->out);
 	t->last_reason[0] = '\0';
 	each_rcpt(l, m, from, to, text_rcpt, t);
@@ -322,7 +337,7 @@ void qlist_print_text(struct qlist *l, FILE *out)
 /* ---- JSON ---- */
 
 /* Text that is not UTF-8 is shown with question marks rather than not at all. */
-static json_t *json_text(struct sv s)
+json_t *qlist_json_text(struct sv s)
 {
 	json_t *j = json_stringn(s.p, s.len);
 
@@ -344,11 +359,11 @@ static void json_rcpt(void *ctx, const struct env_rcpt *r, struct sv reason, boo
 	json_t *o = json_object();
 
 	if (r->orig_addr.len > 0)
-		json_object_set_new(o, "orig_address", json_text(r->orig_addr));
-	json_object_set_new(o, "address", json_text(r->addr));
+		json_object_set_new(o, "orig_address", qlist_json_text(r->orig_addr));
+	json_object_set_new(o, "address", qlist_json_text(r->addr));
 	if (reason.len > 0)
 		json_object_set_new(o, failed ? "bounce_reason" : "delay_reason",
-				    json_text(reason));
+				    qlist_json_text(reason));
 	json_array_append_new(ctx, o);
 }
 
@@ -362,9 +377,11 @@ static void json_message(struct qlist *l, void *ctx, const struct shown *m, size
 	json_object_set_new(o, "arrival_time", json_integer(m->arrival_s));
 	json_object_set_new(o, "message_size", json_integer((json_int_t)m->size));
 	json_object_set_new(o, "forced_expire", json_false());
-	json_object_set_new(o, "sender", json_text(sender_of(m)));
+	json_object_set_new(o, "sender", qlist_json_text(sender_of(m)));
 	each_rcpt(l, m, from, to, json_rcpt, rcpts);
 	json_object_set_new(o, "recipients", rcpts);
+	if (m->in_doubt)
+		json_object_set_new(o, "in_doubt", json_true());
 	json_dumpf(o, out, JSON_PRESERVE_ORDER);
 	fputc('\n', out);
 	json_decref(o);

@@ -28,5 +28,11 @@ uint64_t qlist_damaged(const struct qlist *l);
  * meanwhile are left out. */
 void qlist_print_text(struct qlist *l, FILE *out);
 void qlist_print_json(struct qlist *l, FILE *out);
+/* For other lists (daemon/qdoubt.c): the items as they came, and text as it is shown. */
+typedef void (*qlist_item_fn)(void *ctx, const struct qctl_item *it);
+void qlist_each_item(const struct qlist *l, qlist_item_fn fn, void *ctx);
+const struct spool_dirs *qlist_dirs(const struct qlist *l);
+void qlist_print_safe(FILE *out, struct sv s);
+struct json_t *qlist_json_text(struct sv s);
 
 #endif

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "daemon/doubts.h"
 #include "daemon/recover_int.h"
 #include "lib/clock.h"
 #include "lib/err.h"
@@ -178,7 +179,7 @@ static void result(struct recovery *r, struct rmsg *m, const struct outcome *o,
 {
 	uint64_t done = o->kind == OUTCOME_NOTIFIED ? o->mask : o->sent;
 
-	if (m->rcpt_count == 1 && o->rcpt_first == 0 && done & 1) {
+	if (m->rcpt_count == 1 && o->rcpt_first == 0 && done & 1 && o->report == 0) {
 		m->marks |= RMARK_DONE;
 		return;
 	}
@@ -190,11 +191,12 @@ static void result(struct recovery *r, struct rmsg *m, const struct outcome *o,
 	p->done = done;
 	p->when_us = o->when_us;
 	p->jref = ref;
-	if (o->kind != OUTCOME_RESULT)
+	if (o->kind == OUTCOME_NOTIFIED)
 		return;
+	p->name = name_of(r, o);
 	p->deferred = o->deferred;
 	p->bounced = o->bounced;
-	p->name = name_of(r, o);
+	p->report = o->report & o->sent;
 }
 
 static int found_outcome(void *ctx, const struct outcome *o, struct proto_jref ref)
@@ -298,26 +300,63 @@ static int scan_journals(struct recovery *r, struct files *f, const struct spool
 	return err;
 }
 
-static void note_doubt(struct recovery *r, struct rplan *plan)
-{
-	bool hold = r->params->in_doubt_action == 1;
-	char text[QID_TEXT_SIZE];
+/* ---- the list of what was in doubt before ---- */
 
-	r->in_doubt += plan->in_doubt;
-	log_warn("%s: delivery was under way when the mail system stopped, its outcome is unknown: "
-		 "%s",
-		 qid_format(plan->found.qid, text),
-		 hold ? "placed on hold" : "will be tried again");
-	if (!hold)
+static void found_doubt(void *ctx, const struct doubt *d)
+{
+	struct recovery *r = ctx;
+	struct rmsg *m = find_msg(r, d->qid);
+
+	if (m == NULL)
 		return;
-	plan->found.flags |= MSGF_HOLD;
-	for (size_t i = 0; i < plan->count; i++) {
-		if (plan->entries[i].state != QS_NOTIFY)
-			plan->entries[i].state = QS_HOLD;
+	m->marks |= RMARK_DOUBT;
+	for (uint32_t i = m->pieces; i != RMSG_NONE; i = r->pieces[i].next) {
+		struct rpiece *p = &r->pieces[i];
+
+		if (p->kind != OUTCOME_STARTED || p->rcpt_first != d->rcpt_first ||
+		    p->when_us != d->began_us)
+			continue;
+		p->listed_us = d->found_us;
+		p->listed_hold = d->held;
 	}
 }
 
-static int fill_queue(struct recovery *r, struct sched *s, struct files *f)
+/* Without the list nothing is lost but that deliveries of an earlier crash come on it again. */
+static void read_doubts(struct recovery *r, const struct spool_dirs *dirs)
+{
+	uint64_t damaged;
+	int err = doubt_each(dirs, found_doubt, r, &damaged);
+
+	if (err != 0)
+		log_error("list of deliveries in doubt: %s", err_str(err));
+	if (damaged > 0)
+		log_warn("list of deliveries in doubt: %llu lines are damaged",
+			 (unsigned long long)damaged);
+}
+
+static void add_doubts(struct recovery *r, const struct rplan *plan, struct doubts *out)
+{
+	for (size_t i = 0; i < plan->doubt_count; i++) {
+		const struct rdoubt *k = &plan->doubts[i];
+		struct doubt d = { .qid = plan->found.qid,
+				   .rcpt_first = k->rcpt_first,
+				   .mask = k->mask,
+				   .began_us = k->when_us,
+				   .found_us = r->now_us,
+				   .held = plan->doubt_hold,
+				   .cause = DOUBT_SYSTEM };
+
+		if (k->listed)
+			continue;
+		if (k->name != 0) {
+			d.transport = sv_from(r->names.p + k->name);
+			d.nexthop = sv_from(d.transport.p + d.transport.len + 1);
+		}
+		doubts_add(out, &d, plan->found.place);
+	}
+}
+
+static int fill_queue(struct recovery *r, struct sched *s, struct files *f, struct doubts *doubts)
 {
 	struct rplan plan = { 0 };
 	bool full = false;
@@ -327,8 +366,7 @@ static int fill_queue(struct recovery *r, struct sched *s, struct files *f)
 		recover_plan(r, &r->msgs[i], &plan);
 		if (plan.count == 0)
 			continue;
-		if (plan.in_doubt > 0)
-			note_doubt(r, &plan);
+		add_doubts(r, &plan, doubts);
 		err = sched_add_found(s, &plan.found, plan.entries, plan.count);
 		r->live += err == 0;
 		if (err == E_NOSPC) {
@@ -345,7 +383,7 @@ static int fill_queue(struct recovery *r, struct sched *s, struct files *f)
 	return err;
 }
 
-static void report(const struct recovery *r, int64_t took_us)
+static void report(const struct recovery *r, uint64_t in_doubt, int64_t took_us)
 {
 	if (r->msg_count == 0)
 		return;
@@ -355,14 +393,18 @@ static void report(const struct recovery *r, int64_t took_us)
 		(unsigned long long)r->live, r->msg_count, (unsigned long long)r->stats.segments,
 		(unsigned long long)r->stats.journals, (long long)(took_us / 1000),
 		(unsigned long long)r->stats.damaged, (unsigned long long)r->duplicates,
-		(unsigned long long)r->in_doubt);
+		(unsigned long long)in_doubt);
 }
 
 int recover_read(struct recovery *r, struct files *f, const struct spool_dirs *dirs)
 {
 	int err = scan_segments(r, f, dirs);
 
-	return err != 0 ? err : scan_journals(r, f, dirs);
+	if (err == 0)
+		err = scan_journals(r, f, dirs);
+	if (err == 0)
+		read_doubts(r, dirs);
+	return err;
 }
 
 void recover_read_fini(struct recovery *r)
@@ -373,19 +415,22 @@ void recover_read_fini(struct recovery *r)
 	buf_fini(&r->names);
 }
 
-int recover_all(struct sched *s, struct files *f, const struct spool_dirs *dirs,
-		struct board_shm *board)
+int recover_all(struct sched *s, struct files *f, const struct spool_dirs *dirs)
 {
 	struct recovery r = { .params = sched_params(s), .now_us = clock_wall().us };
 	int64_t start = clock_mono_us_raw();
+	struct doubts doubts;
 	int err = recover_read(&r, f, dirs);
 
+	doubts_init(&doubts, dirs);
 	if (err == 0)
-		err = fill_queue(&r, s, f);
+		err = fill_queue(&r, s, f, &doubts);
+	/* before any of it is handed out again */
+	doubts_write(&doubts);
+	sched_count_doubts(s, doubts.count);
 	if (err == 0) {
 		files_recovered(f);
-		board_set(&board->in_doubt, r.in_doubt);
-		report(&r, clock_mono_us_raw() - start);
+		report(&r, doubts.count, clock_mono_us_raw() - start);
 	}
 	recover_read_fini(&r);
 	return err;

@@ -10,12 +10,10 @@
 
 #include "daemon/files.h"
 #include "daemon/sched.h"
-#include "shm/board.h"
 #include "workers/spool/spool.h"
 
 /* Scan journals, then segments, and give what is left to the scheduler. */
-int recover_all(struct sched *s, struct files *f, const struct spool_dirs *dirs,
-		struct board_shm *board);
+int recover_all(struct sched *s, struct files *f, const struct spool_dirs *dirs);
 /* After sched_worker_gone() of a rewrite worker: take messages it committed and could not announce.
  * Returns how many. */
 unsigned recover_adopt(struct sched *s, struct files *f, const struct spool_dirs *dirs,

@@ -18,6 +18,7 @@ enum {                 /* rmsg.marks */
        RMARK_REQUEUED = 16,
        RMARK_UNSURE = 32,      /* an outcome of it is damaged */
        RMARK_UNSURE_MARK = 64, /* ... and it was an operator's word */
+       RMARK_DOUBT = 128,      /* a delivery of it is on the list of those in doubt */
 };
 
 struct rmsg { /* a record that exists */
@@ -31,13 +32,27 @@ struct rmsg { /* a record that exists */
 };
 
 struct rpiece { /* what one outcome says about up to 64 recipients */
-	uint64_t mask, done, deferred, bounced;
+	uint64_t mask, done;
+	union {
+		uint64_t deferred; /* OUTCOME_RESULT */
+		int64_t listed_us; /* OUTCOME_STARTED: when it came on the list of those in doubt */
+	};
+	uint64_t bounced, report;
 	int64_t when_us;
 	struct proto_jref jref;
 	uint32_t next;
 	uint32_t rcpt_first;
-	uint32_t name; /* index of "transport\0nexthop\0", 0 = none */
-	uint8_t kind;  /* enum outcome_kind */
+	uint32_t name;    /* index of "transport\0nexthop\0", 0 = none */
+	uint8_t kind;     /* enum outcome_kind */
+	bool listed_hold; /* the list says that it was put on hold */
+};
+
+struct rdoubt { /* an attempt that began and has no outcome */
+	uint32_t rcpt_first;
+	uint64_t mask;
+	int64_t when_us;
+	uint32_t name;
+	bool listed; /* since an earlier start */
 };
 
 struct recovery {
@@ -52,7 +67,7 @@ struct recovery {
 	uint32_t last_name;
 	const struct params *params;
 	int64_t now_us;
-	uint64_t in_doubt, duplicates, live;
+	uint64_t duplicates, live;
 	struct spool_scan_stats stats;
 };
 
@@ -65,7 +80,9 @@ struct rplan {
 	struct sched_found found;
 	struct sched_found_entry *entries;
 	size_t count, cap;
-	uint64_t in_doubt;     /* entries whose delivery had begun */
+	struct rdoubt *doubts;
+	size_t doubt_count, doubt_cap;
+	bool doubt_hold;       /* ... and so the message is held */
 	struct rpiece **order; /* scratch, oldest first */
 	size_t order_cap;
 	uint32_t *owner; /* scratch, per recipient */

@@ -27,6 +27,7 @@ static struct sched_found_entry *add_entry(struct rplan *p)
 void recover_plan_fini(struct rplan *p)
 {
 	free(p->entries);
+	free(p->doubts);
 	free(p->order);
 	free(p->owner);
 	memset(p, 0, sizeof(*p));
@@ -153,7 +154,8 @@ static void plan_deferred(const struct recovery *r, const struct rmsg *m, struct
 	}
 }
 
-static void plan_failed(struct rplan *p, const struct rpiece *o, uint64_t mask)
+static void plan_notify(struct rplan *p, const struct rpiece *o, uint64_t mask,
+			enum bounce_kind kind)
 {
 	if (mask == 0)
 		return;
@@ -162,7 +164,7 @@ static void plan_failed(struct rplan *p, const struct rpiece *o, uint64_t mask)
 	e->rcpt_first = o->rcpt_first;
 	e->mask = mask;
 	e->state = QS_NOTIFY;
-	e->bounce = BOUNCE_FAILURE;
+	e->bounce = kind;
 	e->jref = o->jref;
 }
 
@@ -177,20 +179,64 @@ static void plan_load(struct rplan *p, uint32_t first, uint64_t mask)
 	e->state = QS_LOAD;
 }
 
+/* Recipients of piece o whose success is to be reported and was not yet. */
+static uint64_t report_owed(const struct rplan *p, size_t n, const struct rpiece *o)
+{
+	uint64_t owed = o->kind == OUTCOME_RESULT ? o->report : 0;
+
+	for (size_t k = 0; owed != 0 && k < n; k++) {
+		const struct rpiece *told = p->order[k];
+
+		if (told->kind != OUTCOME_NOTIFIED)
+			continue;
+		for (uint64_t left = told->mask; left != 0; left &= left - 1) {
+			uint64_t at = (uint64_t)told->rcpt_first + (unsigned)__builtin_ctzll(left);
+
+			if (at >= o->rcpt_first && at - o->rcpt_first < 64)
+				owed &= ~((uint64_t)1 << (at - o->rcpt_first));
+		}
+	}
+	return owed;
+}
+
+/* Begun and never heard of again. What an earlier start has put on the list keeps the action of
+ * then: released by an operator since, it is not held once more. */
+static void plan_doubt(const struct recovery *r, const struct rmsg *m, struct rplan *p,
+		       const struct rpiece *o, uint64_t mask)
+{
+	bool listed = o->listed_us != 0;
+
+	if (p->doubt_count == p->doubt_cap) {
+		p->doubt_cap = p->doubt_cap == 0 ? 4 : p->doubt_cap * 2;
+		p->doubts = xrealloc(p->doubts, p->doubt_cap * sizeof(*p->doubts));
+	}
+	p->doubts[p->doubt_count++] = (struct rdoubt){ .rcpt_first = o->rcpt_first,
+						       .mask = mask,
+						       .when_us = o->when_us,
+						       .name = o->name,
+						       .listed = listed };
+	if (!listed)
+		p->doubt_hold |= r->params->in_doubt_action == IN_DOUBT_HOLD;
+	else if (o->listed_hold)
+		p->doubt_hold |= !(m->marks & RMARK_HOLD_SEEN) || m->hold_when_us < o->listed_us;
+}
+
 static void plan_pieces(const struct recovery *r, const struct rmsg *m, struct rplan *p, size_t n)
 {
 	for (size_t k = 0; k < n; k++) {
 		const struct rpiece *o = p->order[k];
 		uint64_t mine = owned_by(m, p, k);
 
+		plan_notify(p, o, report_owed(p, n, o), BOUNCE_SUCCESS);
 		if (mine == 0)
 			continue;
-		plan_deferred(r, m, p, o, mine & o->deferred);
-		plan_failed(p, o, mine & o->bounced);
-		mine &= ~(o->deferred | o->bounced);
-		/* begun and never heard of again */
-		if (mine != 0 && o->kind == OUTCOME_STARTED)
-			p->in_doubt++;
+		if (o->kind == OUTCOME_STARTED) {
+			plan_doubt(r, m, p, o, mine);
+		} else {
+			plan_deferred(r, m, p, o, mine & o->deferred);
+			plan_notify(p, o, mine & o->bounced, BOUNCE_FAILURE);
+			mine &= ~(o->deferred | o->bounced);
+		}
 		plan_load(p, o->rcpt_first, mine);
 	}
 }
@@ -210,7 +256,8 @@ void recover_plan(const struct recovery *r, struct rmsg *m, struct rplan *p)
 			 (m->marks & RMARK_WARNED ? MSGF_DELAY_WARNED : 0u),
 	};
 	p->count = 0;
-	p->in_doubt = 0;
+	p->doubt_count = 0;
+	p->doubt_hold = false;
 	if (m->marks & RMARK_DONE)
 		return;
 	if (m->pieces == RMSG_NONE) {
@@ -232,6 +279,11 @@ void recover_plan(const struct recovery *r, struct rmsg *m, struct rplan *p)
 			plan_load(p, first, mask);
 		}
 	}
+	if (p->doubt_count > 0 || m->marks & RMARK_DOUBT)
+		p->found.flags |= MSGF_IN_DOUBT;
+	if (p->doubt_hold)
+		p->found.flags |= MSGF_HOLD;
+	hold = hold || p->doubt_hold;
 	for (size_t i = 0; hold && i < p->count; i++) {
 		if (p->entries[i].state != QS_NOTIFY)
 			p->entries[i].state = QS_HOLD;

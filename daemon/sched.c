@@ -216,7 +216,7 @@ void sched_worker_gone(struct sched *s, enum worker_class class_id, unsigned slo
 	read_time(s);
 	s->holder = w;
 	if (p != &s->rewrite)
-		death_find_doubts(s, w);
+		death_settle(s, w);
 	death_take_back(s, w);
 	s->holder = NULL;
 	if (p == &s->rewrite) {

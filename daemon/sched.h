@@ -140,7 +140,7 @@ bool sched_is_suspended(const struct sched *s, uint32_t row, struct sv *reason_r
 struct sched_found {
 	struct qid qid;
 	struct proto_place place;
-	uint32_t flags; /* MSGF_* */
+	uint32_t flags; /* MSGF_*, also those of the supervisor */
 };
 struct sched_found_entry {
 	uint32_t rcpt_first;
@@ -152,6 +152,7 @@ struct sched_found_entry {
 	struct sv transport, nexthop; /* DEFERRED: of the last outcome; may be empty */
 };
 const struct params *sched_params(const struct sched *s);
+void sched_count_doubts(struct sched *s, uint64_t deliveries);
 /* E_EXIST when the message is known already, E_NOSPC when the table is full. */
 int sched_add_found(struct sched *s, const struct sched_found *m, const struct sched_found_entry *e,
 		    size_t count);

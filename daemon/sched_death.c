@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * What a dead worker held goes back where the table of moves says. A message that was there each
- * time may be why they die: it is tried ever later, and after a number of deaths put on hold, so
- * that one poisonous message cannot keep a whole class of workers from working. Called by
- * sched_worker_gone().
+ * What a dead worker held goes back where the table of moves says, after its journals were asked:
+ * an attempt that ended is over, one that had begun is in doubt (daemon/doubts.h). A message that
+ * was there each time may be why they die: it is tried ever later, and after a number of deaths put
+ * on hold, so that one poisonous message cannot keep a whole class of workers from working. Called
+ * by sched_worker_gone().
  */
+#include "daemon/doubts.h"
 #include "daemon/sched_int.h"
+#include "lib/hash.h"
 #include "lib/log.h"
 
 #define DEATHS_LATER 3u /* from here on it waits before it is tried again */
@@ -61,43 +64,137 @@ static void give_back(struct sched *s, uint32_t e, enum qstate was)
 	}
 }
 
-/* ---- deliveries whose outcome nobody knows ---- */
+/* ---- what the journals of the dead worker say ---- */
 
-struct doubt {
-	struct sched *s;
-	const struct sched_worker *w;
+struct attempt { /* what it had of one entry */
+	uint32_t entry;
+	bool started, ended;
+	int64_t began_us;
+	struct proto_result result;
 };
 
-static void in_doubt(void *ctx, struct qid id, uint32_t rcpt_first)
-{
-	struct doubt *d = ctx;
-	struct sched *s = d->s;
-	uint32_t msg = qtab_msg_find(s->q, id);
-	uint32_t e = msg == QTAB_NONE ? QTAB_NONE : s->q->msgs[msg].first_entry;
-	bool hold = s->params->in_doubt_action == IN_DOUBT_HOLD;
-	char text[QID_TEXT_SIZE];
+struct attempt_key { /* no padding that is not zero */
+	uint64_t time_us, mask;
+	uint32_t life, rcpt_first;
+};
 
-	while (e != QTAB_NONE && (sched_entry(s, e)->rcpt_first != rcpt_first ||
-				  qword_state(qtab_entry_word(s->q, e)) != QS_BUSY ||
-				  qword_life(qtab_entry_word(s->q, e)) != d->w->life))
-		e = sched_entry(s, e)->sibling;
-	if (e == QTAB_NONE)
-		return;
-	board_count(&s->su.board->in_doubt);
-	log_warn("%s: delivery was under way when its worker ended, its outcome is unknown: %s",
-		 qid_format(id, text), hold ? "placed on hold" : "will be tried again");
-	if (!hold || s->q->msgs[msg].flags & MSGF_HOLD)
-		return;
-	s->q->msgs[msg].flags |= MSGF_HOLD;
-	files_mark(s->su.files, OUTCOME_HELD, id);
+struct attempts {
+	struct strmap *by_key;
+	struct attempt *list;
+	size_t count;
+};
+
+static struct attempt *find_attempt(const struct attempts *a, struct qid id, uint32_t rcpt_first,
+				    uint64_t mask)
+{
+	struct attempt_key key = { id.time_us, mask, id.life, rcpt_first };
+
+	return strmap_get(a->by_key, (struct sv){ (const char *)&key, sizeof(key) });
 }
 
-void death_find_doubts(struct sched *s, struct sched_worker *w)
+static void add_attempt(struct sched *s, struct attempts *a, uint32_t e)
 {
-	struct doubt d = { s, w };
+	const struct qentry *q = sched_entry(s, e);
+	struct qid id = qtab_msg_qid(&s->q->msgs[q->msg]);
+	struct attempt_key key = { id.time_us, q->mask, id.life, q->rcpt_first };
+	struct attempt *t = &a->list[a->count++];
 
-	if (s->su.files != NULL && w->held.count > 0)
-		files_each_doubt(s->su.files, w->life, in_doubt, &d);
+	t->entry = e;
+	t->result = (struct proto_result){ .kind = PROTO_RESULT,
+					   .health = JOB_HEALTH_NONE,
+					   .word = qtab_entry_word(s->q, e),
+					   .entry = e };
+	strmap_put(a->by_key, (struct sv){ (const char *)&key, sizeof(key) }, t);
+}
+
+static int note_outcome(void *ctx, const struct outcome *o, struct proto_jref ref)
+{
+	struct attempt *t = find_attempt(ctx, o->qid, o->rcpt_first, o->mask);
+
+	if (t == NULL)
+		return 0;
+	if (o->kind == OUTCOME_STARTED) {
+		t->started = true;
+		t->ended = false;
+		t->began_us = o->when_us;
+	} else if (o->kind == OUTCOME_RESULT) {
+		t->started = false;
+		t->ended = true;
+		t->result.sent = o->sent;
+		t->result.deferred = o->deferred;
+		t->result.bounced = o->bounced;
+		t->result.report = o->report;
+		t->result.jref = ref;
+	}
+	return 0;
+}
+
+/* It ended, and the report did not get out. A recipient that is sent or failed leaves the entry's
+ * mask, so such an outcome can only be that of this attempt; of one that says "later" for all, an
+ * earlier attempt may have been the subject, and the entry is tried again. */
+static void apply_journaled(struct sched *s, struct sched_worker *w, const struct attempt *t)
+{
+	if ((t->result.sent | t->result.bounced) == 0)
+		return;
+	if (input_result(s, w, &t->result) != 0)
+		log_warn("journal %08x: an outcome that does not fit its queue entry",
+			 t->result.jref.journal);
+}
+
+static void in_doubt(struct sched *s, const struct attempt *t, struct doubts *out)
+{
+	const struct qentry *q = sched_entry(s, t->entry);
+	struct qmsg *m = &s->q->msgs[q->msg];
+	const struct sdest *dest = &s->dests[q->dest];
+	bool hold = s->params->in_doubt_action == IN_DOUBT_HOLD;
+	struct doubt d = { .qid = qtab_msg_qid(m),
+			   .rcpt_first = q->rcpt_first,
+			   .mask = q->mask,
+			   .began_us = t->began_us,
+			   .found_us = s->wall_us,
+			   .held = hold,
+			   .cause = DOUBT_WORKER,
+			   .transport = sv_from(s->transports[dest->transport].name),
+			   .nexthop = sv_from(s->d->rows[q->dest].nexthop) };
+	struct proto_place place = { .seg = m->seg, .off8 = m->off8, .len = m->len };
+
+	doubts_add(out, &d, place);
+	sched_msg_doubt(s, q->msg);
+	if (!hold || m->flags & MSGF_HOLD)
+		return;
+	m->flags |= MSGF_HOLD;
+	files_mark(s->su.files, OUTCOME_HELD, d.qid);
+}
+
+static void settle(struct sched *s, struct sched_worker *w, const struct attempts *a)
+{
+	struct doubts out;
+
+	doubts_init(&out, files_dirs(s->su.files));
+	for (size_t i = 0; i < a->count; i++) {
+		if (a->list[i].ended)
+			apply_journaled(s, w, &a->list[i]);
+		else if (a->list[i].started)
+			in_doubt(s, &a->list[i], &out);
+	}
+	sched_count_doubts(s, out.count);
+	doubts_write(&out); /* before any of it is handed out again */
+}
+
+void death_settle(struct sched *s, struct sched_worker *w)
+{
+	struct attempts a = { 0 };
+
+	if (s->su.files == NULL || w->held.count == 0)
+		return;
+	a.by_key = strmap_new();
+	a.list = xcalloc(w->held.count, sizeof(*a.list));
+	for (uint32_t e = w->held.head; e != QTAB_NONE; e = sched_entry(s, e)->list_next)
+		add_attempt(s, &a, e);
+	files_each_outcome(s->su.files, w->life, note_outcome, &a);
+	settle(s, w, &a);
+	strmap_free(&a.by_key);
+	free(a.list);
 }
 
 void death_take_back(struct sched *s, struct sched_worker *w)

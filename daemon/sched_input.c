@@ -590,37 +590,42 @@ static void apply_result(struct sched *s, const struct proto_result *r, uint32_t
 		apply_deferred(s, e);
 }
 
-static int in_result(struct sched *s, struct sched_worker *w, const void *rec, size_t len)
+int input_result(struct sched *s, struct sched_worker *w, const struct proto_result *r)
 {
-	struct proto_result r;
 	uint32_t packed = 0;
-
-	if (len != sizeof(r))
-		return E_PEER;
-	memcpy(&r, rec, sizeof(r));
-	int err = check_word(s, w, r.entry, r.word, QS_BUSY);
+	int err = check_word(s, w, r->entry, r->word, QS_BUSY);
 
 	if (err != 0)
 		return err == E_STALE ? stale(s) : E_PEER;
-	struct qentry *q = sched_entry(s, r.entry);
+	struct qentry *q = sched_entry(s, r->entry);
 
-	if (r.health > JOB_HEALTH_NONE || (r.sent & r.deferred) != 0 || (r.sent & r.bounced) != 0 ||
-	    (r.deferred & r.bounced) != 0 || (r.sent | r.deferred | r.bounced) != q->mask ||
-	    (r.report & ~r.sent) != 0)
+	if (r->health > JOB_HEALTH_NONE || (r->sent & r->deferred) != 0 ||
+	    (r->sent & r->bounced) != 0 || (r->deferred & r->bounced) != 0 ||
+	    (r->sent | r->deferred | r->bounced) != q->mask || (r->report & ~r->sent) != 0)
 		return E_PEER;
-	if (s->su.files != NULL && (r.deferred | r.bounced | r.report) != 0 &&
-	    files_jref_take(s->su.files, w->life, r.jref, &packed) != 0)
+	if (s->su.files != NULL && (r->deferred | r->bounced | r->report) != 0 &&
+	    files_jref_take(s->su.files, w->life, r->jref, &packed) != 0)
 		return E_PEER;
 	uint32_t row = q->dest;
 	unsigned share = q->due_s;
 	struct sdest *d = &s->dests[row];
 
-	d->sent_add += (unsigned)__builtin_popcountll(r.sent);
-	d->deferred_add += (unsigned)__builtin_popcountll(r.deferred);
-	d->bounced_add += (unsigned)__builtin_popcountll(r.bounced);
-	dest_job_end(s, row, share, (enum job_health)r.health, r.jref);
-	apply_result(s, &r, packed);
+	d->sent_add += (unsigned)__builtin_popcountll(r->sent);
+	d->deferred_add += (unsigned)__builtin_popcountll(r->deferred);
+	d->bounced_add += (unsigned)__builtin_popcountll(r->bounced);
+	dest_job_end(s, row, share, (enum job_health)r->health, r->jref);
+	apply_result(s, r, packed);
 	return 0;
+}
+
+static int in_result(struct sched *s, struct sched_worker *w, const void *rec, size_t len)
+{
+	struct proto_result r;
+
+	if (len != sizeof(r))
+		return E_PEER;
+	memcpy(&r, rec, sizeof(r));
+	return input_result(s, w, &r);
 }
 
 /* ---- files ---- */

@@ -213,8 +213,7 @@ struct suspect { /* a message that workers held when they died (daemon/sched_dea
 	uint32_t deaths;
 	int64_t last_ms;
 };
-#define SUSPECTS      1024u
-#define IN_DOUBT_HOLD 1 /* in_doubt_action: "retry hold" */
+#define SUSPECTS 1024u
 
 struct walker { /* sliced operator work */
 	enum { WALK_NONE, WALK_MSGS, WALK_DESTS } kind;
@@ -258,6 +257,7 @@ struct sched {
 	struct walker walk;
 	struct suspect suspects[SUSPECTS];
 	uint64_t outstanding;
+	uint64_t in_doubt; /* messages with MSGF_IN_DOUBT */
 	uint64_t promised; /* entries still to come of messages announced in part */
 	int64_t next_second_ms;
 	bool full;
@@ -296,6 +296,9 @@ void sched_entry_jref(struct sched *s, uint32_t e, uint32_t packed); /* takes th
 void sched_entry_dest(struct sched *s, uint32_t e, uint32_t row);    /* while not listed there */
 /* Retry by age; expired or to be warned about goes to NOTIFY instead. `tried`: after an attempt. */
 void sched_entry_backoff(struct sched *s, uint32_t e);
+/* A delivery of the message is on the list of those in doubt: so shown until it leaves the queue.
+ */
+void sched_msg_doubt(struct sched *s, uint32_t msg);
 bool sched_msg_expired(const struct sched *s, const struct qmsg *m);
 void sched_proto_ref(struct sched *s, uint32_t e, uint64_t word, struct proto_ref *ref_r);
 int64_t sched_msg_arrival_s(const struct qmsg *m);
@@ -337,10 +340,13 @@ int work_copied(struct sched *s, struct sched_worker *w, unsigned slot, const vo
 void work_copies_gone(struct sched *s, unsigned slot);
 
 /* sched_death.c */
-void death_find_doubts(struct sched *s, struct sched_worker *w);
+/* A delivery worker: its journals say what ended, and what is in doubt. */
+void death_settle(struct sched *s, struct sched_worker *w);
 void death_take_back(struct sched *s, struct sched_worker *w);
 
 /* sched_input.c */
+/* What became of an attempt; E_PEER when it cannot be that entry's. */
+int input_result(struct sched *s, struct sched_worker *w, const struct proto_result *r);
 void input_open_abandon(struct sched *s, struct sched_worker *w);
 /* Room in the entry table for n more, besides what is promised. */
 bool input_has_entries(const struct sched *s, uint32_t n);

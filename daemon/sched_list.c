@@ -299,6 +299,14 @@ uint64_t sched_entry_give(struct sched *s, uint32_t e, enum qstate to, struct sc
 	return word;
 }
 
+void sched_msg_doubt(struct sched *s, uint32_t msg)
+{
+	if (s->q->msgs[msg].flags & MSGF_IN_DOUBT)
+		return;
+	s->q->msgs[msg].flags |= MSGF_IN_DOUBT;
+	board_set(&s->su.board->in_doubt, ++s->in_doubt);
+}
+
 static void msg_end(struct sched *s, uint32_t msg)
 {
 	struct qmsg *m = &s->q->msgs[msg];
@@ -308,6 +316,8 @@ static void msg_end(struct sched *s, uint32_t msg)
 		log_as("qmgr", LOG_LEVEL_INFO, "%s: removed", qid_format(qtab_msg_qid(m), text));
 	if (s->su.files != NULL)
 		files_msg_del(s->su.files, m->seg, m->len);
+	if (m->flags & MSGF_IN_DOUBT)
+		board_set(&s->su.board->in_doubt, --s->in_doubt);
 	qtab_msg_free(s->q, msg);
 }
 

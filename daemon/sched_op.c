@@ -333,6 +333,11 @@ static void found_entry(struct sched *s, uint32_t e, const struct sched_found_en
 	}
 }
 
+void sched_count_doubts(struct sched *s, uint64_t deliveries)
+{
+	counter_add(s->su.counters, CTR_sched_in_doubt, deliveries);
+}
+
 int sched_add_found(struct sched *s, const struct sched_found *m, const struct sched_found_entry *e,
 		    size_t count)
 {
@@ -357,6 +362,8 @@ int sched_add_found(struct sched *s, const struct sched_found *m, const struct s
 	q->off8 = m->place.off8;
 	q->len = m->place.len;
 	q->flags = (q->flags & 0xffff0000u) | (m->flags & (MSG_FLAGS_IN | MSGF_DELAY_WARNED));
+	if (m->flags & MSGF_IN_DOUBT)
+		sched_msg_doubt(s, msg);
 	for (size_t i = 0; i < count; i++) {
 		err = qtab_entry_alloc(s->q, msg, &entry);
 		ASSERT(err == 0);

@@ -480,7 +480,7 @@ int main(void)
 	clock_tick();
 	/* log and the others start while the spool is read; smtp-in waits for it */
 	life_manage(s);
-	must(s, recover_all(s->sched, s->files, &s->dirs, s->board), "recovery of the spool");
+	must(s, recover_all(s->sched, s->files, &s->dirs), "recovery of the spool");
 	s->recovered = true;
 	life_manage(s);
 	loop_run(s->loop);

@@ -37,7 +37,7 @@ struct board_shm { /* behind shm_header */
 	_Atomic uint64_t segment_bytes;
 	_Atomic uint64_t journals;
 	_Atomic uint64_t journal_bytes;
-	_Atomic uint64_t in_doubt; /* deliveries started, outcome unknown after a crash */
+	_Atomic uint64_t in_doubt; /* messages with a delivery whose outcome a crash has hidden */
 	_Atomic uint64_t workers_alive;
 	_Atomic uint64_t worker_restarts; /* since boot */
 	_Atomic uint64_t damaged;         /* records kept in corrupt/ */

@@ -132,7 +132,9 @@ enum {
 	MSGF_WANT_SUCCESS = 8,  /* some recipient asked NOTIFY=SUCCESS */
 	MSGF_DELAY_WARNED = 16, /* supervisor only */
 	MSGF_INTERNAL = 32,     /* made by us: bounce, notification */
-	/* bits 6 to 11 belong to the supervisor */
+	/* bits 6 to 8, 10 and 11 belong to the supervisor */
+	MSGF_IN_DOUBT =
+		0x200, /* supervisor only: a delivery of it is on the list of those in doubt */
 	MSGF_FLOW_SHIFT =
 		12, /* four bits of a hash of the sender: within a destination, flows take */
 	MSGF_FLOW_MASK =

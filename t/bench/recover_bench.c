@@ -128,7 +128,7 @@ int main(int argc, char **argv)
 	w.s->su.files = files;
 	int64_t start = clock_mono_us_raw();
 
-	if (recover_all(w.s, files, &f.dirs, &w.board) != 0)
+	if (recover_all(w.s, files, &f.dirs) != 0)
 		die("recovery");
 	int64_t took = clock_mono_us_raw() - start;
 

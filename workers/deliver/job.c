@@ -411,7 +411,9 @@ bool job_begin(struct job *j)
 			     .qid = j->qid,
 			     .rcpt_first = j->pj.ref.rcpt_first,
 			     .mask = j->pj.ref.mask,
-			     .when_us = clock_now_wall().us };
+			     .when_us = clock_now_wall().us,
+			     .transport = sv_from(j->t->name),
+			     .nexthop = j->nexthop };
 	struct proto_jref ref;
 
 	if (j->started)
@@ -509,6 +511,7 @@ static bool report(struct job *j)
 	o.sent = res.sent;
 	o.deferred = res.deferred;
 	o.bounced = res.bounced;
+	o.report = res.report;
 	o.reason_count = collect_reasons(j, reasons);
 	err = journal_append(j->d->journal, &o, &res.jref);
 	if (err == E_AGAIN)

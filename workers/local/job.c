@@ -136,6 +136,7 @@ static int journal_result(struct job *j, const struct masks *m, struct proto_jre
 			     .sent = m->sent,
 			     .deferred = m->deferred,
 			     .bounced = m->bounced,
+			     .report = m->report,
 			     .when_us = clock_now_wall().us,
 			     .transport = sv_from(j->transport != NULL ? j->transport->name : ""),
 			     .nexthop = sv_from(j->nexthop),
@@ -394,7 +395,9 @@ static void journal_start(struct job *j)
 			     .qid = j->id,
 			     .rcpt_first = j->p.ref.rcpt_first,
 			     .mask = j->p.ref.mask,
-			     .when_us = j->start_us };
+			     .when_us = j->start_us,
+			     .transport = sv_from(j->transport->name),
+			     .nexthop = sv_from(j->nexthop) };
 	struct proto_jref ref;
 
 	journal_append(j->l->journal, &o, &ref);

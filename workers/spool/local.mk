@@ -4,6 +4,7 @@ libph_spool_a_SOURCES = workers/spool/spool.h \
 	workers/spool/commit.c \
 	workers/spool/crew.c workers/spool/crew.h \
 	workers/spool/dirs.c \
+	workers/spool/doubt.c workers/spool/doubt.h \
 	workers/spool/fdcache.c workers/spool/fdcache.h \
 	workers/spool/format.c workers/spool/format.h \
 	workers/spool/journal.c \

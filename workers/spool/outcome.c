@@ -28,6 +28,12 @@ static void add_reason(const struct outcome_reason *r, struct buf *out)
 	buf_add(out, r->diag.p, h.diag_len);
 }
 
+/* sent, deferred, bounced; and report */
+static size_t masks_size(unsigned masks)
+{
+	return (masks > 1 ? 4 : 3) * sizeof(uint64_t);
+}
+
 int spool_outcome_encode(const struct outcome *o, uint32_t journal, uint64_t nonce, struct buf *out)
 {
 	size_t start = out->len;
@@ -38,7 +44,9 @@ int spool_outcome_encode(const struct outcome *o, uint32_t journal, uint64_t non
 				   .reason_count = (uint8_t)o->reason_count,
 				   .transport_len = cut(o->transport.len),
 				   .nexthop_len = cut(o->nexthop.len),
-				   .masks = (o->sent | o->deferred | o->bounced) != 0,
+				   .masks = o->report != 0
+						    ? 2
+						    : (o->sent | o->deferred | o->bounced) != 0,
 				   .qid_us = o->qid.time_us,
 				   .qid_life = o->qid.life,
 				   .rcpt_first = o->rcpt_first,
@@ -49,9 +57,9 @@ int spool_outcome_encode(const struct outcome *o, uint32_t journal, uint64_t non
 		return E_INVAL;
 	buf_add(out, &h, sizeof(h));
 	if (h.masks != 0) {
-		uint64_t masks[3] = { o->sent, o->deferred, o->bounced };
+		uint64_t masks[4] = { o->sent, o->deferred, o->bounced, o->report };
 
-		buf_add(out, masks, sizeof(masks));
+		buf_add(out, masks, masks_size(h.masks));
 	}
 	buf_add(out, o->transport.p, h.transport_len);
 	buf_add(out, o->nexthop.p, h.nexthop_len);
@@ -114,7 +122,7 @@ static bool crc_ok(struct sv rec, struct spool_outcome h)
 int spool_outcome_decode(struct sv rec, struct outcome *o, struct outcome_reason reasons[64])
 {
 	struct spool_outcome h;
-	uint64_t masks[3] = { 0, 0, 0 };
+	uint64_t masks[4] = { 0, 0, 0, 0 };
 	struct sv fixed;
 
 	if (rec.len < sizeof(h))
@@ -127,9 +135,9 @@ int spool_outcome_decode(struct sv rec, struct outcome *o, struct outcome_reason
 	rec.p += sizeof(h);
 	rec.len -= sizeof(h);
 	if (h.masks != 0) {
-		if (!take(&rec, sizeof(masks), &fixed))
+		if (!take(&rec, masks_size(h.masks), &fixed))
 			return E_CORRUPT;
-		memcpy(masks, fixed.p, sizeof(masks));
+		memcpy(masks, fixed.p, fixed.len);
 	}
 	*o = (struct outcome){ .kind = h.kind,
 			       .qid = { h.qid_us, h.qid_life },
@@ -138,6 +146,7 @@ int spool_outcome_decode(struct sv rec, struct outcome *o, struct outcome_reason
 			       .sent = masks[0],
 			       .deferred = masks[1],
 			       .bounced = masks[2],
+			       .report = masks[3],
 			       .when_us = h.when_us,
 			       .reasons = reasons,
 			       .reason_count = h.reason_count };

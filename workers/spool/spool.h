@@ -177,6 +177,7 @@ struct outcome {
 	uint32_t rcpt_first;
 	uint64_t mask; /* recipients of the attempt */
 	uint64_t sent, deferred, bounced;
+	uint64_t report;              /* of those sent: NOTIFY=SUCCESS is owed */
 	int64_t when_us;              /* wall */
 	struct sv transport, nexthop; /* for queue listing and recovery; may be empty */
 	struct outcome_reason *reasons;

@@ -106,7 +106,7 @@ void snapshot_prometheus(const struct snapshot *s, const struct board_shm *b,
 	board_gauge(out, "queue_held", "Queue entries on hold", &b->entries_held);
 	board_gauge(out, "queue_loading", "Queue entries waiting to be resolved",
 		    &b->entries_loading);
-	board_gauge(out, "queue_in_doubt", "Deliveries of unknown outcome after a crash",
+	board_gauge(out, "queue_in_doubt", "Messages with a delivery of unknown outcome",
 		    &b->in_doubt);
 	board_gauge(out, "queue_damaged", "Damaged records kept in corrupt/", &b->damaged);
 	board_gauge(out, "spool_segments", "Segment files", &b->segments);

@@ -10,6 +10,7 @@
 #   $o->maildir(glob "$dir/mail/x/new/*");
 #   $o->bounces(@texts);                 # notifications
 #   $o->queue($mta);                     # what a running instance still holds
+#   $o->in_doubt($mta);                  # its list of deliveries in doubt: every duplicate is on it
 #   my $v = $o->judge('after the cut');  # assertions, and the verdict
 package Oracle;
 use strict;
@@ -134,10 +135,25 @@ sub queue {
 	return;
 }
 
+# The list of deliveries in doubt (postqueue -D): every duplicate must be on it. Called again, it
+# adds. Returns how many deliveries the list has. It has no names where the record could not be read.
+sub in_doubt {
+	my ($self, $mta) = @_;
+	my ($rc, $out) = $mta->command('postqueue', '-D', '-j');
+	die "postqueue -D -j: $out" if $rc;
+	my $count = 0;
+	$self->{listed} //= {};
+	for my $line (grep { /^\{/ } split /\n/, $out) {
+		$count++;
+		$self->{listed}{$2}{ lc $1 }++ while $line =~ /"($recipient)"/g;
+	}
+	return $count;
+}
+
 sub verdict {
 	my ($self) = @_;
 	my %v = map { $_ => $self->{$_} } qw(damaged misdelivered never_sent copies);
-	my (@lost, @twice, %at);
+	my (@lost, @twice, @unlisted, %at);
 	for my $id (keys %{ $self->{acked} }) {
 		my %where = map { $_ => $self->{$_}{$id} || {} } qw(got bounced queued);
 		my %all = map { %$_ } values %where;
@@ -146,7 +162,10 @@ sub verdict {
 	}
 	for my $id (keys %{ $self->{got} }, grep { !$self->{got}{$_} } keys %{ $self->{bounced} }) {
 		my ($got, $bounced) = map { $self->{$_}{$id} || {} } qw(got bounced);
-		push @twice, $id if grep { ($got->{$_} || 0) + ($bounced->{$_} || 0) > 1 } keys %$got, keys %$bounced;
+		my @more = grep { ($got->{$_} || 0) + ($bounced->{$_} || 0) > 1 } keys %$got, keys %$bounced;
+		push @twice, $id if @more;
+		push @unlisted, $id if $self->{listed}
+			&& grep { ($got->{$_} || 0) > 1 && !$self->{listed}{$id}{$_} } keys %$got;
 	}
 	$v{acked}     = keys %{ $self->{acked} };
 	$v{delivered} = $at{got} || 0;
@@ -155,6 +174,8 @@ sub verdict {
 	$v{unacked}   = grep { !$self->{acked}{$_} } keys %{ $self->{got} };
 	$v{lost}      = [ sort @lost ];
 	$v{twice}     = [ sort @twice ];
+	$v{unlisted}  = [ sort @unlisted ];
+	$v{listed}    = keys %{ $self->{listed} || {} };
 	return \%v;
 }
 
@@ -167,6 +188,10 @@ sub judge {
 	is $v->{damaged}, 0, "$name: contents are equal";
 	is $v->{misdelivered}, 0, "$name: nobody got another's mail";
 	is $v->{never_sent}, 0, "$name: nothing was delivered that nobody sent";
+	if ($self->{listed}) {
+		is scalar @{ $v->{unlisted} }, 0, "$name: every duplicate is on the list of those in doubt"
+			or diag 'not on it: ' . join ' ', grep { defined } @{ $v->{unlisted} }[0 .. 9];
+	}
 	note sprintf '%s: %d copies, %d twice, %d bounced, %d queued, %d delivered without a 250', $name,
 		$v->{copies}, scalar @{ $v->{twice} }, $v->{bounced}, $v->{queued}, $v->{unacked};
 	return $v;

@@ -8,6 +8,7 @@
 #include "daemon/recover_int.h"
 #include "t/unit/daemon/sched_world.h"
 #include "t/unit/workers/spool/support.h"
+#include "workers/spool/doubt.h"
 
 #define RW     100
 #define NOW_US ((int64_t)W_START_MS * 1000)
@@ -154,7 +155,7 @@ static void restart(struct scene *sc, const char *main_cf)
 		err = files_new(&fs, &sc->files);
 	sc->w.s->su.files = sc->files;
 	if (err == 0)
-		err = recover_all(sc->w.s, sc->files, &sc->f.dirs, &sc->w.board);
+		err = recover_all(sc->w.s, sc->files, &sc->f.dirs);
 	is_int(err, 0, "recovery works");
 }
 
@@ -301,15 +302,143 @@ static void test_outcomes(void)
 	finish(&sc);
 }
 
+/* ---- deliveries in doubt ---- */
+
+struct listed {
+	unsigned count;
+	struct doubt last;
+	char names[200];
+};
+
+static void take_listed(void *ctx, const struct doubt *d)
+{
+	struct listed *l = ctx;
+
+	l->count++;
+	l->last = *d;
+	snprintf(l->names, sizeof(l->names), "%.*s %.*s %.*s %.*s", (int)d->transport.len,
+		 d->transport.p, (int)d->nexthop.len, d->nexthop.p, (int)d->sender.len, d->sender.p,
+		 d->rcpt_count > 0 ? (int)d->rcpts[0].len : 0,
+		 d->rcpt_count > 0 ? d->rcpts[0].p : "");
+}
+
+static struct listed list_of(struct scene *sc)
+{
+	struct listed l = { 0 };
+	uint64_t damaged;
+
+	is_int(doubt_each(&sc->f.dirs, take_listed, &l, &damaged), 0, "the list is there");
+	return l;
+}
+
+static void started(struct scene *sc, unsigned k, int64_t ago_s)
+{
+	put(sc, &(struct outcome){ .kind = OUTCOME_STARTED,
+				   .qid = msg_id(k),
+				   .mask = 1,
+				   .transport = SV("smtp"),
+				   .nexthop = SV("y.example"),
+				   .when_us = NOW_US - ago_s * 1000000 });
+}
+
+/* A further start over the same spool; what is put into a journal before it comes first. */
+static void restart_again(struct scene *sc, const char *main_cf, enum outcome_kind before,
+			  int64_t ago_s)
+{
+	end_supervisor(sc);
+	fx_turns(&sc->f, 1);
+	journal_begin(sc);
+	if (before != 0)
+		mark(sc, 1, before, 0, ago_s);
+	restart(sc, main_cf);
+}
+
+static void test_in_doubt_list(void)
+{
+	static struct scene sc;
+	struct listed l;
+
+	begin(&sc);
+	add(&sc, 1, 1, 0, NULL);
+	add(&sc, 2, 1, 0, NULL);
+	started(&sc, 1, 40);
+	restart(&sc, "");
+	l = list_of(&sc);
+	ok(l.count == 1 && qid_eq(l.last.qid, msg_id(1)) && l.last.mask == 1 && !l.last.held &&
+		   l.last.cause == DOUBT_SYSTEM && l.last.began_us == NOW_US - 40000000,
+	   "it is on the list");
+	is_str(l.names, "smtp y.example s@x r@y", "with all names");
+	ok((look(&sc, 1).flags & MSGF_IN_DOUBT) != 0, "and marked");
+	ok((look(&sc, 2).flags & MSGF_IN_DOUBT) == 0, "the other one is not");
+	is_int(sc.w.counters->counter[CTR_sched_in_doubt], 1, "counted");
+	restart_again(&sc, "", 0, 0);
+	is_int(list_of(&sc).count, 1, "a second start does not list it again");
+	is_int(sc.w.counters->counter[CTR_sched_in_doubt], 0, "nor count it");
+	ok((look(&sc, 1).flags & MSGF_IN_DOUBT) != 0 && sc.w.board.in_doubt == 1,
+	   "it is still marked");
+	end_supervisor(&sc);
+	journal_begin(&sc);
+	result(&sc, 1, 0, 0, 1, 0, 10);
+	restart(&sc, "");
+	ok((look(&sc, 1).flags & MSGF_IN_DOUBT) != 0 && look(&sc, 1).by_state[QS_DEFERRED] == 1,
+	   "deferred since: the first attempt is as much in doubt as before");
+	sched_cmd(sc.w.s, SCHED_DELETE, msg_id(1), &(struct sched_cmd_result){ 0 });
+	finish(&sc);
+}
+
 static void test_in_doubt_hold(void)
 {
+	static const char hold[] = "in_doubt_action = hold\n";
 	static struct scene sc;
 
 	begin(&sc);
 	add(&sc, 1, 1, 0, NULL);
-	mark(&sc, 1, OUTCOME_STARTED, 1, 40);
-	restart(&sc, "in_doubt_action = hold\n");
+	started(&sc, 1, 40);
+	restart(&sc, hold);
 	is_int(look(&sc, 1).by_state[QS_HOLD], 1, "in doubt: held when so configured");
+	ok(list_of(&sc).last.held, "so says the list");
+	restart_again(&sc, "", 0, 0);
+	is_int(look(&sc, 1).by_state[QS_HOLD], 1, "and it stays held over the next start");
+	restart_again(&sc, hold, OUTCOME_RELEASED, 20);
+	is_int(look(&sc, 1).by_state[QS_HOLD], 1, "an operator's word of before does not count");
+	restart_again(&sc, hold, OUTCOME_RELEASED, 0);
+	is_int(look(&sc, 1).by_state[QS_LOAD], 1, "released: not held once more");
+	finish(&sc);
+}
+
+/* Reports of success that were owed when all stopped. */
+static void test_success_report(void)
+{
+	struct outcome o = { .kind = OUTCOME_RESULT,
+			     .mask = 3,
+			     .sent = 3,
+			     .report = 2,
+			     .when_us = NOW_US - 10000000 };
+	static struct scene sc;
+	struct seen s;
+
+	begin(&sc);
+	add(&sc, 1, 2, 0, NULL);
+	add(&sc, 2, 2, 0, NULL);
+	add(&sc, 3, 1, 0, NULL);
+	for (unsigned k = 1; k <= 2; k++) {
+		o.qid = msg_id(k);
+		put(&sc, &o);
+	}
+	o = (struct outcome){ .kind = OUTCOME_RESULT,
+			      .qid = msg_id(3),
+			      .mask = 1,
+			      .sent = 1,
+			      .report = 1,
+			      .when_us = NOW_US - 10000000 };
+	put(&sc, &o);
+	mark(&sc, 2, OUTCOME_NOTIFIED, 2, 5);
+	restart(&sc, "");
+	s = look(&sc, 1);
+	ok(s.entries == 1 && s.by_state[QS_NOTIFY] == 2 && s.jref.journal != 0,
+	   "delivered, but the report on success is owed");
+	is_int(look(&sc, 2).entries, 0, "delivered and reported: gone");
+	is_int(look(&sc, 3).by_state[QS_NOTIFY], 1, "a single recipient likewise");
 	finish(&sc);
 }
 
@@ -528,6 +657,7 @@ static void doubt_when_worker_dies(bool hold)
 	add(&sc, 1, 1, 0, NULL);
 	add(&sc, 2, 1, 0, NULL);
 	add(&sc, 3, 1, 0, NULL);
+	add(&sc, 4, 2, 0, NULL);
 	restart(&sc, hold ? "in_doubt_action = hold\n" : "");
 	world_up(&sc.w, CLASS_REWRITE, 0, RW);
 	world_up(&sc.w, CLASS_DELIVER, 0, life);
@@ -537,13 +667,15 @@ static void doubt_when_worker_dies(bool hold)
 	sc.f.needs = 0;
 	journal_writer_grant(sc.j, g.number);
 	world_turn(&sc.w);
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 4; i++)
 		w_loaded(&sc.w, world_next(&sc.w), RW, 0);
 	world_turn(&sc.w);
-	is_int(sc.w.s->count[QS_BUSY], 3, "three jobs are out");
+	is_int(sc.w.s->count[QS_BUSY], 4, "four jobs are out");
 	mark(&sc, 1, OUTCOME_STARTED, 1, 0);
 	mark(&sc, 2, OUTCOME_STARTED, 1, 0);
 	result(&sc, 2, 0, 0, 1, 0, 0); /* written, but its report did not get out */
+	mark(&sc, 4, OUTCOME_STARTED, 3, 0);
+	result(&sc, 4, 0, 1, 2, 0, 0); /* the same, and one was sent */
 	journal_end(&sc);
 	loop_free(&sc.f.loop); /* the hooks of the writer that is gone */
 	sched_worker_gone(sc.w.s, CLASS_DELIVER, 0, life);
@@ -552,6 +684,15 @@ static void doubt_when_worker_dies(bool hold)
 	       hold ? "held, as configured" : "and tried again");
 	is_int(look(&sc, 2).by_state[QS_READY], 1, "one has an outcome");
 	is_int(look(&sc, 3).by_state[QS_READY], 1, "one was not begun");
+	ok(look(&sc, 4).by_state[QS_DEFERRED] == 2 && look(&sc, 4).entries == 1,
+	   "what was sent is not sent again");
+	struct listed l = list_of(&sc);
+
+	ok(l.count == 1 && qid_eq(l.last.qid, msg_id(1)) && l.last.held == hold &&
+		   l.last.cause == DOUBT_WORKER,
+	   "the one is on the list");
+	is_str(l.names, "smtp y.example s@x r@y", "with all names");
+	ok((look(&sc, 1).flags & MSGF_IN_DOUBT) != 0, "and marked");
 	ok(strstr(sc.w.log, "outcome is unknown") != NULL, "the log names it");
 	finish(&sc);
 }
@@ -704,7 +845,9 @@ static void test_mark_refused(void)
 int main(void)
 {
 	test_outcomes();
+	test_in_doubt_list();
 	test_in_doubt_hold();
+	test_success_report();
 	test_duplicate();
 	test_retire();
 	test_journal_stays();
