@@ -3,7 +3,8 @@
  * load: SMTP generator for benchmarks and for the crash tests' oracle. Each message carries
  *   X-Load-Id: PREFIX-NUMBER     X-Load-Crc: CRC32C of the body (hex)
  * and its recipients are rK.PREFIX-NUMBER@dN.DOMAIN, so that the sink (t/bench/sink.c) can tell
- * loss, duplicates, damage and mail in wrong hands. Ids that got a 250 are written to -o.
+ * loss, duplicates, damage and mail in wrong hands. Ids that got a 250 are written to -o, with
+ * -m also when (clock_mono_us_raw()).
  * Prints one line of JSON.
  */
 #include <arpa/inet.h>
@@ -44,7 +45,7 @@ static struct {
 	struct sockaddr_in to;
 	unsigned sessions, rcpts, domains, per_conn, length;
 	unsigned long total, next, finished, acked, tempfail, permfail, lost, lat_count;
-	bool pipeline, reconnect;
+	bool pipeline, reconnect, moments;
 	const char *prefix, *domain;
 	FILE *acked_file;
 	uint32_t *lat; /* us per acked message */
@@ -160,7 +161,11 @@ static void message_over(struct session *s, int code)
 		g.acked++;
 		g.lat[g.lat_count++] = us > UINT32_MAX ? UINT32_MAX : (uint32_t)us;
 		if (g.acked_file != NULL)
-			fprintf(g.acked_file, "%s-%lu %u\n", g.prefix, s->id, s->rcpt_ok);
+			fprintf(g.acked_file, "%s-%lu %u", g.prefix, s->id, s->rcpt_ok);
+		if (g.acked_file != NULL && g.moments)
+			fprintf(g.acked_file, " %lld", (long long)clock_mono_us_raw());
+		if (g.acked_file != NULL)
+			fputc('\n', g.acked_file);
 	} else if (code / 100 == 4) {
 		g.tempfail++;
 	} else {
@@ -359,7 +364,8 @@ static NORETURN void usage(void)
 {
 	die("usage: load [-s sessions] [-n messages] [-l bytes] [-r rcpts] [-d domain] [-D "
 	    "domains] "
-	    "[-k per_connection] [-t prefix] [-o acked_file] [-T seconds] [-p] [-R] address:port");
+	    "[-k per_connection] [-t prefix] [-o acked_file] [-T seconds] [-p] [-R] [-m] "
+	    "address:port");
 }
 
 static double parse_options(int argc, char **argv)
@@ -367,7 +373,7 @@ static double parse_options(int argc, char **argv)
 	double limit_s = 0;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "s:n:l:r:d:D:k:t:o:T:pR")) != -1) {
+	while ((opt = getopt(argc, argv, "s:n:l:r:d:D:k:t:o:T:pRm")) != -1) {
 		unsigned long v = optarg == NULL ? 0 : strtoul(optarg, NULL, 10);
 
 		switch (opt) {
@@ -406,6 +412,9 @@ static double parse_options(int argc, char **argv)
 			break;
 		case 'R':
 			g.reconnect = true;
+			break;
+		case 'm':
+			g.moments = true;
 			break;
 		default:
 			usage();

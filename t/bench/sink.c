@@ -3,8 +3,9 @@
  * sink: SMTP server that swallows what t/bench/load.c sent and judges it: every message's id, the
  * checksum of its body, and whether each recipient belongs to the message. Can refuse recipients:
  * -T percent once with 450 (accepted when tried again), -P percent always with 550.
- * Writes "ID RECIPIENT" lines to -o as they are accepted. Prints one line of JSON when it is ended
- * by SIGTERM, or after -n messages. With -w it waits so many ms before each batch of replies.
+ * Writes "ID RECIPIENT" lines to -o before they are answered, with -m also when. Prints one line of
+ * JSON when it is ended by SIGTERM, or after -n messages. With -w it waits so many ms before each
+ * batch of replies.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -47,6 +48,7 @@ static struct {
 	unsigned long messages, recipients, bad_crc, misdelivered, foreign, temp, perm, connections,
 		open, max_open, stop_after;
 	FILE *out;
+	bool moments;
 	struct strmap *refused; /* recipients that had their 450 */
 	int64_t first_us, last_us;
 } g;
@@ -139,7 +141,11 @@ static void judge_recipients(struct conn *c)
 		if (n > 0 && (dot == NULL || strncmp(dot + 1, c->id, n) != 0 || dot[1 + n] != '@'))
 			g.misdelivered++;
 		if (g.out != NULL)
-			fprintf(g.out, "%s %s\n", n == 0 ? "-" : c->id, r);
+			fprintf(g.out, "%s %s", n == 0 ? "-" : c->id, r);
+		if (g.out != NULL && g.moments)
+			fprintf(g.out, " %lld", (long long)clock_mono_us_raw());
+		if (g.out != NULL)
+			fputc('\n', g.out);
 	}
 }
 
@@ -324,7 +330,7 @@ static void listen_on(char *where)
 	int one = 1;
 
 	if (colon == NULL)
-		die("usage: sink [-o file] [-T percent] [-P percent] [-w ms] [-n messages] "
+		die("usage: sink [-o file] [-T percent] [-P percent] [-w ms] [-n messages] [-m] "
 		    "address:port");
 	*colon = '\0';
 	struct sockaddr_in sa = { .sin_family = AF_INET,
@@ -346,7 +352,7 @@ int main(int argc, char **argv)
 
 	log_set_program("sink");
 	signal(SIGPIPE, SIG_IGN);
-	while ((opt = getopt(argc, argv, "o:T:P:w:n:")) != -1) {
+	while ((opt = getopt(argc, argv, "o:T:P:w:n:m")) != -1) {
 		if (opt == 'o')
 			g.out = fopen(optarg, "w");
 		else if (opt == 'T')
@@ -355,6 +361,8 @@ int main(int argc, char **argv)
 			g.perm_pct = (unsigned)atoi(optarg);
 		else if (opt == 'w')
 			g.wait_ms = (unsigned)atoi(optarg);
+		else if (opt == 'm')
+			g.moments = true;
 		else if (opt == 'n')
 			g.stop_after = strtoul(optarg, NULL, 10);
 	}

@@ -17,3 +17,10 @@ t_crash_inject_LDADD = $(LIB_LIBS) $(SECCOMP_LIBS)
 EXTRA_DIST += t/crash/00-inject.t
 EXTRA_DIST += t/crash/05-shm-points.t
 EXTRA_DIST += t/crash/03-kill-every-call.t
+# Reordered and torn block writes; see t/crash/blocklog.h.
+check_PROGRAMS += t/crash/blocklog t/crash/blockplay
+t_crash_blocklog_SOURCES = t/crash/blocklog.c t/crash/blocklog.h
+t_crash_blocklog_LDADD = $(LIB_LIBS)
+t_crash_blockplay_SOURCES = t/crash/blockplay.c t/crash/blockimage.c t/crash/blockimage.h t/crash/blocklog.h
+t_crash_blockplay_LDADD = $(SCHED_TEST_LIBS)
+EXTRA_DIST += t/crash/02-block-replay.t
