@@ -49,7 +49,8 @@ static int list(const struct params *p, bool doubts, bool json)
 	static const char *const request[] = { "queue-list" };
 	struct control_conn *c;
 	struct qlist *l;
-	int err = qlist_new(p, &l);
+	enum qlist_form form = doubts ? QLIST_KEEP : json ? QLIST_JSON : QLIST_TEXT;
+	int err = qlist_new(p, form, stdout, &l);
 
 	if (err != 0) {
 		fprintf(stderr, "postqueue: fatal: queue directory %s: %s\n", p->queue_directory,
@@ -66,10 +67,8 @@ static int list(const struct params *p, bool doubts, bool json)
 	}
 	if (err == 0 && doubts)
 		err = qdoubt_print(l, json, stdout);
-	else if (err == 0 && json)
-		qlist_print_json(l, stdout);
 	else if (err == 0)
-		qlist_print_text(l, stdout);
+		qlist_end(l);
 	uint64_t damaged = err == 0 ? qlist_damaged(l) : 0;
 
 	if (damaged > 0)

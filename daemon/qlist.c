@@ -16,12 +16,22 @@
 #define REASON_INDENT 76 /* reasons end in this column */
 #define RCPTS_MAX     10000000
 
+struct text_list {
+	bool long_ids;
+	uint64_t messages, bytes;
+	char last_reason[1000]; /* of the message: recipients with the same one stand together */
+};
+
 struct qlist {
 	const struct params *params;
+	enum qlist_form form;
+	FILE *out;
+	struct text_list text;
 	struct spool_dirs dirs;
 	struct spool_reader *spool;
 	struct journal_reader *journal;
-	struct buf items; /* struct qctl_item and reasons, as the daemon sends them */
+	struct buf
+		items; /* struct qctl_item and reasons, as the daemon sends them; not printed yet */
 	struct buf head, mem;
 	struct arena arena;
 };
@@ -37,9 +47,7 @@ struct shown {
 	struct envelope env;
 };
 
-typedef void (*msg_fn)(struct qlist *l, void *ctx, const struct shown *m, size_t from, size_t to);
-
-int qlist_new(const struct params *params, struct qlist **l_r)
+int qlist_new(const struct params *params, enum qlist_form form, FILE *out, struct qlist **l_r)
 {
 	struct qlist *l = xcalloc(1, sizeof(*l));
 	int err = spool_dirs_open(params->queue_directory, false, &l->dirs);
@@ -49,6 +57,9 @@ int qlist_new(const struct params *params, struct qlist **l_r)
 		return err;
 	}
 	l->params = params;
+	l->form = form;
+	l->out = out;
+	l->text.long_ids = true;
 	l->spool = spool_reader_new(&l->dirs, 64);
 	l->journal = journal_reader_new(&l->dirs, 64);
 	arena_init(&l->arena, 65536, 0);
@@ -71,46 +82,6 @@ void qlist_free(struct qlist **lp)
 	buf_fini(&l->mem);
 	arena_fini(&l->arena);
 	free(l);
-}
-
-void qlist_add_items(void *qlist, const void *data, size_t len)
-{
-	struct qlist *l = qlist;
-
-	buf_add(&l->items, data, len);
-}
-
-int qlist_scan(struct qlist *l)
-{
-	struct recovery r = { .params = l->params, .now_us = clock_wall().us };
-	struct rplan plan = { 0 };
-	struct spool_dirs look_only = l->dirs;
-
-	look_only.corrupt = -1; /* quarantine is the supervisor's */
-	int err = recover_read(&r, NULL, &look_only);
-
-	for (size_t i = 0; err == 0 && i < r.msg_count; i++) {
-		recover_plan(&r, &r.msgs[i], &plan);
-		for (size_t k = 0; k < plan.count; k++) {
-			const struct sched_found_entry *e = &plan.entries[k];
-			struct qctl_item it = {
-				.qid = { .time_us = plan.found.qid.time_us,
-					 .life = plan.found.qid.life },
-				.place = plan.found.place,
-				.jref = e->jref,
-				.mask = e->mask,
-				.rcpt_first = e->rcpt_first,
-				.msg_flags = plan.found.flags,
-				.due_s = e->due_s,
-				.state = e->state,
-			};
-
-			buf_add(&l->items, &it, sizeof(it));
-		}
-	}
-	recover_plan_fini(&plan);
-	recover_read_fini(&r);
-	return err;
 }
 
 /* ---- one message ---- */
@@ -174,26 +145,6 @@ static bool read_message(struct qlist *l, const struct qctl_item *it, struct sho
 static bool same_message(const struct qctl_item *a, const struct qctl_item *b)
 {
 	return a->qid.time_us == b->qid.time_us && a->qid.life == b->qid.life;
-}
-
-static void each_message(struct qlist *l, msg_fn fn, void *ctx)
-{
-	struct qctl_item first, it;
-	size_t from = 0, to;
-
-	while (item_at(l, from, &first)) {
-		struct shown m;
-		bool readable = read_message(l, &first, &m);
-
-		for (to = from; item_at(l, to, &it) && same_message(&first, &it);
-		     to = item_end(to, &it)) {
-			if (readable)
-				note_state(&m, &it);
-		}
-		if (readable)
-			fn(l, ctx, &m, from, to);
-		from = to;
-	}
 }
 
 /* ---- its recipients ---- */
@@ -265,52 +216,46 @@ void qlist_print_safe(FILE *out, struct sv s)
 
 /* ---- text ---- */
 
-struct text_list {
-	FILE *out;
-	bool long_ids;
-	uint64_t messages, bytes;
-	char last_reason[1000]; /* of the message: recipients with the same one stand together */
-};
-
 static void text_rcpt(void *ctx, const struct env_rcpt *r, struct sv reason, bool failed UNUSED)
 {
-	struct text_list *t = ctx;
+	struct qlist *l = ctx;
+	struct text_list *t = &l->text;
 
 	if (reason.len > 0 && !sv_eq_str(reason, t->last_reason)) {
 		int pad = REASON_INDENT - (int)reason.len;
 
 		str_copy(t->last_reason, sizeof(t->last_reason), reason);
-		fprintf(t->out, "%*s(", pad > 0 ? pad : 0, "");
-		qlist_print_safe(t->out, reason);
-		fputs(")\n", t->out);
+		fprintf(l->out, "%*s(", pad > 0 ? pad : 0, "");
+		qlist_print_safe(l->out, reason);
+		fputs(")\n", l->out);
 	}
-	fprintf(t->out, "%*s", t->long_ids ? 47 : 41, "");
-	qlist_print_safe(t->out, r->addr);
-	fputc('\n', t->out);
+	fprintf(l->out, "%*s", t->long_ids ? 47 : 41, "");
+	qlist_print_safe(l->out, r->addr);
+	fputc('\n', l->out);
 }
 
-static void text_message(struct qlist *l, void *ctx, const struct shown *m, size_t from, size_t to)
+static void text_message(struct qlist *l, const struct shown *m, size_t from, size_t to)
 {
-	struct text_list *t = ctx;
+	struct text_list *t = &l->text;
 	time_t arrival = (time_t)m->arrival_s;
 	char id[QID_TEXT_SIZE + 1], when[32];
 	struct tm tm;
 
 	if (t->messages++ == 0)
-		fprintf(t->out, t->long_ids ? "%-17s %8s %-19s %s\n" : "%-11s %7s %-20s %s\n",
+		fprintf(l->out, t->long_ids ? "%-17s %8s %-19s %s\n" : "%-11s %7s %-20s %s\n",
 			t->long_ids ? "----Queue ID-----" : "-Queue ID-", "--Size--",
 			t->long_ids ? "---Arrival Time----" : "----Arrival Time----",
 			t->long_ids ? "--Sender/Recipient------" : "-Sender/Recipient-------");
 	snprintf(id, sizeof(id), "%s%c", m->id, m->mark);
 	localtime_r(&arrival, &tm);
 	strftime(when, sizeof(when), "%a %b %e %H:%M:%S ", &tm);
-	fprintf(t->out, t->long_ids ? "%-17s %8llu %19.19s " : "%-11s %7llu %20.20s ", id,
+	fprintf(l->out, t->long_ids ? "%-17s %8llu %19.19s " : "%-11s %7llu %20.20s ", id,
 		(unsigned long long)m->size, when);
-	qlist_print_safe(t->out, sender_of(m));
-	fputc('\n', t->out);
+	qlist_print_safe(l->out, sender_of(m));
+	fputc('\n', l->out);
 	t->last_reason[0] = '\0';
-	each_rcpt(l, m, from, to, text_rcpt, t);
-	fputc('\n', t->out);
+	each_rcpt(l, m, from, to, text_rcpt, l);
+	fputc('\n', l->out);
 	t->bytes += m->size;
 }
 
@@ -321,17 +266,16 @@ uint64_t qlist_damaged(const struct qlist *l)
 	return spool_count_quarantined(&l->dirs, &count) == 0 ? count : 0;
 }
 
-void qlist_print_text(struct qlist *l, FILE *out)
+static void text_end(const struct qlist *l)
 {
-	struct text_list t = { .out = out, .long_ids = true };
+	const struct text_list *t = &l->text;
 
-	each_message(l, text_message, &t);
-	if (t.messages == 0)
-		fputs("Mail queue is empty\n", out);
+	if (t->messages == 0)
+		fputs("Mail queue is empty\n", l->out);
 	else
-		fprintf(out, "-- %llu Kbytes in %llu Request%s.\n",
-			(unsigned long long)t.bytes / 1024, (unsigned long long)t.messages,
-			t.messages == 1 ? "" : "s");
+		fprintf(l->out, "-- %llu Kbytes in %llu Request%s.\n",
+			(unsigned long long)t->bytes / 1024, (unsigned long long)t->messages,
+			t->messages == 1 ? "" : "s");
 }
 
 /* ---- JSON ---- */
@@ -367,9 +311,8 @@ static void json_rcpt(void *ctx, const struct env_rcpt *r, struct sv reason, boo
 	json_array_append_new(ctx, o);
 }
 
-static void json_message(struct qlist *l, void *ctx, const struct shown *m, size_t from, size_t to)
+static void json_message(struct qlist *l, const struct shown *m, size_t from, size_t to)
 {
-	FILE *out = ctx;
 	json_t *o = json_object(), *rcpts = json_array();
 
 	json_object_set_new(o, "queue_name", json_string(m->queue));
@@ -382,12 +325,93 @@ static void json_message(struct qlist *l, void *ctx, const struct shown *m, size
 	json_object_set_new(o, "recipients", rcpts);
 	if (m->in_doubt)
 		json_object_set_new(o, "in_doubt", json_true());
-	json_dumpf(o, out, JSON_PRESERVE_ORDER);
-	fputc('\n', out);
+	json_dumpf(o, l->out, JSON_PRESERVE_ORDER);
+	fputc('\n', l->out);
 	json_decref(o);
 }
 
-void qlist_print_json(struct qlist *l, FILE *out)
+/* ---- all ---- */
+
+static void print_message(struct qlist *l, const struct qctl_item *first, size_t from, size_t to)
 {
-	each_message(l, json_message, out);
+	struct qctl_item it;
+	struct shown m;
+
+	if (!read_message(l, first, &m))
+		return;
+	for (size_t at = from; at < to && item_at(l, at, &it); at = item_end(at, &it))
+		note_state(&m, &it);
+	if (l->form == QLIST_JSON)
+		json_message(l, &m, from, to);
+	else
+		text_message(l, &m, from, to);
+}
+
+/* The last message may not be complete: more items of it may come. */
+static void print_items(struct qlist *l, bool all)
+{
+	struct qctl_item first, it;
+	size_t from = 0, to;
+
+	while (item_at(l, from, &first)) {
+		for (to = from; item_at(l, to, &it) && same_message(&first, &it);
+		     to = item_end(to, &it))
+			;
+		if (to == l->items.len && !all)
+			break;
+		print_message(l, &first, from, to);
+		from = to;
+	}
+	buf_consume(&l->items, from);
+}
+
+void qlist_add_items(void *qlist, const void *data, size_t len)
+{
+	struct qlist *l = qlist;
+
+	buf_add(&l->items, data, len);
+	if (l->form != QLIST_KEEP)
+		print_items(l, false);
+}
+
+int qlist_scan(struct qlist *l)
+{
+	struct recovery r = { .params = l->params, .now_us = clock_wall().us };
+	struct rplan plan = { 0 };
+	struct spool_dirs look_only = l->dirs;
+
+	look_only.corrupt = -1; /* quarantine is the supervisor's */
+	int err = recover_read(&r, NULL, &look_only);
+
+	for (size_t i = 0; err == 0 && i < r.msg_count; i++) {
+		recover_plan(&r, &r.msgs[i], &plan);
+		for (size_t k = 0; k < plan.count; k++) {
+			const struct sched_found_entry *e = &plan.entries[k];
+			struct qctl_item it = {
+				.qid = { .time_us = plan.found.qid.time_us,
+					 .life = plan.found.qid.life },
+				.place = plan.found.place,
+				.jref = e->jref,
+				.mask = e->mask,
+				.rcpt_first = e->rcpt_first,
+				.msg_flags = plan.found.flags,
+				.due_s = e->due_s,
+				.state = e->state,
+			};
+
+			qlist_add_items(l, &it, sizeof(it));
+		}
+	}
+	recover_plan_fini(&plan);
+	recover_read_fini(&r);
+	return err;
+}
+
+void qlist_end(struct qlist *l)
+{
+	if (l->form == QLIST_KEEP)
+		return;
+	print_items(l, true);
+	if (l->form == QLIST_TEXT)
+		text_end(l);
 }

@@ -16,19 +16,25 @@
 
 struct qlist;
 
-/* Reads below queue_directory. */
-int qlist_new(const struct params *params, struct qlist **l_r);
+enum qlist_form {
+	QLIST_TEXT, /* Postfix's, postqueue -p */
+	QLIST_JSON, /* one object per line, postqueue -j */
+	QLIST_KEEP, /* nothing: the items are kept for another list */
+};
+
+/* Reads below queue_directory, prints to `out`. */
+int qlist_new(const struct params *params, enum qlist_form form, FILE *out, struct qlist **l_r);
 void qlist_free(struct qlist **l);
-/* Entries from the running daemon (`data` of its answer: struct qctl_item...) or from the disk. */
+/* Entries from the running daemon (`data` of its answer: struct qctl_item...) or from the disk.
+ * What is complete is printed at once and forgotten, so that the size of the queue does not matter.
+ * Messages that ended meanwhile are left out. */
 void qlist_add_items(void *qlist, const void *data, size_t len);
 int qlist_scan(struct qlist *l);
+/* Print what is left. */
+void qlist_end(struct qlist *l);
 /* Damaged records in corrupt/: they are not in the list. */
 uint64_t qlist_damaged(const struct qlist *l);
-/* Postfix's text (postqueue -p) or one JSON object per line (postqueue -j). Messages that ended
- * meanwhile are left out. */
-void qlist_print_text(struct qlist *l, FILE *out);
-void qlist_print_json(struct qlist *l, FILE *out);
-/* For other lists (daemon/qdoubt.c): the items as they came, and text as it is shown. */
+/* For other lists (daemon/qdoubt.c): the items that were kept, and text as it is shown. */
 typedef void (*qlist_item_fn)(void *ctx, const struct qctl_item *it);
 void qlist_each_item(const struct qlist *l, qlist_item_fn fn, void *ctx);
 const struct spool_dirs *qlist_dirs(const struct qlist *l);
