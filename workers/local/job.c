@@ -50,6 +50,7 @@ struct job {
 	uint64_t content_len;
 	struct rcpt_job *rcpts;
 	size_t rcpt_count, busy;
+	bool held;     /* its start is not in the journal yet: nothing was done for it */
 	bool finished; /* waits for the journal only */
 };
 
@@ -60,6 +61,8 @@ static void job_free(struct job *j)
 	while (*at != j)
 		at = &(*at)->next;
 	*at = j->next;
+	if (j->l->jobs_tail == &j->next)
+		j->l->jobs_tail = at;
 	j->l->job_count--;
 	for (size_t i = 0; i < j->rcpt_count; i++)
 		buf_fini(&j->rcpts[i].header);
@@ -220,17 +223,6 @@ static void job_finish(struct job *j)
 	job_report(j);
 }
 
-void job_retry_reports(struct local *l)
-{
-	struct job *next;
-
-	for (struct job *j = l->jobs; j != NULL; j = next) {
-		next = j->next;
-		if (j->finished && !job_report(j))
-			return;
-	}
-}
-
 /* ---- content ---- */
 
 /* The content in mailbox form, in a memory file that children read. */
@@ -389,7 +381,8 @@ static int read_record(struct job *j)
 	return err;
 }
 
-static void journal_start(struct job *j)
+/* False: the journal has no file yet. */
+static bool journal_start(struct job *j)
 {
 	struct outcome o = { .kind = OUTCOME_STARTED,
 			     .qid = j->id,
@@ -400,7 +393,33 @@ static void journal_start(struct job *j)
 			     .nexthop = sv_from(j->nexthop) };
 	struct proto_jref ref;
 
-	journal_append(j->l->journal, &o, &ref);
+	return journal_append(j->l->journal, &o, &ref) != E_AGAIN;
+}
+
+/* What is delivered without a word in the journal would be delivered again when this process dies.
+ */
+static bool job_begin(struct job *j)
+{
+	int err;
+
+	j->held = !journal_start(j);
+	if (j->held)
+		return false;
+	pick_rcpts(j);
+	err = make_content(j);
+	start_all(j, err);
+	return true;
+}
+
+void job_retry(struct local *l)
+{
+	struct job *next;
+
+	for (struct job *j = l->jobs; j != NULL; j = next) {
+		next = j->next;
+		if (j->finished ? !job_report(j) : j->held && !job_begin(j))
+			return;
+	}
 }
 
 /* The record cannot be read at all: all recipients wait; the supervisor will have it loaded, which
@@ -445,8 +464,8 @@ void job_start(struct local *l, const void *rec, size_t len)
 	str_copy(j->nexthop, sizeof(j->nexthop),
 		 (struct sv){ (const char *)rec + sizeof(j->p), j->p.nexthop_len });
 	j->l = l;
-	j->next = l->jobs;
-	l->jobs = j;
+	*l->jobs_tail = j;
+	l->jobs_tail = &j->next;
 	l->job_count++;
 	j->content_fd = -1;
 	j->id = (struct qid){ .time_us = j->p.ref.qid.time_us, .life = j->p.ref.qid.life };
@@ -460,8 +479,5 @@ void job_start(struct local *l, const void *rec, size_t len)
 		defer_all(j, err);
 		return;
 	}
-	journal_start(j);
-	pick_rcpts(j);
-	err = make_content(j);
-	start_all(j, err);
+	job_begin(j);
 }

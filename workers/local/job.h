@@ -20,14 +20,14 @@ struct local { /* the worker */
 	struct spool_dirs dirs;
 	struct spool_reader *reader;
 	struct journal_writer *journal;
-	struct job *jobs; /* all, also those that wait for the journal */
+	struct job *jobs, **jobs_tail; /* all, also those that wait for the journal */
 	size_t job_count;
 	struct buf env_buf, content_buf;
 	struct loop_timer tick;
 };
 
 void job_start(struct local *l, const void *rec, size_t len);
-/* Reports that waited for a journal file. */
-void job_retry_reports(struct local *l);
+/* Starts and reports that waited for a journal file. */
+void job_retry(struct local *l);
 
 #endif

@@ -46,6 +46,7 @@ static int local_init(struct worker *w)
 
 	w->state = l;
 	l->w = w;
+	l->jobs_tail = &l->jobs;
 	conf_diag_init(&d);
 	err = targets_open(w->conf, w->privileged, &l->targets, &d);
 	conf_diag_log(&d);
@@ -106,7 +107,7 @@ static void local_from_super(struct worker *w, const void *rec, size_t len)
 	} else if (kind == PROTO_FILE_GRANT && len == sizeof(f)) {
 		memcpy(&f, rec, sizeof(f));
 		journal_writer_grant(l->journal, f.number);
-		job_retry_reports(l);
+		job_retry(l);
 	}
 }
 
@@ -124,7 +125,7 @@ static bool local_turn(struct worker *w)
 	struct local *l = w->state;
 	bool more;
 
-	job_retry_reports(l);
+	job_retry(l);
 	more = journal_writer_poll(l->journal);
 	end_if_idle(l);
 	return more;
