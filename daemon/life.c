@@ -145,6 +145,13 @@ static int make_wake_fd(const struct supervisor *s, enum worker_class c)
 			      : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 }
 
+/* Signs of life count by the monotonic clock: a step of the wall clock must not kill anybody. A
+ * stopped machine stops that clock too. */
+static uint32_t beat_now(void)
+{
+	return (uint32_t)(clock_mono_us_raw() / 1000000);
+}
+
 static int send_setup(struct supervisor *s, struct sworker *w)
 {
 	const struct proc_class *pc = &proc_classes[w->class_id];
@@ -174,6 +181,7 @@ static int send_setup(struct supervisor *s, struct sworker *w)
 
 		c->class_id = w->class_id;
 		c->slot = w->slot;
+		counters_beat(c, beat_now());
 		fds[0] = log.fd;
 		fds[1] = w->counters.fd;
 		fds[2] = s->board_region.fd;
@@ -482,19 +490,18 @@ static void drain_old(struct supervisor *s)
 	}
 }
 
-/* By the monotonic clock: a step of the wall clock must not kill anybody. A stopped machine stops
- * that clock too. */
+/* From the moment a worker is set up: one that never says that it is ready is replaced, too. */
 void life_watch(struct supervisor *s)
 {
 	int64_t limit_s = s->params->worker_watchdog_time / 1000;
-	uint32_t now = (uint32_t)(clock_mono_us_raw() / 1000000);
+	uint32_t now = beat_now();
 
 	if (s->params->worker_watchdog_time == 0)
 		return;
 	for (size_t i = 0; i < s->high; i++) {
 		struct sworker *w = &s->workers[i];
 
-		if (w->state < LIFE_UP)
+		if (w->state < LIFE_STARTING || w->counters.base == NULL)
 			continue;
 		uint32_t beat = atomic_load_explicit(&counters_of(&w->counters)->beat_s,
 						     memory_order_relaxed);

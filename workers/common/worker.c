@@ -42,8 +42,8 @@ struct worker_private {
 static struct worker the_worker;
 
 /* The last words of a worker that cannot start reach the start command through the supervisor. */
-static void send_text(struct worker *w, enum ctl_kind kind, const struct worker_peer *peer,
-		      const char *text)
+static int send_text(struct worker *w, enum ctl_kind kind, const struct worker_peer *peer,
+		     const char *text)
 {
 	char packet[sizeof(struct ctl_msg) + CTL_TEXT_MAX];
 	size_t len = size_min(strlen(text), CTL_TEXT_MAX);
@@ -56,7 +56,7 @@ static void send_text(struct worker *w, enum ctl_kind kind, const struct worker_
 	}
 	memcpy(packet, &msg, sizeof(msg));
 	memcpy(packet + sizeof(msg), text, len);
-	io_send_fds(w->priv_->sock, packet, sizeof(msg) + len, NULL, 0);
+	return io_send_fds(w->priv_->sock, packet, sizeof(msg) + len, NULL, 0);
 }
 
 static log_sink_fn ring_sink;
@@ -598,7 +598,8 @@ int worker_main(int argc, char **argv, const struct worker_ops *ops)
 	if (ops->start != NULL)
 		must(ops->start(w), "start-up");
 	log_set_sink(ring_sink, ring_sink_ctx);
-	send_text(w, CTL_READY, NULL, "");
+	/* a worker that is ready and nobody knows of it would be waited for */
+	must(send_text(w, CTL_READY, NULL, ""), "supervisor socket");
 	loop_run(w->loop);
 	worker_exit(w);
 	return 0;
