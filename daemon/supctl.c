@@ -18,13 +18,15 @@ static void status(void *ctx, struct control_client *c, unsigned argc UNUSED,
 	struct supervisor *s = ctx;
 	char line[300];
 	const struct board_shm *b = s->board;
+	/* of this moment: the board's figure is of the last tick, and who waits for an empty queue
+	 * would see one that was */
+	unsigned messages = atomic_load_explicit(&s->qtab.shm->msg_live, memory_order_relaxed);
 	int n = snprintf(line, sizeof(line),
 			 "pid %d\ngeneration %u\nready %u\nstopping %d\nuptime_s %lld\n"
-			 "messages %llu\ndamaged %llu\nworker_restarts %llu\n",
+			 "messages %u\ndamaged %llu\nworker_restarts %llu\n",
 			 (int)getpid(), s->generation, (unsigned)b->ready, s->stopping,
-			 (long long)(clock_wall_s() - (int64_t)b->start_wall_s),
-			 (unsigned long long)b->messages, (unsigned long long)b->damaged,
-			 (unsigned long long)b->worker_restarts);
+			 (long long)(clock_wall_s() - (int64_t)b->start_wall_s), messages,
+			 (unsigned long long)b->damaged, (unsigned long long)b->worker_restarts);
 
 	control_data(c, line, (size_t)n);
 	for (size_t i = 0; i < s->high; i++) {
