@@ -43,7 +43,7 @@ is $out, "wrote 8\nwrote 8\nwrote 8\ndone\n", '... and says the same';
 ($rc, $out) = writer("action=error errno=EIO call=write path=$dir nth=2");
 is $out, "wrote 8\nfailed 5\nwrote 8\ndone\n", 'error: the second write, once';
 is slurp("$dir/f"), 'abcdefghqrstuvwx', '... and that one was not made';
-like slurp("$dir/log"), qr/^[\d.]+ error=5 class=perl pid=\d+ tid=\d+ call=write n=2 rule=1$/m, '... and is in the log';
+like slurp("$dir/log"), qr/^[\d.]+ error=5 class=perl pid=\d+ tid=\d+ call=write n=2 rule=1 file=\Q$dir\E\/f$/m, '... and is in the log';
 
 ($rc, $out) = writer("action=error errno=ENOSPC call=write path=$dir nth=2 times=0");
 is $out, "wrote 8\nfailed 28\nfailed 28\ndone\n", 'error for ever';
@@ -92,7 +92,7 @@ ok wait_until(sub { ($i->count->{'perl-fork'}{write} || 0) > 3 }, 10), 'count: b
 like eval { $i->arm('action=nonsense'); '' } // $@, qr/unknown key or value/, 'a rule that makes no sense is refused';
 $i->arm("id=2 action=kill-all path=$dir nth=2");
 ok wait_until(sub { !$i->alive }, 10), 'kill-all from outside: nothing is left';
-like slurp($i->log_file), qr/kill-all class=perl-fork .* n=2 rule=2\n[\d.]+ end$/m, '... and the log ends';
+like slurp($i->log_file), qr/kill-all class=perl-fork .* n=2 rule=2 file=\S+\n[\d.]+ end$/m, '... and the log ends';
 
 ($rc, $out) = under(['action=count call=storage,reads,net,memory,event'], 'true');
 is $rc, 0, 'all groups of calls';

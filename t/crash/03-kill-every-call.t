@@ -42,7 +42,7 @@ sub finish {
 	$total{$_} += @{ $v->{$_} } for qw(lost twice);
 	$total{$_} += $v->{$_} for qw(acked damaged misdelivered never_sent unacked);
 	my %round = map { /^m(\d+)-/ ? ($1 => 1) : () } @{ $v->{lost} };
-	diag "round $_: $point_of_round[$_]" for sort { $a <=> $b } keys %round;
+	diag "round $_: " . ($point_of_round[$_] // "?") for sort { $a <=> $b } keys %round;
 	undef $scene;
 	return;
 }
@@ -97,7 +97,7 @@ sub strike {
 	$point_of_round[ $scene->{rounds} + 1 ] = $what;
 	$scene->mail(messages => 3);
 	$i->arm(chain(@rules));
-	traffic($what, kick => $rules[0] =~ /class=supervisor/);
+	traffic($what, kick => !!($rules[0] =~ /class=supervisor/));
 	my $acted = wait_until(sub { $i->acted(scalar @rules) }, 0.25);
 	if (!$acted) { # more is going on in the background than a round shows
 		$scene->elapse;

@@ -10,6 +10,7 @@
  *     -c  calls to stop, names or groups: storage, reads, net, memory, event, all (default storage)
  *     -s  control socket (t/crash/inject_ctl.c)
  *     -o  a line for each action taken: "SECONDS ACTION class= pid= tid= call= n= rule="
+ *         and file= when the rule has a path
  *     -r  a rule from the start, "key=value ...":
  *         action=count|log|kill|kill-all|error|short|delay|cut|cut-during; -after on kill, kill-all
  *                and cut: when the call is done, not instead of it

@@ -107,6 +107,8 @@ const char *rule_arm(const char *text);
 void rule_disarm(unsigned id); /* 0 = all */
 /* Count the call under every rule it matches; the rule that acts on it now, or NULL. */
 struct rule *rules_match(const struct call *c);
+/* The file of the call that matched last by its path. */
+const char *call_file(void);
 void rules_print(FILE *out, bool counts);
 
 /* ---- inject_act.c ---- */

@@ -147,15 +147,18 @@ static void end_later(const struct rule *r)
 
 static void tell(const struct call *c, const struct rule *r, const char *what)
 {
-	record("%s class=%s pid=%d tid=%d call=%s n=%llu rule=%u", what, class_name(c->class_idx),
-	       (int)c->pid, (int)c->tid, call_name(c->nr), (unsigned long long)r->seen, r->id);
+	record("%s class=%s pid=%d tid=%d call=%s n=%llu rule=%u%s%s", what,
+	       class_name(c->class_idx), (int)c->pid, (int)c->tid, call_name(c->nr),
+	       (unsigned long long)r->seen, r->id,
+	       r->path[0] == '\0' ? "" : " file=", r->path[0] == '\0' ? "" : call_file());
 }
 
 static bool act_error(struct tracee *t, const struct call *c, struct rule *r)
 {
-	record("error=%d class=%s pid=%d tid=%d call=%s n=%llu rule=%u", r->error,
-	       class_name(c->class_idx), (int)c->pid, (int)c->tid, call_name(c->nr),
-	       (unsigned long long)r->seen, r->id);
+	char what[32];
+
+	snprintf(what, sizeof(what), "error=%d", r->error);
+	tell(c, r, what);
 	skip_call(t, r->error);
 	return true;
 }

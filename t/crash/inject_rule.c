@@ -356,9 +356,17 @@ static bool fd_path(pid_t pid, int fd, char *dst)
 	return n > 0;
 }
 
-static bool at_path(const struct call *c, const char *top)
+/* What the call is about, for rules with a path and for their lines in the log. */
+static char file[2 * PATH_MAX];
+
+const char *call_file(void)
 {
-	char name[PATH_MAX], dir[PATH_MAX], proc[64];
+	return file;
+}
+
+static bool find_file(const struct call *c)
+{
+	char name[PATH_MAX] = "", dir[PATH_MAX], proc[64];
 	int at = 0, path = -1;
 
 	for (size_t i = 0; i < ARRAY_LEN(named); i++) {
@@ -367,16 +375,26 @@ static bool at_path(const struct call *c, const char *top)
 			path = named[i].path;
 		}
 	}
-	if (path >= 0 && read_name(c->pid, c->args[path], name, sizeof(name)) && name[0] == '/') {
+	if (path >= 0)
+		read_name(c->pid, c->args[path], name, sizeof(name));
+	if (name[0] == '/') {
 		/* inside of its root */
 		snprintf(proc, sizeof(proc), "/proc/%d/root", (int)c->pid);
 		ssize_t n = readlink(proc, dir, sizeof(dir) - 1);
 
 		dir[n > 1 ? n : 0] = '\0';
-		strncat(dir, name, sizeof(dir) - strlen(dir) - 1);
-		return below(dir, top);
+		snprintf(file, sizeof(file), "%s%s", dir, name);
+		return true;
 	}
-	return fd_path(c->pid, at < 0 ? AT_FDCWD : (int)c->args[at], dir) && below(dir, top);
+	if (!fd_path(c->pid, at < 0 ? AT_FDCWD : (int)c->args[at], dir))
+		return false;
+	snprintf(file, sizeof(file), "%s%s%s", dir, name[0] == '\0' ? "" : "/", name);
+	return true;
+}
+
+static bool at_path(const struct call *c, const char *top)
+{
+	return find_file(c) && below(file, top);
 }
 
 static bool rule_matches(const struct rule *r, const struct call *c)

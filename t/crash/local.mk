@@ -24,3 +24,4 @@ t_crash_blocklog_LDADD = $(LIB_LIBS)
 t_crash_blockplay_SOURCES = t/crash/blockplay.c t/crash/blockimage.c t/crash/blockimage.h t/crash/blocklog.h
 t_crash_blockplay_LDADD = $(SCHED_TEST_LIBS)
 EXTRA_DIST += t/crash/02-block-replay.t
+EXTRA_DIST += t/crash/00-found.t t/crash/04-error-every-call.t

@@ -115,7 +115,8 @@ sub ready {
 # many workers when they died is on hold, as it should be: an operator releases it.
 sub drain {
 	my ($self) = @_;
-	my $left = sub { my $n = $self->{mta}->status->{messages}; defined $n && $n == 0 };
+	my $look = sub { $self->{mta}->status->{messages} // 1 };
+	my $left = sub { $look->() == 0 && $look->() == 0 };
 	for (1 .. 12) {
 		return 0 if wait_until($left, 3);
 		$self->{mta}->command('postsuper', '-H', 'ALL');
@@ -124,11 +125,23 @@ sub drain {
 	return $self->{mta}->status->{messages} // 'no answer';
 }
 
+# What the log says of messages.
+sub explain {
+	my ($self, @ids) = @_;
+	my $log = $self->{mta}->log;
+	for my $id (grep { defined } @ids[0 .. 2]) {
+		my ($qid) = $log =~ / (\S+): message-id=<\Q$id\E\@/ or next;
+		diag join "\n", "$id is $qid", grep { /$qid/ } split /\n/, $log;
+	}
+	return;
+}
+
 # The end: what was acknowledged must be at the hop, in a mailbox, or reported.
 sub judge {
 	my ($self, $name) = @_;
 	my ($mta, $o) = @$self{qw(mta oracle)};
 	is $self->drain, 0, "$name: the queue drains" or diag $mta->log_tail, ($mta->command('postqueue', '-j'))[1];
+	my ($rc, $status) = $mta->command('posthaste', 'status');
 	is $mta->stop, 0, "$name: and it stops as it should";
 	$self->{inject}->kill;
 	$self->{sink}->finish;
@@ -137,6 +150,8 @@ sub judge {
 	$o->bounces(map { slurp($_) } $mta->maildir_files('sender'));
 	Posthaste::end_child($self->{dns});
 	my $v = $o->judge($name);
+	$self->explain(@{ $v->{lost} });
+	diag $status if @{ $v->{lost} };
 	is join("\n", grep { /panic:/ } split /\n/, $mta->log), '', "$name: no panic";
 	return $v;
 }

@@ -1,0 +1,46 @@
+#!/usr/bin/perl
+# SPDX-License-Identifier: GPL-3.0-or-later
+# What the campaigns with faults at system calls have found, one short story each.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::Bin/lib", "$FindBin::Bin/../e2e/lib";
+use Inject;
+use Posthaste qw(slurp wait_until);
+use Scene;
+use Test::More;
+use Time::HiRes qw(sleep);
+
+if (my $why = Inject->unusable) {
+	plan skip_all => $why;
+}
+
+sub worker_pid {
+	my ($mta, $class) = @_;
+	my ($w) = grep { $_->{class} eq $class } $mta->workers;
+	return $w ? $w->{pid} : 0;
+}
+
+# A local worker delivered before its first journal file was there: nothing said so when it died, and
+# all of it was delivered again.
+my $s = Scene->new(calls => 'storage');
+$s->start("class=local call=openat path=@{[ $s->spool ]} action=delay ms=1500");
+$s->mail(messages => 5);
+ok wait_until(sub { $s->inject->acted(1) }, 10), 'journal: its making is held up';
+my @early = $s->mta->maildir_files('box');
+kill 'KILL', worker_pid($s->mta, 'local');
+ok wait_until(sub { $s->mta->maildir_files('box') >= 5 }, 20), 'journal: a new worker delivers';
+my $v = $s->judge('journal');
+is scalar(@early), 0, 'journal: nothing was delivered before it was there';
+is scalar(@{ $v->{twice} }), 0, 'journal: nothing is delivered twice';
+
+# A worker whose "ready" did not get through was waited for, for ever.
+$s = Scene->new(calls => 'net');
+$s->start;
+$s->inject->arm('id=1 class=deliver call=sendmsg action=error errno=ENOBUFS');
+kill 'KILL', worker_pid($s->mta, 'deliver');
+ok wait_until(sub { $s->inject->acted(1) }, 10), 'ready: is not sent';
+ok wait_until(sub { $s->elapse(30); $s->ready(0.2) && grep { $_->{class} eq 'deliver' && $_->{state} eq 'up' } $s->mta->workers }, 20),
+	'ready: another worker takes its place';
+$s->judge('ready');
+done_testing;
