@@ -496,8 +496,12 @@ static void on_message(void)
 				NULL, snapshot_fd);
 		} else if (msg.kind == PRIV_FAILED) {
 			say(LOG_LEVEL_ERROR, "start-up failed: %s", packet + sizeof(msg));
-			tell_starter(packet + sizeof(msg));
-			leave(1);
+			/* What has once run is tried again, as after any end of the supervisor:
+			 * the reason may pass, and nobody waits for an answer. */
+			if (ready_fd >= 0) {
+				tell_starter(packet + sizeof(msg));
+				leave(1);
+			}
 		}
 		nfds = 0;
 	}

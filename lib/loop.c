@@ -40,11 +40,21 @@ static void wait_limit_cb(evutil_socket_t fd UNUSED, short what UNUSED, void *ct
 {
 }
 
+/* libevent tells the kernel of changes when it sleeps next, long after event_add() has returned 0.
+ * What it could not have watched then, it only warns of; a process that waits for what never comes
+ * is worse than one that ends and is replaced. */
+static void library_says(int severity, const char *text)
+{
+	if (severity >= EVENT_LOG_WARN)
+		die("event loop: %s", text);
+}
+
 struct loop *loop_new(void)
 {
 	struct loop *loop = xcalloc(1, sizeof(*loop));
 	struct event_config *cfg = event_config_new();
 
+	event_set_log_callback(library_says);
 	if (cfg == NULL)
 		die("event loop: out of memory");
 	event_config_require_features(cfg, EV_FEATURE_ET | EV_FEATURE_O1);

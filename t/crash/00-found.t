@@ -43,4 +43,23 @@ ok wait_until(sub { $s->inject->acted(1) }, 10), 'ready: is not sent';
 ok wait_until(sub { $s->elapse(30); $s->ready(0.2) && grep { $_->{class} eq 'deliver' && $_->{state} eq 'up' } $s->mta->workers }, 20),
 	'ready: another worker takes its place';
 $s->judge('ready');
+
+# A new supervisor that could not start took priv, and so the whole system, with it.
+$s = Scene->new(calls => 'net');
+$s->start;
+$s->inject->arm('id=1 class=supervisor call=bind action=error errno=ENOMEM');
+kill 'KILL', ($s->mta->command('posthaste', 'status'))[1] =~ /^pid (\d+)/m;
+ok wait_until(sub { $s->kick; $s->inject->acted(1) }, 20), 'supervisor: the next one cannot start';
+ok wait_until(sub { $s->kick; $s->ready(0.2) }, 20), 'supervisor: the one after that does';
+cmp_ok $s->mail->{acked}, '>', 0, 'supervisor: mail is taken';
+$s->judge('supervisor');
+
+# What epoll refused to watch was only warned of, and never heard: the worker's child delivered, and
+# the worker waited for its answer as long as it lived.
+$s = Scene->new(calls => 'event');
+$s->start;
+$s->inject->arm('id=1 class=local call=epoll_ctl action=error errno=ENOSPC');
+$s->mail;
+ok wait_until(sub { $s->inject->acted(1) }, 10), 'epoll: a descriptor cannot be watched';
+$s->judge('epoll');
 done_testing;

@@ -11,6 +11,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib", "$FindBin::Bin/../e2e/lib";
 use Disk;
 use Inject;
+use POSIX ();
 use Posthaste qw(run_ok slurp spew wait_until);
 use Prove;
 use Scene;
@@ -39,7 +40,9 @@ my %errors = (
 	(map { $_ => [ @name ] } qw(renameat renameat2 rename unlink unlinkat mkdirat linkat)),
 	openat => [ @open, qw(ENOSPC EDQUOT) ],
 	(map { $_ => [ @open ] } qw(socket socketpair accept4 memfd_create eventfd2 epoll_create1 signalfd4 pipe2)),
-	(map { $_ => [ @net, 'short', 'half' ] } qw(sendto sendmsg recvfrom recvmsg)),
+	(map { $_ => [ @net, 'short', 'half' ] } qw(sendto recvfrom)),
+	(map { $_ => [ @net ] } qw(sendmsg recvmsg)), # whole packets between processes
+	'deliver sendmsg' => [ @net, 'short', 'half' ],
 	connect => [ qw(EINTR EAGAIN ENOMEM ETIMEDOUT) ],
 	(map { $_ => ['ENOMEM'] } qw(bind listen setsockopt getsockopt shutdown mmap mremap fstatfs newfstatat fstat)),
 	epoll_ctl  => [ qw(ENOMEM ENOSPC) ],
@@ -86,7 +89,7 @@ sub idle_share {
 sub finish {
 	my $name = $scene->{name};
 	$scene->drain;
-	my $share = idle_share(1);
+	my $share = idle_share($c->full ? 1 : 0.5);
 	cmp_ok $share, '<', 0.1, "$name: nothing spins afterwards";
 	my $v = $scene->judge($name);
 	$total{$_} += @{ $v->{$_} } for qw(lost twice);
@@ -104,7 +107,7 @@ sub traffic {
 	$point_of_round[$_] = $what for $n, $n + 1;
 	my $r = $scene->mail(messages => 4, seconds => 3, @opt);
 	$scene->mail(messages => 1, bytes => 700_000, seconds => 3) if $n % 8 == 0;
-	$scene->mta->http('/stats');
+	$scene->mta->http('/stats') unless $what =~ /^stats.*for a while/;
 	if (($r->{permfail} || 0) > 0) {
 		fail "a client was refused for good: $what";
 	}
@@ -150,7 +153,7 @@ sub strike {
 	my $i = $scene->inject;
 	$scene->elapse(30);
 	$i->arm(chain(@rules));
-	traffic($what);
+	traffic($what, kick => !!($rules[0] =~ /class=supervisor/));
 	my $n = @rules;
 	my $acted = eval { wait_until(sub { $i->acted($n) }, $n > 1 ? 1 : 0.1) };
 	eval { $i->disarm($_) for reverse 1 .. $n };
@@ -197,7 +200,7 @@ sub at_work {
 	my $most = calls_at_work($class);
 	my ($stuck, $points) = (0, 0);
 	for my $call (sort keys %$most) {
-		for my $error (@{ $errors{$call} || [] }) {
+		for my $error (@{ $errors{"$class $call"} || $errors{$call} || [] }) {
 			my $n = $most->{$call};
 			my @nth = $n <= $occurrences ? 1 .. $n : (1, map { 2 + $c->rand($n - 1) } 2 .. $occurrences);
 			for my $nth (@nth) {
@@ -215,15 +218,17 @@ sub at_work {
 	return $points;
 }
 
-# Each kind of call while a process of the class starts.
+# Each kind of call while a process of the class starts, or another one that is given: then what
+# the class does for that.
 sub at_start {
-	my ($class, $occurrences) = @_;
-	begin("$class at its start");
+	my ($class, $occurrences, $other) = @_;
+	my $end = 'class=' . ($other || $class) . ' action=kill';
+	begin("$class at " . ($other ? "the start of $other" : 'its start'));
 	my $i = $scene->inject;
-	strike("$class ends", "class=$class action=kill");
+	strike("$class ends", $end);
 	$i->arm("id=90 action=count class=$class");
 	healed();
-	strike("$class ends", "class=$class action=kill");
+	strike("$class ends", $end);
 	healed();
 	my $count = $i->count(90)->{$class} || {};
 	my ($stuck, $points) = (0, 0);
@@ -234,26 +239,307 @@ sub at_start {
 			my $nth = $n <= $occurrences ? $k + 1 : 1 + $c->rand($n);
 			last if $nth > $n;
 			my $error = $errors[ ($k + $c->rand(scalar @errors)) % @errors ];
-			my $what = "$class, $call number $nth of its start: $error";
-			next unless strike($what, "class=$class action=kill", "class=$class call=$call nth=$nth " . action($error));
+			my $what = "$class, $call number $nth at the start of " . ($other || 'itself') . ": $error";
+			next unless strike($what, $end, "class=$class call=$call nth=$nth " . action($error));
 			$points++;
 			$kinds{"$class $call $error"} = 1;
 			$stuck++ unless recover($what);
 		}
 	}
-	is $stuck, 0, "$class at its start: service goes on by itself";
-	is $scene->{ended} || 0, 0, "$class at its start: the system did not end";
+	is $stuck, 0, "$scene->{name}: service goes on by itself";
+	is $scene->{ended} || 0, 0, "$scene->{name}: the system did not end";
 	finish();
 	return $points;
 }
 
-for my $class (@classes) {
-	next unless $c->full;
-	my $began = time;
-	my $n = at_work($class, 3);
-	my $m = $class =~ /^(priv|local-agent)$/ ? 0 : at_start($class, 2);
-	$c->figure("points, $class", $n + $m, "$n at work, $m at its start");
-	note sprintf '%s: %.0f s', $class, time - $began;
+# ---- errors for a while ----
+
+# Seconds until a message is acknowledged; no clock is moved. 99 when none is.
+sub until_served {
+	my $start = time;
+	while (time - $start < 20) {
+		return time - $start if $scene->mail(messages => 1, seconds => 0.4)->{acked} > 0;
+	}
+	return 99;
 }
+
+my $spool_calls = 'write,pwrite64,fallocate,openat,mkdirat,renameat,renameat2,fdatasync,fsync';
+# class(es), calls, error; at the spool only; no 250 may be given meanwhile
+my @lasting = (
+	[ 'rewrite',     'fdatasync,fsync', 'EIO', 1, 1 ],
+	[ 'rewrite',     'pwrite64,write,fallocate', 'ENOSPC', 1, 1 ],
+	[ 'rewrite',     'pwrite64,write,fallocate', 'EDQUOT', 1, 1 ],
+	[ 'rewrite',     'openat', 'EMFILE' ],
+	[ 'rewrite',     'mmap,brk,mremap', 'ENOMEM' ],
+	[ 'smtpd',       'accept4', 'EMFILE' ],
+	[ 'smtpd',       'accept4', 'ENFILE' ],
+	[ 'smtpd',       'recvfrom', 'ENOMEM' ],
+	[ 'smtpd',       'mmap,brk,mremap', 'ENOMEM' ],
+	[ 'deliver',     'socket', 'EMFILE' ],
+	[ 'deliver',     'connect', 'ENOBUFS' ],
+	[ 'deliver',     'pwrite64,write,fallocate', 'ENOSPC', 1 ],
+	[ 'deliver',     'fdatasync,fsync', 'EIO', 1 ],
+	[ 'deliver',     'pread64', 'EIO' ],
+	[ 'deliver,local,local-agent,supervisor', 'mmap,brk,mremap', 'ENOMEM' ],
+	[ 'local',       'memfd_create,socketpair', 'EMFILE' ],
+	[ 'local',       'clone,clone3', 'EAGAIN' ],
+	[ 'local',       'pwrite64,write,fallocate', 'ENOSPC', 1 ],
+	[ 'local-agent', 'openat,sendfile', 'ENOSPC' ],
+	[ 'local-agent', 'openat,sendfile', 'EDQUOT' ],
+	[ 'local-agent', 'fdatasync,fsync', 'EIO' ],
+	[ 'resolver',    'socket,bind,connect', 'EMFILE' ],
+	[ 'log',         'write', 'ENOSPC' ],
+	[ 'stats',       'accept4', 'EMFILE' ],
+	[ 'supervisor',  'pwrite64,write,fallocate,openat', 'ENOSPC', 1 ],
+	[ 'supervisor',  'openat,accept4', 'EMFILE' ],
+	[ 'priv',        'clone,socketpair', 'EAGAIN' ],
+	[ 'rewrite,deliver,local,supervisor', $spool_calls, 'EDQUOT', 1, 1 ],
+	[ 'rewrite,deliver,local,supervisor', $spool_calls, 'EIO', 1, 1 ],
+	[ 'rewrite,deliver,local,local-agent,supervisor,smtpd,resolver,log,stats', 'socket,openat,accept4,memfd_create', 'ENFILE' ],
+);
+
+sub lasting {
+	my (@which) = @_;
+	my ($slowest, $spin, $acked, $bad) = (0, 0, 0, 0);
+	begin('errors for a while', main => { journal_file_size => '64k' });
+	for my $l (@which) {
+		my ($class, $calls, $error, $spool, $none) = @$l;
+		my $i = $scene->inject;
+		my $what = "$class: $calls: $error for a while";
+		$scene->elapse(30);
+		$i->arm("id=1 class=$class call=$calls action=error errno=$error times=0" . ($spool ? ' path=' . $scene->spool : ''));
+		my $r = traffic($what, messages => 8, seconds => 1.5, bytes => $error eq 'ENOMEM' ? 900_000 : 2000);
+		$acked += $r->{acked} if $none;
+		diag "$what: $r->{acked} acknowledged" if $none && $r->{acked};
+		my $share = idle_share(0.7);
+		if ($share > 0.5) {
+			diag sprintf '%s: uses %.0f %% of a processor', $what, 100 * $share;
+			$spin++;
+		}
+		my $hit = $i->seen(1);
+		$i->disarm(1);
+		my $s = until_served();
+		$c->points(1) if $hit;
+		$kinds{"$class $calls $error"} = 1 if $hit;
+		$slowest = $s if $s > $slowest;
+		note sprintf '%s: %d times; served after %.1f s', $what, $hit, $s;
+		$bad++ unless recover($what);
+	}
+	is $bad, 0, 'errors for a while: all classes come back';
+	is $acked, 0, 'errors for a while: nothing is acknowledged that cannot be stored';
+	is $spin, 0, 'errors for a while: nothing spins';
+	cmp_ok $slowest, '<', 10, 'errors for a while: service goes on when they end';
+	is $scene->{ended} || 0, 0, 'errors for a while: the system did not end';
+	$c->figure('longest wait for a 250 after an error for a while', sprintf('%.1f s', $slowest), 'with back-off after deaths');
+	finish();
+	return;
+}
+
+# A sync that failed: not once more for the same file, and no 250 for what it was for.
+sub failed_sync {
+	my (@nth) = @_;
+	begin('failed sync');
+	my $i = $scene->inject;
+	my ($again, $hits) = (0, 0);
+	my $last = 0;
+	for my $nth (@nth) {
+		$i->arm("id=2 action=log call=fdatasync,fsync class=rewrite path=" . $scene->spool . '/seg times=0');
+		$i->arm("id=1 action=error errno=EIO call=fdatasync class=rewrite nth=$nth path=" . $scene->spool . '/seg');
+		traffic("failed sync $nth", messages => 10, sessions => 5);
+		$scene->mail(messages => 10, sessions => 5);
+		wait_until(sub { $i->acted(1) }, 0.2);
+		my $log = substr $i->log, $last;
+		$last += length $log;
+		my ($file) = $log =~ /error=5 .*file=(\S+)/;
+		$hits++ if $file;
+		if ($file && $log =~ /error=5 .*?file=\S+\n(.*)/s) {
+			my $n = () = $1 =~ / log .*file=\Q$file\E$/mg;
+			diag "$file was synced again $n times after its sync failed" if $n;
+			$again += $n;
+		}
+		$i->disarm($_) for 1, 2;
+	}
+	$c->points($hits);
+	cmp_ok $hits, '>', 0, 'failed sync: happened';
+	is $again, 0, 'failed sync: never tried again on the same file';
+	finish();
+	return;
+}
+
+# ---- no room ----
+
+sub no_room {
+	my ($name, $mkfs, $fill) = @_;
+	my $disk = Disk->new(fs => 'ext4', mb => 64, mkfs => [ '-m', 0, @$mkfs ]);
+	SKIP: {
+		skip "$name: " . (Disk->why_not || ''), 1 unless $disk;
+		$scene = Scene->new(calls => 'storage', disk => $disk, main => { spool_segment_size => '1M',
+			journal_file_size => '1M', message_size_limit => 1_000_000, spool_spare_segments => 0 });
+		$scene->{name} = $name;
+		$scene->start_plain;
+		traffic($name);
+		mkdir $scene->spool . '/ballast';
+		my $files = $fill->($scene->spool . '/ballast');
+		my $r = $scene->mail(messages => 60, sessions => 5, bytes => 60_000, seconds => 2);
+		cmp_ok $r->{tempfail}, '>', 0, "$name: clients are told to come again";
+		is $r->{permfail}, 0, "$name: and nobody is refused for good";
+		unlink glob $scene->spool . '/ballast/*';
+		my $s = until_served();
+		cmp_ok $s, '<', 1.5, sprintf '%s: service goes on %.2f s after there is room', $name, $s;
+		$c->figure("$name: service after there is room again", sprintf '%.2f s', $s);
+		$scene->mta->stop;
+		$scene->start_plain;
+		my ($damaged) = $scene->mta->log =~ /.*damaged records (\d+)/s;
+		is $damaged, 0, "$name: no partial record is left";
+		$c->points(1);
+		finish();
+		return;
+	}
+	return;
+}
+
+sub fill_space {
+	my ($dir) = @_;
+	my $n = 0;
+	open my $fh, '>', "$dir/1" or die "$dir/1: $!";
+	for my $size (1 << 20, 4096, 1) {
+		my $block = "\0" x $size;
+		1 while syswrite $fh, $block;
+	}
+	close $fh;
+	return 1;
+}
+
+sub fill_inodes {
+	my ($dir) = @_;
+	my $n = 0;
+	while (open my $fh, '>', "$dir/" . $n) {
+		close $fh;
+		$n++;
+	}
+	return $n;
+}
+
+# ---- memory ----
+
+sub pids_of {
+	my ($class) = @_;
+	return ($scene->mta->command('posthaste', 'status'))[1] =~ /^pid (\d+)/m if $class eq 'supervisor';
+	return map { $_->{pid} } grep { $_->{class} eq $class } $scene->mta->workers;
+}
+
+sub with_memory {
+	my ($how, $name, $limit, @which) = @_;
+	$scene = Scene->new(calls => 'storage');
+	$scene->{name} = $name;
+	$scene->start_plain;
+	my ($stuck, $died) = (0, 0);
+	for my $class (@which) {
+		my ($pid) = pids_of($class) or next;
+		$scene->elapse(30);
+		if ($limit->($pid)) {
+			$c->points(1);
+			for (1 .. 6) {
+				$scene->mail(messages => 3, sessions => 3, bytes => 700_000, seconds => 2, kick => 1);
+				$scene->mta->http($_ % 2 ? '/stats' : '/metrics');
+				$scene->elapse;
+				last if !kill 0, $pid;
+			}
+			my $gone = !kill 0, $pid;
+			$died++ if $gone;
+			note "$name: $class " . ($gone ? 'died and was replaced' : 'went on');
+			kill 'KILL', $pid unless $gone; # the next one has no limit
+		}
+		if (!recover("$name of $class")) {
+			$stuck++;
+		}
+	}
+	is $stuck, 0, "$name: service goes on by itself";
+	is $scene->{ended} || 0, 0, "$name: the system did not end";
+	$c->figure("$how: processes that died of it", $died, 'of ' . @which);
+	finish();
+	return;
+}
+
+sub limit_address_space {
+	my ($pid) = @_;
+	my ($kib) = slurp("/proc/$pid/status") =~ /^VmSize:\s*(\d+)/m or return 0;
+	return run_ok('prlimit', "--pid=$pid", '--as=' . ($kib + 64) * 1024);
+}
+
+# That takes a right that root in a container may lack.
+sub may_limit {
+	my $pid = fork // die "fork: $!";
+	if (!$pid) {
+		POSIX::setuid((getpwnam 'nobody')[2]) or POSIX::_exit(1);
+		sleep 5;
+		POSIX::_exit(0);
+	}
+	sleep 0.1;
+	my $may = $> == 0 && run_ok('prlimit', "--pid=$pid", '--as=1000000000');
+	kill 'KILL', $pid;
+	waitpid $pid, 0;
+	return $may;
+}
+
+my $group = "/sys/fs/cgroup/memory/posthaste-test-$$";
+sub limit_group {
+	my ($pid) = @_;
+	if (!-d $group) {
+		mkdir $group or return 0;
+	}
+	eval { spew("$group/memory.limit_in_bytes", 4096 * 16); spew("$group/cgroup.procs", $pid); 1 } or return 0;
+	return 1;
+}
+
+END {
+	my $status = $?;
+	if (-d $group) {
+		wait_until(sub { rmdir $group }, 5);
+	}
+	$? = $status;
+}
+
+my @with_memory = qw(smtpd rewrite deliver local resolver log stats supervisor);
+
+sub whole {
+	for my $class (@classes) {
+		my $began = time;
+		my $n = $class eq 'priv' ? at_start('priv', 3, 'resolver') : at_work($class, 3);
+		my $m = $class eq 'local-agent' ? 0 : $class eq 'priv' ? at_start('priv', 3, 'supervisor') : at_start($class, 2);
+		$c->figure("points, $class", $n + $m, "$n at work, $m at its start");
+		note sprintf '%s: %.0f s', $class, time - $began;
+	}
+	return;
+}
+
+my %parts = (
+	calls   => \&whole,
+	lasting => sub { lasting(@lasting) },
+	sync    => sub { failed_sync(1 .. 20) },
+	room    => sub {
+		no_room('full disk', [], \&fill_space);
+		no_room('no inodes', [ '-N', 128 ], \&fill_inodes);
+	},
+	memory  => sub {
+		SKIP: {
+			skip 'no right to limit processes of other users', 1 unless may_limit();
+			with_memory('address space at its limit', 'address space', \&limit_address_space, @with_memory);
+		}
+		SKIP: {
+			skip 'no memory groups', 1 unless $> == 0 && mkdir $group;
+			with_memory('killed for memory by the kernel', 'memory group', \&limit_group, @with_memory);
+		}
+	},
+);
+if ($c->full) {
+	$parts{$_}->() for split ' ', $ENV{POSTHASTE_PARTS} || 'calls lasting sync room memory';
+} else {
+	lasting($c->pick(1, grep { $_->[0] =~ /^(rewrite|deliver)$/ } @lasting));
+	failed_sync(1, 3);
+	no_room('full disk', [], \&fill_space);
+}
+$c->figure('kinds of errors (class, call, error)', scalar keys %kinds);
 $c->figure('acknowledged messages lost', $total{lost}, "of $total{acked}");
+$c->figure('messages delivered or reported twice', $total{twice}, "of $total{acked}");
 $c->done;

@@ -424,8 +424,9 @@ struct rule *rules_match(const struct call *c)
 			continue;
 		r->seen++;
 		r->counts[c->class_idx][c->nr]++;
-		if (acts == NULL && r->action != ACT_COUNT && r->seen >= r->nth &&
-		    (r->times == 0 || r->seen < r->nth + r->times)) {
+		/* the first that acts; a line in the log gives way to a deed */
+		if ((acts == NULL || acts->action == ACT_LOG) && r->action != ACT_COUNT &&
+		    r->seen >= r->nth && (r->times == 0 || r->seen < r->nth + r->times)) {
 			r->acted++;
 			acts = r;
 		}

@@ -33,6 +33,7 @@ sub new {
 	});
 	my $self = bless { %opt, sink => $sink, mta => $mta, rounds => 0, acked => 0, tempfail => 0,
 		inject => Inject->new(dir => $mta->{dir}), oracle => Oracle->new }, $class;
+	$opt{disk}->mount("$mta->{dir}/spool", $mta->{owner}) if $opt{disk};
 	my $dns = free_port();
 	spew("$mta->{dir}/zone", "hop.test A 127.0.0.1\n");
 	$self->{dns} = spawn("$mta->{dir}/dns.out", $^X, Posthaste::top() . '/t/e2e/lib/dns.pl', $dns,
@@ -97,7 +98,7 @@ sub mail_end {
 	Posthaste::end_child($load->{pid});
 	my $r = Posthaste::parse_json(slurp("$load->{at}.json"));
 	$r->{acked} //= 0; # ended before it had begun
-	$r->{tempfail} //= 0;
+	$r->{$_} //= 0 for qw(tempfail permfail);
 	$self->{oracle}->acked("$load->{at}.acked");
 	$self->{$_} += $r->{$_} for qw(acked tempfail);
 	return $r;
@@ -126,7 +127,7 @@ sub drain {
 }
 
 # What the log says of messages.
-sub explain {
+sub tell_of {
 	my ($self, @ids) = @_;
 	my $log = $self->{mta}->log;
 	for my $id (grep { defined } @ids[0 .. 2]) {
@@ -143,14 +144,15 @@ sub judge {
 	is $self->drain, 0, "$name: the queue drains" or diag $mta->log_tail, ($mta->command('postqueue', '-j'))[1];
 	my ($rc, $status) = $mta->command('posthaste', 'status');
 	is $mta->stop, 0, "$name: and it stops as it should";
-	$self->{inject}->kill;
+	$self->{inject}->kill if $self->{inject}{runs};
+	$self->{disk}->umount if $self->{disk};
 	$self->{sink}->finish;
 	$o->sink($self->{sink});
 	$o->maildir($mta->maildir_files('box'));
 	$o->bounces(map { slurp($_) } $mta->maildir_files('sender'));
 	Posthaste::end_child($self->{dns});
 	my $v = $o->judge($name);
-	$self->explain(@{ $v->{lost} });
+	$self->tell_of(@{ $v->{lost} });
 	diag $status if @{ $v->{lost} };
 	is join("\n", grep { /panic:/ } split /\n/, $mta->log), '', "$name: no panic";
 	return $v;

@@ -15,6 +15,7 @@ use File::Basename qw(dirname);
 use File::Path qw(make_path remove_tree);
 use File::Temp qw(tempdir);
 use IO::Socket::INET;
+use Socket qw(SOL_SOCKET SO_RCVTIMEO);
 use POSIX qw(:sys_wait_h);
 use Time::HiRes qw(sleep time);
 use Exporter qw(import);
@@ -357,6 +358,7 @@ sub crash {
 sub http {
 	my ($self, $path) = @_;
 	my $s = IO::Socket::INET->new(PeerAddr => "127.0.0.1:$self->{stats}", Timeout => 10) or return '';
+	setsockopt $s, SOL_SOCKET, SO_RCVTIMEO, pack('l!l!', 10, 0);
 	print $s "GET $path HTTP/1.0\r\nHost: localhost\r\n\r\n";
 	local $/;
 	my $out = <$s>;
