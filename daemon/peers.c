@@ -12,9 +12,12 @@ int peers_ctl(struct sworker *to, const struct ctl_msg *msg, const int *fds, siz
 {
 	int err = to->sock < 0 ? E_EOF : io_send_fds(to->sock, msg, sizeof(*msg), fds, nfds);
 
-	/* a worker that does not read its control socket is stuck */
+	/* a worker that does not read its control socket is stuck; one that was not told of a peer
+	 * is no use to it */
 	if (err == E_AGAIN)
 		life_kill(to->sup, to, "does not read its control socket");
+	else if (err != 0 && err != E_EOF && err != -EPIPE && err != -ECONNRESET)
+		life_kill(to->sup, to, err_str(err));
 	return err;
 }
 

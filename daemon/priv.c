@@ -38,6 +38,8 @@
 #define BACKOFF_MAX_MS 30000
 #define STEADY_MS      60000
 #define LISTEN_BACKLOG 4096
+#define SEND_TRIES     100
+#define SEND_WAIT_MS   10
 
 static const char *const class_programs[CLASS_COUNT] = {
 	[CLASS_SUPERVISOR] = "supervisor", [CLASS_LOG] = "log",       [CLASS_RESOLVER] = "resolver",
@@ -69,6 +71,26 @@ static sigset_t normal_mask;
 
 /* ---- messages to the supervisor ---- */
 
+/* The supervisor acts on what it is told: when word of a process does not get through to it, it
+ * would wait for that process for ever. Then it is better begun anew. */
+static void send_packet(const void *packet, size_t len, bool must, int fd)
+{
+	struct pollfd room = { super_sock, POLLOUT, 0 };
+
+	for (unsigned i = 0; i < (must ? SEND_TRIES : 1); i++) {
+		int err = io_send_fds(super_sock, packet, len, &fd, fd >= 0 ? 1 : 0);
+
+		if (err == 0 || err == -EPIPE || err == -ECONNRESET)
+			return; /* or it is ending: its SIGCHLD follows */
+		poll(&room, 1, SEND_WAIT_MS);
+	}
+	if (must && super_pid > 0) {
+		fprintf(stderr, "postfix/master[%d]: the supervisor cannot be told, killing it\n",
+			(int)getpid());
+		kill(super_pid, SIGKILL);
+	}
+}
+
 static void send_msg(struct priv_msg *msg, const char *text, int fd)
 {
 	char packet[sizeof(*msg) + PRIV_TEXT_MAX];
@@ -80,7 +102,7 @@ static void send_msg(struct priv_msg *msg, const char *text, int fd)
 	memcpy(packet, msg, sizeof(*msg));
 	if (len > 0)
 		memcpy(packet + sizeof(*msg), text, len);
-	io_send_fds(super_sock, packet, sizeof(*msg) + len, &fd, fd >= 0 ? 1 : 0);
+	send_packet(packet, sizeof(*msg) + len, msg->kind != PRIV_LOG, fd);
 }
 
 /* Log lines go to stderr while nobody else can take them, and through the supervisor to the log. */

@@ -62,4 +62,15 @@ $s->inject->arm('id=1 class=local call=epoll_ctl action=error errno=ENOSPC');
 $s->mail;
 ok wait_until(sub { $s->inject->acted(1) }, 10), 'epoll: a descriptor cannot be watched';
 $s->judge('epoll');
+
+# Word of a worker's end did not get from priv to the supervisor, which took it for alive.
+$s = Scene->new(calls => 'net');
+$s->start;
+my $old = worker_pid($s->mta, 'deliver');
+$s->inject->arm('id=1 class=priv call=sendmsg action=error errno=ENOBUFS');
+kill 'KILL', $old;
+ok wait_until(sub { $s->inject->acted(1) }, 10), 'exit: word of it does not get through at once';
+ok wait_until(sub { $s->elapse(30); $s->ready(0.2) && (worker_pid($s->mta, 'deliver') || $old) != $old }, 10),
+	'exit: another worker takes its place';
+$s->judge('exit');
 done_testing;

@@ -41,7 +41,8 @@ my %errors = (
 	openat => [ @open, qw(ENOSPC EDQUOT) ],
 	(map { $_ => [ @open ] } qw(socket socketpair accept4 memfd_create eventfd2 epoll_create1 signalfd4 pipe2)),
 	(map { $_ => [ @net, 'short', 'half' ] } qw(sendto recvfrom)),
-	(map { $_ => [ @net ] } qw(sendmsg recvmsg)), # whole packets between processes
+	# whole packets between processes
+	(map { $_ => [ qw(EINTR EAGAIN ENOMEM ENOBUFS) ] } qw(sendmsg recvmsg)),
 	'deliver sendmsg' => [ @net, 'short', 'half' ],
 	connect => [ qw(EINTR EAGAIN ENOMEM ETIMEDOUT) ],
 	(map { $_ => ['ENOMEM'] } qw(bind listen setsockopt getsockopt shutdown mmap mremap fstatfs newfstatat fstat)),

@@ -142,6 +142,7 @@ sub judge {
 	my ($self, $name) = @_;
 	my ($mta, $o) = @$self{qw(mta oracle)};
 	is $self->drain, 0, "$name: the queue drains" or diag $mta->log_tail, ($mta->command('postqueue', '-j'))[1];
+	$o->queue($mta);
 	my ($rc, $status) = $mta->command('posthaste', 'status');
 	is $mta->stop, 0, "$name: and it stops as it should";
 	$self->{inject}->kill if $self->{inject}{runs};
