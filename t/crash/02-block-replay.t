@@ -182,9 +182,9 @@ for my $kind (@kinds) {
 	judge($name, $r, $images);
 	start_on($r, $_, $images) for $c->pick($c->full ? 3 : 1, $images / 4 .. $images - 1);
 	next if $first++;
-	my $v = play($r, $c->full ? 100 : 10, '-e');
+	my $v = play($r, $c->full ? 100 : 50, '-e');
 	cmp_ok $v->{lost} // 0, '>', 0, "control: with the last flushes left out $v->{lost} are lost";
-	$c->control('the flushes of the last four writes before each cut left out',
+	$c->control('the flushes of the last twelve writes before each cut left out',
 		"$v->{bad_images} of $v->{images} images lose $v->{lost} messages");
 }
 my $r = record(fs => 'ext4', away => 1, seconds => 1, main => { spool_sync => 'no' });

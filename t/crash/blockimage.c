@@ -16,7 +16,7 @@
 #define BLOCK  4096u
 #define SECTOR 512u
 
-#define FORGOTTEN 4u
+#define FORGOTTEN 12u
 
 /* What becomes of the writes that no flush covers. */
 enum fate {

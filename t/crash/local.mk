@@ -25,3 +25,8 @@ t_crash_blockplay_SOURCES = t/crash/blockplay.c t/crash/blockimage.c t/crash/blo
 t_crash_blockplay_LDADD = $(SCHED_TEST_LIBS)
 EXTRA_DIST += t/crash/02-block-replay.t
 EXTRA_DIST += t/crash/00-found.t t/crash/04-error-every-call.t
+# A queue of a million; see t/crash/make_queue.c.
+check_PROGRAMS += t/crash/make_queue
+t_crash_make_queue_SOURCES = t/crash/make_queue.c
+t_crash_make_queue_LDADD = $(SPOOL_LIBS)
+EXTRA_DIST += t/crash/10-big-queue.t
