@@ -80,11 +80,10 @@ static void print_json(void *ctx, const struct doubt *d)
 	json_object_set_new(o, "found_us", json_integer(d->found_us));
 	json_object_set_new(o, "transport", qlist_json_text(d->transport));
 	json_object_set_new(o, "nexthop", qlist_json_text(d->nexthop));
-	json_object_set_new(o, "sender",
-			    qlist_json_text(sv_eq_str(d->sender, "<>") ? SV("MAILER-DAEMON")
-								       : d->sender));
-	json_object_set_new(o, "recipient_count",
-			    json_integer(__builtin_popcountll(d->mask)));
+	json_object_set_new(
+		o, "sender",
+		qlist_json_text(sv_eq_str(d->sender, "<>") ? SV("MAILER-DAEMON") : d->sender));
+	json_object_set_new(o, "recipient_count", json_integer(__builtin_popcountll(d->mask)));
 	for (size_t i = 0; i < d->rcpt_count; i++)
 		json_array_append_new(rcpts, qlist_json_text(d->rcpts[i]));
 	json_object_set_new(o, "recipients", rcpts);

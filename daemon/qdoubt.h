@@ -8,8 +8,8 @@
 
 #include "daemon/qlist.h"
 
-/* After qlist_add_items() or qlist_scan(). Text, or one JSON object per line. An error when the list
- * cannot be read. */
+/* After qlist_add_items() or qlist_scan(). Text, or one JSON object per line. An error when the
+ * list cannot be read. */
 int qdoubt_print(const struct qlist *l, bool json, FILE *out);
 
 #endif

@@ -34,6 +34,19 @@ my $v = $s->judge('journal');
 is scalar(@early), 0, 'journal: nothing was delivered before it was there';
 is scalar(@{ $v->{twice} }), 0, 'journal: nothing is delivered twice';
 
+# With a journal that was there, a child could be told before the word of it was written: the worker
+# that dies at that write must have delivered nothing.
+$s = Scene->new(calls => 'storage');
+$s->start;
+$s->mail(messages => 1);
+ok wait_until(sub { $s->mta->maildir_files('box') == 1 }, 10), 'write: a first one is delivered';
+$s->inject->arm("class=local call=pwrite64,write path=@{[ $s->spool ]} action=kill");
+$s->mail(messages => 5);
+ok wait_until(sub { $s->inject->acted(1) }, 10), 'write: the worker dies at its first write';
+ok wait_until(sub { $s->mta->maildir_files('box') >= 6 }, 20), 'write: a new worker delivers';
+$v = $s->judge('write');
+is scalar(@{ $v->{twice} }), 0, 'write: nothing is delivered twice';
+
 # A worker whose "ready" did not get through was waited for, for ever.
 $s = Scene->new(calls => 'net');
 $s->start;

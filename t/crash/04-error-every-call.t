@@ -62,6 +62,7 @@ sub begin {
 	my ($name, %opt) = @_;
 	$scene = Scene->new(calls => 'all', %opt);
 	$scene->{name} = $name;
+	$scene->{unlisted} = 1; # an error behind a delivery is an error: it is tried again
 	@point_of_round = ();
 	$scene->start;
 	return;
@@ -506,8 +507,8 @@ my @with_memory = qw(smtpd rewrite deliver local resolver log stats supervisor);
 sub whole {
 	for my $class (@classes) {
 		my $began = time;
-		my $n = $class eq 'priv' ? at_start('priv', 3, 'resolver') : at_work($class, 3);
-		my $m = $class eq 'local-agent' ? 0 : $class eq 'priv' ? at_start('priv', 3, 'supervisor') : at_start($class, 2);
+		my $n = $class eq 'priv' ? at_start('priv', 3, 'resolver') : at_work($class, 2);
+		my $m = $class eq 'local-agent' ? 0 : $class eq 'priv' ? at_start('priv', 3, 'supervisor') : at_start($class, 1);
 		$c->figure("points, $class", $n + $m, "$n at work, $m at its start");
 		note sprintf '%s: %.0f s', $class, time - $began;
 	}

@@ -51,6 +51,7 @@ struct job {
 	struct rcpt_job *rcpts;
 	size_t rcpt_count, busy;
 	bool held;     /* its start is not in the journal yet: nothing was done for it */
+	bool begun;    /* its start is in the journal's memory, but perhaps not in the file */
 	bool finished; /* waits for the journal only */
 };
 
@@ -396,29 +397,36 @@ static bool journal_start(struct job *j)
 	return journal_append(j->l->journal, &o, &ref) != E_AGAIN;
 }
 
-/* What is delivered without a word in the journal would be delivered again when this process dies.
- */
-static bool job_begin(struct job *j)
-{
-	int err;
-
-	j->held = !journal_start(j);
-	if (j->held)
-		return false;
-	pick_rcpts(j);
-	err = make_content(j);
-	start_all(j, err);
-	return true;
-}
-
 void job_retry(struct local *l)
 {
 	struct job *next;
 
 	for (struct job *j = l->jobs; j != NULL; j = next) {
 		next = j->next;
-		if (j->finished ? !job_report(j) : j->held && !job_begin(j))
+		if (j->finished && !job_report(j))
 			return;
+	}
+	for (struct job *j = l->jobs; j != NULL; j = j->next) {
+		if (!j->held)
+			continue;
+		j->begun = journal_start(j);
+		if (!j->begun)
+			return;
+		j->held = false;
+	}
+}
+
+void job_launch(struct local *l)
+{
+	struct job *next;
+
+	for (struct job *j = l->jobs; j != NULL; j = next) {
+		next = j->next;
+		if (!j->begun)
+			continue;
+		j->begun = false;
+		pick_rcpts(j);
+		start_all(j, make_content(j));
 	}
 }
 
@@ -479,5 +487,5 @@ void job_start(struct local *l, const void *rec, size_t len)
 		defer_all(j, err);
 		return;
 	}
-	job_begin(j);
+	j->held = true;
 }

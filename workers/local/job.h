@@ -27,7 +27,11 @@ struct local { /* the worker */
 };
 
 void job_start(struct local *l, const void *rec, size_t len);
-/* Starts and reports that waited for a journal file. */
+/* Put into the journal what shall begin, and what waited for a journal file. */
 void job_retry(struct local *l);
+/* Begin what is in the journal; to be called when the journal was written: what is delivered
+ * without a word there would be delivered again when this process dies, and nobody could see why.
+ */
+void job_launch(struct local *l);
 
 #endif

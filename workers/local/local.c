@@ -107,7 +107,6 @@ static void local_from_super(struct worker *w, const void *rec, size_t len)
 	} else if (kind == PROTO_FILE_GRANT && len == sizeof(f)) {
 		memcpy(&f, rec, sizeof(f));
 		journal_writer_grant(l->journal, f.number);
-		job_retry(l);
 	}
 }
 
@@ -126,6 +125,8 @@ static bool local_turn(struct worker *w)
 	bool more;
 
 	job_retry(l);
+	journal_writer_poll(l->journal);
+	job_launch(l);
 	more = journal_writer_poll(l->journal);
 	end_if_idle(l);
 	return more;

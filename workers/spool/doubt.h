@@ -3,8 +3,8 @@
  * The list of deliveries in doubt: begun, and what became of them hidden by a crash. One line of
  * text each in the file `in_doubt` of the spool, written and synced before such a message is handed
  * out again, and kept for operators (postqueue -D) when the message has long gone. When it is full
- * it becomes `in_doubt.old`, whose predecessor goes. doc/spool-format.md has it by field. Written by
- * the supervisor, read by it at start and by postqueue.
+ * it becomes `in_doubt.old`, whose predecessor goes. doc/spool-format.md has it by field. Written
+ * by the supervisor, read by it at start and by postqueue.
  */
 #ifndef PH_WORKERS_SPOOL_DOUBT_H
 #define PH_WORKERS_SPOOL_DOUBT_H

@@ -9,6 +9,7 @@
 #   $s->inject->arm(...);
 #   $s->mail(messages => 3);          # a round, as t/bench/load reports it
 #   $s->elapse;                         # enough time for retries and for a worker's back-off
+#   $s->{unlisted} = 1;               # there may be duplicates that are not on the list of those in doubt
 #   my $v = $s->judge('rewrite');     # ends it: drains, stops, asks the oracle
 package Scene;
 use strict;
@@ -143,6 +144,7 @@ sub judge {
 	my ($mta, $o) = @$self{qw(mta oracle)};
 	is $self->drain, 0, "$name: the queue drains" or diag $mta->log_tail, ($mta->command('postqueue', '-j'))[1];
 	$o->queue($mta);
+	$o->in_doubt($mta) unless $self->{unlisted};
 	my ($rc, $status) = $mta->command('posthaste', 'status');
 	is $mta->stop, 0, "$name: and it stops as it should";
 	$self->{inject}->kill if $self->{inject}{runs};
