@@ -362,6 +362,7 @@ static int fill_queue(struct recovery *r, struct sched *s, struct files *f, stru
 	bool full = false;
 	int err = 0;
 
+	sched_expect_found(s, r->msg_count);
 	for (size_t i = 0; err == 0 && i < r->msg_count; i++) {
 		recover_plan(r, &r->msgs[i], &plan);
 		if (plan.count == 0)

@@ -153,6 +153,8 @@ struct sched_found_entry {
 };
 const struct params *sched_params(const struct sched *s);
 void sched_count_doubts(struct sched *s, uint64_t deliveries);
+/* So many are about to be found: before the first one. */
+void sched_expect_found(struct sched *s, size_t messages);
 /* E_EXIST when the message is known already, E_NOSPC when the table is full. */
 int sched_add_found(struct sched *s, const struct sched_found *m, const struct sched_found_entry *e,
 		    size_t count);

@@ -338,6 +338,11 @@ void sched_count_doubts(struct sched *s, uint64_t deliveries)
 	counter_add(s->su.counters, CTR_sched_in_doubt, deliveries);
 }
 
+void sched_expect_found(struct sched *s, size_t messages)
+{
+	qtab_reserve(s->q, (uint32_t)size_min(messages, UINT32_MAX));
+}
+
 int sched_add_found(struct sched *s, const struct sched_found *m, const struct sched_found_entry *e,
 		    size_t count)
 {

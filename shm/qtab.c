@@ -314,6 +314,16 @@ static void hash_remove(struct qtab *t, uint32_t msg)
 
 /* ---- messages ---- */
 
+void qtab_reserve(struct qtab *t, uint32_t messages)
+{
+	if (atomic_load_explicit(&t->shm->msg_live, memory_order_relaxed) != 0)
+		return;
+	if (messages > t->bucket_cap)
+		messages = t->bucket_cap;
+	if (messages > t->bucket_count)
+		t->bucket_count = messages; /* all are zero: empty */
+}
+
 int qtab_msg_alloc(struct qtab *t, struct qid id, uint32_t *msg_r)
 {
 	struct qtab_shm *shm = t->shm;

@@ -123,6 +123,9 @@ void qtab_fini(struct qtab *t);
 /* Messages. alloc: E_NOSPC when full, E_EXIST when the id is there already, E_INVAL for an id that
  * cannot be. A new message is zero but for its id, its sequence and an empty list. */
 int qtab_msg_alloc(struct qtab *t, struct qid id, uint32_t *msg_r);
+/* So many are about to come: the hash of an empty table is made for them at once, which spares
+ * moving each one when it grows. Without effect on a table with messages. */
+void qtab_reserve(struct qtab *t, uint32_t messages);
 void qtab_msg_free(struct qtab *t, uint32_t msg);            /* its entries must be gone */
 uint32_t qtab_msg_find(const struct qtab *t, struct qid id); /* QTAB_NONE when absent */
 struct qid qtab_msg_qid(const struct qmsg *m);

@@ -243,6 +243,27 @@ static void random_work(void)
 	ok(t.bucket_count > 1000, "the hash grew: %u buckets", t.bucket_count);
 }
 
+/* A table that was told how many come works as one that grew. */
+static void reserved(void)
+{
+	enum { N = 3000 };
+	uint32_t msg, bad = 0;
+
+	fresh(2 * N, 2 * N);
+	qtab_reserve(&t, N);
+	is_int(t.bucket_count, N, "the hash is made for what is to come");
+	for (uint32_t n = 0; n < 2 * N; n++)
+		bad += qtab_msg_alloc(&t, id_of(n), &msg) != 0;
+	for (uint32_t n = 0; n < 2 * N; n++)
+		bad += qtab_msg_find(&t, id_of(n)) == QTAB_NONE;
+	is_int(bad, 0, "all are found, beyond what was reserved, too");
+	qtab_reserve(&t, UINT32_MAX);
+	is_int(t.bucket_count, 2 * N, "no effect on a table with messages");
+	fresh(2 * N, 2 * N);
+	qtab_reserve(&t, UINT32_MAX);
+	is_int(t.bucket_count, t.bucket_cap, "and never more than there is room for");
+}
+
 struct told {
 	unsigned count;
 	enum qstate was[3];
@@ -455,6 +476,7 @@ int main(void)
 	messages();
 	entries();
 	random_work();
+	reserved();
 	recovery();
 	views();
 	checker();
