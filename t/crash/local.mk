@@ -30,3 +30,4 @@ check_PROGRAMS += t/crash/make_queue
 t_crash_make_queue_SOURCES = t/crash/make_queue.c
 t_crash_make_queue_LDADD = $(SPOOL_LIBS)
 EXTRA_DIST += t/crash/10-big-queue.t
+EXTRA_DIST += t/crash/06-taken-over.t

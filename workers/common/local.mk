@@ -5,6 +5,8 @@ libph_worker_a_SOURCES = \
 	workers/common/ctl.h \
 	workers/common/deliverlog.c workers/common/deliverlog.h \
 	workers/common/drop.c workers/common/drop.h \
+	workers/common/evil.c workers/common/evil.h workers/common/evil_int.h \
+	workers/common/evil_records.c \
 	workers/common/logring.c workers/common/logring.h \
 	workers/common/outbox.c workers/common/outbox.h \
 	workers/common/sandbox.c workers/common/sandbox.h \

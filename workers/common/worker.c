@@ -17,6 +17,7 @@
 #include "lib/log.h"
 #include "workers/common/ctl.h"
 #include "workers/common/drop.h"
+#include "workers/common/evil.h"
 #include "workers/common/logring.h"
 #include "workers/common/outbox.h"
 #include "workers/common/sandbox.h"
@@ -88,6 +89,7 @@ void worker_send(struct worker *w, struct link *to, const void *rec, size_t len)
 {
 	struct worker_private *p = w->priv_;
 
+	evil_saw(rec, len);
 	/* nearly always: nothing waits and there is room */
 	if (!p->out.any && ring_put(&to->out, rec, len) == 0)
 		return;
@@ -156,6 +158,8 @@ static void setup(struct worker *w)
 	if (msg.kind != CTL_SETUP || nfds != (msg.has_blocks ? 8u : 7u) ||
 	    msg.class_id != p->ops->class_id)
 		die("unexpected set-up message");
+	for (size_t i = 0; i < nfds; i++)
+		evil_saw_fd(fds[i]);
 	w->slot = msg.slot;
 	w->life = msg.life;
 	w->generation = msg.generation;
@@ -238,6 +242,8 @@ static void attach_peer(struct worker *w, const struct ctl_msg *msg, int *fds, s
 
 	if (nfds != (msg->has_blocks ? 3u : 2u))
 		die("attach: %zu descriptors", nfds);
+	evil_saw_fd(fds[0]);
+	evil_saw_fd(fds[nfds - 1]);
 	peer->class_id = (enum worker_class)msg->class_id;
 	peer->slot = msg->slot;
 	peer->life = msg->life;
@@ -293,6 +299,8 @@ static void give_region(struct worker *w, const struct ctl_msg *msg, int *fds, s
 
 	if (nfds != (gone ? 0u : 1u))
 		die("region: %zu descriptors", nfds);
+	if (!gone)
+		evil_saw_fd(fds[0]);
 	/* a region can be written by its worker: when it is damaged, that one goes without */
 	int err = gone ? 0
 		       : shm_region_map(fds[0], (enum shm_kind)msg->region_kind,
@@ -372,6 +380,7 @@ static void read_super(struct worker *w)
 			die("supervisor ring: %s", err_str(got));
 		if (got == 0)
 			return;
+		evil_saw(p->rec, len);
 		if (p->ops->from_super != NULL)
 			p->ops->from_super(w, p->rec, len);
 	}
@@ -397,12 +406,30 @@ static void read_peer(struct worker *w, struct worker_peer *peer, unsigned limit
 	}
 }
 
+#ifdef PH_FAULT_POINTS
+void evil_flush_log(void)
+{
+	logring_flush(&the_worker.priv_->logring);
+}
+
+static void turn_evil(struct worker *w)
+{
+	evil_turn(&(struct evil_body){ .w = w,
+				       .peers = w->priv_->peers,
+				       .peer_count = w->priv_->peer_high,
+				       .sock = w->priv_->sock });
+}
+#else
+#define turn_evil(w) ((void)0)
+#endif
+
 static bool turn_hook(void *ctx)
 {
 	struct worker *w = ctx;
 	struct worker_private *p = w->priv_;
 	bool more = false;
 
+	turn_evil(w);
 	read_super(w);
 	for (size_t i = 0; i < w->priv_->peer_high; i++) {
 		if (p->peers[i] != NULL)
@@ -571,6 +598,7 @@ int worker_main(int argc, char **argv, const struct worker_ops *ops)
 
 	clock_init();
 	FAULT_INIT(ops->class_id);
+	evil_init(ops->class_id);
 	signal(SIGPIPE, SIG_IGN);
 	w->priv_ = &private_part;
 	w->class_id = ops->class_id;
