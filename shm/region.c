@@ -26,7 +26,7 @@
 #define F_SEAL_FUTURE_WRITE 0x0010
 #endif
 
-#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+#define SIZE_SEALS (F_SEAL_SHRINK | F_SEAL_GROW)
 
 _Static_assert(sizeof(struct shm_header) == 64, "the header is one cache line");
 
@@ -83,6 +83,12 @@ static bool kind_is_private_to_writer(enum shm_kind kind)
 	return kind == SHM_KIND_QTAB || kind == SHM_KIND_DTAB || kind == SHM_KIND_BOARD;
 }
 
+/* Kinds that one worker writes and others read: shm_region_freeze() follows when it has them. */
+static bool kind_has_one_worker(enum shm_kind kind)
+{
+	return kind == SHM_KIND_BLOCKS || kind == SHM_KIND_COUNTERS;
+}
+
 static int seal(int fd, enum shm_kind kind)
 {
 	/* After this seal a process that got the descriptor cannot map it writable, whatever its
@@ -90,7 +96,16 @@ static int seal(int fd, enum shm_kind kind)
 	if (kind_is_private_to_writer(kind) && fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE) < 0 &&
 	    errno != EINVAL)
 		return err_errno();
-	return fcntl(fd, F_ADD_SEALS, SEALS) < 0 ? err_errno() : 0;
+	int last = kind_has_one_worker(kind) ? 0 : F_SEAL_SEAL;
+
+	return fcntl(fd, F_ADD_SEALS, SIZE_SEALS | last) < 0 ? err_errno() : 0;
+}
+
+int shm_region_freeze(const struct shm_region *r)
+{
+	if (fcntl(r->fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE) < 0 && errno != EINVAL)
+		return err_errno();
+	return fcntl(r->fd, F_ADD_SEALS, F_SEAL_SEAL) < 0 ? err_errno() : 0;
 }
 
 int shm_region_create(const char *name, enum shm_kind kind, size_t size, uint32_t life,
@@ -158,7 +173,7 @@ static int check_fd(int fd, size_t *size_r)
 
 	if (seals < 0)
 		return errno == EINVAL ? E_CORRUPT : err_errno();
-	if ((seals & SEALS) != SEALS)
+	if ((seals & SIZE_SEALS) != SIZE_SEALS)
 		return E_CORRUPT;
 	if (fstat(fd, &st) < 0)
 		return err_errno();

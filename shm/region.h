@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Regions: sealed memfds. The supervisor creates each and passes the descriptor to the processes
- * that the process table allows; nobody else can map it. Size is fixed by seals (SHRINK, GROW,
- * SEAL), so an access inside the checked size can never SIGBUS.
+ * that the process table allows; nobody else can map it. Size is fixed by seals (SHRINK, GROW),
+ * so an access inside the checked size can never SIGBUS.
  * Every region begins with struct shm_header; the rest is laid out by its kind.
  * Who trusts what: a reader of a region that another process can write treats all of it as input:
  * copy once into private memory, then check, then use.
@@ -51,6 +51,10 @@ struct shm_region {
  * writable one there will ever be. */
 int shm_region_create(const char *name, enum shm_kind kind, size_t size, uint32_t life,
 		      uint32_t peer_life, struct shm_region *r);
+/* The one worker that writes the region (BLOCKS, COUNTERS) has mapped it: from now on nobody can
+ * map it writable, not even through a new descriptor from /proc, which the mode of a descriptor
+ * does not hinder. */
+int shm_region_freeze(const struct shm_region *r);
 /* Map a received descriptor (taken over: closed on failure too). Checks seals, size and header.
  * E_VERSION, E_CORRUPT or an errno code. */
 int shm_region_map(int fd, enum shm_kind kind, bool writable, struct shm_region *r);

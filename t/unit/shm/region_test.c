@@ -73,6 +73,37 @@ static void one_writer_kinds(void)
 	shm_region_close(&b);
 }
 
+/* A worker's own region: once it has it, no reader makes itself a writer, whatever it opens. */
+static void frozen(void)
+{
+	struct shm_region a, b;
+	char path[40];
+
+	is_int(shm_region_create("t", SHM_KIND_BLOCKS, 8192, 1, 0, &a), 0, "create blocks");
+	is_int(shm_region_map(dup(a.fd), SHM_KIND_BLOCKS, true, &b), 0, "the worker maps them");
+	is_int(shm_region_freeze(&a), 0, "frozen");
+	((char *)b.base)[100] = 'y';
+	is_int(((char *)a.base)[100], 'y', "the worker goes on writing");
+	int ro = shm_region_readonly_fd(&a);
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", ro);
+	int rw = open(path, O_RDWR);
+
+	ok(rw >= 0, "a reader opens its descriptor anew for writing");
+	ok(mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, rw, 0) == MAP_FAILED,
+	   "it maps nothing");
+	ok(pwrite(rw, "x", 1, 200) < 0, "it writes nothing");
+	ok(fallocate(rw, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096) < 0,
+	   "it punches no holes");
+	struct shm_region c;
+
+	is_int(shm_region_map(ro, SHM_KIND_BLOCKS, false, &c), 0, "reading is allowed");
+	close(rw);
+	shm_region_close(&a);
+	shm_region_close(&b);
+	shm_region_close(&c);
+}
+
 static void refusals(void)
 {
 	struct shm_header good = { .magic = SHM_MAGIC,
@@ -120,6 +151,7 @@ int main(void)
 {
 	round_trip();
 	one_writer_kinds();
+	frozen();
 	refusals();
 	return tap_done();
 }
