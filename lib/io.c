@@ -103,6 +103,17 @@ int io_read_file(const char *path, size_t limit, struct buf *out)
 	return err;
 }
 
+void io_eventfd_drain(int fd)
+{
+	uint64_t count;
+	struct iovec iov = { &count, sizeof(count) };
+
+	/* RWF_NOWAIT: the flag of the description belongs to all who have it */
+	if (preadv2(fd, &iov, 1, -1, RWF_NOWAIT) < 0 && errno == EOPNOTSUPP &&
+	    read(fd, &count, sizeof(count)) < 0)
+		return;
+}
+
 int io_set_nonblock(int fd)
 {
 	int flags = fcntl(fd, F_GETFL);

@@ -16,6 +16,9 @@ int io_pread_all(int fd, void *data, size_t len, off_t off);
 int io_read_to_buf(int fd, size_t limit, struct buf *out);
 int io_read_file(const char *path, size_t limit, struct buf *out);
 int io_set_nonblock(int fd);
+/* Sets an eventfd back to 0. Does not wait, even when another process that has it took O_NONBLOCK
+ * away. */
+void io_eventfd_drain(int fd);
 void io_close(int *fd); /* closes when >= 0 and sets -1 */
 /* Create `path` and missing parents. */
 int io_mkdir_p(const char *path, mode_t mode);

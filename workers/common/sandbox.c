@@ -2,6 +2,7 @@
 /* System call filter; see workers/common/sandbox.h. */
 #include "workers/common/sandbox.h"
 
+#include <asm/ioctls.h>
 #include <asm/sockios.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -58,7 +59,7 @@ static const int denied[] = {
 
 /* The ways to have the kernel send a signal for us. */
 static const unsigned denied_fcntl[] = { F_SETOWN, F_SETOWN_EX, F_SETSIG };
-static const unsigned denied_ioctl[] = { FIOSETOWN, SIOCSPGRP };
+static const unsigned denied_ioctl[] = { FIOSETOWN, SIOCSPGRP, FIONBIO, FIOASYNC };
 
 static const int denied_smtp_in[] = {
 	SCMP_SYS(socket),
@@ -95,6 +96,12 @@ static int deny_some(scmp_filter_ctx ctx)
 	/* its flags lie in memory; the C library goes on with clone() */
 	if (err == 0)
 		err = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
+	/* eventfds are shared with those who write them: made blocking and filled, one would hold
+	 * up the supervisor for ever */
+	if (err == 0)
+		err = seccomp_rule_add(ctx, DENY, SCMP_SYS(fcntl), 2,
+				       SCMP_A1_32(SCMP_CMP_EQ, F_SETFL, 0),
+				       SCMP_A2_32(SCMP_CMP_MASKED_EQ, O_NONBLOCK, 0));
 	for (size_t i = 0; i < ARRAY_LEN(denied_fcntl) && err == 0; i++)
 		err = seccomp_rule_add(ctx, DENY, SCMP_SYS(fcntl), 1,
 				       SCMP_A1_32(SCMP_CMP_EQ, denied_fcntl[i], 0));

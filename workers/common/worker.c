@@ -479,9 +479,13 @@ static bool awake_hook(void *ctx)
 	return false;
 }
 
-/* Edge-triggered: each eventfd write is a new edge, so the counter is never read. */
-static void wake_event(void *ctx UNUSED, unsigned events UNUSED)
+/* Edge-triggered. The counter is read all the same: one that somebody filled would take no more
+ * wake-ups. */
+static void wake_event(void *ctx, unsigned events UNUSED)
 {
+	struct worker *w = ctx;
+
+	io_eventfd_drain(w->wake_fd);
 }
 
 /* Once a second: the supervisor replaces a worker that is stuck (worker_watchdog_time). */

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -49,6 +50,11 @@ static int look(enum worker_class class_id, bool sockets)
 	bits |= ran << 6;
 	bits |= (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0) << 7;
 	bits |= refused(fcntl(pair[0], F_SETOWN, getppid())) << 8;
+	int off = 0;
+
+	bits |= (fcntl(pair[0], F_SETFL, O_NONBLOCK) == 0 && refused(fcntl(pair[0], F_SETFL, 0)) &&
+		 refused(ioctl(pair[0], FIONBIO, &off)))
+		<< 10;
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 
 	bits |= (sockets ? fd >= 0 : refused(fd)) << 9;
@@ -68,6 +74,7 @@ static void try(enum worker_class class_id, bool sockets, const char *what)
 		"socket pairs",
 		"no signals by the kernel",
 		"sockets",
+		"shared descriptors stay non-blocking",
 	};
 	int status, got[2], bits = 0;
 
@@ -83,7 +90,7 @@ static void try(enum worker_class class_id, bool sockets, const char *what)
 	ok(read(got[0], &bits, sizeof(bits)) == sizeof(bits), "%s: goes on living", what);
 	close(got[0]);
 	waitpid(pid, &status, 0);
-	for (unsigned i = 0; i < 10; i++)
+	for (unsigned i = 0; i < 11; i++)
 		ok(bits >> i & 1, "%s: %s", what, names[i]);
 }
 
