@@ -20,6 +20,7 @@
 #include "workers/common/logring.h"
 #include "workers/common/worker.h"
 #include "workers/log/format.h"
+#include "workers/log/tags.h"
 
 #define MAX_RINGS   400
 #define POLL_MS     20
@@ -58,6 +59,7 @@ struct log_state {
 	unsigned facility;
 	bool json;
 	char host[256];
+	const char *syslog_name;
 	struct pending pending[BATCH_LINES];
 	unsigned pending_count;
 	struct buf text; /* programs and texts of the pending lines */
@@ -92,6 +94,7 @@ static int log_init(struct worker *w)
 	s->facility = facility < 0 ? 2 : (unsigned)facility;
 	s->json = w->params->maillog_format == 1;
 	buf_init(&s->out, 0);
+	s->syslog_name = w->params->syslog_name;
 	snprintf(s->host, sizeof(s->host), "%s", w->params->myhostname);
 	/* syslog shows the node name up to the first dot; so do we */
 	s->host[strcspn(s->host, ".")] = '\0';
@@ -145,9 +148,10 @@ static void put_line(struct log_state *s, const struct log_line *l)
 }
 
 /* The record comes from another process: lengths are checked before use. */
-static void take_record(struct log_state *s, size_t len)
+static void take_record(struct log_state *s, const struct source *src, size_t len)
 {
 	struct logring_record rec;
+	char tag[100];
 
 	if (len < sizeof(rec))
 		return;
@@ -155,6 +159,14 @@ static void take_record(struct log_state *s, size_t len)
 	if (len != sizeof(rec) + rec.program_len + rec.text_len || rec.level > LOG_LEVEL_PANIC)
 		return;
 	str_make_printable(s->rec + sizeof(rec), (size_t)rec.program_len + rec.text_len);
+	struct sv program = { s->rec + sizeof(rec), rec.program_len };
+	struct sv text = { program.p + program.len, rec.text_len };
+
+	/* a worker writes in its own name only */
+	if (!log_tag_ok(src->class_id, program)) {
+		snprintf(tag, sizeof(tag), "%.60s/%s", s->syslog_name, log_tag_of(src->class_id));
+		program = sv_from(tag);
+	}
 	unsigned n = s->pending_count++;
 
 	s->pending[n] = (struct pending){ .wall_us = rec.wall_us,
@@ -162,9 +174,10 @@ static void take_record(struct log_state *s, size_t len)
 					  .pid = rec.pid,
 					  .off = (uint32_t)s->text.len,
 					  .text_len = rec.text_len,
-					  .program_len = rec.program_len,
+					  .program_len = (uint8_t)program.len,
 					  .level = rec.level };
-	buf_add(&s->text, s->rec + sizeof(rec), (size_t)rec.program_len + rec.text_len);
+	buf_add_sv(&s->text, program);
+	buf_add_sv(&s->text, text);
 }
 
 static int by_time(const void *a, const void *b)
@@ -202,7 +215,7 @@ static unsigned drain_source(struct log_state *s, struct source *src, unsigned l
 
 	while (n < limit && s->pending_count < BATCH_LINES &&
 	       ring_get(&src->cons, s->rec, sizeof(s->rec), &len) == 1) {
-		take_record(s, len);
+		take_record(s, src, len);
 		n++;
 	}
 	ring_release(&src->cons);

@@ -29,3 +29,7 @@ check_PROGRAMS += t/unit/workers/sandbox_test
 UNIT_TESTS += t/unit/workers/sandbox_test
 t_unit_workers_sandbox_test_SOURCES = t/unit/workers/sandbox_test.c
 t_unit_workers_sandbox_test_LDADD = libph_worker.a $(SHM_LIBS) $(SECCOMP_LIBS)
+check_PROGRAMS += t/unit/workers/logtags_test
+UNIT_TESTS += t/unit/workers/logtags_test
+t_unit_workers_logtags_test_SOURCES = t/unit/workers/logtags_test.c workers/log/tags.c
+t_unit_workers_logtags_test_LDADD = $(LIB_LIBS)
