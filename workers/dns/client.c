@@ -22,6 +22,7 @@
 #define KEY_SIZE       (2 + DNS_NAME_SIZE)
 #define TTL_MAX_S      300 /* the resolver has the long memory */
 #define TTL_NEGATIVE_S 60
+#define MALFORMED_MAX  5u /* lines of the log about them */
 
 struct dns_query {                     /* one who waits */
 	struct dns_query *next, *prev; /* list in the question */
@@ -63,8 +64,9 @@ struct dns_client {
 	uint32_t free_slots[DNS_PENDING_MAX];
 	uint32_t free_count;
 	uint32_t generation;
-	bool unsent;   /* some question found the ring full */
-	unsigned busy; /* a callback is running: rrs[] is in use */
+	unsigned malformed; /* answers on this link */
+	bool unsent;        /* some question found the ring full */
+	unsigned busy;      /* a callback is running: rrs[] is in use */
 	struct dns_rr rrs[DNS_RR_MAX];
 };
 
@@ -170,6 +172,7 @@ static void send_unsent(struct dns_client *c)
 void dns_client_set_link(struct dns_client *c, struct link *l)
 {
 	c->link = l;
+	c->malformed = 0;
 	for (struct question *qn = c->list.next; qn != &c->list; qn = qn->next)
 		qn->sent = false;
 	c->unsent = l != NULL;
@@ -343,7 +346,8 @@ void dns_client_input(struct dns_client *c, const void *rec, size_t len)
 
 	send_unsent(c);
 	if (dns_answer_parse(rec, len, &hdr, c->rrs, &a) != 0) {
-		log_warn("dns: malformed answer from the resolver");
+		if (c->malformed++ < MALFORMED_MAX)
+			log_warn("dns: malformed answer from the resolver");
 		return;
 	}
 	qn = c->slots[hdr.id % DNS_PENDING_MAX];
