@@ -6,6 +6,7 @@
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/log.h"
+#include "lib/rand.h"
 #include "workers/spool/format.h"
 
 /* ---- ordered lists; each element begins with its number ---- */
@@ -325,6 +326,13 @@ int files_msg_add(struct files *f, uint32_t life, const struct proto_place *plac
 	if (end > seg->bytes)
 		seg->bytes = end;
 	return 0;
+}
+
+bool files_msg_is_there(struct files *f, struct qid id, const struct proto_place *place)
+{
+	if (!f->su.verify || rand_below(FILES_SAMPLE) != 0)
+		return true;
+	return spool_record_is_there(f->su.dirs, id, *place);
 }
 
 void files_msg_del(struct files *f, uint32_t number, uint32_t len)

@@ -28,6 +28,8 @@
 #include "shm/proto.h"
 #include "workers/spool/spool.h"
 
+#define FILES_SAMPLE 16u
+
 struct files;
 
 /* Nothing is owned; all must outlive the files object. */
@@ -37,6 +39,7 @@ struct files_setup {
 	struct board_shm *board;
 	const struct params *params;
 	struct counters_shm *counters;
+	bool verify;       /* look at what workers announce */
 	struct loop *loop; /* for the journal of operators' marks; NULL: marks are refused */
 };
 
@@ -67,6 +70,9 @@ void files_each_segment_of(struct files *f, uint32_t life, files_seg_fn fn, void
 /* A live message at `place`. With a life: E_PEER when the place is not in a segment that this life
  * writes. Life 0 (recovery): E_NOENT when the segment is unknown. */
 int files_msg_add(struct files *f, uint32_t life, const struct proto_place *place);
+/* Whether the record that a worker announces is in its segment. Looks at one in FILES_SAMPLE only,
+ * by chance (files_setup.verify): a worker that announces what is not there is found out soon. */
+bool files_msg_is_there(struct files *f, struct qid id, const struct proto_place *place);
 void files_msg_del(struct files *f, uint32_t seg, uint32_t len);
 /* The segment holds acknowledged mail that the queue table has no room for, or parts of it cannot
  * be read: it is neither retired nor copied from, and the next start reads it again. */

@@ -23,6 +23,8 @@
 #define START_TRIES      3
 #define BAD_RECORDS_MAX  1000 /* of a dead worker's ring that are passed over */
 #define CTL_PER_TURN     16
+#define CTL_PER_LIFE     1000 /* an honest one says that it is ready, and accuses each peer once */
+#define DEAF_MS          2000 /* from the end of the control socket to that of the process */
 
 static const char *class_name(const struct sworker *w)
 {
@@ -204,6 +206,10 @@ static int send_setup(struct supervisor *s, struct sworker *w)
 
 static void became_up(struct supervisor *s, struct sworker *w)
 {
+	/* before anybody else gets them */
+	if (shm_region_freeze(&w->counters) != 0 ||
+	    (w->blocks.fd >= 0 && shm_region_freeze(&w->blocks) != 0))
+		log_warn("regions of %s process %d stay open for writing", class_name(w), w->pid);
 	w->state = LIFE_UP;
 	s->scheduled[w->class_id][w->slot] = w;
 	s->classes[w->class_id].failures = 0;
@@ -224,12 +230,16 @@ static void accused(struct supervisor *s, struct sworker *by, const struct ctl_m
 		if (w->state < LIFE_STARTING || w->class_id != (enum worker_class)msg->class_id ||
 		    w->slot != msg->slot || w->life != msg->life || !s->linked[by - s->workers][i])
 			continue;
-		enum proc_blame blame = proc_blame(by->class_id, w->class_id);
+		bool both;
+		enum proc_blame blame = proc_judge(by->class_id, by->life, &by->repute, w->class_id,
+						   &w->repute, clock_now().ms, &both);
 
 		if (blame == BLAME_ACCUSED)
 			life_kill(s, w, why);
 		else if (blame == BLAME_ACCUSER)
 			life_kill(s, by, "gave its peer up");
+		if (both)
+			life_kill(s, by, "accuses one after another");
 	}
 }
 
@@ -248,9 +258,15 @@ static void worker_event(void *ctx, unsigned events UNUSED)
 		if (err == E_AGAIN)
 			return;
 		if (err != 0) {
-			/* it is ending; what it left is looked at when it has been reaped */
+			/* it is ending; what it left is looked at when it has been reaped. One that
+			 * only closed its socket is ended by life_watch() */
+			w->deaf_ms = clock_now().ms;
 			loop_fd_del(s->loop, &w->lf);
 			io_close(&w->sock);
+			return;
+		}
+		if (++w->ctl_count > CTL_PER_LIFE) {
+			life_kill(s, w, "talks without end on its control socket");
 			return;
 		}
 		if (len < sizeof(msg))
@@ -348,7 +364,7 @@ static int feed(struct supervisor *s, struct sworker *w, unsigned limit)
 		if (got <= 0)
 			return got;
 		if (!proc_classes[w->class_id].scheduled)
-			continue;
+			return E_PEER; /* it has nothing to tell us */
 		int err = sched_input(s->sched, w->class_id, w->slot, w->life, s->rec, len);
 
 		if (err != 0)
@@ -490,19 +506,50 @@ static void drain_old(struct supervisor *s)
 	}
 }
 
+/* It has had records of ours for long and takes none. The figure is its own: one that cannot be is
+ * found by the ring. */
+static bool is_deaf(struct sworker *w, int64_t limit_ms, int64_t now)
+{
+	uint64_t unread = w->link.out.published -
+			  atomic_load_explicit(&w->link.out.shm->tail, memory_order_relaxed);
+	uint64_t read = w->link.out.published - unread;
+
+	if (unread == 0 || read != w->out_seen || w->out_seen_ms == 0) {
+		w->out_seen = read;
+		w->out_seen_ms = now;
+	}
+	return now - w->out_seen_ms > limit_ms;
+}
+
+/* What one that is up does to the others by what it leaves undone. */
+static void watch_rings(struct supervisor *s, struct sworker *w)
+{
+	int64_t limit_ms = s->params->worker_watchdog_time + 2000;
+
+	if (w->state < LIFE_UP || !link_is_attached(&w->link))
+		return;
+	if (is_deaf(w, limit_ms, clock_mono_us_raw() / 1000))
+		life_kill(s, w, "does not read its ring (worker_watchdog_time)");
+	if (sched_worker_overdue(s->sched, w->class_id, w->slot, w->life))
+		life_kill(s, w, "does not end what it announced");
+}
+
 /* From the moment a worker is set up: one that never says that it is ready is replaced, too. */
 void life_watch(struct supervisor *s)
 {
 	int64_t limit_s = s->params->worker_watchdog_time / 1000;
 	uint32_t now = beat_now();
 
-	if (s->params->worker_watchdog_time == 0)
-		return;
 	for (size_t i = 0; i < s->high; i++) {
 		struct sworker *w = &s->workers[i];
 
-		if (w->state < LIFE_STARTING || w->counters.base == NULL)
+		if (w->state >= LIFE_STARTING && w->deaf_ms != 0 &&
+		    clock_now().ms - w->deaf_ms > DEAF_MS)
+			life_kill(s, w, "closed its control socket and lives on");
+		if (s->params->worker_watchdog_time == 0 || w->state < LIFE_STARTING ||
+		    w->counters.base == NULL)
 			continue;
+		watch_rings(s, w);
 		uint32_t beat = atomic_load_explicit(&counters_of(&w->counters)->beat_s,
 						     memory_order_relaxed);
 

@@ -127,3 +127,25 @@ enum proc_blame proc_blame(enum worker_class by, enum worker_class about)
 	}
 	return BLAME_NOBODY;
 }
+
+enum proc_blame proc_judge(enum worker_class by, uint32_t by_life, struct proc_repute *by_r,
+			   enum worker_class about, struct proc_repute *about_r, int64_t now_ms,
+			   bool *both_r)
+{
+	enum proc_blame blame = proc_blame(by, about);
+
+	*both_r = false;
+	if (blame == BLAME_ACCUSED) {
+		if (by_r->accusations == 0 || now_ms - by_r->since_ms > PROC_ACCUSE_MS) {
+			by_r->accusations = 0;
+			by_r->since_ms = now_ms;
+		}
+		*both_r = ++by_r->accusations > PROC_ACCUSE_MAX;
+	} else if (blame == BLAME_ACCUSER) {
+		if (about_r->accused_by != 0 && about_r->accused_by != by_life)
+			blame = BLAME_ACCUSED;
+		else
+			about_r->accused_by = by_life;
+	}
+	return blame;
+}

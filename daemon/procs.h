@@ -38,4 +38,19 @@ extern const unsigned proc_link_count;
 enum proc_blame { BLAME_NOBODY, BLAME_ACCUSED, BLAME_ACCUSER };
 enum proc_blame proc_blame(enum worker_class by, enum worker_class about);
 
+/* What is remembered of a life, so that neither side can use accusations to end the others: a word
+ * against a word is judged as above, but two lives that say the same of a third are believed, and
+ * who accuses one life after another is ended with them. */
+struct proc_repute {
+	uint32_t accused_by;  /* the first life that said so, 0 = none */
+	unsigned accusations; /* of others, since since_ms */
+	int64_t since_ms;
+};
+#define PROC_ACCUSE_MAX 3u
+#define PROC_ACCUSE_MS  60000
+/* BLAME_ACCUSED with *both_r: the accuser is ended too. */
+enum proc_blame proc_judge(enum worker_class by, uint32_t by_life, struct proc_repute *by_r,
+			   enum worker_class about, struct proc_repute *about_r, int64_t now_ms,
+			   bool *both_r);
+
 #endif

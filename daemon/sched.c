@@ -182,6 +182,8 @@ int sched_worker_up(struct sched *s, enum worker_class class_id, unsigned slot, 
 	w->life = life;
 	w->map = (unsigned)(map - s->maps);
 	w->loads = w->notifies = w->copies = 0;
+	w->complaints = 0;
+	w->files_ms = 0;
 	order_rebuild(s, p);
 	return 0;
 }
@@ -228,6 +230,15 @@ void sched_worker_gone(struct sched *s, enum worker_class class_id, unsigned slo
 		files_life_gone(s->su.files, life);
 	w->up = false;
 	order_rebuild(s, p);
+}
+
+bool sched_worker_overdue(const struct sched *s, enum worker_class class_id, unsigned slot,
+			  uint32_t life)
+{
+	const struct sched_worker *w =
+		worker_of((struct sched *)(uintptr_t)s, class_id, slot, life);
+
+	return w != NULL && w->open_left > 0 && s->now_ms - w->open_ms > OPEN_MS;
 }
 
 unsigned sched_worker_load(const struct sched *s, enum worker_class class_id, unsigned slot)

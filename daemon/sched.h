@@ -80,6 +80,10 @@ void sched_worker_gone(struct sched *s, enum worker_class class_id, unsigned slo
 /* Entries the worker holds: 0 means a draining worker can be stopped. */
 unsigned sched_worker_load(const struct sched *s, enum worker_class class_id, unsigned slot);
 
+/* It began to announce a message and has not gone on for seconds. Others' room is kept for that. */
+bool sched_worker_overdue(const struct sched *s, enum worker_class class_id, unsigned slot,
+			  uint32_t life);
+
 /* One record from a worker. 0, or E_PEER: kill it. */
 int sched_input(struct sched *s, enum worker_class class_id, unsigned slot, uint32_t life,
 		const void *rec, size_t len);

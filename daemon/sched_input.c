@@ -17,6 +17,15 @@ void local_dests_free(struct sched_worker *w)
 	free(w->dests);
 	w->dests = NULL;
 	w->dest_cap = 0;
+	w->dest_bytes = 0;
+}
+
+/* Whether one more line about this life's records is to be written. */
+static bool may_complain(struct sched_worker *w)
+{
+	if (w->complaints < COMPLAINTS_MAX && ++w->complaints == COMPLAINTS_MAX)
+		log_warn("no more is said about the records of worker life %u", w->life);
+	return w->complaints < COMPLAINTS_MAX;
 }
 
 static void grow_dests(struct sched_worker *w, uint32_t id)
@@ -50,7 +59,7 @@ static int in_dest(struct sched *s, struct sched_worker *w, const void *rec, siz
 	memcpy(&r, rec, sizeof(r));
 	if (len != sizeof(r) + r.transport_len + r.nexthop_len || r.transport_len == 0 ||
 	    r.transport_len > PROTO_NAME_MAX || r.nexthop_len > PROTO_NAME_MAX ||
-	    r.local_id >= LOCAL_DESTS_MAX)
+	    r.local_id >= LOCAL_DESTS_MAX || w->dest_bytes + r.nexthop_len >= LOCAL_DEST_BYTES)
 		return E_PEER;
 	struct sv transport = { (const char *)rec + sizeof(r), r.transport_len };
 	struct sv nexthop = { transport.p + transport.len, r.nexthop_len };
@@ -68,6 +77,9 @@ static int in_dest(struct sched *s, struct sched_worker *w, const void *rec, siz
 	grow_dests(w, r.local_id);
 	struct local_dest *d = &w->dests[r.local_id];
 
+	if (d->nexthop != NULL)
+		w->dest_bytes -= strlen(d->nexthop) + 1;
+	w->dest_bytes += nexthop.len + 1;
 	free(d->nexthop);
 	*d = (struct local_dest){ .row = DTAB_NONE,
 				  .transport = ti,
@@ -219,7 +231,8 @@ static int add_message(struct sched *s, struct sched_worker *w, const struct pro
 
 	if (err != 0)
 		return err;
-	if (s->su.files != NULL && files_msg_add(s->su.files, w->life, &r->place) != 0) {
+	if (s->su.files != NULL && (!files_msg_is_there(s->su.files, id, &r->place) ||
+				    files_msg_add(s->su.files, w->life, &r->place) != 0)) {
 		qtab_msg_free(s->q, *msg_r);
 		return E_PEER;
 	}
@@ -241,6 +254,7 @@ static void open_message(struct sched *s, struct sched_worker *w, uint32_t msg,
 	w->open_guard = add_entry(s, msg, &none);
 	ASSERT(w->open_guard != QTAB_NONE);
 	w->open_msg = msg;
+	w->open_ms = s->now_ms;
 	w->open_left = r->entry_total - r->entry_count;
 	s->promised += w->open_left;
 	w->open_rcpts = r->rcpt_count;
@@ -281,14 +295,18 @@ static int in_new(struct sched *s, struct sched_worker *w, const void *rec, size
 	if (err != E_NOSPC && err != E_EXIST)
 		return err;
 	/* the id comes from smtp-in: only one that is taken over repeats it, for mail of its own */
-	if (err == E_EXIST)
+	if (!may_complain(w))
+		;
+	else if (err == E_EXIST)
 		log_error("a queue id was used twice: the second message is dropped");
 	else
 		log_error("queue table is full: a message stays in the spool until the next start");
 	if (err == E_NOSPC && s->su.files != NULL)
 		files_pin(s->su.files, r.place.seg);
-	if (r.entry_total > r.entry_count)
-		w->open_left = r.entry_total - r.entry_count; /* and its further entries with it */
+	if (r.entry_total > r.entry_count) { /* and its further entries with it */
+		w->open_left = r.entry_total - r.entry_count;
+		w->open_ms = s->now_ms;
+	}
 	return 0;
 }
 
@@ -630,6 +648,23 @@ static int in_result(struct sched *s, struct sched_worker *w, const void *rec, s
 
 /* ---- files ---- */
 
+/* An honest writer fills a file of at least some 64 KB before it asks for the next. */
+static bool may_have_file(struct sched *s, struct sched_worker *w)
+{
+	int64_t more = (s->now_ms - w->files_ms) * FILES_PER_S / 1000;
+
+	if (w->files_ms == 0 || more > FILES_BURST || more < 0) {
+		w->files_left = FILES_BURST;
+		w->files_ms = s->now_ms;
+	} else if (more > 0) {
+		w->files_left += more;
+		w->files_ms = s->now_ms;
+	}
+	if (w->files_left > FILES_BURST)
+		w->files_left = FILES_BURST;
+	return w->files_left-- > 0;
+}
+
 static int in_file_need(struct sched *s, struct sched_worker *w, enum worker_class class_id,
 			unsigned slot, const void *rec, size_t len)
 {
@@ -638,16 +673,19 @@ static int in_file_need(struct sched *s, struct sched_worker *w, enum worker_cla
 	if (len != sizeof(r) || s->su.files == NULL)
 		return E_PEER;
 	memcpy(&r, rec, sizeof(r));
+	if (!may_have_file(s, w))
+		return E_PEER;
 	int err = files_grant(s->su.files, w->life, r.file_kind, &grant);
 
 	if (err == E_PEER || err == E_LIMIT || err == E_INVAL)
 		return E_PEER;
 	if (err != 0) {
-		log_error("no number for a new spool file: %s", err_str(err));
+		if (may_complain(w))
+			log_error("no number for a new spool file: %s", err_str(err));
 		return 0;
 	}
 	err = s->su.ops.send(s->su.ops.ctx, class_id, slot, &grant, sizeof(grant));
-	if (err != 0)
+	if (err != 0 && may_complain(w))
 		log_error("ring to worker %u is full: a file grant is lost", slot);
 	return err == 0 ? 0 : E_PEER;
 }

@@ -34,8 +34,13 @@
 #define LOADS_MAX         128u   /* outstanding per rewrite worker */
 #define NOTIFIES_MAX      16u
 #define COPIES_MAX        8u
-#define LOCAL_DESTS_MAX   1048576u /* destination numbers of one rewrite life */
-#define QUANTUM           16       /* deficit round robin: 16 small jobs per visit, 4 big ones */
+#define LOCAL_DESTS_MAX   1048576u    /* destination numbers of one rewrite life */
+#define LOCAL_DEST_BYTES  (64u << 20) /* and of their names */
+#define OPEN_MS           10000       /* an announcement in parts ends within */
+#define FILES_BURST       256         /* grants at once, and then */
+#define FILES_PER_S       64
+#define COMPLAINTS_MAX    20u /* lines of the log about one life's records */
+#define QUANTUM           16  /* deficit round robin: 16 small jobs per visit, 4 big ones */
 #define AHEAD_MAX         256u
 #define IDLE_KEEP_MS      60000 /* an unused destination's window is remembered so long */
 #define DEST_TIMER_MS     5     /* resolution of rate delays */
@@ -178,6 +183,11 @@ struct sched_worker {
 	/* rewrite: */
 	struct local_dest *dests;
 	uint32_t dest_cap;
+	size_t dest_bytes; /* of their names */
+	int64_t open_ms;   /* when the message that is announced in part began */
+	int64_t files_ms;  /* files_left: grants it may ask for now; at files_ms it was so */
+	int64_t files_left;
+	unsigned complaints; /* lines of the log that were about it */
 	uint32_t open_msg;   /* announced in part; QTAB_NONE */
 	uint32_t open_guard; /* entry that keeps it meanwhile */
 	uint32_t open_left;  /* entries still to come; room is kept for those of open_msg */

@@ -245,8 +245,12 @@ static bool presleep_hook(void *ctx)
 	return life_presleep(ctx);
 }
 
-static void wake_event(void *ctx UNUSED, unsigned events UNUSED)
+/* A counter that somebody filled takes no more wake-ups. */
+static void wake_event(void *ctx, unsigned events UNUSED)
 {
+	struct supervisor *s = ctx;
+
+	io_eventfd_drain(s->wake_fd);
 }
 
 /* ---- messages from priv ---- */
@@ -380,6 +384,7 @@ static void make_memory(struct supervisor *s)
 	     "board");
 	s->board = (struct board_shm *)((char *)s->board_region.base + sizeof(struct shm_header));
 	must(s, counters_create("boot", 0, &s->boot_region), "counters");
+	must(s, shm_region_freeze(&s->boot_region), "counters");
 	s->counters = counters_of(&s->boot_region);
 	s->counters->class_id = CLASS_SUPERVISOR;
 	s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -418,6 +423,7 @@ static void make_scheduler(struct supervisor *s)
 					      .board = s->board,
 					      .params = s->params,
 					      .counters = s->counters,
+					      .verify = true,
 					      .loop = s->loop },
 		       &s->files),
 	     "spool files");

@@ -45,6 +45,11 @@ struct sworker {
 	struct shm_region counters;
 	struct shm_region blocks; /* smtp-in: not mapped here, only held for its peers */
 	bool drain_sent, sched_drained, kill_sent;
+	struct proc_repute repute;
+	unsigned ctl_count; /* messages on its control socket so far */
+	int64_t deaf_ms;    /* when it closed its control socket, 0 = it has not */
+	uint64_t out_seen;  /* how far it had read our ring, and since when it is there */
+	int64_t out_seen_ms;
 	int64_t started_ms;
 	char last_words[CTL_TEXT_MAX + 1];
 };

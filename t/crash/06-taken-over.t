@@ -34,6 +34,7 @@ if (!$ENV{POSTHASTE_FAULT_BUILD}) {
 my @classes = qw(supervisor log resolver rewrite smtpd deliver local stats);
 my @modes   = qw(scribble chosen records lies mute spin control wake log mixed);
 my @victims = $c->full ? @classes[1 .. 7] : qw(smtpd rewrite deliver resolver stats log local);
+@victims = split ' ', $ENV{POSTHASTE_EVIL_CLASS} if $ENV{POSTHASTE_EVIL_CLASS};
 my $seeds   = $c->full ? 2 : 1;
 my $watchdog = 3;      # seconds
 my $grown_most = 48 << 10; # KiB that any other process may have grown by
@@ -177,10 +178,10 @@ sub trial {
 	$ended{"$class $mode"}{$how}++;
 	# while it lives, the others serve
 	$unserved++, push @bad, 'nobody serves' if !served($sys);
-	my (undef, $acts, $breach, $regions) = page($sys);
+	my (undef, $acts, $breach, $regions, $kinds) = page($sys);
 	$acts{$class} += $acts;
 	$breaches += $breach;
-	push @bad, "mapped $breach regions of others for writing" if $breach;
+	push @bad, "mapped $breach regions of others for writing (kinds $kinds)" if $breach;
 	push @bad, 'did nothing' if $acts == 0 && $mode ne 'spin';
 	for my $pid (grep { $_ != $taken } keys %before) {
 		my $grown = rss($pid) - $before{$pid};

@@ -4,7 +4,10 @@
  * local workers. What stands on disk is input: every length is checked against the place, and the
  * place against nothing but arithmetic and the file's end.
  */
+#include <fcntl.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "lib/crc32c.h"
 #include "lib/err.h"
@@ -35,6 +38,26 @@ void spool_reader_free(struct spool_reader **r)
 	spool_fdcache_free(&(*r)->files);
 	free(*r);
 	*r = NULL;
+}
+
+bool spool_record_is_there(const struct spool_dirs *d, struct qid id, struct proto_place place)
+{
+	char name[SPOOL_NAME_SIZE];
+	struct spool_record h;
+	struct stat st;
+	/* never wait for it: it could be a pipe */
+	int fd = openat(d->seg, spool_name(place.seg, "seg", name),
+			O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0)
+		return false;
+	bool there = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+		     io_pread_all(fd, &h, sizeof(h), (off_t)place.off8 * SPOOL_ALIGN) == 0 &&
+		     h.magic == SPOOL_RECORD_MAGIC && h.seg == place.seg &&
+		     h.qid_us == id.time_us && h.qid_life == id.life;
+
+	close(fd);
+	return there;
 }
 
 int spool_reader_fd(struct spool_reader *r, uint32_t seg, int *fd_r)
