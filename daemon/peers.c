@@ -177,6 +177,8 @@ static void give_log_ring(struct sworker *log, struct log_ring *lr)
 {
 	struct shm_region r = { .fd = lr->fd };
 
+	if (lr->given && logring_mend(lr->fd, lr->life) != 0)
+		log_warn("log ring of a worker (life %u) cannot be set right", lr->life);
 	peers_region_to(log->sup, log, &r, SHM_KIND_LOG, (enum worker_class)lr->class_id, lr->slot,
 			lr->life);
 	lr->given = true;

@@ -108,6 +108,22 @@ int shm_region_freeze(const struct shm_region *r)
 	return fcntl(r->fd, F_ADD_SEALS, F_SEAL_SEAL) < 0 ? err_errno() : 0;
 }
 
+void shm_header_write(void *base, enum shm_kind kind, size_t size, uint32_t life,
+		      uint32_t peer_life)
+{
+	*(struct shm_header *)base = (struct shm_header){
+		.magic = SHM_MAGIC,
+		.layout_version = SHM_LAYOUT_VERSION,
+		.kind = kind,
+		.size_bytes = size,
+		.life = life,
+		.peer_life = peer_life,
+		.build_id = shm_build_id(),
+	};
+
+	FAULT_POINT(REGION_HEADER);
+}
+
 int shm_region_create(const char *name, enum shm_kind kind, size_t size, uint32_t life,
 		      uint32_t peer_life, struct shm_region *r)
 {

@@ -62,6 +62,9 @@ int shm_region_map(int fd, enum shm_kind kind, bool writable, struct shm_region 
  * another worker writes, e.g. BLOCKS). >= 0, or an error code. Needs /proc; the supervisor's use.
  */
 int shm_region_readonly_fd(const struct shm_region *r);
+/* The header as shm_region_create() writes it. */
+void shm_header_write(void *base, enum shm_kind kind, size_t size, uint32_t life,
+		      uint32_t peer_life);
 /* The header check alone, for memory that is mapped already. E_VERSION or E_CORRUPT. */
 int shm_header_check(const void *base, size_t size, enum shm_kind kind);
 uint64_t shm_build_id(void);

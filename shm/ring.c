@@ -80,6 +80,24 @@ static bool positions_ok(uint64_t head, uint64_t tail, uint32_t size)
 	return head - tail <= size && head % 8 == 0 && tail % 8 == 0;
 }
 
+void ring_mend(void *mem, uint32_t data_size)
+{
+	struct ring_shm *shm = mem;
+
+	shm->data_size = data_size;
+	shm->magic = RING_MAGIC;
+	FAULT_POINT(RING_TAIL);
+	uint64_t head = atomic_load_explicit(&shm->head, memory_order_relaxed) & ~(uint64_t)7;
+
+	if (!positions_ok(atomic_load_explicit(&shm->head, memory_order_relaxed),
+			  atomic_load_explicit(&shm->tail, memory_order_relaxed), data_size)) {
+		atomic_store_explicit(&shm->head, head, memory_order_relaxed);
+		FAULT_POINT(RING_HEAD);
+		atomic_store_explicit(&shm->tail, head, memory_order_seq_cst);
+		FAULT_POINT(RING_TAIL);
+	}
+}
+
 int ring_prod_attach(struct ring_prod *p, void *mem, size_t mem_bytes, int wake_fd)
 {
 	struct ring_shm *shm = mem;
@@ -361,6 +379,17 @@ void ring_cons_awake(struct ring_cons *c)
 		return;
 	atomic_store_explicit(&c->shm->cons_sleep, 0, memory_order_relaxed);
 	FAULT_POINT(RING_AWAKE);
+}
+
+void ring_cons_skip(struct ring_cons *c)
+{
+	/* R2, partner R1 */
+	uint64_t head = atomic_load_explicit(&c->shm->head, memory_order_acquire) & ~(uint64_t)7;
+
+	c->tail = c->head_seen = c->released = head;
+	/* R3, partner R4 */
+	atomic_store_explicit(&c->shm->tail, head, memory_order_seq_cst);
+	FAULT_POINT(RING_TAIL);
 }
 
 bool ring_cons_is_empty(struct ring_cons *c)

@@ -76,6 +76,8 @@ struct ring_cons {
  * tests: records larger than data_size / 2 - 8 are refused). */
 size_t ring_bytes(uint32_t data_size);
 void ring_init(void *mem, uint32_t data_size);
+/* Sets right what never changes, and positions that make no sense (to an empty ring at head). */
+void ring_mend(void *mem, uint32_t data_size);
 /* Attach to a ring inside mem_bytes of checked memory. E_CORRUPT when it does not fit. A consumer
  * takes up at the shared tail (so that a new log worker goes on where the old one died). */
 int ring_prod_attach(struct ring_prod *p, void *mem, size_t mem_bytes, int wake_fd);
@@ -103,6 +105,10 @@ void ring_release(struct ring_cons *c);
  * sleep. */
 bool ring_cons_sleep(struct ring_cons *c);
 void ring_cons_awake(struct ring_cons *c);
+/* The positions make no sense (E_PEER): begin anew where the producer says it is, so that what it
+ * publishes from now on is read. What lay between is lost. Only where the other side is not ended
+ * for it: log rings. */
+void ring_cons_skip(struct ring_cons *c);
 bool ring_cons_is_empty(struct ring_cons *c);
 
 /* Checker: walks from tail to head. Returns 0, or E_CORRUPT with what broke and where. For a ring

@@ -3,6 +3,8 @@
 #include "workers/common/logring.h"
 
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/clock.h"
@@ -16,6 +18,25 @@ int logring_create(const char *name, uint32_t ring_data, uint32_t life, struct s
 	if (err == 0)
 		ring_init((char *)r->base + sizeof(struct shm_header), ring_data);
 	return err;
+}
+
+int logring_mend(int fd, uint32_t life)
+{
+	struct stat st;
+	size_t head = sizeof(struct shm_header) + sizeof(struct ring_shm);
+
+	if (fstat(fd, &st) < 0)
+		return err_errno();
+	if (st.st_size <= (off_t)head)
+		return E_CORRUPT;
+	void *base = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	if (base == MAP_FAILED)
+		return err_errno();
+	shm_header_write(base, SHM_KIND_LOG, (size_t)st.st_size, life, 0);
+	ring_mend((char *)base + sizeof(struct shm_header), (uint32_t)((size_t)st.st_size - head));
+	munmap(base, (size_t)st.st_size);
+	return 0;
 }
 
 void *logring_mem(const struct shm_region *r, size_t *len_r)

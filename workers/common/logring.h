@@ -34,6 +34,10 @@ int logring_create(const char *name, uint32_t ring_bytes, uint32_t life, struct 
 int logring_install(struct logring *l, struct shm_region *r, int wake_fd,
 		    struct counters_shm *counters);
 void logring_flush(struct logring *l); /* publish; once per turn and before an exit */
+/* For the supervisor, before another log worker gets the ring: the last one may have been taken
+ * over and have written over what does not change (header, size), or left positions that make no
+ * sense. */
+int logring_mend(int fd, uint32_t life);
 /* The ring's place in a mapped region, for the log worker. */
 void *logring_mem(const struct shm_region *r, size_t *len_r);
 

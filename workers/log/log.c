@@ -31,7 +31,7 @@
 #define BATCH_LINES 4096 /* lines of all rings that are put into order together */
 
 struct source {
-	bool used;
+	bool used, damaged;
 	enum worker_class class_id;
 	unsigned slot;
 	uint32_t life;
@@ -208,16 +208,32 @@ static void write_batch(struct log_state *s)
 	write_out(s);
 }
 
+/* Its writer is broken or taken over, or a log worker before us was. Nobody is ended for a log. */
+static void skip_damage(struct log_state *s, struct source *src)
+{
+	if (!src->damaged)
+		log_warn("log ring of a worker (class %d, life %u) was damaged: lines of it are "
+			 "lost",
+			 (int)src->class_id, src->life);
+	src->damaged = true;
+	s->lost++;
+	ring_cons_skip(&src->cons);
+}
+
 static unsigned drain_source(struct log_state *s, struct source *src, unsigned limit)
 {
 	unsigned n = 0;
 	size_t len;
 
+	int got = 0;
+
 	while (n < limit && s->pending_count < BATCH_LINES &&
-	       ring_get(&src->cons, s->rec, sizeof(s->rec), &len) == 1) {
+	       (got = ring_get(&src->cons, s->rec, sizeof(s->rec), &len)) == 1) {
 		take_record(s, src, len);
 		n++;
 	}
+	if (got < 0)
+		skip_damage(s, src);
 	ring_release(&src->cons);
 	return n;
 }
@@ -322,6 +338,7 @@ static void log_attach(struct worker *w, struct worker_peer *peer)
 		if (ring_cons_attach(&src->cons, mem, len, -1) != 0)
 			return;
 		src->used = true;
+		src->damaged = false;
 		src->class_id = peer->class_id;
 		src->slot = peer->slot;
 		src->life = peer->life;

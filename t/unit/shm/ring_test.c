@@ -331,8 +331,45 @@ static void long_records(void)
 	free(got);
 }
 
+/* A log ring whose reader was taken over: the next reader gets what is written from then on. */
+static void mended(void)
+{
+	static _Alignas(64) char bytes[sizeof(struct ring_shm) + 4096];
+	struct ring_shm *ring = (void *)bytes;
+	struct ring_prod prod;
+	struct ring_cons cons;
+	char got[64];
+	size_t n;
+
+	ring_init(bytes, 4096);
+	ok(ring_prod_attach(&prod, bytes, sizeof(bytes), -1) == 0, "producer");
+	ring_put(&prod, "first", 5);
+	ring_publish(&prod);
+	ring_mend(bytes, 4096);
+	ok(ring_cons_attach(&cons, bytes, sizeof(bytes), -1) == 0 &&
+		   ring_get(&cons, got, sizeof(got), &n) == 1 && n == 5,
+	   "a sound ring keeps its records");
+	ring->data_size = 77;
+	ring->magic = 0;
+	atomic_store(&ring->head, 0xfffffffffffffff3u);
+	atomic_store(&ring->tail, 0x123456);
+	ok(ring_cons_attach(&cons, bytes, sizeof(bytes), -1) != 0, "a damaged one cannot be used");
+	ring_mend(bytes, 4096);
+	ok(ring_cons_attach(&cons, bytes, sizeof(bytes), -1) == 0, "mended, it can");
+	ring_put(&prod, "second", 6);
+	ring_publish(&prod);
+	ok(ring_get(&cons, got, sizeof(got), &n) == E_PEER, "the producer is elsewhere");
+	ring_cons_skip(&cons);
+	ok(ring_get(&cons, got, sizeof(got), &n) == 0, "what lay between is lost");
+	ring_put(&prod, "third", 5);
+	ring_publish(&prod);
+	ok(ring_get(&cons, got, sizeof(got), &n) == 1 && n == 5 && memcmp(got, "third", 5) == 0,
+	   "what comes then is read");
+}
+
 int main(void)
 {
+	mended();
 	visibility();
 	limits();
 	wrap();
