@@ -260,7 +260,7 @@ static void worker_event(void *ctx, unsigned events UNUSED)
 		if (err != 0) {
 			/* it is ending; what it left is looked at when it has been reaped. One that
 			 * only closed its socket is ended by life_watch() */
-			w->deaf_ms = clock_now().ms;
+			w->deaf_ms = clock_mono_us_raw() / 1000;
 			loop_fd_del(s->loop, &w->lf);
 			io_close(&w->sock);
 			return;
@@ -544,7 +544,7 @@ void life_watch(struct supervisor *s)
 		struct sworker *w = &s->workers[i];
 
 		if (w->state >= LIFE_STARTING && w->deaf_ms != 0 &&
-		    clock_now().ms - w->deaf_ms > DEAF_MS)
+		    clock_mono_us_raw() / 1000 - w->deaf_ms > DEAF_MS)
 			life_kill(s, w, "closed its control socket and lives on");
 		if (s->params->worker_watchdog_time == 0 || w->state < LIFE_STARTING ||
 		    w->counters.base == NULL)

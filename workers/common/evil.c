@@ -23,6 +23,8 @@
 #include "workers/common/ctl.h"
 #include "workers/common/evil_int.h"
 
+#define MIXED_QUIET 5000
+
 struct evil evil;
 
 void evil_init(unsigned who)
@@ -41,10 +43,11 @@ void evil_init(unsigned who)
 	evil.who = who;
 }
 
-void evil_saw_fd(int fd)
+void evil_saw_fd(int fd, enum shm_kind kind, bool ours)
 {
-	if (evil.page != NULL && evil.fd_count < EVIL_FDS)
-		evil.fds[evil.fd_count++] = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (evil.page == NULL || evil.fd_count == EVIL_FDS)
+		return;
+	evil.fds[evil.fd_count++] = (struct evil_fd){ fcntl(fd, F_DUPFD_CLOEXEC, 0), kind, ours };
 }
 
 void evil_saw(const void *rec, size_t len)
@@ -110,21 +113,6 @@ uint64_t evil_value(void)
 
 /* ---- regions ---- */
 
-static bool is_ours(const struct shm_header *h)
-{
-	switch ((enum shm_kind)h->kind) {
-	case SHM_KIND_LINK:
-		return true;
-	case SHM_KIND_LOG:
-		return h->life == evil.b->w->life || evil.who == CLASS_LOG;
-	case SHM_KIND_COUNTERS:
-	case SHM_KIND_BLOCKS:
-		return h->life == evil.b->w->life;
-	default:
-		return false;
-	}
-}
-
 static void *map_for_writing(int fd, size_t *size_r)
 {
 	struct stat st;
@@ -153,17 +141,16 @@ static void map_regions(void)
 {
 	for (unsigned i = 0; i < evil.fd_count; i++) {
 		struct evil_region *r = &evil.regions[evil.region_count];
-		struct shm_header h;
+		const struct evil_fd *f = &evil.fds[i];
 
-		r->base = map_for_writing(evil.fds[i], &r->size);
+		r->base = map_for_writing(f->fd, &r->size);
 		if (r->base == MAP_FAILED)
 			continue;
-		memcpy(&h, r->base, sizeof(h));
-		r->kind = h.kind;
+		r->kind = f->kind;
 		evil.region_count++;
-		if (!is_ours(&h)) {
+		if (!f->ours) {
 			atomic_fetch_add(&evil.page->breaches, 1);
-			atomic_fetch_or(&evil.page->kinds, 1u << h.kind);
+			atomic_fetch_or(&evil.page->kinds, 1u << f->kind);
 		}
 	}
 	atomic_store(&evil.page->regions, evil.region_count);
@@ -406,13 +393,18 @@ static void nap(long us)
 
 static void go(enum evil_mode mode)
 {
+	/* what nobody is ended for at once comes first */
+	static const enum evil_mode quiet[] = { EVIL_LIES, EVIL_WAKE, EVIL_LOG };
+
 	/* what was handed over before it went bad is copied by then: not its victim any more */
 	nap(300000);
 	map_regions();
 	for (uint64_t n = 0;; n++) {
 		if (mode != EVIL_SPIN && n % 64 == 0)
 			beat();
-		one_act(mode == EVIL_MIXED ? (enum evil_mode)(evil_rand() % (EVIL_LOG + 1)) : mode);
+		one_act(mode != EVIL_MIXED ? mode
+			: n < MIXED_QUIET  ? quiet[evil_rand() % ARRAY_LEN(quiet)]
+					   : (enum evil_mode)(evil_rand() % (EVIL_LOG + 1)));
 		if (mode != EVIL_SPIN && n % 64 == 63)
 			nap(mode == EVIL_MUTE ? 100000 : 200);
 	}

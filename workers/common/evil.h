@@ -60,16 +60,16 @@ struct evil_body { /* what the frame gives: its own state, seen from inside */
 };
 
 #ifdef PH_FAULT_POINTS
-void evil_init(unsigned who);               /* before the sandbox closes */
-void evil_saw_fd(int fd);                   /* a region that was handed to this worker */
-void evil_saw(const void *rec, size_t len); /* a record that came or went */
+void evil_init(unsigned who);                            /* before the sandbox closes */
+void evil_saw_fd(int fd, enum shm_kind kind, bool ours); /* a region that was handed to us */
+void evil_saw(const void *rec, size_t len);              /* a record that came or went */
 /* Does not return once it is armed for this worker. */
 void evil_turn(const struct evil_body *b);
 void evil_flush_log(void); /* in worker.c */
 #else
-#define evil_init(who)     ((void)0)
-#define evil_saw_fd(fd)    ((void)0)
-#define evil_saw(rec, len) ((void)0)
+#define evil_init(who)              ((void)0)
+#define evil_saw_fd(fd, kind, ours) ((void)0)
+#define evil_saw(rec, len)          ((void)0)
 #endif
 
 #endif

@@ -9,6 +9,12 @@
 #define EVIL_FDS  600
 #define EVIL_RECS 256
 
+struct evil_fd {
+	int fd;
+	uint32_t kind; /* enum shm_kind */
+	bool ours;     /* we are to write it */
+};
+
 struct evil_region {
 	void *base;
 	size_t size;
@@ -25,7 +31,7 @@ struct evil {
 	unsigned who;
 	const struct evil_body *b;
 	uint64_t state; /* of the generator */
-	int fds[EVIL_FDS];
+	struct evil_fd fds[EVIL_FDS];
 	unsigned fd_count;
 	struct evil_region regions[EVIL_FDS];
 	unsigned region_count;

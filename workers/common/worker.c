@@ -158,8 +158,12 @@ static void setup(struct worker *w)
 	if (msg.kind != CTL_SETUP || nfds != (msg.has_blocks ? 8u : 7u) ||
 	    msg.class_id != p->ops->class_id)
 		die("unexpected set-up message");
-	for (size_t i = 0; i < nfds; i++)
-		evil_saw_fd(fds[i]);
+	evil_saw_fd(fds[0], SHM_KIND_LOG, true);
+	evil_saw_fd(fds[1], SHM_KIND_COUNTERS, true);
+	evil_saw_fd(fds[2], SHM_KIND_BOARD, false);
+	evil_saw_fd(fds[3], SHM_KIND_LINK, true);
+	if (msg.has_blocks)
+		evil_saw_fd(fds[7], SHM_KIND_BLOCKS, true);
 	w->slot = msg.slot;
 	w->life = msg.life;
 	w->generation = msg.generation;
@@ -242,8 +246,9 @@ static void attach_peer(struct worker *w, const struct ctl_msg *msg, int *fds, s
 
 	if (nfds != (msg->has_blocks ? 3u : 2u))
 		die("attach: %zu descriptors", nfds);
-	evil_saw_fd(fds[0]);
-	evil_saw_fd(fds[nfds - 1]);
+	evil_saw_fd(fds[0], SHM_KIND_LINK, true);
+	if (msg->has_blocks)
+		evil_saw_fd(fds[2], SHM_KIND_BLOCKS, false);
 	peer->class_id = (enum worker_class)msg->class_id;
 	peer->slot = msg->slot;
 	peer->life = msg->life;
@@ -300,7 +305,8 @@ static void give_region(struct worker *w, const struct ctl_msg *msg, int *fds, s
 	if (nfds != (gone ? 0u : 1u))
 		die("region: %zu descriptors", nfds);
 	if (!gone)
-		evil_saw_fd(fds[0]);
+		evil_saw_fd(fds[0], (enum shm_kind)msg->region_kind,
+			    msg->region_kind == SHM_KIND_LOG);
 	/* a region can be written by its worker: when it is damaged, that one goes without */
 	int err = gone ? 0
 		       : shm_region_map(fds[0], (enum shm_kind)msg->region_kind,
