@@ -182,7 +182,7 @@ sub trial {
 	$acts{$class} += $acts;
 	$breaches += $breach;
 	push @bad, "mapped $breach regions of others for writing (kinds $kinds)" if $breach;
-	push @bad, 'did nothing' if $acts == 0 && $mode ne 'spin';
+	push @bad, 'did nothing' if $acts == 0 && !$end && $mode ne 'spin';
 	for my $pid (grep { $_ != $taken } keys %before) {
 		my $grown = rss($pid) - $before{$pid};
 		$worst_growth = $grown if $grown > $worst_growth;
