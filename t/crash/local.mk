@@ -31,3 +31,8 @@ t_crash_make_queue_SOURCES = t/crash/make_queue.c
 t_crash_make_queue_LDADD = $(SPOOL_LIBS)
 EXTRA_DIST += t/crash/10-big-queue.t
 EXTRA_DIST += t/crash/06-taken-over.t
+# Damage to a spool; see t/crash/spool_flip.c. At length: t/crash/spool_flip -a
+check_PROGRAMS += t/crash/spool_flip
+UNIT_TESTS += t/crash/spool_flip
+t_crash_spool_flip_SOURCES = t/crash/spool_flip.c t/crash/spool_flip_how.c t/crash/spool_flip.h
+t_crash_spool_flip_LDADD = $(SCHED_TEST_LIBS)

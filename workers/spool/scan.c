@@ -10,6 +10,7 @@
  * which anything is left that only we can have written is a damaged record.
  */
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "lib/crc32c.h"
 #include "lib/err.h"
@@ -213,13 +214,13 @@ static bool something_lost(struct scan *s, uint64_t pos, uint64_t end)
 	return p != NULL && memcmp(p, zeroes, SPOOL_ALIGN) != 0;
 }
 
-/* Valid records in [pos, end). */
-static int scan_range(struct scan *s, uint64_t pos, uint64_t end)
+/* Valid records that begin in [pos, end) and end before `limit`. */
+static int scan_range(struct scan *s, uint64_t pos, uint64_t end, uint64_t limit)
 {
 	int err = 0;
 
 	s->crc_budget = 4 * (end - pos);
-	if (something_lost(s, pos, end))
+	if (something_lost(s, pos, limit))
 		scan_note_lost(s, pos);
 	while (err == 0 && pos < end) {
 		uint64_t at = find_header(s, pos, end), bytes;
@@ -228,8 +229,8 @@ static int scan_range(struct scan *s, uint64_t pos, uint64_t end)
 		pos = at + SPOOL_ALIGN;
 		if (at >= end)
 			continue;
-		if (!header_at(s, at, end, &h, &bytes)) {
-			if (ruin_at(s, at, end, &h, &bytes))
+		if (!header_at(s, at, limit, &h, &bytes)) {
+			if (ruin_at(s, at, limit, &h, &bytes))
 				scan_note_damage(s, &h, at, bytes);
 			continue;
 		}
@@ -239,7 +240,7 @@ static int scan_range(struct scan *s, uint64_t pos, uint64_t end)
 		}
 		err = emit_record(s, &h, at, bytes);
 		pos = at + bytes;
-		if (something_lost(s, pos, end))
+		if (something_lost(s, pos, limit))
 			scan_note_lost(s, pos);
 	}
 	return err;
@@ -256,13 +257,13 @@ static int scan_all(struct scan *s, uint64_t from)
 		if (off < pos)
 			continue;
 		if (scan_gap_matters(s, pos, off))
-			err = scan_range(s, pos, off);
+			err = scan_range(s, pos, off, off);
 		if (err == 0)
 			err = emit_row(s, &s->rows[i]);
 		pos = off + s->rows[i].len;
 	}
 	if (err == 0 && !s->closed && pos < s->win.size)
-		err = scan_range(s, pos, s->win.size);
+		err = scan_range(s, pos, s->win.size, s->win.size);
 	return err;
 }
 
@@ -285,6 +286,15 @@ static void nonce_from_first_record(struct scan *s)
 	}
 }
 
+/* A file that came under a wrong name while the one of that name is there. */
+static bool is_another(const struct scan *s, const struct spool_file_head *head)
+{
+	char name[SPOOL_NAME_SIZE];
+
+	return spool_head_ok(head, SPOOL_SEGMENT_MAGIC, head->number) &&
+	       faccessat(s->dirs->seg, spool_name(head->number, "seg", name), F_OK, 0) == 0;
+}
+
 static void find_nonce(struct scan *s)
 {
 	struct spool_file_head head;
@@ -301,35 +311,119 @@ static void find_nonce(struct scan *s)
 	scan_load_index(s);
 	if (!s->have_nonce)
 		nonce_from_first_record(s);
-	if (!by_head && s->win.size > 0) {
+	if (by_head || s->win.size == 0)
+		return;
+	if (p != NULL && is_another(s, &head)) {
+		log_error("segment %08x: this file is segment %08x, which is there, too: it stays "
+			  "as it is",
+			  s->seg, head.number);
+		s->stats->unreadable++;
+	} else {
 		log_warn("segment %08x: its head is damaged", s->seg);
-		s->stats->damaged++;
 	}
+	s->stats->damaged++;
+}
+
+/* Without a head and without a record it may still hold mail: it is not to be written over. One
+ * that was being made when the last run ended is empty, or still has the head it had under its old
+ * number. */
+static void keep_unknown(struct scan *s)
+{
+	struct spool_file_head head;
+	size_t have;
+	const char *p = spool_window_at(&s->win, 0, sizeof(head), &have);
+
+	if (s->have_nonce || s->stats->records > 0 || p == NULL)
+		return;
+	memcpy(&head, p, sizeof(head));
+	if (spool_head_ok(&head, SPOOL_SEGMENT_MAGIC, head.number) || spool_window_is_zero(&s->win))
+		return;
+	log_error("segment %08x: nothing in it can be told from noise: it stays as it is", s->seg);
+	s->stats->unreadable++;
+}
+
+static int scan_open(struct scan *s, const struct spool_dirs *d, uint32_t seg, spool_found_fn fn,
+		     void *ctx)
+{
+	*s = (struct scan){ .dirs = d, .seg = seg, .fn = fn, .ctx = ctx };
+	arena_init(&s->arena, 16384, ENVELOPE_MAX);
+	return spool_window_open(&s->win, d->seg, seg, "seg");
+}
+
+static void scan_close(struct scan *s)
+{
+	arena_fini(&s->arena);
+	buf_fini(&s->env);
+	free(s->rows);
+	spool_window_close(&s->win);
 }
 
 int spool_scan_segment(const struct spool_dirs *d, uint32_t seg, uint64_t from, spool_found_fn fn,
 		       void *ctx, struct spool_scan_stats *stats)
 {
 	struct spool_scan_stats own = { 0 };
-	struct scan s = { .dirs = d, .seg = seg, .fn = fn, .ctx = ctx };
-	int err = spool_window_open(&s.win, d->seg, seg, "seg");
+	struct scan s;
+	int err = scan_open(&s, d, seg, fn, ctx);
 
 	if (err != 0)
 		return err;
-	s.stats = stats != NULL ? stats : &own;
-	s.stats->segments++;
-	arena_init(&s.arena, 16384, ENVELOPE_MAX);
+	s.stats = &own;
 	find_nonce(&s);
 	err = scan_all(&s, from);
 	scan_tell_torn(&s);
+	if (from == 0)
+		keep_unknown(&s);
 	if (s.win.err != 0) {
 		log_error("segment %08x: parts cannot be read: %s", seg, err_str(s.win.err));
-		s.stats->damaged++;
-		s.stats->unreadable++;
+		own.damaged++;
+		own.unreadable++;
 	}
-	arena_fini(&s.arena);
-	buf_fini(&s.env);
-	free(s.rows);
-	spool_window_close(&s.win);
+	scan_close(&s);
+	if (stats != NULL) {
+		stats->segments++;
+		stats->records += own.records;
+		stats->index_rows += own.index_rows;
+		stats->damaged += own.damaged;
+		stats->torn_bytes += own.torn_bytes;
+		stats->unreadable += own.unreadable;
+	}
+	return err;
+}
+
+/* Does the record say of itself what the row says of it? */
+static bool row_agrees(struct scan *s, const struct spool_row *r)
+{
+	struct spool_record h;
+	uint64_t bytes, end = row_off(r) + r->len;
+
+	return header_at(s, row_off(r), end, &h, &bytes) && bytes == r->len &&
+	       h.qid_us == r->qid_us && h.qid_life == r->qid_life;
+}
+
+int spool_scan_hidden(const struct spool_dirs *d, uint32_t seg, spool_found_fn fn, void *ctx)
+{
+	struct spool_dirs look_only = *d;
+	struct spool_scan_stats own = { 0 };
+	uint64_t pos = SPOOL_FIRST_OFF;
+	struct scan s;
+	int err = scan_open(&s, &look_only, seg, fn, ctx);
+
+	if (err != 0)
+		return err;
+	look_only.corrupt = -1;
+	s.stats = &own;
+	scan_load_index(&s);
+	for (size_t i = 0; i < s.row_count && err == 0; i++) {
+		uint64_t off = row_off(&s.rows[i]), end = off + s.rows[i].len;
+
+		if (pos < off && !scan_gap_matters(&s, pos, off))
+			err = scan_range(&s, pos, off, off);
+		if (err == 0 && !row_agrees(&s, &s.rows[i]))
+			err = scan_range(&s, off, end, s.win.size);
+		pos = end;
+	}
+	if (err == 0 && s.closed && pos < s.win.size)
+		err = scan_range(&s, pos, s.win.size, s.win.size);
+	scan_close(&s);
 	return err;
 }

@@ -6,22 +6,14 @@
  * the earlier one was on disk. The torn end is kept, too, since nothing else tells it from damage
  * to the last message that was acknowledged.
  */
+#include <string.h>
+
 #include "lib/err.h"
 #include "lib/log.h"
 #include "lib/util.h"
 #include "workers/spool/scan_int.h"
 
 #define LOST_MAX (16u << 20) /* bytes of one loss that are kept */
-
-void scan_note_damage(struct scan *s, const struct spool_record *h, uint64_t off, uint64_t bytes)
-{
-	if (s->pending_count == SCAN_PENDING_MAX)
-		return;
-	s->pending[s->pending_count++] = (struct damaged){
-		{ h->qid_us, h->qid_life },
-		{ .seg = s->seg, .off8 = (uint32_t)(off / SPOOL_ALIGN), .len = (uint32_t)bytes }
-	};
-}
 
 void scan_note_lost(struct scan *s, uint64_t off)
 {
@@ -65,6 +57,20 @@ static void keep(struct scan *s, size_t i, uint64_t next, bool torn)
 		      : "damaged",
 		 err == 0 ? "its bytes are in corrupt/" : "cannot keep its bytes: ",
 		 err == 0 ? name : err_str(err), err == 0 && torn ? SPOOL_TORN_SUFFIX : "");
+}
+
+void scan_note_damage(struct scan *s, const struct spool_record *h, uint64_t off, uint64_t bytes)
+{
+	if (s->pending_count == SCAN_PENDING_MAX) {
+		if (s->dirs->corrupt >= 0)
+			keep(s, 0, s->win.size, true);
+		memmove(s->pending, s->pending + 1, (SCAN_PENDING_MAX - 1) * sizeof(s->pending[0]));
+		s->pending_count--;
+	}
+	s->pending[s->pending_count++] = (struct damaged){
+		{ h->qid_us, h->qid_life },
+		{ .seg = s->seg, .off8 = (uint32_t)(off / SPOOL_ALIGN), .len = (uint32_t)bytes }
+	};
 }
 
 void scan_tell_damage(struct scan *s, uint64_t next)

@@ -4,10 +4,13 @@
 #include <unistd.h>
 
 #include "lib/err.h"
+#include "lib/io.h"
 #include "lib/log.h"
 #include "lib/util.h"
 #include "workers/spool/outcome.h"
 #include "workers/spool/window.h"
+
+#define REPAIR_MAX 4096u /* bytes of an outcome whose id is looked for */
 
 struct jscan {
 	uint32_t journal;
@@ -22,45 +25,77 @@ struct jscan {
 	struct spool_scan_stats *stats;
 };
 
+/* What the head was before one byte of it was damaged: that with which all is right. It is good
+ * enough to say which message suffers, and whether an operator had spoken; it is not taken for an
+ * outcome. */
+static struct spool_outcome repair(const struct jscan *s, uint64_t pos, struct spool_outcome h)
+{
+	struct outcome o;
+	struct outcome_reason reasons[SPOOL_REASON_MAX];
+	char rec[REPAIR_MAX];
+
+	if (h.len > sizeof(rec) || h.len < sizeof(h) ||
+	    io_pread_all(s->win.fd, rec, h.len, (off_t)pos) != 0)
+		return h;
+	for (size_t i = 0; i < sizeof(h); i++) {
+		char was = rec[i];
+
+		for (unsigned change = 1; change < 256; change++) {
+			rec[i] = (char)((unsigned char)was ^ change);
+			if (spool_outcome_decode((struct sv){ rec, h.len }, &o, reasons) != 0)
+				continue;
+			memcpy(&h, rec, sizeof(h));
+			return h;
+		}
+		rec[i] = was;
+	}
+	return h;
+}
+
 /* An outcome that is ours and not whole. What its message was is told at once, also at the torn
  * end: who hears of it only becomes more careful with that message. */
-static void note_damage(struct jscan *s, const struct spool_outcome *h, uint64_t pos,
-			uint64_t bytes)
+static void note_damage(struct jscan *s, struct spool_outcome h, uint64_t pos)
 {
+	struct proto_jref ref = { s->journal, (uint32_t)(pos / SPOOL_OUTCOME_ALIGN) };
+
 	s->pending++;
-	s->pending_bytes += bytes;
-	if (s->damaged != NULL)
-		s->damaged(
-			s->ctx, (struct qid){ h->qid_us, h->qid_life }, h->kind,
-			(struct proto_jref){ s->journal, (uint32_t)(pos / SPOOL_OUTCOME_ALIGN) });
+	s->pending_bytes += h.len <= s->win.size - pos ? h.len : sizeof(h);
+	if (s->damaged == NULL)
+		return;
+	h = repair(s, pos, h);
+	s->damaged(s->ctx, (struct qid){ h.qid_us, h.qid_life }, h.kind, ref);
+}
+
+/* Would it be whole if the nonce were ours? */
+static bool is_right_with_nonce(struct jscan *s, uint64_t pos, struct spool_outcome h)
+{
+	struct outcome o;
+	struct outcome_reason reasons[SPOOL_REASON_MAX];
+	struct buf right = BUF_INIT;
+	size_t have;
+
+	h.nonce = s->nonce;
+	if (!spool_outcome_plausible(&h, s->journal, NULL, s->win.size - pos))
+		return false;
+	const char *p = spool_window_at(&s->win, pos, h.len, &have);
+
+	if (p == NULL)
+		return false;
+	buf_add(&right, &h, sizeof(h));
+	buf_add(&right, p + sizeof(h), h.len - sizeof(h));
+	bool good = spool_outcome_decode(buf_sv(&right), &o, reasons) == 0;
+
+	buf_fini(&right);
+	return good;
 }
 
 /* Not plausible, and yet ours: the nonce tells, which nobody else knows; or all else is right. */
 static void look_for_ruin(struct jscan *s, uint64_t pos, struct spool_outcome h)
 {
-	size_t have;
-
 	if (!s->have_nonce)
 		return;
-	if (h.nonce == s->nonce) {
-		note_damage(s, &h, pos, sizeof(h));
-		return;
-	}
-	h.nonce = s->nonce;
-	if (!spool_outcome_plausible(&h, s->journal, NULL, s->win.size - pos))
-		return;
-	const char *p = spool_window_at(&s->win, pos, h.len, &have);
-	struct buf right = BUF_INIT;
-	struct outcome o;
-	struct outcome_reason reasons[SPOOL_REASON_MAX];
-
-	if (p == NULL)
-		return;
-	buf_add(&right, &h, sizeof(h));
-	buf_add(&right, p + sizeof(h), h.len - sizeof(h));
-	if (spool_outcome_decode(buf_sv(&right), &o, reasons) == 0)
-		note_damage(s, &h, pos, h.len);
-	buf_fini(&right);
+	if (h.nonce == s->nonce || is_right_with_nonce(s, pos, h))
+		note_damage(s, h, pos);
 }
 
 /* One record at pos: its bytes, 0 when there is none. Sets *err from the callback. */
@@ -82,7 +117,7 @@ static uint64_t try_record(struct jscan *s, uint64_t pos, int *err)
 	}
 	p = spool_window_at(&s->win, pos, h.len, &have);
 	if (p == NULL || spool_outcome_decode((struct sv){ p, h.len }, &o, reasons) != 0) {
-		note_damage(s, &h, pos, h.len);
+		note_damage(s, h, pos);
 		return 0;
 	}
 	if (s->pending > 0)
@@ -171,7 +206,14 @@ int spool_scan_journal_all(const struct spool_dirs *d, uint32_t journal, outcome
 		s.have_nonce = spool_head_ok(&head, SPOOL_JOURNAL_MAGIC, journal);
 		s.nonce = head.nonce;
 	}
+	bool by_head = s.have_nonce;
+
 	err = scan_all(&s);
+	/* one that was being made when the last run ended is empty */
+	if (!by_head && (s.have_nonce || !spool_window_is_zero(&s.win))) {
+		log_warn("journal %08x: its head is damaged", journal);
+		s.stats->damaged++;
+	}
 	s.stats->torn_bytes += s.pending_bytes;
 	if (s.win.err != 0) {
 		log_error("journal %08x: parts cannot be read: %s", journal, err_str(s.win.err));

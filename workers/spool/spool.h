@@ -241,6 +241,10 @@ int spool_scan_segment(const struct spool_dirs *d, uint32_t seg, uint64_t from, 
 		       void *ctx, struct spool_scan_stats *stats);
 int spool_scan_journal(const struct spool_dirs *d, uint32_t journal, outcome_found_fn fn, void *ctx,
 		       struct spool_scan_stats *stats);
+/* What spool_scan_segment() did not look for because of the index: valid records between and behind
+ * the rows of a segment, or where a row says something else. There are none unless the index lies.
+ * Reads all of the segment. */
+int spool_scan_hidden(const struct spool_dirs *d, uint32_t seg, spool_found_fn fn, void *ctx);
 /* Also what is left of outcomes that are not whole: `id` and `kind` as they read now. The torn end
  * is among them. `damaged` may be NULL. */
 typedef void (*outcome_damaged_fn)(void *ctx, struct qid id, uint8_t kind, struct proto_jref ref);

@@ -108,3 +108,19 @@ uint64_t spool_window_data(struct spool_window *w, uint64_t pos, uint64_t end)
 		return pos;
 	return u64_min((uint64_t)at, end);
 }
+
+bool spool_window_is_zero(struct spool_window *w)
+{
+	uint64_t pos = 0;
+
+	while (pos < w->size) {
+		size_t have;
+
+		if (spool_window_at(w, pos, 1, &have) == NULL)
+			return true; /* the file became shorter */
+		if (behind_zeroes(w, pos) != w->off + w->len)
+			return false;
+		pos = spool_window_data(w, pos + have, w->size);
+	}
+	return true;
+}

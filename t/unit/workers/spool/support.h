@@ -128,7 +128,8 @@ __attribute__((unused)) static void fx_ready(struct fixture *f)
 	spool_stream_abort(&s);
 }
 
-static void fx_writer(struct fixture *f, unsigned max_syncs, unsigned inline_max)
+__attribute__((unused)) static void fx_writer(struct fixture *f, unsigned max_syncs,
+					      unsigned inline_max)
 {
 	struct spool_writer_ops ops = { fx_committed, fx_need, fx_closed, f };
 
@@ -144,7 +145,8 @@ static void fx_writer(struct fixture *f, unsigned max_syncs, unsigned inline_max
 	loop_add_hook(f->loop, spool_writer_poll, f->w);
 }
 
-static void fx_init(struct fixture *f, unsigned max_syncs, unsigned inline_max)
+__attribute__((unused)) static void fx_init(struct fixture *f, unsigned max_syncs,
+					    unsigned inline_max)
 {
 	memset(f, 0, sizeof(*f));
 	/* in memory where that is possible: t/crash has the real disks */
@@ -186,7 +188,7 @@ static void fx_remove_dir(int at, const char *name)
 	unlinkat(at, name, AT_REMOVEDIR);
 }
 
-static void fx_fini(struct fixture *f)
+__attribute__((unused)) static void fx_fini(struct fixture *f)
 {
 	spool_writer_free(&f->w);
 	loop_free(&f->loop);
