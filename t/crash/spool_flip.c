@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Corruption: a small spool is damaged in one way after the other, and recovery reads each copy. With
- * -a every byte of every file is changed in four ways, otherwise a sample (-s seed). Then whole
- * pages, lengths, exchanged and foreign files. Called by t/crash/08-corruption.t; prints TAP.
+ * Corruption: a small spool is damaged in one way after the other, and recovery reads each copy.
+ * With -a every byte of every file is changed in four ways, otherwise a sample (-s seed). Then
+ * whole pages, lengths, exchanged and foreign files. Called by t/crash/08-corruption.t; prints TAP.
  *
- * What must hold: a message whose record was not touched is there, with the recipients it had and no
- * others. One whose record was touched is there and sound to the last byte (the damage lay beside
- * it), or there and refused when it is read (then the worker that loads it keeps it and names it), or
- * not there, its bytes in corrupt/ and its place in the log. Damage to a journal takes no recipient out
- * of the queue, and names the message.
+ * What must hold: a message whose record was not touched is there, with the recipients it had and
+ * no others. One whose record was touched is there and sound to the last byte (the damage lay
+ * beside it), or there and refused when it is read (then the worker that loads it keeps it and
+ * names it), or not there, its bytes in corrupt/ and its place in the log. Damage to a journal
+ * takes no recipient out of the queue, and names the message.
  */
 #include <sys/wait.h>
 
@@ -184,7 +184,8 @@ static const char *judge_record(struct flip *t, const struct damage *d, unsigned
 		if (!f->sound)
 			return "an untouched message is called damaged";
 		/* a notification that is gone tells of nobody any more */
-		if (!same(f, was) && !(k == FLIP_REPORTED && (d->touches[FLIP_REPORT] || t->report_late)))
+		if (!same(f, was) &&
+		    !(k == FLIP_REPORTED && (d->touches[FLIP_REPORT] || t->report_late)))
 			return "an untouched message has other recipients";
 		return NULL;
 	}
@@ -198,7 +199,8 @@ static const char *judge_record(struct flip *t, const struct damage *d, unsigned
 		unnamed++;
 	else
 		return "a message is gone without a word";
-	return f->there && f->sound && !same(f, was) ? "a whole message has other recipients" : NULL;
+	return f->there && f->sound && !same(f, was) ? "a whole message has other recipients"
+						     : NULL;
 }
 
 static const char *judge_outcomes(const struct flip *t, const struct damage *d, unsigned k,
@@ -273,7 +275,8 @@ int main(int argc, char **argv)
 	flip_bytes(&t);
 	flip_files(&t);
 	is_int((long long)failures, 0, "%lu damages", damages);
-	printf("# damages %lu kept-at-start %lu kept-at-load %lu beside %lu unnamed %lu by-search %lu\n",
+	printf("# damages %lu kept-at-start %lu kept-at-load %lu beside %lu unnamed %lu by-search "
+	       "%lu\n",
 	       damages, at_start, at_load, beside, unnamed, by_search);
 	fx_fini(&t.f);
 	return tap_done();

@@ -35,14 +35,16 @@ static const struct { /* by message */
 
 static void make_texts(struct flip_msg *m, unsigned k)
 {
-	struct envelope e = { .sender = SV("sender@home.example"), .arrival_us = (int64_t)flip_id(k).time_us };
+	struct envelope e = { .sender = SV("sender@home.example"),
+			      .arrival_us = (int64_t)flip_id(k).time_us };
 	char addr[40], of[60], id[QID_TEXT_SIZE];
 	struct arena arena;
 
 	arena_init(&arena, 4096, 0);
 	for (unsigned i = 0; i < plan[k].rcpts; i++) {
 		snprintf(addr, sizeof(addr), "r%u.m%u@far.example", i, k);
-		env_add_rcpt(&e, &arena, &(struct env_rcpt){ .addr = sv_from(arena_strdup(&arena, addr)) });
+		env_add_rcpt(&e, &arena,
+			     &(struct env_rcpt){ .addr = sv_from(arena_strdup(&arena, addr)) });
 	}
 	if (k == FLIP_REPORT) {
 		snprintf(of, sizeof(of), "%s 0 1 %u", qid_format(flip_id(FLIP_REPORTED), id),
@@ -53,7 +55,8 @@ static void make_texts(struct flip_msg *m, unsigned k)
 	env_encode(&e, &m->env);
 	buf_printf(&m->content, "Subject: message %u\r\n\r\n", k);
 	while (m->content.len < plan[k].len)
-		buf_printf(&m->content, "line %zu of message %u, which is long enough\r\n", m->content.len, k);
+		buf_printf(&m->content, "line %zu of message %u, which is long enough\r\n",
+			   m->content.len, k);
 	arena_fini(&arena);
 }
 
@@ -64,7 +67,8 @@ static int append(struct flip *t, unsigned k, const struct spool_record *h)
 	struct spool_stream *s;
 
 	if (!plan[k].stream)
-		return spool_writer_append(t->f.w, h, buf_sv(&m->env), &iov, 1, (void *)(uintptr_t)k);
+		return spool_writer_append(t->f.w, h, buf_sv(&m->env), &iov, 1,
+					   (void *)(uintptr_t)k);
 	int err = spool_stream_open(t->f.w, 16384, &s);
 
 	if (err == 0)
@@ -97,8 +101,8 @@ static void write_messages(struct flip *t)
 		t->msg[(uintptr_t)t->f.done[i].cookie].place = t->f.done[i].place;
 }
 
-static void outcome(struct journal_writer *j, struct flip *t, unsigned k, unsigned kind, uint64_t sent,
-		    uint64_t deferred, uint64_t bounced)
+static void outcome(struct journal_writer *j, struct flip *t, unsigned k, unsigned kind,
+		    uint64_t sent, uint64_t deferred, uint64_t bounced)
 {
 	struct outcome_reason reason = { .mask = deferred | bounced,
 					 .mta = SV("mx.far.example[192.0.2.1]"),
@@ -184,12 +188,18 @@ void flip_make(struct flip *t)
 		struct flip_file *f = &t->file[i];
 
 		f->dir = i == JNL ? t->f.dirs.journal : t->f.dirs.seg;
-		spool_name(i == JNL ? t->f.next_number - 1 : i % 2 == 0 ? seg1 : seg2,
-			   i == JNL ? "jnl" : i < IDX1 ? "seg" : "idx", f->name);
+		spool_name(i == JNL     ? t->f.next_number - 1
+			   : i % 2 == 0 ? seg1
+					: seg2,
+			   i == JNL   ? "jnl"
+			   : i < IDX1 ? "seg"
+				      : "idx",
+			   f->name);
 		read_file(f);
 	}
 	/* the second segment's writer died before it could close it */
-	t->file[IDX2].bytes.len = align_up(t->file[IDX2].bytes.len, sizeof(closing)) - sizeof(closing);
+	t->file[IDX2].bytes.len =
+		align_up(t->file[IDX2].bytes.len, sizeof(closing)) - sizeof(closing);
 	int fd = openat(t->f.dirs.seg, t->file[IDX2].name, O_RDWR | O_CLOEXEC);
 
 	if (fd < 0 || ftruncate(fd, (off_t)t->file[IDX2].bytes.len) < 0)
@@ -216,7 +226,8 @@ static void touch(const struct flip *t, unsigned file, uint64_t from, uint64_t t
 	for (unsigned k = 0; file <= SEG2 && k < FLIP_MSGS; k++) {
 		uint64_t off = (uint64_t)t->msg[k].place.off8 * SPOOL_ALIGN;
 
-		if (plan[k].second == (file == SEG2) && from < off + t->msg[k].place.len && to > off)
+		if (plan[k].second == (file == SEG2) && from < off + t->msg[k].place.len &&
+		    to > off)
 			d->touches[k] = true;
 	}
 	const struct flip_file *j = &t->file[JNL];
@@ -281,7 +292,8 @@ static void one_byte(struct flip *t, unsigned file, uint64_t at, bool index)
 {
 	const struct flip_file *f = &t->file[file];
 	unsigned char was = (unsigned char)f->bytes.p[at];
-	const unsigned char now[] = { (unsigned char)(was ^ 1), (unsigned char)(was ^ 0x80), 0, 0xff };
+	const unsigned char now[] = { (unsigned char)(was ^ 1), (unsigned char)(was ^ 0x80), 0,
+				      0xff };
 	int fd = open_file(f);
 
 	for (unsigned i = 0; i < ARRAY_LEN(now); i++) {
@@ -303,7 +315,8 @@ static void file_bytes(struct flip *t, unsigned file, bool index)
 {
 	unsigned step = t->all ? 1 : 50;
 
-	for (uint64_t at = t->all ? 0 : random_below(t, step); at < t->file[file].bytes.len; at += step)
+	for (uint64_t at = t->all ? 0 : random_below(t, step); at < t->file[file].bytes.len;
+	     at += step)
 		one_byte(t, file, at, index);
 }
 
@@ -339,8 +352,8 @@ static void page(struct flip *t, unsigned file, uint64_t from, const void *bytes
 	int fd = open_file(f);
 	struct damage d = { .destroys = true, .whole = true };
 
-	snprintf(d.what, sizeof(d.what), "%s%s: page %llu is %s", f->name, index ? "" : " without index",
-		 (unsigned long long)(from / SPOOL_PAGE), what);
+	snprintf(d.what, sizeof(d.what), "%s%s: page %llu is %s", f->name,
+		 index ? "" : " without index", (unsigned long long)(from / SPOOL_PAGE), what);
 	touch(t, file, from, from + SPOOL_PAGE, &d);
 	put(fd, bytes, SPOOL_PAGE, from);
 	flip_try(t, &d);
@@ -374,8 +387,8 @@ static void lengths(struct flip *t, unsigned file, bool index)
 		struct damage d = { .cuts = true, .destroys = true, .whole = true };
 		int fd = open_file(f);
 
-		snprintf(d.what, sizeof(d.what), "%s%s: cut at %zu", f->name, index ? "" : " without index",
-			 len);
+		snprintf(d.what, sizeof(d.what), "%s%s: cut at %zu", f->name,
+			 index ? "" : " without index", len);
 		touch(t, file, len, UINT64_MAX, &d);
 		if (ftruncate(fd, (off_t)len) < 0)
 			die("ftruncate");

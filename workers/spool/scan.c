@@ -336,7 +336,8 @@ static void keep_unknown(struct scan *s)
 	if (s->have_nonce || s->stats->records > 0 || p == NULL)
 		return;
 	memcpy(&head, p, sizeof(head));
-	if (spool_head_ok(&head, SPOOL_SEGMENT_MAGIC, head.number) || spool_window_is_zero(&s->win))
+	if (spool_head_ok(&head, SPOOL_SEGMENT_MAGIC, head.number) ||
+	    spool_window_is_zero(&s->win, SPOOL_FIRST_OFF))
 		return;
 	log_error("segment %08x: nothing in it can be told from noise: it stays as it is", s->seg);
 	s->stats->unreadable++;

@@ -210,7 +210,8 @@ int spool_scan_journal_all(const struct spool_dirs *d, uint32_t journal, outcome
 
 	err = scan_all(&s);
 	/* one that was being made when the last run ended is empty */
-	if (!by_head && (s.have_nonce || !spool_window_is_zero(&s.win))) {
+	if (p != NULL && !by_head &&
+	    (s.have_nonce || !spool_window_is_zero(&s.win, sizeof(head)))) {
 		log_warn("journal %08x: its head is damaged", journal);
 		s.stats->damaged++;
 	}

@@ -109,10 +109,8 @@ uint64_t spool_window_data(struct spool_window *w, uint64_t pos, uint64_t end)
 	return u64_min((uint64_t)at, end);
 }
 
-bool spool_window_is_zero(struct spool_window *w)
+bool spool_window_is_zero(struct spool_window *w, uint64_t pos)
 {
-	uint64_t pos = 0;
-
 	while (pos < w->size) {
 		size_t have;
 

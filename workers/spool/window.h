@@ -26,7 +26,7 @@ void spool_window_close(struct spool_window *w);
 const char *spool_window_at(struct spool_window *w, uint64_t pos, size_t need, size_t *have_r);
 /* The first position >= pos that may hold data; `end` when only holes follow. */
 uint64_t spool_window_data(struct spool_window *w, uint64_t pos, uint64_t end);
-/* Is there nothing but zeroes in the file? Moves the window. */
-bool spool_window_is_zero(struct spool_window *w);
+/* Is there nothing but zeroes from pos on? Moves the window. */
+bool spool_window_is_zero(struct spool_window *w, uint64_t pos);
 
 #endif
