@@ -30,6 +30,7 @@ sub new {
 		virtual_gid_maps        => 'static:' . ($> == 0 ? (getpwnam 'nobody')[3] : (split ' ', $))[0]),
 		smtpd_peername_lookup   => 'yes',
 		journal_file_size       => '64k',
+		smtp_data_done_timeout  => '10d', # the clock jumps: nothing may time out behind its final dot
 		%{ $opt{main} || {} },
 	});
 	my $self = bless { %opt, sink => $sink, mta => $mta, rounds => 0, acked => 0, tempfail => 0,
