@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-SCHED_TESTS = t/unit/daemon/sched_flow_test t/unit/daemon/sched_dest_test \
+SCHED_TESTS = t/unit/daemon/sched_limit_test t/unit/daemon/sched_flow_test t/unit/daemon/sched_dest_test \
 	t/unit/daemon/sched_op_test t/unit/daemon/recover_test t/unit/daemon/sched_mem_test
 check_PROGRAMS += $(SCHED_TESTS)
 UNIT_TESTS += $(SCHED_TESTS)
 SCHED_TEST_LIBS = libph_daemon.a libph_spool.a libph_mail.a libph_shm.a $(CONF_LIBS)
+t_unit_daemon_sched_limit_test_SOURCES = t/unit/daemon/sched_limit_test.c t/unit/daemon/sched_world.h
+t_unit_daemon_sched_limit_test_LDADD = $(SCHED_TEST_LIBS)
 t_unit_daemon_sched_flow_test_SOURCES = t/unit/daemon/sched_flow_test.c t/unit/daemon/sched_world.h
 t_unit_daemon_sched_flow_test_LDADD = $(SCHED_TEST_LIBS)
 # measured by hand, not by make check
