@@ -116,7 +116,8 @@ int addr_complete(const struct addr_rules *r, struct sv addr, bool routes, struc
 	return 0;
 }
 
-bool addr_rewrite_header(const struct addr_rules *r, struct sv value, struct buf *out)
+bool addr_rewrite_header(const struct addr_rules *r, struct sv value, addr_map_fn map, void *ctx,
+			 struct buf *out)
 {
 	static struct buf addr, done; /* keep their memory from call to call */
 	struct mail_addrlist list;
@@ -126,14 +127,19 @@ bool addr_rewrite_header(const struct addr_rules *r, struct sv value, struct buf
 
 	mail_addrlist_init(&list, value);
 	while (mail_addrlist_next(&list, &item, &addr)) {
+		struct sv now;
+
 		complete_parts(r, buf_sv(&addr), true, &ps);
-		if (parts_are(&ps, buf_sv(&addr)))
+		if (map == NULL && parts_are(&ps, buf_sv(&addr)))
 			continue;
 		buf_reset(&done);
 		for (size_t i = 0; i < ps.count; i++)
 			buf_add_sv(&done, ps.part[i]);
+		now = map == NULL ? buf_sv(&done) : map(ctx, buf_sv(&done));
+		if (sv_eq(now, buf_sv(&addr)))
+			continue;
 		buf_add(out, value.p + copied, item.begin - copied);
-		mail_addr_quote(buf_sv(&done), out);
+		mail_addr_quote(now, out);
 		copied = item.end;
 	}
 	if (copied == 0)

@@ -32,11 +32,16 @@ struct addr_rules {
 int addr_complete(const struct addr_rules *r, struct sv addr, bool routes, struct arena *a,
 		  struct sv *out);
 
+/* A further step for each completed address of a header; the result lives until the next call. */
+typedef struct sv (*addr_map_fn)(void *ctx, struct sv addr);
+
 /*
- * Complete the addresses in the value of an address header; all else stays byte for byte, folding
- * and comments included. What does not parse as a mailbox is left alone. Returns true when
- * something changed; then `out` has the new value appended, otherwise it is untouched.
+ * Complete the addresses in the value of an address header, and give them to `map` (NULL = none);
+ * all else stays byte for byte, folding and comments included. What does not parse as a mailbox is
+ * left alone. Returns true when something changed; then `out` has the new value appended, otherwise
+ * it is untouched.
  */
-bool addr_rewrite_header(const struct addr_rules *r, struct sv value, struct buf *out);
+bool addr_rewrite_header(const struct addr_rules *r, struct sv value, addr_map_fn map, void *ctx,
+			 struct buf *out);
 
 #endif

@@ -16,11 +16,12 @@ struct expander {
 	const struct params *p;
 	const struct addr_rules *rules;
 	struct resolver *resolver;
+	struct mapping *mapping;
 	struct map_list *virtual_alias_maps;
 	struct map_list *sender_bcc;
 	struct map_list *recipient_bcc;
 	bool propagate; /* "virtual" is in propagate_unmatched_extensions */
-	struct buf value, addr;
+	struct buf value;
 	/* duplicate filter: open addressing, entries valid for `round` only */
 	struct dup_slot *dups;
 	size_t dup_mask, dup_count;
@@ -41,7 +42,7 @@ struct expand_work { /* one message */
 };
 
 int expander_open(const struct conf *c, const struct addr_rules *rules, struct resolver *resolver,
-		  struct expander **x_r, struct conf_diag *d)
+		  struct mapping *mapping, struct expander **x_r, struct conf_diag *d)
 {
 	struct expander *x = xcalloc(1, sizeof(*x));
 	const struct params *p = conf_params(c);
@@ -50,7 +51,8 @@ int expander_open(const struct conf *c, const struct addr_rules *rules, struct r
 	x->p = p;
 	x->rules = rules;
 	x->resolver = resolver;
-	x->propagate = strstr(p->propagate_unmatched_extensions, "virtual") != NULL;
+	x->mapping = mapping;
+	x->propagate = matchlist_word_in(p->propagate_unmatched_extensions, "virtual");
 	x->dup_mask = 4095;
 	x->dups = xcalloc(x->dup_mask + 1, sizeof(*x->dups));
 	err = map_list_open(c, p->virtual_alias_maps, "virtual_alias_maps", &x->virtual_alias_maps,
@@ -76,7 +78,6 @@ void expander_close(struct expander **xp)
 	map_list_close(&x->sender_bcc);
 	map_list_close(&x->recipient_bcc);
 	buf_fini(&x->value);
-	buf_fini(&x->addr);
 	free(x->dups);
 	free(x);
 	*xp = NULL;
@@ -163,14 +164,6 @@ struct alias_state { /* of one recipient */
 static void expand_one(struct expand_work *w, struct alias_state *st, struct sv addr,
 		       unsigned depth);
 
-/* Is a bare user name a key for this address? (Postfix: domain is $myorigin or local.) */
-static int has_bare_key(struct expander *x, struct sv domain)
-{
-	if (sv_eq_nocase(domain, x->rules->myorigin))
-		return 1;
-	return resolver_is_local(x->resolver, domain);
-}
-
 static void fail_limit(struct expand_work *w, struct sv addr, const char *what)
 {
 	log_warn("unreasonable virtual_alias_maps %s for %.*s -- message not accepted, try again "
@@ -179,34 +172,14 @@ static void fail_limit(struct expand_work *w, struct sv addr, const char *what)
 	w->verdict = EXPAND_LOOP;
 }
 
-/* The alias value's next address as the message gets it: "@domain" keeps the local part, an
- * unmatched extension is carried over, missing domains are completed. */
+/* The alias value's next address as the message gets it. */
 static struct sv alias_target(struct expand_work *w, struct sv raw, struct sv addr, struct sv ext)
 {
-	struct buf *b = &w->x->addr;
-	struct sv local, domain, out = { NULL, 0 };
-	char *text;
+	struct sv out = { NULL, 0 };
 
-	buf_reset(b);
-	if (raw.p[0] == '@') {
-		mail_addr_split(addr, &local, &domain);
-		buf_add_sv(b, local);
-		buf_add_sv(b, raw);
-	} else if (ext.len > 0 && w->x->propagate) {
-		bool split = mail_addr_split(raw, &local, &domain);
-
-		buf_add_sv(b, local);
-		buf_add_sv(b, ext); /* with its delimiter */
-		if (split) {
-			buf_add_c(b, '@');
-			buf_add_sv(b, domain);
-		}
-	} else {
-		buf_add_sv(b, raw);
-	}
-	text = arena_strndup(w->a, buf_cstr(b), b->len);
-	if (text == NULL ||
-	    addr_complete(w->x->rules, (struct sv){ text, b->len }, true, w->a, &out) < 0)
+	if (!w->x->propagate)
+		ext.len = 0;
+	if (mapping_target(w->x->rules, raw, addr, ext, w->a, &out) < 0)
 		w->verdict = EXPAND_MEMORY;
 	else if (out.len > (size_t)w->x->p->virtual_alias_address_length_limit)
 		fail_limit(w, addr, "address length");
@@ -266,7 +239,7 @@ static void expand_one(struct expand_work *w, struct alias_state *st, struct sv 
 		return;
 	}
 	mail_addr_split(addr, &local, &domain);
-	bare = has_bare_key(x, domain);
+	bare = resolver_has_bare_key(x->resolver, domain);
 	buf_reset(&x->value);
 	found = bare < 0 ? MAP_ERROR
 			 : map_list_get_addr(x->virtual_alias_maps, addr, x->p->recipient_delimiter,
@@ -291,17 +264,31 @@ static void expand_one(struct expand_work *w, struct alias_state *st, struct sv 
 
 /* ---- one recipient, all recipients ---- */
 
-static void add_rcpt(struct expand_work *w, struct env_rcpt r)
+/* A recipient's or the sender's address completed and mapped. */
+static struct sv final_addr(struct expand_work *w, struct sv addr, enum mapping_use use)
+{
+	bool map = (w->e->flags & ENVF_NO_RECIPIENT_MAPS) == 0;
+	struct sv out = addr;
+	int err = addr_complete(w->x->rules, addr, use == MAPPING_ENVELOPE_SENDER, w->a, &out);
+
+	if (err == 0 && map && mapping_acts(w->x->mapping, use))
+		err = mapping_apply(w->x->mapping, use, out, w->a, &out);
+	if (err < 0)
+		w->verdict = err == E_AGAIN ? EXPAND_TABLE : EXPAND_MEMORY;
+	return out;
+}
+
+/* Returns the address as the bcc tables see it. */
+static struct sv add_rcpt(struct expand_work *w, struct env_rcpt r)
 {
 	struct alias_state st = { .from = &r };
 	struct sv full;
 
 	if (r.addr.len == 0)
 		r.addr = sv_from(w->x->p->empty_address_recipient);
-	if (addr_complete(w->x->rules, r.addr, false, w->a, &full) < 0) {
-		w->verdict = EXPAND_MEMORY;
-		return;
-	}
+	full = final_addr(w, r.addr, MAPPING_ENVELOPE_RECIPIENT);
+	if (w->verdict != EXPAND_OK)
+		return full;
 	if (r.orig_addr.len == 0)
 		r.orig_addr = r.addr;
 	r.addr = full;
@@ -310,6 +297,7 @@ static void add_rcpt(struct expand_work *w, struct env_rcpt r)
 		add_final(w, r);
 	else
 		expand_one(w, &st, full, 0);
+	return full;
 }
 
 static void add_bcc(struct expand_work *w, struct sv addr)
@@ -331,8 +319,8 @@ static void add_bcc_map(struct expand_work *w, struct map_list *l, struct sv add
 		return;
 	mail_addr_split(addr, &local, &domain);
 	buf_reset(&x->value);
-	st = map_list_get_addr(l, addr, x->p->recipient_delimiter, has_bare_key(x, domain) > 0,
-			       &x->value, &ext);
+	st = map_list_get_addr(l, addr, x->p->recipient_delimiter,
+			       resolver_has_bare_key(x->resolver, domain) > 0, &x->value, &ext);
 	if (st == MAP_ERROR) {
 		w->verdict = EXPAND_TABLE;
 	} else if (st == MAP_FOUND) {
@@ -353,17 +341,40 @@ static void add_all(struct expand_work *w)
 		add_rcpt(w, (struct env_rcpt){ .addr = e->redirect });
 		return;
 	}
-	for (size_t i = 0; i < e->rcpt_count && w->verdict == EXPAND_OK; i++)
-		add_rcpt(w, e->rcpts[i]);
+	for (size_t i = 0; i < e->rcpt_count && w->verdict == EXPAND_OK; i++) {
+		struct sv full = add_rcpt(w, e->rcpts[i]);
+
+		if (bcc)
+			add_bcc_map(w, w->x->recipient_bcc, full);
+	}
 	if (!bcc)
 		return;
 	if (w->x->p->always_bcc[0] != '\0')
 		add_bcc(w, sv_from(w->x->p->always_bcc));
 	add_bcc_map(w, w->x->sender_bcc, e->sender);
-	if (map_list_is_empty(w->x->recipient_bcc))
+}
+
+/* Postfix: mail "from" MAILER-DAEMON here is mail from the null sender. */
+static bool is_mailer_daemon(const struct expander *x, struct sv sender)
+{
+	struct sv local, domain;
+
+	return mail_addr_split(sender, &local, &domain) &&
+	       sv_eq_nocase(local, SV("MAILER-DAEMON")) && sv_eq_nocase(domain, x->rules->myorigin);
+}
+
+static void finish_sender(struct expand_work *w)
+{
+	struct envelope *e = w->e;
+	struct sv full;
+
+	if (addr_complete(w->x->rules, e->sender, true, w->a, &full) < 0) {
+		w->verdict = EXPAND_MEMORY;
 		return;
-	for (size_t i = 0; i < e->rcpt_count && w->verdict == EXPAND_OK; i++)
-		add_bcc_map(w, w->x->recipient_bcc, e->rcpts[i].addr);
+	}
+	if (is_mailer_daemon(w->x, full))
+		full.len = 0;
+	e->sender = full.len == 0 ? full : final_addr(w, full, MAPPING_ENVELOPE_SENDER);
 }
 
 enum expand_verdict expand_envelope(struct expander *x, struct envelope *e, struct arena *a)
@@ -375,9 +386,9 @@ enum expand_verdict expand_envelope(struct expander *x, struct envelope *e, stru
 		memset(x->dups, 0, (x->dup_mask + 1) * sizeof(*x->dups));
 		x->round = 1;
 	}
-	if (addr_complete(x->rules, e->sender, true, a, &e->sender) < 0)
-		return EXPAND_MEMORY;
-	add_all(&w);
+	finish_sender(&w);
+	if (w.verdict == EXPAND_OK)
+		add_all(&w);
 	if (a->full)
 		return EXPAND_MEMORY;
 	e->rcpts = w.list.rcpts;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Envelope of a message as cleanup leaves it: addresses completed, bcc recipients added, virtual
- * aliases expanded until they are stable, duplicates removed.
+ * Envelope of a message as cleanup leaves it: addresses completed and mapped, bcc recipients
+ * added, virtual aliases expanded until they are stable, duplicates removed.
  */
 #ifndef PH_WORKERS_REWRITE_EXPAND_H
 #define PH_WORKERS_REWRITE_EXPAND_H
@@ -10,6 +10,7 @@
 #include "lib/arena.h"
 #include "workers/mail/envelope.h"
 #include "workers/rewrite/addr.h"
+#include "workers/rewrite/mapping.h"
 #include "workers/rewrite/resolve.h"
 
 /* Recipients of one message after expansion, whatever the alias limits allow. */
@@ -18,7 +19,7 @@
 struct expander;
 
 int expander_open(const struct conf *c, const struct addr_rules *rules, struct resolver *resolver,
-		  struct expander **x_r, struct conf_diag *d);
+		  struct mapping *mapping, struct expander **x_r, struct conf_diag *d);
 void expander_close(struct expander **x);
 
 enum expand_verdict {

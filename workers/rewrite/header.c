@@ -44,18 +44,25 @@ enum header_id {
 static const struct header_desc {
 	struct sv name;
 	bool address; /* holds addresses to complete */
+	bool sender;  /* and they are senders, for canonical maps */
 	bool resent;
 } header_descs[H_COUNT] = {
-	[H_FROM] = { .name = NAME("From"), .address = true },
-	[H_SENDER] = { .name = NAME("Sender"), .address = true },
-	[H_REPLY_TO] = { .name = NAME("Reply-To"), .address = true },
+	[H_FROM] = { .name = NAME("From"), .address = true, .sender = true },
+	[H_SENDER] = { .name = NAME("Sender"), .address = true, .sender = true },
+	[H_REPLY_TO] = { .name = NAME("Reply-To"), .address = true, .sender = true },
 	[H_TO] = { .name = NAME("To"), .address = true },
 	[H_CC] = { .name = NAME("Cc"), .address = true },
 	[H_BCC] = { .name = NAME("Bcc"), .address = true },
 	[H_DATE] = { .name = NAME("Date") },
 	[H_MESSAGE_ID] = { .name = NAME("Message-Id") },
-	[H_RESENT_FROM] = { .name = NAME("Resent-From"), .address = true, .resent = true },
-	[H_RESENT_SENDER] = { .name = NAME("Resent-Sender"), .address = true, .resent = true },
+	[H_RESENT_FROM] = { .name = NAME("Resent-From"),
+			    .address = true,
+			    .sender = true,
+			    .resent = true },
+	[H_RESENT_SENDER] = { .name = NAME("Resent-Sender"),
+			      .address = true,
+			      .sender = true,
+			      .resent = true },
 	[H_RESENT_REPLY_TO] = { .name = NAME("Resent-Reply-To"), .address = true, .resent = true },
 	[H_RESENT_TO] = { .name = NAME("Resent-To"), .address = true, .resent = true },
 	[H_RESENT_CC] = { .name = NAME("Resent-Cc"), .address = true, .resent = true },
@@ -64,9 +71,13 @@ static const struct header_desc {
 	[H_RESENT_MESSAGE_ID] = { .name = NAME("Resent-Message-Id"), .resent = true },
 	[H_RECEIVED] = { .name = NAME("Received") },
 	[H_APPARENTLY_TO] = { .name = NAME("Apparently-To"), .address = true },
-	[H_ERRORS_TO] = { .name = NAME("Errors-To"), .address = true },
-	[H_RETURN_RECEIPT_TO] = { .name = NAME("Return-Receipt-To"), .address = true },
-	[H_DISPOSITION] = { .name = NAME("Disposition-Notification-To"), .address = true },
+	[H_ERRORS_TO] = { .name = NAME("Errors-To"), .address = true, .sender = true },
+	[H_RETURN_RECEIPT_TO] = { .name = NAME("Return-Receipt-To"),
+				  .address = true,
+				  .sender = true },
+	[H_DISPOSITION] = { .name = NAME("Disposition-Notification-To"),
+			    .address = true,
+			    .sender = true },
 };
 
 static enum header_id find_header(struct sv name)
@@ -203,13 +214,37 @@ static void note_id(char *keep, struct sv value)
 	}
 }
 
-static void output_header(struct header_state *h, struct sv value, struct sv whole, bool address)
+struct header_mapping { /* one header's addresses on their way through the tables */
+	struct header_state *h;
+	enum mapping_use use;
+};
+
+static struct sv map_address(void *ctx, struct sv addr)
+{
+	struct header_mapping *hm = ctx;
+	struct sv out;
+	int err = mapping_apply(hm->h->rules->mapping, hm->use, addr, hm->h->facts->arena, &out);
+
+	if (err == 0)
+		return out;
+	hm->h->map_error = err;
+	return addr;
+}
+
+static void output_header(struct header_state *h, struct sv value, struct sv whole,
+			  const struct header_desc *desc)
 {
 	size_t mark = h->out->len;
+	struct header_mapping hm = {
+		.h = h,
+		.use = desc != NULL && desc->sender ? MAPPING_HEADER_SENDER
+						    : MAPPING_HEADER_RECIPIENT,
+	};
+	bool map = !h->facts->no_mapping && mapping_acts(h->rules->mapping, hm.use);
 
-	if (address && h->complete) {
+	if (desc != NULL && desc->address && h->complete) {
 		buf_add(h->out, whole.p, whole.len - value.len);
-		if (addr_rewrite_header(&h->addr, value, h->out))
+		if (addr_rewrite_header(&h->addr, value, map ? map_address : NULL, &hm, h->out))
 			return;
 		h->out->len = mark;
 	}
@@ -233,7 +268,7 @@ static void process_header(struct header_state *h, struct sv whole, size_t name_
 		note_id(h->resent_message_id, value);
 	if (is_dropped(h->rules, name) && !h->facts->internal)
 		return;
-	output_header(h, value, whole, id < H_COUNT && header_descs[id].address);
+	output_header(h, value, whole, id < H_COUNT ? &header_descs[id] : NULL);
 }
 
 /* Too long: keep what the limit allows, in whole bytes, and end the line. */

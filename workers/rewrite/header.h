@@ -13,9 +13,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lib/arena.h"
 #include "lib/buf.h"
 #include "lib/str.h"
 #include "workers/rewrite/addr.h"
+#include "workers/rewrite/mapping.h"
 
 #define HEADER_DROP_MAX   64
 #define HEADER_MSGID_SIZE 512
@@ -31,6 +33,7 @@ struct header_rules { /* from the configuration */
 	unsigned hopcount_limit;
 	struct sv drop[HEADER_DROP_MAX]; /* message_drop_headers */
 	size_t drop_count;
+	struct mapping *mapping; /* NULL = none; for addresses that are completed */
 };
 
 struct header_facts {     /* of the message */
@@ -41,6 +44,8 @@ struct header_facts {     /* of the message */
 	int64_t arrival_s;
 	const struct sv *prepend; /* "Name: value" lines to go in front */
 	size_t prepend_count;
+	bool no_mapping;     /* receive_override_options: no_address_mappings */
+	struct arena *arena; /* for mapped addresses */
 };
 
 struct header_state {
@@ -56,6 +61,7 @@ struct header_state {
 	uint32_t seen;          /* bits of enum header_id */
 	unsigned received;
 	bool too_many_hops;
+	int map_error; /* E_AGAIN: a table could not be asked; E_LIMIT: the arena is full */
 	char message_id[HEADER_MSGID_SIZE]; /* "" = none so far; truncated if absurd */
 	char resent_message_id[HEADER_MSGID_SIZE];
 };

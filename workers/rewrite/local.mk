@@ -8,6 +8,7 @@ libph_rewrite_a_SOURCES = \
 	workers/rewrite/expand.c workers/rewrite/expand.h \
 	workers/rewrite/header.c workers/rewrite/header.h \
 	workers/rewrite/idset.c workers/rewrite/idset.h \
+	workers/rewrite/mapping.c workers/rewrite/mapping.h \
 	workers/rewrite/message.c workers/rewrite/message.h \
 	workers/rewrite/names.c workers/rewrite/names.h \
 	workers/rewrite/ownaddr.c workers/rewrite/ownaddr.h \

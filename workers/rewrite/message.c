@@ -90,6 +90,8 @@ static void begin_header(struct message *m)
 		.arrival_s = m->env.arrival_us / 1000000,
 		.prepend = m->env.prepend,
 		.prepend_count = m->env.prepend_count,
+		.no_mapping = (m->env.flags & ENVF_NO_RECIPIENT_MAPS) != 0,
+		.arena = &m->arena,
 	};
 	header_begin(&m->header, &m->rules->header, &m->facts, &m->out);
 }
@@ -233,6 +235,8 @@ const struct message_verdict *message_finish(struct message *m, int *err_r)
 	header_end(&m->header);
 	if (m->header.too_many_hops)
 		return &verdict_hops;
+	if (m->header.map_error < 0)
+		return m->header.map_error == E_AGAIN ? &verdict_table : &verdict_no_space;
 	if (m->env.flags & ENVF_DISCARD)
 		return &verdict_discard;
 	return build(m);

@@ -171,6 +171,11 @@ int resolver_is_local(struct resolver *r, struct sv domain)
 	return matchlist_has_domain(r->mydestination, domain);
 }
 
+int resolver_has_bare_key(struct resolver *r, struct sv domain)
+{
+	return sv_eq_nocase(domain, sv_from(r->p->myorigin)) ? 1 : resolver_is_local(r, domain);
+}
+
 /* ---- class ---- */
 
 static int find_class(struct resolver *r, struct sv domain, enum addr_class *class_r)

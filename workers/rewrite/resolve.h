@@ -46,5 +46,8 @@ int resolve(struct resolver *r, struct sv sender, struct sv rcpt, struct sv filt
 /* Is the domain one of ours in the sense of the local class ($mydestination, our own [address])?
  * 1, 0, or negative when a table could not be asked. */
 int resolver_is_local(struct resolver *r, struct sv domain);
+/* Is a bare user name a key for an address of this domain? Postfix: when it is $myorigin or local.
+ * As above. */
+int resolver_has_bare_key(struct resolver *r, struct sv domain);
 
 #endif

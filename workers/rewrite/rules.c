@@ -68,7 +68,10 @@ int rules_open(const struct conf *c, struct rules *r, struct conf_diag *d)
 		 strchr(p->double_bounce_sender, '@') == NULL ? p->myorigin : "");
 	err = resolver_open(c, &r->resolver, d);
 	if (err == 0)
-		err = expander_open(c, &r->header.addr, r->resolver, &r->expander, d);
+		err = mapping_open(c, &r->header.addr, r->resolver, &r->mapping, d);
+	r->header.mapping = r->mapping;
+	if (err == 0)
+		err = expander_open(c, &r->header.addr, r->resolver, r->mapping, &r->expander, d);
 	if (err < 0)
 		rules_close(r);
 	return err;
@@ -77,6 +80,7 @@ int rules_open(const struct conf *c, struct rules *r, struct conf_diag *d)
 void rules_close(struct rules *r)
 {
 	expander_close(&r->expander);
+	mapping_close(&r->mapping);
 	resolver_close(&r->resolver);
 }
 

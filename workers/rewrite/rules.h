@@ -22,6 +22,7 @@ struct rules {
 	const struct params *p;
 	struct header_rules header;
 	struct resolver *resolver;
+	struct mapping *mapping;
 	struct expander *expander;
 	uint64_t message_size_limit; /* UINT64_MAX = none */
 	unsigned notify_classes;

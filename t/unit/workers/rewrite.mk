@@ -10,6 +10,11 @@ UNIT_TESTS += t/unit/workers/message_test
 t_unit_workers_message_test_SOURCES = t/unit/workers/message_test.c t/unit/workers/testconf.h
 t_unit_workers_message_test_LDADD = $(REWRITE_LIBS)
 
+check_PROGRAMS += t/unit/workers/mapping_test
+UNIT_TESTS += t/unit/workers/mapping_test
+t_unit_workers_mapping_test_SOURCES = t/unit/workers/mapping_test.c t/unit/workers/testconf.h
+t_unit_workers_mapping_test_LDADD = $(REWRITE_LIBS)
+
 check_PROGRAMS += t/unit/workers/maildir_test
 UNIT_TESTS += t/unit/workers/maildir_test
 t_unit_workers_maildir_test_SOURCES = t/unit/workers/maildir_test.c workers/local/maildir.c \

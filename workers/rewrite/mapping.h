@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Address to address, one for one, as Postfix's cleanup maps it before aliases are expanded:
+ * sender_canonical_maps or recipient_canonical_maps, canonical_maps, then masquerade_domains; each
+ * for the classes its parameter names. Called by expand.c for envelopes and by header.c for
+ * headers.
+ */
+#ifndef PH_WORKERS_REWRITE_MAPPING_H
+#define PH_WORKERS_REWRITE_MAPPING_H
+
+#include <stdbool.h>
+
+#include "conf/conf.h"
+#include "lib/arena.h"
+#include "lib/str.h"
+#include "workers/rewrite/addr.h"
+#include "workers/rewrite/resolve.h"
+
+enum mapping_use {
+	MAPPING_ENVELOPE_SENDER,
+	MAPPING_ENVELOPE_RECIPIENT,
+	MAPPING_HEADER_SENDER,
+	MAPPING_HEADER_RECIPIENT,
+	MAPPING_USES
+};
+
+struct mapping;
+
+/* Opens the tables; what the arguments point to must outlive it. Problems go to `d`. */
+int mapping_open(const struct conf *c, const struct addr_rules *rules, struct resolver *resolver,
+		 struct mapping **m_r, struct conf_diag *d);
+void mapping_close(struct mapping **m);
+/* False when nothing is configured for this use (or m is NULL): the call can be left out. */
+bool mapping_acts(const struct mapping *m, enum mapping_use use);
+
+/*
+ * `addr` is complete and in internal form; the null sender stays. The result is a view of `addr` or
+ * of memory in the arena. Returns 0, E_AGAIN when a table could not be asked, or E_LIMIT when the
+ * arena is full. Tables that go round in circles end after ten steps with a warning, as in Postfix:
+ * the result so far is used.
+ */
+int mapping_apply(struct mapping *m, enum mapping_use use, struct sv addr, struct arena *a,
+		  struct sv *out);
+
+/*
+ * An address that a table gave for `addr`, as the message gets it: "@domain" keeps the local part,
+ * `ext` (with its delimiter, may be empty) is carried over to the local part, what is missing is
+ * completed. In the arena; E_LIMIT when it is full.
+ */
+int mapping_target(const struct addr_rules *rules, struct sv raw, struct sv addr, struct sv ext,
+		   struct arena *a, struct sv *out);
+
+#endif
