@@ -232,7 +232,11 @@ for my $class (@victims) {
 	$o->maildir(grep { slurp($_) !~ /^X-Load-Id: probe-/m } $mta->maildir_files('all'));
 	$o->judge($class);
 	is join("\n", grep { /panic:/ && !/EVIL/ } split /\n/, $mta->log), '', "$class: nobody else broke";
-	my @forged = grep { /\bforged/ && !/EVIL/ || /[\x00-\x08\x0b-\x1f]/ } split /\n/, $mta->log;
+	# a scribbled ring may garble what it writes, but never who wrote it, nor begin a line (x: a transport's name)
+	my $tag = { smtpd => 'smtpd', rewrite => 'cleanup|qmgr|bounce', deliver => 'smtp|x', local => 'virtual|x',
+		resolver => 'resolver', stats => 'stats', log => 'postlog' }->{$class};
+	my @forged = grep { /^Jan  1 00:00:00 mx/ || /forged/ && !m{^\S+ +\d+ \S+ mx \S*(?:$tag)\[} ||
+		/[\x00-\x08\x0b-\x1f]/ } split /\n/, $mta->log;
 	is scalar @forged, 0, "$class: no line of the log is forged" or diag @forged[0 .. 3];
 }
 is $breaches, 0, 'no region of anybody else could be mapped for writing';
