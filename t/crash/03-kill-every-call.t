@@ -32,8 +32,9 @@ sub begin {
 	my ($name, @rules) = @_;
 	$scene = Scene->new(calls => 'all');
 	$scene->{name} = $name;
-	# a child that dies behind its delivery is answered for as deferred
-	$scene->{unlisted} = 1 if $name =~ /^local-agent|^sample$/;
+	# A child that dies behind its delivery, or that a jump of the clock takes to be stuck, is answered
+	# for as deferred: that duplicate is on no list, and the jumps make some in every sweep.
+	$scene->{unlisted} = 1;
 	@point_of_round = ();
 	$scene->start(@rules);
 	return;
