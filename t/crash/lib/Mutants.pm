@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Mutants: the product with one of its syncs taken out. Each call of fsync() or fdatasync() in the
+# folders below is one; so is each that is made twice on purpose, done once. A mutant is one object
+# compiled anew, and the programs that hold it linked anew, in a folder of its own below the build
+# folder. Nothing else is touched. Called by the campaign of power cuts and by t/crash/mutants.
+#
+#   for my $m (Mutants->all) { $m->build('t/crash/spool_cut', 'workers/rewrite/rewrite') ... }
+#   $m->name; $m->{dir}; $m->program('t/crash/spool_cut');
+package Mutants;
+use strict;
+use warnings;
+use Carp qw(croak);
+use File::Basename qw(basename);
+use File::Path qw(make_path);
+use Posthaste qw(slurp spew);
+
+my @folders = qw(workers/spool workers/local daemon);
+# what is done twice, and once in the mutant
+my @once = (
+	[ 'workers/spool/commit.c',  qr/written_end \? (2) : 1/ ],
+	[ 'workers/spool/journal.c', qr/k < (2); k\+\+/ ],
+);
+
+# All of them, in the order of the source: { file, line, call, text }.
+sub all {
+	my ($class) = @_;
+	my @found;
+	for my $file (sort map { glob Posthaste::top() . "/$_/*.c" } @folders) {
+		my $text = slurp($file);
+		my $name = substr $file, 1 + length Posthaste::top();
+		push @found, map { { %$_, file => $name } } calls($text), twice($name, $text);
+	}
+	return map { bless $_, $class } @found;
+}
+
+sub line_of { my ($text, $pos) = @_; return 1 + (substr($text, 0, $pos) =~ tr/\n//) }
+
+# Calls of the two, outside comments; each argument is evaluated still.
+sub calls {
+	my ($text) = @_;
+	my ($bare, @found) = ($text);
+	$bare =~ s{(/\*.*?\*/|//[^\n]*)}{ $1 =~ s/[^\n]/ /gr }gse;
+	while ($bare =~ /\b(f(?:data)?sync)(\((?:[^()]++|(?2))*\))/g) {
+		my ($from, $to) = ($-[0], $+[0]);
+		push @found, { line => line_of($text, $from), call => "$1$2",
+			text => substr($text, 0, $from) . "(0 & $2)" . substr($text, $to) };
+	}
+	return @found;
+}
+
+sub twice {
+	my ($name, $text) = @_;
+	my @found;
+	for my $row (grep { $_->[0] eq $name } @once) {
+		$text =~ $row->[1] or croak "$name: what is done twice has another shape now";
+		push @found, { line => line_of($text, $-[1]), call => 'the second sync',
+			text => substr($text, 0, $-[1]) . '1' . substr($text, $+[1]) };
+	}
+	return @found;
+}
+
+sub name { my ($self) = @_; return "$self->{file}:$self->{line} $self->{call}" }
+
+sub id {
+	my ($self) = @_;
+	return join '-', map { s/\W+/_/gr } $self->{file} =~ s/\.c$//r, $self->{line}, $self->{call} =~ s/\W+$//r;
+}
+
+# What make would do, as it says in a dry run: the shell command that makes $what.
+my $said;
+sub command_for {
+	my ($what) = @_;
+	$said //= `make -C ${\ Posthaste::build_dir() } -nB all check_programs 2>&1` =~ s/\\\n//gr;
+	my ($cmd) = $said =~ /(?<![^;\s])([\w.\/-]*(?:gcc|clang|cc)[\w.-]* [^\n;]* -o \Q$what\E [^\n&]*)/;
+	return $cmd || croak "make does not say how it makes $what";
+}
+
+sub shell {
+	my ($cmd) = @_;
+	my $out = `cd ${\ Posthaste::build_dir() } && { $cmd ; } 2>&1`;
+	croak "$cmd\n$out" if $?;
+	return;
+}
+
+# The object of a source file: libraries with flags of their own prefix it.
+sub object {
+	my ($self) = @_;
+	return $self->{file} =~ s/\.c$/.o/r;
+}
+
+# Compile, and link the programs (paths below the build folder); all others of the daemon_directory
+# are linked to. Returns the folder.
+sub build {
+	my ($self, @programs) = @_;
+	my $dir = Posthaste::build_dir() . '/mutants/' . $self->id;
+	make_path("$dir/libexec");
+	$self->{dir} = $dir;
+	spew("$dir/" . basename($self->{file}), $self->{text});
+	my $object = $self->object;
+	my $cmd = command_for($object);
+	$cmd =~ s/-MT \S+ -MD -MP -MF \S+//;
+	$cmd =~ s{-c -o \Q$object\E.*}{-c -o $dir/mutant.o $dir/${\ basename($self->{file}) }};
+	shell($cmd);
+	for my $program (@programs) {
+		my $link = command_for($program);
+		$link =~ s{ -o \Q$program\E }{ -o ${\ $self->program($program) } };
+		# before the library, whose own copy is not asked for any more
+		$link =~ s{ \Q$object\E }{ $dir/mutant.o } or $link =~ s{ (\S+\.a)}{ $dir/mutant.o $1};
+		shell($link);
+	}
+	for my $other (glob Posthaste::prefix() . '/libexec/posthaste/*') {
+		my $name = "$dir/libexec/" . basename($other);
+		symlink $other, $name unless -e $name;
+	}
+	return $dir;
+}
+
+sub program { my ($self, $program) = @_; return "$self->{dir}/libexec/" . basename($program) }
+
+1;
