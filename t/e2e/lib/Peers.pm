@@ -84,6 +84,8 @@ sub postfix {
 	my ($class, %opt) = @_;
 	my $self = $class->new('postfix', %opt) or return;
 	my ($r, $dir) = @$self{qw(root dir)};
+	my $more = $opt{main} // '';
+	$opt{prepare}->($self) if $opt{prepare}; # file systems of its own
 	my ($uid, $gid) = (getpwnam 'games')[2, 3];
 	my $mail = (getgrnam 'mail')[2];
 	make_path("$dir/conf", "$dir/data", "$dir/log", map { "$dir/q/$_" }
@@ -112,6 +114,7 @@ maillog_file = $dir/log/maillog
 maillog_file_prefixes = $dir
 alias_maps =
 smtp_tls_security_level = none
+$more
 EOF
 	my $master = slurp("$r/usr/share/postfix/master.cf.dist");
 	$master =~ s/^#.*\n//mg;
@@ -123,7 +126,13 @@ EOF
 	chmod 0730, "$dir/q/maildrop";
 	chmod 0710, "$dir/q/public";
 	chmod 0700, map { "$dir/q/$_" } qw(private active incoming deferred defer bounce);
-	return $self->run('true', '/usr/lib/postfix/sbin/master', '-c', "$dir/conf", '-d');
+	return $self->postfix_run;
+}
+
+# Start it, also again after a crash.
+sub postfix_run {
+	my ($self) = @_;
+	return $self->run('true', '/usr/lib/postfix/sbin/master', '-c', "$self->{dir}/conf", '-d');
 }
 
 sub exim {
