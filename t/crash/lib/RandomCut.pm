@@ -40,6 +40,7 @@ sub make_postfix {
 	};
 	my $peer = Peers->postfix(home => 'load.test', next => $self->{sink}{port}, main => $postfix_conf,
 		prepare => $mount) or croak 'Postfix does not run';
+	run_ok('sync', '-f', "$peer->{dir}/q/pid"); # what an installation has had on its disk for long
 	@$self{qw(peer port boxes_at queue_at running)} = ($peer, $peer->{port}, "$peer->{dir}/mail",
 		"$peer->{dir}/q", 1);
 	return;
