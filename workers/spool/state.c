@@ -51,8 +51,12 @@ static int state_write(const struct spool_state *s, uint32_t file_end, uint32_t 
 	close(fd);
 	if (err == 0 && renameat(s->dirs->root, "state.new", s->dirs->root, "state") < 0)
 		err = err_errno();
-	if (err == 0 && fsync(s->dirs->root) < 0)
-		err = err_errno();
+	/* Twice: a shutdown of the file system can let the sync under way succeed without the name
+	 * on disk (xfs, measured), and the numbers would be given out again. See commit.c. */
+	for (int i = 0; i < 2 && err == 0; i++) {
+		if (fsync(s->dirs->root) < 0)
+			err = err_errno();
+	}
 	return err;
 }
 
