@@ -218,6 +218,7 @@ static int found_outcome(void *ctx, const struct outcome *o, struct proto_jref r
 	case OUTCOME_STARTED:
 	case OUTCOME_RESULT:
 	case OUTCOME_NOTIFIED:
+	case OUTCOME_WITHDRAWN:
 		result(r, m, o, ref);
 		break;
 	case OUTCOME_DELETED:

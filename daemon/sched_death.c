@@ -125,6 +125,8 @@ static int note_outcome(void *ctx, const struct outcome *o, struct proto_jref re
 		t->result.bounced = o->bounced;
 		t->result.report = o->report;
 		t->result.jref = ref;
+	} else if (o->kind == OUTCOME_WITHDRAWN) {
+		t->started = t->ended = false;
 	}
 	return 0;
 }

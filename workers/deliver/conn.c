@@ -121,6 +121,49 @@ void conn_set_timer(struct conn *c)
 		twheel_cancel(&c->timer);
 }
 
+/* ---- waiting for the journal ---- */
+
+static void gate_leave(struct conn *c)
+{
+	struct conn **at = &c->d->gated_first;
+
+	if (!c->gated)
+		return;
+	while (*at != c)
+		at = &(*at)->gated_next;
+	*at = c->gated_next;
+	if (c->d->gated_tail == &c->gated_next)
+		c->d->gated_tail = at;
+	c->d->gated_count--;
+	c->gated = false;
+}
+
+static void gate_enter(struct conn *c)
+{
+	c->gated = true;
+	c->gated_next = NULL;
+	*c->d->gated_tail = c;
+	c->d->gated_tail = &c->gated_next;
+	c->d->gated_count++;
+}
+
+/* True: the last piece of the message stays here for now. */
+static bool gate_holds(struct conn *c, struct job *j)
+{
+	if (job_may_end(j)) {
+		if (c->gated)
+			histogram_add(c->d->counters, HIS_deliver_record_wait,
+				      (uint64_t)(clock_mono_us_raw() - c->gated_us));
+		gate_leave(c);
+		return false;
+	}
+	if (!c->gated) {
+		c->gated_us = clock_mono_us_raw();
+		gate_enter(c);
+	}
+	return true;
+}
+
 static void count_conns(struct deliver *d, int by)
 {
 	d->conn_count = (unsigned)((int)d->conn_count + by);
@@ -129,6 +172,7 @@ static void count_conns(struct deliver *d, int by)
 
 void conn_close_socket(struct conn *c)
 {
+	gate_leave(c);
 	twheel_cancel(&c->timer);
 	loop_fd_del(c->d->loop, &c->lf);
 	io_close(&c->fd);
@@ -261,7 +305,6 @@ static struct client_tx *on_next(void *ctx)
 	if (j == NULL)
 		return NULL;
 	j->conn = c;
-	job_begin(j);
 	job_tx_prepare(j);
 	return &j->tx;
 }
@@ -377,6 +420,9 @@ static void flush(struct conn *c)
 
 	while (!c->dead && client_has_output(k)) {
 		uint64_t left = k->content != NULL ? k->content->content_len - k->content_off : 0;
+
+		if (k->content != NULL && left <= SMALL_CONTENT && gate_holds(c, k->content->ctx))
+			return;
 		ssize_t n =
 			left > SMALL_CONTENT ? send_large(c, left) : send_small(c, (size_t)left);
 
@@ -443,7 +489,6 @@ static void start_session(struct conn *c)
 static void start_job(struct conn *c, struct job *j)
 {
 	j->conn = c;
-	job_begin(j);
 	job_tx_prepare(j);
 	client_start(&c->client, &j->tx);
 }
@@ -521,6 +566,22 @@ void conn_on_socket(void *ctx, unsigned events)
 		return;
 	}
 	after_engine(c);
+}
+
+void conn_resume_gated(struct deliver *d)
+{
+	for (unsigned n = d->gated_count; n > 0 && d->gated_first != NULL; n--) {
+		struct conn *c = d->gated_first;
+		struct client_tx *tx = c->client.content;
+
+		if (tx != NULL && job_may_end(tx->ctx)) {
+			after_engine(c);
+			continue;
+		}
+		gate_leave(c);
+		if (tx != NULL)
+			gate_enter(c);
+	}
 }
 
 void conn_reuse(struct conn *c, struct job *j)

@@ -53,7 +53,9 @@ struct deliver {
 	unsigned spare_count;
 	unsigned job_count;
 	bool draining;
-	bool journal_open;      /* it has had a file: attempts may begin */
+	bool record_sync;                       /* in_doubt_sync */
+	struct conn *gated_first, **gated_tail; /* may not end their message yet */
+	unsigned gated_count;
 	struct buf scratch;     /* formatting */
 	char io[SMALL_CONTENT]; /* reading replies, content of small messages */
 };
@@ -102,7 +104,10 @@ struct job {
 	uint8_t order[ROUTE_ADDR_MAX];
 	unsigned order_count, pos, sessions;
 	bool handshake_ok, site_failed;
+	bool tried;                 /* a connection has had it */
 	bool started;               /* OUTCOME_STARTED is journaled */
+	bool unrecorded;            /* ... or cannot be, because the disk is full */
+	uint64_t started_at;        /* its number in the journal */
 	bool finished;              /* only the report is missing */
 	int64_t start_us, ready_us; /* wall: taken in hand, session ready */
 	struct conn *conn;
@@ -110,9 +115,12 @@ struct job {
 
 /* Take a PROTO_JOB: reads the record, finds the destination, lets it start. */
 void job_take(struct deliver *d, const struct proto_job *pj, struct sv nexthop);
-/* Journal that the attempt begins, once: MAIL is about to be sent. False: no file yet. */
-bool job_begin(struct job *j);
-/* Draining: forget the jobs that wait and were never begun. They stay with the supervisor, which
+/* Draining: it waits and was never tried. Journals that, and forgets it. */
+void job_withdraw(struct job *j);
+/* May its message end on the wire? That is when the other side can have it: not before the journal
+ * says durably that the attempt began. */
+bool job_may_end(struct job *j);
+/* Draining: forget the jobs that wait and were never tried. They stay with the supervisor, which
  * gives them out again when this life has ended. */
 void job_drop_unbegun(struct deliver *d);
 /* Fill in j->tx with the recipients that are not done. */
@@ -206,6 +214,9 @@ struct conn {
 	char namaddr[DNS_NAME_SIZE + 130]; /* "host[ip]" */
 	int64_t opened_ms;
 	unsigned uses;
+	struct conn *gated_next;
+	bool gated;
+	int64_t gated_us; /* since; monotonic */
 };
 
 /* Open a connection for the job; may end in a result for the job at once. */
@@ -214,6 +225,8 @@ void conn_open(struct dest *dest, struct job *j);
 void conn_reuse(struct conn *c, struct job *j);
 /* Polite end of an idle connection. */
 void conn_close_idle(struct conn *c);
+/* The journal has got on: go on with messages whose end waited for it. */
+void conn_resume_gated(struct deliver *d);
 void conn_timer_fired(void *ctx, struct twheel_node *n);
 /* Between conn.c and connect.c. */
 struct conn *conn_new(struct dest *dest);

@@ -128,6 +128,7 @@ static struct job *take_first(struct dest *dest)
 	if (dest->first == NULL)
 		dest->last = NULL;
 	j->next = NULL;
+	j->tried = true;
 	return j;
 }
 
@@ -214,9 +215,9 @@ void dest_drop_unbegun(struct dest *dest)
 		struct job *j = list;
 
 		list = j->next;
-		if (j->started)
+		if (j->tried)
 			push_back(dest, j);
 		else
-			job_free(j);
+			job_withdraw(j);
 	}
 }

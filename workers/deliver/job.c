@@ -405,23 +405,74 @@ static void hold(struct job *j)
 	j->d->held_tail = &j->next;
 }
 
-bool job_begin(struct job *j)
+static struct outcome started_outcome(const struct job *j)
 {
-	struct outcome o = { .kind = OUTCOME_STARTED,
-			     .qid = j->qid,
-			     .rcpt_first = j->pj.ref.rcpt_first,
-			     .mask = j->pj.ref.mask,
-			     .when_us = clock_now_wall().us,
-			     .transport = sv_from(j->t->name),
-			     .nexthop = j->nexthop };
+	return (struct outcome){ .kind = OUTCOME_STARTED,
+				 .qid = j->qid,
+				 .rcpt_first = j->pj.ref.rcpt_first,
+				 .mask = j->pj.ref.mask,
+				 .when_us = clock_now_wall().us,
+				 .transport = sv_from(j->t->name),
+				 .nexthop = j->nexthop };
+}
+
+void job_withdraw(struct job *j)
+{
+	struct outcome o = started_outcome(j);
 	struct proto_jref ref;
+
+	o.kind = OUTCOME_WITHDRAWN;
+	if (journal_append(j->d->journal, &o, &ref) != 0)
+		log_warn("outcome cannot be journaled: a delivery that was not made will be in "
+			 "doubt");
+	job_free(j);
+}
+
+/* Journaled when it comes, not when its turn comes: most of it is on disk by then. */
+static bool job_begin(struct job *j)
+{
+	struct outcome o = started_outcome(j);
+	struct proto_jref ref;
+	int err;
 
 	if (j->started)
 		return true;
-	if (journal_append(j->d->journal, &o, &ref) == E_AGAIN)
+	err = journal_append(j->d->journal, &o, &ref);
+	if (err == E_AGAIN)
 		return false;
 	j->started = true;
+	j->started_at = err == 0 ? journal_position(j->d->journal) : 0;
 	return true;
+}
+
+/* On a disk that is full mail goes on: it is what makes room. On one that fails it does not, when
+ * in_doubt_sync says so. */
+static void begin_again(struct job *j)
+{
+	struct outcome o = started_outcome(j);
+	struct proto_jref ref;
+	int err = journal_append(j->d->journal, &o, &ref);
+
+	if (err == 0)
+		j->started_at = journal_position(j->d->journal);
+	if (err != E_NOSPC)
+		return;
+	j->unrecorded = true;
+	counter_add(j->d->counters, CTR_deliver_unrecorded, 1);
+}
+
+bool job_may_end(struct job *j)
+{
+	int has = E_IO;
+
+	if (j->started_at != 0)
+		has = journal_has(j->d->journal, j->started_at, j->d->record_sync);
+	if (has == E_IO && !j->unrecorded && j->d->record_sync) {
+		j->started_at = 0;
+		j->started = true;
+		begin_again(j);
+	}
+	return has == 1 || j->unrecorded || (has == E_IO && !j->d->record_sync);
 }
 
 /* By reason, the recipients it stands for: those not delivered, and those to be reported. */
@@ -590,17 +641,14 @@ static void dispatch(struct job *j)
 			hold(j);
 		return;
 	}
-	if (!j->d->journal_open && !job_begin(j)) {
-		hold(j);
-		return;
-	}
-	j->d->journal_open = true;
 	if (j->t->kind == TRANSPORT_ERROR)
 		refuse(j);
 	else if (j->t->kind == TRANSPORT_DISCARD)
 		discard(j);
 	else if (j->t->kind != TRANSPORT_SMTP && j->t->kind != TRANSPORT_LMTP)
 		refuse_text(j, false, 3, 5, "transport is not for this kind of worker");
+	else if (!job_begin(j))
+		hold(j);
 	else if (dest_add(j->d, j) != 0)
 		refuse_text(j, true, 4, 4, "malformed next-hop destination");
 }

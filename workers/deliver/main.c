@@ -80,6 +80,8 @@ static int deliver_init(struct worker *w)
 	d->counters = w->counters;
 	d->connection_limit = w->params->deliver_connection_limit;
 	d->held_tail = &d->held_first;
+	d->gated_tail = &d->gated_first;
+	d->record_sync = w->params->in_doubt_sync;
 	d->starved_tail = &d->starved;
 	int err = load_tconfs(d, w);
 
@@ -220,6 +222,10 @@ static bool deliver_turn(struct worker *w)
 	if (d->starved != NULL)
 		dest_pump_starved(d);
 	more = journal_writer_poll(d->journal);
+	if (d->gated_first != NULL) {
+		conn_resume_gated(d);
+		more = journal_writer_poll(d->journal) || more;
+	}
 	if (d->draining && d->job_count == 0) {
 		journal_writer_free(&d->journal);
 		worker_exit(w);

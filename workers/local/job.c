@@ -50,8 +50,9 @@ struct job {
 	uint64_t content_len;
 	struct rcpt_job *rcpts;
 	size_t rcpt_count, busy;
-	bool held;     /* its start is not in the journal yet: nothing was done for it */
-	bool begun;    /* its start is in the journal's memory, but perhaps not in the file */
+	bool waiting;     /* to begin: until the journal says durably that it does */
+	int64_t waits_us; /* since; monotonic */
+	uint64_t started_at;
 	bool finished; /* waits for the journal only */
 };
 
@@ -382,7 +383,7 @@ static int read_record(struct job *j)
 	return err;
 }
 
-/* False: the journal has no file yet. */
+/* True: the journal has it, and the delivery may be made. With a full disk mail goes on. */
 static bool journal_start(struct job *j)
 {
 	struct outcome o = { .kind = OUTCOME_STARTED,
@@ -394,7 +395,31 @@ static bool journal_start(struct job *j)
 			     .nexthop = sv_from(j->nexthop) };
 	struct proto_jref ref;
 
-	return journal_append(j->l->journal, &o, &ref) != E_AGAIN;
+	struct journal_writer *w = j->l->journal;
+	int has = j->started_at == 0 ? E_IO : journal_has(w, j->started_at, j->l->record_sync);
+
+	if (has != E_IO)
+		return has == 1;
+	int err = journal_append(w, &o, &ref);
+
+	if (err == 0)
+		j->started_at = journal_position(w);
+	else if (err == E_NOSPC)
+		counter_add(j->l->w->counters, CTR_deliver_unrecorded, 1);
+	return err == E_NOSPC || (err != 0 && err != E_AGAIN && !j->l->record_sync);
+}
+
+static void begin(struct job *j)
+{
+	int err;
+
+	j->waiting = false;
+	j->l->waiting--;
+	histogram_add(j->l->w->counters, HIS_deliver_record_wait,
+		      (uint64_t)(clock_mono_us_raw() - j->waits_us));
+	pick_rcpts(j);
+	err = make_content(j);
+	start_all(j, err);
 }
 
 void job_retry(struct local *l)
@@ -403,30 +428,10 @@ void job_retry(struct local *l)
 
 	for (struct job *j = l->jobs; j != NULL; j = next) {
 		next = j->next;
-		if (j->finished && !job_report(j))
-			return;
-	}
-	for (struct job *j = l->jobs; j != NULL; j = j->next) {
-		if (!j->held)
-			continue;
-		j->begun = journal_start(j);
-		if (!j->begun)
-			return;
-		j->held = false;
-	}
-}
-
-void job_launch(struct local *l)
-{
-	struct job *next;
-
-	for (struct job *j = l->jobs; j != NULL; j = next) {
-		next = j->next;
-		if (!j->begun)
-			continue;
-		j->begun = false;
-		pick_rcpts(j);
-		start_all(j, make_content(j));
+		if (j->finished)
+			job_report(j);
+		else if (j->waiting && journal_start(j))
+			begin(j);
 	}
 }
 
@@ -487,5 +492,8 @@ void job_start(struct local *l, const void *rec, size_t len)
 		defer_all(j, err);
 		return;
 	}
-	j->held = true;
+	j->waiting = true;
+	j->waits_us = clock_mono_us_raw();
+	l->waiting++;
+	journal_start(j);
 }

@@ -21,17 +21,15 @@ struct local { /* the worker */
 	struct spool_reader *reader;
 	struct journal_writer *journal;
 	struct job *jobs, **jobs_tail; /* all, also those that wait for the journal */
-	size_t job_count;
+	size_t job_count, waiting;     /* waiting: for the journal to have it that they begin */
+	bool record_sync;              /* in_doubt_sync */
 	struct buf env_buf, content_buf;
 	struct loop_timer tick;
 };
 
 void job_start(struct local *l, const void *rec, size_t len);
-/* Put into the journal what shall begin, and what waited for a journal file. */
+/* Deliveries that waited for the journal to say durably that they begin, and reports that waited for
+ * a journal file. */
 void job_retry(struct local *l);
-/* Begin what is in the journal; to be called when the journal was written: what is delivered
- * without a word there would be delivered again when this process dies, and nobody could see why.
- */
-void job_launch(struct local *l);
 
 #endif

@@ -87,6 +87,7 @@ static int local_start(struct worker *w)
 		log_error("spool below %s: %s", w->params->queue_directory, err_str(err));
 		return err;
 	}
+	l->record_sync = w->params->in_doubt_sync;
 	l->reader = spool_reader_new(&l->dirs, READER_FILES);
 	l->pool = pool_new(&pc, w->loop);
 	loop_timer_init(w->loop, &l->tick, tick, l);
@@ -125,9 +126,11 @@ static bool local_turn(struct worker *w)
 	bool more;
 
 	job_retry(l);
-	journal_writer_poll(l->journal);
-	job_launch(l);
 	more = journal_writer_poll(l->journal);
+	if (l->waiting > 0) {
+		job_retry(l);
+		more = journal_writer_poll(l->journal) || more;
+	}
 	end_if_idle(l);
 	return more;
 }

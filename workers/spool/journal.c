@@ -24,6 +24,7 @@
 #define BUFFER_BYTES   (1u << 20)
 #define FILE_BYTES_MIN (64u << 10)
 #define PREP_RETRY_MS  1000
+#define ZERO_AHEAD     (256u << 10)
 
 struct journal_file {
 	uint32_t number;
@@ -31,6 +32,9 @@ struct journal_file {
 	uint64_t nonce;
 	uint64_t end;      /* of what was appended, the buffer included */
 	uint64_t unsynced; /* outcomes */
+	uint64_t last;     /* number of the newest one */
+	uint64_t zeroed;   /* up to here it was written once, with zeroes */
+	uint64_t solid;    /* ... and a sync after that succeeded */
 	bool failed;
 };
 
@@ -47,6 +51,8 @@ struct journal_syncing {
 	struct spool_job job;
 	struct journal_file *file; /* NULL when none is under way */
 	uint64_t outcomes;
+	uint64_t last, zeroed; /* of the file, when it began */
+	unsigned times;
 	int err;
 };
 
@@ -60,6 +66,9 @@ struct journal_writer {
 	struct mono_ms oldest;                 /* of cur's unsynced outcomes */
 	struct journal_prep prep;
 	struct journal_syncing syncing;
+	uint64_t appended, written, durable; /* outcomes, by number */
+	uint64_t lost_from, lost_to;         /* those of files that failed */
+	bool wanted;                         /* somebody waits for the sync */
 	bool requested;
 	int prep_err;
 	struct mono_ms prep_retry_at;
@@ -114,7 +123,10 @@ static void sync_run(struct spool_job *job)
 {
 	struct journal_syncing *s = container_of(job, struct journal_syncing, job);
 
-	s->err = fdatasync(s->file->fd) < 0 ? err_errno() : 0;
+	for (unsigned i = 0; i < s->times && s->err == 0; i++) {
+		if (fdatasync(s->file->fd) < 0)
+			s->err = err_errno();
+	}
 }
 
 static void file_close(struct journal_writer *w, struct journal_file **fp)
@@ -132,8 +144,11 @@ static void file_close(struct journal_writer *w, struct journal_file **fp)
 	free(f);
 }
 
-static void file_failed(struct journal_file *f, const char *what, int err)
+static void file_failed(struct journal_writer *w, struct journal_file *f, const char *what, int err)
 {
+	if (w->lost_to <= w->durable)
+		w->lost_from = w->durable + 1;
+	w->lost_to = u64_max(w->lost_to, f->last);
 	log_error("journal %08x: %s failed: %s; outcomes of the last moments may be repeated after "
 		  "a crash",
 		  f->number, what, err_str(err));
@@ -220,8 +235,12 @@ static int sync_finished(struct journal_writer *w)
 
 	TAKE(f, s->file);
 	f->unsynced -= s->outcomes;
-	if (s->err != 0)
-		file_failed(f, "fdatasync", s->err);
+	if (s->err != 0) {
+		file_failed(w, f, "fdatasync", s->err);
+	} else {
+		f->solid = s->zeroed;
+		w->durable = u64_max(w->durable, s->last);
+	}
 	if (w->conf.counters != NULL)
 		counter_add(w->conf.counters, CTR_journal_syncs, 1);
 	return s->err;
@@ -243,19 +262,44 @@ static int take_finished(struct journal_writer *w)
 
 /* ---- writing ---- */
 
+/*
+ * What is only reserved becomes written through the file system's log: a sync costs more then, and
+ * one that a shutdown of the file system overtakes can lie (commit.c), so it takes two. Zeroes run
+ * ahead of the outcomes, and from the next sync on that space is like any other.
+ */
+static void zero_ahead(struct journal_writer *w, struct journal_file *f)
+{
+	static const char zeroes[ZERO_AHEAD];
+	uint64_t from = f->zeroed, to = u64_min(f->end + 2 * ZERO_AHEAD, w->conf.file_bytes);
+
+	if (f->failed || f->end + ZERO_AHEAD <= from || from >= to)
+		return;
+	if (from < f->end) /* nothing can be done for what is written already */
+		from = align_up(f->end, SPOOL_PAGE);
+	for (uint64_t n; from < to; from += n) {
+		n = u64_min(to - from, sizeof(zeroes));
+		if (io_pwrite_all(f->fd, zeroes, (size_t)n, (off_t)from) != 0)
+			return; /* the sync of it will tell */
+	}
+	f->zeroed = to;
+}
+
 static int flush(struct journal_writer *w)
 {
 	struct journal_file *f = w->cur;
 
 	if (f == NULL || w->buf.len == 0)
 		return 0;
+	zero_ahead(w, f);
 	int err = f->failed ? E_IO
 			    : io_pwrite_all(f->fd, w->buf.p, w->buf.len,
 					    (off_t)(f->end - w->buf.len));
 
 	buf_reset(&w->buf);
 	if (err != 0 && !f->failed)
-		file_failed(f, "write", err);
+		file_failed(w, f, "write", err);
+	if (err == 0)
+		w->written = w->appended;
 	return err;
 }
 
@@ -288,6 +332,7 @@ int journal_append(struct journal_writer *w, const struct outcome *o, struct pro
 		return err;
 	*ref_r = (struct proto_jref){ f->number, (uint32_t)(f->end / SPOOL_OUTCOME_ALIGN) };
 	f->end += w->buf.len - before;
+	f->last = ++w->appended;
 	if (f->unsynced++ == 0) {
 		w->oldest = clock_now();
 		loop_timer_set(&w->timer, w->conf.sync_window_ms);
@@ -302,6 +347,10 @@ static void sync_start(struct journal_writer *w, struct journal_file *f)
 	w->syncing.job.run = sync_run;
 	w->syncing.file = f;
 	w->syncing.outcomes = f->unsynced;
+	w->syncing.last = f->last;
+	w->syncing.zeroed = f->zeroed;
+	w->syncing.times = f->end <= f->solid ? 1 : 2;
+	w->syncing.err = 0;
 	spool_crew_submit(w->crew, &w->syncing.job);
 }
 
@@ -320,8 +369,9 @@ static void sync_what_is_due(struct journal_writer *w)
 	struct journal_file *f = w->cur;
 
 	if (f != NULL && !f->failed && f->unsynced > 0 &&
-	    mono_since_ms(w->oldest) >= w->conf.sync_window_ms) {
+	    (w->wanted || mono_since_ms(w->oldest) >= w->conf.sync_window_ms)) {
 		w->oldest = clock_now(); /* of those that come from here on */
+		w->wanted = false;
 		sync_start(w, f);
 	}
 }
@@ -350,6 +400,21 @@ bool journal_writer_poll(void *writer)
 	return false;
 }
 
+uint64_t journal_position(const struct journal_writer *w)
+{
+	return w->appended;
+}
+
+int journal_has(struct journal_writer *w, uint64_t position, bool durable)
+{
+	if (position >= w->lost_from && position <= w->lost_to)
+		return E_IO;
+	if (position <= (durable ? w->durable : w->written))
+		return 1;
+	w->wanted |= durable;
+	return 0;
+}
+
 int journal_sync(struct journal_writer *w)
 {
 	int err = 0;
@@ -366,15 +431,18 @@ int journal_sync(struct journal_writer *w)
 
 		if (f == NULL || f->unsynced == 0)
 			continue;
-		/* twice, because journals are never recycled: commit.c says why */
+		/* twice: what is behind f->solid was only reserved */
 		for (int k = 0; k < 2; k++) {
 			if (!f->failed && fdatasync(f->fd) < 0)
-				file_failed(f, "fdatasync", err_errno());
+				file_failed(w, f, "fdatasync", err_errno());
 		}
-		if (f->failed)
+		if (f->failed) {
 			err = E_IO;
-		else
+		} else {
 			f->unsynced = 0;
+			f->solid = f->zeroed;
+			w->durable = u64_max(w->durable, f->last);
+		}
 		if (w->conf.counters != NULL)
 			counter_add(w->conf.counters, CTR_journal_syncs, 1);
 	}

@@ -7,7 +7,7 @@
 #include "lib/util.h"
 
 #define TEXT_MAX UINT16_MAX
-#define KIND_MAX OUTCOME_WARNED
+#define KIND_MAX OUTCOME_WITHDRAWN
 
 static uint16_t cut(size_t len)
 {

@@ -155,7 +155,7 @@ uint64_t spool_content_pos(const struct spool_record *hdr, struct proto_place pl
 
 /* ---- outcome journal ---- */
 enum outcome_kind {
-	OUTCOME_STARTED = 1, /* attempt begins; unsynced; names what is in doubt after a crash */
+	OUTCOME_STARTED = 1, /* attempt may begin; names what is in doubt after a crash */
 	OUTCOME_RESULT,      /* masks and reasons of one attempt */
 	OUTCOME_NOTIFIED,    /* failures of `bounced` are reported (or there is nobody to tell) */
 	OUTCOME_DELETED,     /* postsuper -d: whole message */
@@ -163,6 +163,7 @@ enum outcome_kind {
 	OUTCOME_RELEASED,    /* postsuper -H */
 	OUTCOME_REQUEUED,    /* postsuper -r */
 	OUTCOME_WARNED,      /* delay warning sent */
+	OUTCOME_WITHDRAWN,   /* the attempt that was STARTED was not made after all */
 };
 
 struct outcome_reason { /* why some recipients of the attempt were not delivered */
@@ -202,6 +203,11 @@ void journal_writer_free(struct journal_writer **w); /* syncs what is there */
 void journal_writer_grant(struct journal_writer *w, uint32_t number);
 /* E_AGAIN: no file yet. E_NOSPC ...: the outcome is lost to disk; the caller still reports it. */
 int journal_append(struct journal_writer *w, const struct outcome *o, struct proto_jref *ref_r);
+/* Outcomes are numbered in the order of journal_append(): the last one's number. */
+uint64_t journal_position(const struct journal_writer *w);
+/* Is the outcome of that number on disk (`durable`), or at least with the kernel? 1 yes; 0 not yet,
+ * and the sync will be soon when it is asked for; E_IO never: its file failed, append it again. */
+int journal_has(struct journal_writer *w, uint64_t position, bool durable);
 int journal_sync(struct journal_writer *w); /* now; used before a command is acknowledged */
 /* Writes the buffer out once per turn and starts the sync when the window is over. Loop hook. */
 bool journal_writer_poll(void *writer);

@@ -184,6 +184,7 @@ static json_t *delivery(const struct snapshot *s)
 	json_object_set_new(o, "bounced", num(s->counter[CTR_deliver_bounced]));
 	json_object_set_new(o, "expired", num(s->counter[CTR_sched_expired]));
 	json_object_set_new(o, "connections", num(s->gauge[GAU_deliver_connections]));
+	json_object_set_new(o, "record_wait", histogram(s, HIS_deliver_record_wait));
 	json_object_set_new(delays, "a", histogram(s, HIS_delay_a));
 	json_object_set_new(delays, "b", histogram(s, HIS_delay_b));
 	json_object_set_new(delays, "c", histogram(s, HIS_delay_c));
