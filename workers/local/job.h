@@ -28,8 +28,8 @@ struct local { /* the worker */
 };
 
 void job_start(struct local *l, const void *rec, size_t len);
-/* Deliveries that waited for the journal to say durably that they begin, and reports that waited for
- * a journal file. */
+/* Deliveries that waited for the journal to say durably that they begin, and reports that waited
+ * for a journal file. */
 void job_retry(struct local *l);
 
 #endif

@@ -147,6 +147,7 @@ sub judge {
 	$o->queue($mta);
 	$o->in_doubt($mta) unless $self->{unlisted};
 	my ($rc, $status) = $mta->command('posthaste', 'status');
+	$o->in_doubt($mta);
 	is $mta->stop, 0, "$name: and it stops as it should";
 	$self->{inject}->kill if $self->{inject}{runs};
 	$self->{disk}->umount if $self->{disk};

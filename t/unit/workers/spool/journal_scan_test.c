@@ -281,6 +281,8 @@ static void test_sync_fails(void)
 	while (atomic_load(&fail_fdatasync) > 0)
 		turns(&t, 1);
 	turns(&t, 3);
+	is_int(journal_has(t.j, journal_position(t.j), true), E_IO, "it will never be there");
+	is_int(journal_has(t.j, 1, true), 1, "unlike what was synced before");
 	is_int(append_soon(&t, &o, &ref), 0, "after a failure in the background too");
 	is_int(ref.journal, 3, "the next file takes over");
 	journal_writer_free(&t.j);

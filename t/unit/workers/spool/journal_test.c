@@ -144,6 +144,36 @@ static void test_window(void)
 	clock_fake_off();
 }
 
+/* Who waits for an outcome to be durable gets its sync at once; nobody waiting, none comes. */
+static void test_position(void)
+{
+	struct outcome_reason reasons[2];
+	struct outcome o = sample(reasons);
+	struct proto_jref ref;
+	struct jfixture t;
+	int err;
+
+	j_init(&t, 3600000, 1 << 20);
+	for (int i = 0; (err = journal_append(t.j, &o, &ref)) == E_AGAIN && i < 1000; i++)
+		j_turns(&t, 1);
+	is_int(err, 0, "appended");
+	is_int(journal_position(t.j), 1, "the first one");
+	is_int(journal_has(t.j, 1, false), 0, "in memory: not even written");
+	j_turns(&t, 20);
+	is_int(journal_has(t.j, 1, false), 1, "after the turn it is written");
+	is_int(counter(&t, CTR_journal_syncs), 0, "the window is long: no sync");
+	is_int(journal_has(t.j, 1, true), 0, "not durable, and somebody waits");
+	for (int i = 0; i < 1000 && journal_has(t.j, 1, true) == 0; i++)
+		j_turns(&t, 1);
+	is_int(journal_has(t.j, 1, true), 1, "now it is durable");
+	is_int(journal_append(t.j, &o, &ref), 0, "appended");
+	is_int(journal_has(t.j, 1, true), 1, "what was durable stays so");
+	is_int(journal_has(t.j, 2, true), 0, "the next one is not");
+	is_int(journal_sync(t.j), 0, "a sync now");
+	is_int(journal_has(t.j, 2, true), 1, "and it is");
+	j_fini(&t);
+}
+
 static void test_rotation(void)
 {
 	struct jfixture t;
@@ -205,6 +235,7 @@ int main(void)
 	clock_init();
 	test_round_trip();
 	test_window();
+	test_position();
 	test_rotation();
 	test_starved();
 	return tap_done();
