@@ -189,7 +189,8 @@ sub held {
 
 sub control {
 	my ($kind, $rounds) = @_;
-	my $s = crash_rounds($kind, $rounds, in_doubt_sync => 'no') or return note "$kind: " . Disk->why_not;
+	my $s = crash_rounds($kind, $rounds, in_doubt_sync => 'no', journal_sync_window => '1s')
+		or return note "$kind: " . Disk->why_not;
 	my ($mta, $o) = @$s{qw(mta oracle)};
 	drain($mta, sub { ($_[0]{messages} // 1) == 0 });
 	$o->in_doubt($mta);
@@ -198,7 +199,7 @@ sub control {
 	collect($s);
 	my $v = $o->verdict;
 	cmp_ok scalar @{ $v->{unlisted} }, '>', 0, "control: without in_doubt_sync the list is not complete";
-	$c->control('in_doubt_sync = no, ext4 power cuts',
+	$c->control('in_doubt_sync = no, journal_sync_window = 1s, ext4 power cuts',
 		sprintf 'the list misses %d of %d duplicates', scalar @{ $v->{unlisted} }, scalar @{ $v->{twice} });
 	return;
 }
