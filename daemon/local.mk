@@ -6,6 +6,7 @@ libph_daemon_a_SOURCES = \
 	daemon/doubts.c daemon/doubts.h \
 	daemon/files.c daemon/files.h daemon/files_int.h \
 	daemon/files_mark.c daemon/files_thread.c \
+	daemon/qclock.c daemon/qclock.h daemon/qclock_file.c \
 	daemon/qctl.c daemon/qctl.h \
 	daemon/recover.c daemon/recover.h daemon/recover_int.h daemon/recover_plan.c \
 	daemon/sched.c daemon/sched.h daemon/sched_int.h \

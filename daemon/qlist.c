@@ -376,10 +376,16 @@ void qlist_add_items(void *qlist, const void *data, size_t len)
 
 int qlist_scan(struct qlist *l)
 {
-	struct recovery r = { .params = l->params, .now_us = clock_wall().us };
+	struct qclock_file file;
+	struct qclock_seen seen;
+	struct qclock clock;
+	bool known = qclock_file_open(&file, l->dirs.root, false, &seen);
+	struct recovery r = { .params = l->params, .clock = &clock, .now_us = clock_wall().us };
 	struct rplan plan = { 0 };
 	struct spool_dirs look_only = l->dirs;
 
+	qclock_init(&clock, known ? &seen : NULL, file.boot_id);
+	qclock_file_close(&file);
 	look_only.corrupt = -1; /* quarantine is the supervisor's */
 	int err = recover_read(&r, NULL, &look_only);
 
@@ -395,7 +401,7 @@ int qlist_scan(struct qlist *l)
 				.mask = e->mask,
 				.rcpt_first = e->rcpt_first,
 				.msg_flags = plan.found.flags,
-				.due_s = e->due_s,
+				.due_s = (uint32_t)qclock_wall(&clock, e->due_s),
 				.state = e->state,
 			};
 

@@ -96,6 +96,7 @@ static int found_record(void *ctx, const struct spool_found *found)
 	m->place = found->place;
 	m->rcpt_count = found->rcpt_count;
 	m->flags = (uint16_t)found->flags;
+	m->commit_us = found->commit_us;
 	if (sc->f != NULL)
 		files_found_bytes(sc->f, found->place.seg,
 				  (uint64_t)found->place.off8 * 8 + found->place.len);
@@ -161,9 +162,8 @@ static uint32_t name_of(struct recovery *r, const struct outcome *o)
 
 static void hold_mark(struct rmsg *m, const struct outcome *o)
 {
-	if (m->marks & RMARK_HOLD_SEEN && o->when_us < m->hold_when_us)
-		return;
-	/* journals are read in the order in which they were begun: this word came later */
+	/* journals are read in the order in which they were begun, and one process writes all of
+	 * these: this word came later, whatever its clock said */
 	m->marks &= (uint16_t) ~(RMARK_UNSURE | RMARK_UNSURE_MARK);
 	m->marks |= RMARK_HOLD_SEEN;
 	m->hold_when_us = o->when_us;
@@ -419,7 +419,9 @@ void recover_read_fini(struct recovery *r)
 
 int recover_all(struct sched *s, struct files *f, const struct spool_dirs *dirs)
 {
-	struct recovery r = { .params = sched_params(s), .now_us = clock_wall().us };
+	struct recovery r = { .params = sched_params(s),
+			      .clock = sched_clock(s),
+			      .now_us = clock_wall().us };
 	int64_t start = clock_mono_us_raw();
 	struct doubts doubts;
 	int err = recover_read(&r, f, dirs);
@@ -456,7 +458,8 @@ static int adopt_record(void *ctx, const struct spool_found *found)
 
 	a->plan.found = (struct sched_found){ .qid = found->qid,
 					      .place = found->place,
-					      .flags = found->flags };
+					      .flags = found->flags,
+					      .commit_us = found->commit_us };
 	recover_plan_fresh(found->rcpt_count, QS_LOAD, &a->plan);
 	int err = a->plan.count == 0
 			  ? E_EXIST

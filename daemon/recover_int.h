@@ -27,6 +27,7 @@ struct rmsg { /* a record that exists */
 	uint32_t rcpt_count;
 	uint16_t flags;
 	uint16_t marks;
+	int64_t commit_us;
 	uint32_t pieces; /* newest first; RMSG_NONE */
 	int64_t hold_when_us;
 };
@@ -66,6 +67,7 @@ struct recovery {
 	struct buf names;
 	uint32_t last_name;
 	const struct params *params;
+	const struct qclock *clock;
 	int64_t now_us;
 	uint64_t duplicates, live;
 	struct spool_scan_stats stats;

@@ -121,13 +121,13 @@ static uint64_t owned_by(const struct rmsg *m, const struct rplan *p, size_t k)
 
 static uint32_t due_s(const struct recovery *r, const struct rmsg *m, int64_t when_us)
 {
-	int64_t arrival_s = (int64_t)(m->qid.time_us / 1000000), when_s = when_us / 1000000;
-	int64_t now_s = r->now_us / 1000000;
+	int64_t arrival_s = qclock_arrival(r->clock, m->qid, m->commit_us);
+	int64_t when_s = qclock_of(r->clock, when_us / 1000000), now_s = r->clock->now_s;
 	int64_t min_s = r->params->minimal_backoff_time / 1000;
 	int64_t max_s = r->params->maximal_backoff_time / 1000;
 	int64_t wait = when_s - arrival_s;
 
-	if (m->marks & RMARK_REQUEUED || when_s > now_s)
+	if (m->marks & RMARK_REQUEUED)
 		return (uint32_t)now_s;
 	wait = wait > max_s ? max_s : wait;
 	wait = wait < min_s ? min_s : wait;
@@ -251,6 +251,7 @@ void recover_plan(const struct recovery *r, struct rmsg *m, struct rplan *p)
 	p->found = (struct sched_found){
 		.qid = m->qid,
 		.place = m->place,
+		.commit_us = m->commit_us,
 		.flags = (m->flags & ~(unsigned)(MSGF_HOLD | MSGF_DELAY_WARNED)) |
 			 (hold ? MSGF_HOLD : 0u) |
 			 (m->marks & RMARK_WARNED ? MSGF_DELAY_WARNED : 0u),

@@ -13,23 +13,64 @@
 
 /* ---- time ---- */
 
-/* Queue time: wall seconds that never run backwards. When the wall clock is set back, the gap is
- * added from then on, so that what is due in 5 minutes stays due in 5 minutes. */
+#define CLOCK_WRITE_MS 60000 /* the next start knows within this when we last looked */
+
+static void clock_write(struct sched *s, bool sync)
+{
+	s->clock_write_ms = s->now_ms + CLOCK_WRITE_MS;
+	if (s->su.clock_file == NULL)
+		return;
+	int err = qclock_file_write(s->su.clock_file, &s->clock, sync);
+
+	if (err != 0 && !s->clock_write_failed)
+		log_warn("queue directory: clock: %s", err_str(err));
+	s->clock_write_failed = err != 0;
+}
+
+static void clock_was_set(struct sched *s, int64_t by_s)
+{
+	counter_add(s->su.counters, CTR_sched_clock_jumps, 1);
+	log_warn("the clock was set %s by %lld s; ages and retry times of queued mail go on as "
+		 "before",
+		 by_s < 0 ? "back" : "ahead", (long long)(by_s < 0 ? -by_s : by_s));
+	/* what the table shows is wall time */
+	for (uint32_t row = 0; row < s->dest_used; row++) {
+		if (s->dests[row].in_use && s->dests[row].dead)
+			dest_touch(s, row);
+	}
+	clock_write(s, true);
+}
+
 static void read_time(struct sched *s)
 {
-	int64_t wall_s;
+	s->wall_us = clock_now_wall().us;
+	s->now_ms = clock_now().ms;
+	int64_t jump_s = qclock_tick(&s->clock);
+
+	s->now_s = s->clock.now_s;
+	if (jump_s != 0)
+		clock_was_set(s, jump_s);
+	else if (s->now_ms >= s->clock_write_ms)
+		clock_write(s, false);
+}
+
+static void clock_begin(struct sched *s)
+{
+	const struct qclock_file *f = s->su.clock_file;
+	int64_t jump_s = qclock_init(&s->clock, s->su.clock_seen, f != NULL ? f->boot_id : "?");
 
 	s->wall_us = clock_now_wall().us;
 	s->now_ms = clock_now().ms;
-	wall_s = s->wall_us / 1000000;
-	if (wall_s < s->last_wall_s - 1) {
-		s->skew_s += s->last_wall_s - wall_s;
-		log_warn("the clock was set back by %lld s; retry times keep their distance",
-			 (long long)(s->last_wall_s - wall_s));
-	}
-	s->last_wall_s = wall_s;
-	if (wall_s + s->skew_s > s->now_s)
-		s->now_s = wall_s + s->skew_s;
+	s->now_s = s->clock.now_s;
+	if (jump_s != 0)
+		clock_was_set(s, jump_s);
+	else
+		clock_write(s, true);
+}
+
+const struct qclock *sched_clock(const struct sched *s)
+{
+	return &s->clock;
 }
 
 /* ---- life ---- */
@@ -73,7 +114,7 @@ int sched_new(const struct sched_setup *setup, struct sched **s_r)
 	s->su = *setup;
 	s->q = setup->qtab;
 	s->d = setup->dtab;
-	read_time(s);
+	clock_begin(s);
 	s->dest_cap = s->d->shm->cap;
 	s->dests = xcalloc(s->dest_cap, sizeof(*s->dests));
 	s->dirty_head = s->drain_head = s->idle_head = s->idle_tail = DTAB_NONE;
@@ -83,6 +124,7 @@ int sched_new(const struct sched_setup *setup, struct sched **s_r)
 	elist_init(&s->notify_q);
 	elist_init(&s->hold_q);
 	elist_init(&s->nowhere);
+	s->arrived_s = xcalloc(s->q->msg_cap, sizeof(*s->arrived_s));
 	wheel_init(&s->wheel, s->now_s);
 	twheel_init(&s->timers, DEST_TIMER_MS, s->now_ms);
 	pool_init(&s->rewrite, 0);
@@ -120,6 +162,7 @@ void sched_free(struct sched **sp)
 	free(s->ready_ages.count);
 	free(s->deferred_ages.count);
 	free(s->dests);
+	free(s->arrived_s);
 	free(s);
 }
 
@@ -138,6 +181,7 @@ const struct params *sched_params(const struct sched *s)
 void sched_stop(struct sched *s)
 {
 	s->stopping = true;
+	clock_write(s, false);
 }
 
 uint64_t sched_outstanding(const struct sched *s)
@@ -257,8 +301,7 @@ static void fire(struct sched *s, uint32_t e)
 {
 	struct qentry *q = sched_entry(s, e);
 
-	if (q->dest == DTAB_NONE || !s->dests[q->dest].dead ||
-	    sched_msg_expired(s, sched_msg_of(s, q))) {
+	if (q->dest == DTAB_NONE || !s->dests[q->dest].dead || sched_msg_expired(s, q->msg)) {
 		sched_entry_load(s, e);
 		return;
 	}
@@ -339,6 +382,14 @@ static void check_room(struct sched *s)
 	board_flag(&s->su.board->queue_full, full);
 }
 
+static uint64_t oldest_wall_s(const struct sched *s, struct ages *a)
+{
+	int64_t arrived_s = ages_oldest(a);
+	int64_t wall_s = qclock_wall(&s->clock, arrived_s);
+
+	return arrived_s == 0 || wall_s < 0 ? 0 : (uint64_t)wall_s;
+}
+
 static void gauges(struct sched *s)
 {
 	struct board_shm *b = s->su.board;
@@ -350,8 +401,8 @@ static void gauges(struct sched *s)
 	board_set(&b->entries_held, s->count[QS_HOLD]);
 	board_set(&b->entries_loading, s->count[QS_LOAD] + s->count[QS_LOADING] +
 					       s->count[QS_NOTIFY] + s->count[QS_NOTIFYING]);
-	board_set(&b->oldest_ready_wall_s, (uint64_t)ages_oldest(&s->ready_ages));
-	board_set(&b->oldest_deferred_wall_s, (uint64_t)ages_oldest(&s->deferred_ages));
+	board_set(&b->oldest_ready_wall_s, oldest_wall_s(s, &s->ready_ages));
+	board_set(&b->oldest_deferred_wall_s, oldest_wall_s(s, &s->deferred_ages));
 	check_room(s);
 }
 

@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "conf/conf.h"
+#include "daemon/qclock.h"
 #include "lib/qid.h"
 #include "shm/board.h"
 #include "shm/counters.h"
@@ -54,6 +55,8 @@ struct sched_setup {
 	struct board_shm *board;
 	struct counters_shm *counters;
 	struct files *files;
+	struct qclock_file *clock_file;       /* kept up to date; NULL = none */
+	const struct qclock_seen *clock_seen; /* what it said; NULL = nothing. Not kept */
 	struct sched_ops ops;
 };
 
@@ -127,7 +130,7 @@ struct sched_item { /* one queue entry, with its message */
 	uint32_t msg_flags;
 	uint32_t rcpt_first;
 	uint64_t mask;
-	uint32_t due_s;
+	uint32_t due_s;         /* wall clock */
 	uint32_t dest;          /* destination table row, DTAB_NONE */
 	struct proto_jref jref; /* last outcome, {0,0} = none */
 	uint8_t state;          /* enum qstate */
@@ -144,18 +147,20 @@ bool sched_is_suspended(const struct sched *s, uint32_t row, struct sv *reason_r
 struct sched_found {
 	struct qid qid;
 	struct proto_place place;
-	uint32_t flags; /* MSGF_*, also those of the supervisor */
+	uint32_t flags;    /* MSGF_*, also those of the supervisor */
+	int64_t commit_us; /* wall time of the record; 0 = as the id */
 };
 struct sched_found_entry {
 	uint32_t rcpt_first;
 	uint64_t mask;
 	enum qstate state; /* QS_LOAD, QS_DEFERRED, QS_HOLD or QS_NOTIFY */
-	uint32_t due_s;    /* DEFERRED */
+	uint32_t due_s;    /* DEFERRED: queue time (daemon/qclock.h) */
 	uint16_t bounce;   /* NOTIFY: enum bounce_kind */
 	struct proto_jref jref;
 	struct sv transport, nexthop; /* DEFERRED: of the last outcome; may be empty */
 };
 const struct params *sched_params(const struct sched *s);
+const struct qclock *sched_clock(const struct sched *s);
 void sched_count_doubts(struct sched *s, uint64_t deliveries);
 /* So many are about to be found: before the first one. */
 void sched_expect_found(struct sched *s, size_t messages);

@@ -142,12 +142,12 @@ static int64_t oldest_ready_s(struct sched *s, const struct sdest *d)
 	for (unsigned i = 0; i < READY_LISTS; i++) {
 		if (d->ready[i].head == QTAB_NONE)
 			continue;
-		int64_t t = sched_msg_arrival_s(sched_msg_of(s, sched_entry(s, d->ready[i].head)));
+		int64_t t = s->arrived_s[sched_entry(s, d->ready[i].head)->msg];
 
 		if (oldest == 0 || t < oldest)
 			oldest = t;
 	}
-	return oldest;
+	return oldest == 0 ? 0 : qclock_wall(&s->clock, oldest);
 }
 
 void dest_flush_dirty(struct sched *s)
@@ -168,11 +168,12 @@ void dest_flush_dirty(struct sched *s)
 		r->sent += d->sent_add;
 		r->deferred_total += d->deferred_add;
 		r->bounced += d->bounced_add;
-		r->suspend_until_s = d->suspend_until_s;
+		r->suspend_until_s =
+			d->suspend_until_s == 0 ? 0 : qclock_wall(&s->clock, d->suspend_until_s);
 		if (d->suspend_until_s == 0)
 			r->suspend_reason[0] = '\0';
 		r->oldest_ready_s = oldest_ready_s(s, d);
-		r->last_used_s = s->now_s;
+		r->last_used_s = s->wall_us / 1000000;
 		dtab_end(s->d, row);
 		d->sent_add = d->deferred_add = d->bounced_add = 0;
 	}

@@ -238,6 +238,8 @@ static int add_message(struct sched *s, struct sched_worker *w, const struct pro
 	}
 	struct qmsg *m = &s->q->msgs[*msg_r];
 
+	/* not what the id says: ids go on growing while the clock is behind */
+	sched_msg_arrived(s, *msg_r, s->now_s);
 	m->seg = r->place.seg;
 	m->off8 = r->place.off8;
 	m->len = r->place.len;

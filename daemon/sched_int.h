@@ -243,7 +243,11 @@ struct sched {
 	struct qtab *q;
 	struct dtab *d;
 	bool stopping;
-	int64_t wall_us, now_s, last_wall_s, skew_s; /* now_s never runs backwards */
+	struct qclock clock;
+	int64_t wall_us, now_s; /* now_s: queue time (daemon/qclock.h) */
+	int64_t clock_write_ms;
+	bool clock_write_failed;
+	uint32_t *arrived_s; /* by message: queue second of its arrival, at least 1 */
 	int64_t now_ms;
 	uint64_t count[QS_COUNT];
 	struct elist load_q, notify_q, hold_q, nowhere;
@@ -309,9 +313,9 @@ void sched_entry_backoff(struct sched *s, uint32_t e);
 /* A delivery of the message is on the list of those in doubt: so shown until it leaves the queue.
  */
 void sched_msg_doubt(struct sched *s, uint32_t msg);
-bool sched_msg_expired(const struct sched *s, const struct qmsg *m);
+bool sched_msg_expired(const struct sched *s, uint32_t msg);
 void sched_proto_ref(struct sched *s, uint32_t e, uint64_t word, struct proto_ref *ref_r);
-int64_t sched_msg_arrival_s(const struct qmsg *m);
+void sched_msg_arrived(struct sched *s, uint32_t msg, int64_t queue_s);
 void ages_add(struct ages *a, int64_t arrival_s);
 void ages_del(struct ages *a, int64_t arrival_s);
 int64_t ages_oldest(struct ages *a);

@@ -93,7 +93,7 @@ struct job_rec {
 
 static int64_t active_us(const struct sched *s, const struct qentry *q, const struct qmsg *m)
 {
-	int64_t ready = (int64_t)q->due_s * 1000000;
+	int64_t ready = s->wall_us - (s->now_s - q->due_s) * 1000000;
 	int64_t arrival = (int64_t)((uint64_t)m->qid_us_hi << 32 | m->qid_us_lo);
 
 	if (ready < arrival)

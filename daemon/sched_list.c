@@ -18,9 +18,9 @@ struct qmsg *sched_msg_of(struct sched *s, const struct qentry *e)
 	return &s->q->msgs[e->msg];
 }
 
-int64_t sched_msg_arrival_s(const struct qmsg *m)
+void sched_msg_arrived(struct sched *s, uint32_t msg, int64_t queue_s)
 {
-	return (int64_t)(((uint64_t)m->qid_us_hi << 32 | m->qid_us_lo) / 1000000);
+	s->arrived_s[msg] = queue_s < 1 ? 1 : (uint32_t)queue_s;
 }
 
 void ring_add(void *first_node, size_t stride, uint32_t *head, uint32_t idx)
@@ -160,11 +160,11 @@ void sched_entry_unlist(struct sched *s, uint32_t e)
 
 	switch (qword_state(word)) {
 	case QS_READY:
-		ages_del(&s->ready_ages, sched_msg_arrival_s(sched_msg_of(s, q)));
+		ages_del(&s->ready_ages, s->arrived_s[q->msg]);
 		dest_ready_remove(s, q->dest, e);
 		break;
 	case QS_DEFERRED:
-		ages_del(&s->deferred_ages, sched_msg_arrival_s(sched_msg_of(s, q)));
+		ages_del(&s->deferred_ages, s->arrived_s[q->msg]);
 		if (q->dest == DTAB_NONE) {
 			elist_remove(s, &s->nowhere, e);
 			break;
@@ -252,7 +252,7 @@ void sched_entry_ready(struct sched *s, uint32_t e, unsigned list)
 	sched_entry_unlist(s, e);
 	move(s, e, QS_READY, 0);
 	q->due_s = (uint32_t)s->now_s;
-	ages_add(&s->ready_ages, sched_msg_arrival_s(m));
+	ages_add(&s->ready_ages, s->arrived_s[q->msg]);
 	dest_ready_push(s, q->dest, e, list);
 }
 
@@ -265,7 +265,7 @@ void sched_entry_defer_at(struct sched *s, uint32_t e, int64_t due_s)
 	q->due_s = (uint32_t)due_s;
 	wheel_add(&s->wheel, e, due_s);
 	counter_add(s->su.counters, CTR_sched_deferrals, 1);
-	ages_add(&s->deferred_ages, sched_msg_arrival_s(sched_msg_of(s, q)));
+	ages_add(&s->deferred_ages, s->arrived_s[q->msg]);
 	if (q->dest == DTAB_NONE) {
 		elist_push(s, &s->nowhere, e);
 		return;
@@ -353,37 +353,51 @@ void sched_entry_jref(struct sched *s, uint32_t e, uint32_t packed)
 
 /* ---- time ---- */
 
-static int64_t age_s(const struct sched *s, const struct qmsg *m)
+static int64_t age_s(const struct sched *s, uint32_t msg)
 {
-	int64_t age = s->wall_us / 1000000 - sched_msg_arrival_s(m);
+	int64_t age = s->now_s - s->arrived_s[msg];
 
 	return age > 0 ? age : 0;
 }
 
-bool sched_msg_expired(const struct sched *s, const struct qmsg *m)
+/* Older than `limit_ms`; but mail that came before a time when nobody looked is given time for
+ * fresh attempts first. */
+static bool is_older(const struct sched *s, uint32_t msg, int64_t limit_ms)
 {
-	int64_t life_ms = m->flags & MSGF_NULL_SENDER ? s->params->bounce_queue_lifetime
-						      : s->params->maximal_queue_lifetime;
+	int64_t grace_ms = s->params->maximal_backoff_time;
 
-	return age_s(s, m) * 1000 >= life_ms;
+	if (grace_ms > limit_ms)
+		grace_ms = limit_ms;
+	if (s->arrived_s[msg] < s->clock.back_s && (s->now_s - s->clock.back_s) * 1000 < grace_ms)
+		return false;
+	return age_s(s, msg) * 1000 >= limit_ms;
+}
+
+bool sched_msg_expired(const struct sched *s, uint32_t msg)
+{
+	return is_older(s, msg,
+			s->q->msgs[msg].flags & MSGF_NULL_SENDER
+				? s->params->bounce_queue_lifetime
+				: s->params->maximal_queue_lifetime);
 }
 
 void sched_entry_backoff(struct sched *s, uint32_t e)
 {
-	struct qmsg *m = sched_msg_of(s, sched_entry(s, e));
-	int64_t age = age_s(s, m), wait = age;
+	uint32_t msg = sched_entry(s, e)->msg;
+	struct qmsg *m = &s->q->msgs[msg];
+	int64_t wait = age_s(s, msg);
 	int64_t warn_ms = s->params->delay_warning_time;
 
 	if (m->flags & MSGF_HOLD) {
 		sched_entry_hold(s, e);
 		return;
 	}
-	if (sched_msg_expired(s, m)) {
+	if (sched_msg_expired(s, msg)) {
 		counter_add(s->su.counters, CTR_sched_expired, 1);
 		sched_entry_notify(s, e, BOUNCE_EXPIRED);
 		return;
 	}
-	if (warn_ms > 0 && age * 1000 >= warn_ms &&
+	if (warn_ms > 0 && is_older(s, msg, warn_ms) &&
 	    !(m->flags & (MSGF_DELAY_WARNED | MSGF_NULL_SENDER))) {
 		m->flags |= MSGF_DELAY_WARNED; /* one try: a second notice is worse than none */
 		sched_entry_notify(s, e, BOUNCE_DELAY);

@@ -247,6 +247,14 @@ bool walk_turn(struct sched *s)
 
 /* ---- listing ---- */
 
+/* Until 2106; then it says so for ever. */
+static uint32_t shown_due_s(const struct sched *s, uint32_t due_s)
+{
+	int64_t wall_s = qclock_wall(&s->clock, due_s);
+
+	return wall_s < 0 ? 0 : wall_s > UINT32_MAX ? UINT32_MAX : (uint32_t)wall_s;
+}
+
 static void list_message(struct sched *s, uint32_t msg, sched_item_fn fn, void *ctx)
 {
 	const struct qmsg *m = &s->q->msgs[msg];
@@ -264,7 +272,7 @@ static void list_message(struct sched *s, uint32_t msg, sched_item_fn fn, void *
 			continue;
 		it.rcpt_first = q->rcpt_first;
 		it.mask = q->mask;
-		it.due_s = q->due_s;
+		it.due_s = shown_due_s(s, q->due_s);
 		it.dest = q->dest;
 		it.jref = s->su.files != NULL ? files_jref_unpack(s->su.files, q->jref)
 					      : (struct proto_jref){ 0, 0 };
@@ -363,6 +371,7 @@ int sched_add_found(struct sched *s, const struct sched_found *m, const struct s
 	}
 	struct qmsg *q = &s->q->msgs[msg];
 
+	sched_msg_arrived(s, msg, qclock_arrival(&s->clock, m->qid, m->commit_us));
 	q->seg = m->place.seg;
 	q->off8 = m->place.off8;
 	q->len = m->place.len;

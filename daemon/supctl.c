@@ -25,7 +25,7 @@ static void status(void *ctx, struct control_client *c, unsigned argc UNUSED,
 			 "pid %d\ngeneration %u\nready %u\nstopping %d\nuptime_s %lld\n"
 			 "messages %u\ndamaged %llu\nworker_restarts %llu\n",
 			 (int)getpid(), s->generation, (unsigned)b->ready, s->stopping,
-			 (long long)(clock_wall_s() - (int64_t)b->start_wall_s), messages,
+			 (long long)(clock_mono().ms - s->started_ms) / 1000, messages,
 			 (unsigned long long)b->damaged, (unsigned long long)b->worker_restarts);
 
 	control_data(c, line, (size_t)n);

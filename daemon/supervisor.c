@@ -212,7 +212,7 @@ static void tick(void *ctx)
 		check_damage(s);
 		life_watch(s);
 		check_tables(s);
-		board_set(&s->board->beat_wall_s, (uint64_t)clock_wall_s());
+		board_set(&s->board->beat_mono_s, (uint64_t)(clock_mono_us_raw() / 1000000));
 	}
 	if (s->stopping) {
 		stop_step(s);
@@ -393,6 +393,7 @@ static void make_memory(struct supervisor *s)
 	peers_log_ring_add(s, fcntl(log.fd, F_DUPFD_CLOEXEC, 0), CLASS_SUPERVISOR, 0, 0);
 	must(s, logring_install(&s->logring, &log, s->log_wake_fd, s->counters), "log ring");
 	board_set(&s->board->start_wall_s, (uint64_t)clock_wall_s());
+	s->started_ms = clock_mono().ms;
 	board_set(&s->board->generation, s->generation);
 }
 
@@ -414,8 +415,12 @@ static void take_spool(struct supervisor *s)
 
 static void make_scheduler(struct supervisor *s)
 {
+	struct qclock_seen seen;
+
 	must(s, spool_dirs_open(s->params->queue_directory, true, &s->dirs), "queue_directory");
 	take_spool(s);
+	bool known = qclock_file_open(&s->clock_file, s->dirs.root, true, &seen);
+
 	must(s, spool_state_open(&s->dirs, &s->spool_state), "spool state");
 	must(s,
 	     files_new(&(struct files_setup){ .dirs = &s->dirs,
@@ -434,6 +439,8 @@ static void make_scheduler(struct supervisor *s)
 					      .board = s->board,
 					      .counters = s->counters,
 					      .files = s->files,
+					      .clock_file = &s->clock_file,
+					      .clock_seen = known ? &seen : NULL,
 					      .ops = { .send = send_to_worker, .ctx = s } },
 		       &s->sched),
 	     "scheduler");

@@ -84,6 +84,7 @@ struct supervisor {
 
 	struct spool_dirs dirs;
 	struct spool_state *spool_state;
+	struct qclock_file clock_file;
 	struct qtab qtab;
 	struct dtab dtab;
 	struct shm_region board_region, boot_region;
@@ -104,6 +105,7 @@ struct supervisor {
 	uint8_t linked[MAX_WORKERS][MAX_WORKERS];
 
 	bool recovered, ready, stopping;
+	int64_t started_ms;
 	int64_t stop_deadline_ms;
 	char rec[RING_RECORD_MAX];
 };

@@ -18,7 +18,9 @@ static_assert(sizeof(digits) == 53, "52 digits");
 
 struct qid qid_make(struct qid_source *src)
 {
-	uint64_t now = (uint64_t)clock_wall().us;
+	int64_t wall_us = clock_wall().us;
+	/* a clock that no id can hold: ids are still unique */
+	uint64_t now = wall_us > 0 && (uint64_t)wall_us < QID_MAX_TIME_US ? (uint64_t)wall_us : 0;
 
 	if (now <= src->last_us)
 		now = src->last_us + 1;

@@ -21,7 +21,8 @@ struct board_shm { /* behind shm_header */
 	_Atomic uint32_t ready;      /* 1: mail is accepted (readyz) */
 	_Atomic uint64_t start_wall_s; /* of this boot */
 	_Atomic uint64_t generation;   /* configuration generation */
-	_Atomic uint64_t beat_wall_s;  /* supervisor's last turn; healthz looks at its age */
+	_Atomic uint64_t beat_mono_s;  /* supervisor's last turn, clock_mono_us_raw(); healthz looks
+					  at its age */
 	_Atomic uint64_t fold_seq;     /* odd while a dead worker's counters are being folded */
 	/* queue gauges, kept by the scheduler (messages unless said otherwise) */
 	_Atomic uint64_t messages;

@@ -83,8 +83,8 @@ struct qentry { /* 48 bytes */
 	uint32_t sibling;   /* next entry of the same message, QTAB_NONE = last */
 	uint32_t list_next; /* destination's list (ready or deferred), or the free list; */
 	uint32_t list_prev; /* both belong to the scheduler while the entry is not free */
-	uint32_t due_s; /* deferred: wall second of the next try; ready: second it became ready */
-	uint32_t jref;  /* packed place of the last outcome (the scheduler's), 0 = none */
+	uint32_t due_s;     /* queue time. Deferred: of the next try; ready: when it became ready */
+	uint32_t jref;      /* packed place of the last outcome (the scheduler's), 0 = none */
 };
 
 struct qtab_shm { /* behind shm_header; arrays follow at the offsets */

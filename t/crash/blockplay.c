@@ -256,12 +256,14 @@ static void check_numbers(const struct spool_dirs *d)
 
 static NORETURN void look(int64_t until_us)
 {
-	struct recovery r = { .params = &params, .now_us = clock_wall().us };
+	struct qclock clock;
+	struct recovery r = { .params = &params, .clock = &clock, .now_us = clock_wall().us };
 	struct recovery again = r;
 	struct rplan plan = { 0 };
 	struct look l = { .seen = xcalloc((size_t)IDS_MAX * g.rcpts, 1) };
 	struct spool_dirs d;
 
+	qclock_init(&clock, NULL, "");
 	/* cut before the spool was made: nothing can have been acknowledged */
 	if (spool_dirs_open(g.mnt, true, &d) != 0 || recover_read(&r, NULL, &d) != 0 ||
 	    recover_read(&again, NULL, &d) != 0)

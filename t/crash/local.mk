@@ -39,3 +39,4 @@ t_crash_spool_flip_SOURCES = t/crash/spool_flip.c t/crash/spool_flip_how.c t/cra
 t_crash_spool_flip_LDADD = $(SCHED_TEST_LIBS)
 EXTRA_DIST += t/crash/08-corruption.t
 EXTRA_DIST += t/crash/01-power-cut.t t/crash/mutants
+EXTRA_DIST += t/crash/07-clock.t

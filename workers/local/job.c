@@ -187,7 +187,9 @@ static void log_rcpt(const struct job *j, const struct rcpt_job *r)
 	line.to = buf_sv(&to);
 	line.orig_to = buf_sv(&orig);
 	deliver_log(&line);
-	histogram_add(j->l->w->counters, HIS_delay_d, (uint64_t)(line.delays.d_us / 1000));
+	/* the clock may have been set back meanwhile */
+	histogram_add(j->l->w->counters, HIS_delay_d,
+		      line.delays.d_us > 0 ? (uint64_t)line.delays.d_us / 1000 : 0);
 }
 
 /* Everything is known: journal, then report. False: the journal has no file yet. */

@@ -305,8 +305,23 @@ sub count_log {
 sub advance {
 	my ($self, $seconds) = @_;
 	$self->{skew_ms} += int($seconds * 1000);
+	return $self->set_clocks;
+}
+
+# Somebody sets the wall clock; no time passes.
+sub jump {
+	my ($self, $seconds) = @_;
+	$self->{wall_skew_ms} += int($seconds * 1000);
+	return $self->set_clocks;
+}
+
+# What the instance takes for the time.
+sub wall { my ($self) = @_; return time + (($self->{skew_ms} || 0) + ($self->{wall_skew_ms} || 0)) / 1000 }
+
+sub set_clocks {
+	my ($self) = @_;
 	open my $fh, '+<', "$self->{dir}/clock" or croak "clock: $!";
-	syswrite $fh, pack('q', $self->{skew_ms});
+	syswrite $fh, pack('qq', $self->{skew_ms} || 0, $self->{wall_skew_ms} || 0);
 	close $fh;
 	return;
 }

@@ -31,3 +31,7 @@ t_unit_daemon_control_test_SOURCES = t/unit/daemon/control_test.c
 t_unit_daemon_control_test_LDADD = $(SCHED_TEST_LIBS)
 t_unit_daemon_plan_test_SOURCES = t/unit/daemon/plan_test.c daemon/plan.c t/unit/workers/testconf.h
 t_unit_daemon_plan_test_LDADD = $(SCHED_TEST_LIBS)
+check_PROGRAMS += t/unit/daemon/qclock_test
+UNIT_TESTS += t/unit/daemon/qclock_test
+t_unit_daemon_qclock_test_SOURCES = t/unit/daemon/qclock_test.c
+t_unit_daemon_qclock_test_LDADD = $(SCHED_TEST_LIBS)

@@ -223,6 +223,7 @@ static void test_outcomes(void)
 	add(&sc, 13, 2, 0, NULL);        /* deferred, warned */
 	add(&sc, 14, 1, 0, NULL);        /* begun */
 	add(&sc, 15, 1, 0, NULL);        /* begun, then deferred */
+	add(&sc, 18, 1, 0, NULL);        /* held, released after the clock was set back */
 	add(&sc, 16, 100, 0, NULL);      /* divided over the border of a window */
 	snprintf(of, sizeof(of), "%s 0 1 %u", qid_format(msg_id(7), text), BOUNCE_FAILURE);
 	add(&sc, 17, 1, MSGF_NULL_SENDER | MSGF_INTERNAL, of);
@@ -236,6 +237,8 @@ static void test_outcomes(void)
 	mark(&sc, 10, OUTCOME_HELD, 0, 50);
 	mark(&sc, 10, OUTCOME_RELEASED, 0, 40);
 	mark(&sc, 10, OUTCOME_HELD, 0, 30);
+	mark(&sc, 18, OUTCOME_HELD, 0, 30);
+	mark(&sc, 18, OUTCOME_RELEASED, 0, 50);
 	mark(&sc, 11, OUTCOME_DELETED, 0, 40);
 	result(&sc, 12, 0, 0, 1, 0, 50);
 	mark(&sc, 12, OUTCOME_REQUEUED, 0, 40);
@@ -271,6 +274,7 @@ static void test_outcomes(void)
 	s = look(&sc, 9);
 	ok(s.by_state[QS_LOAD] == 1 && !(s.flags & MSGF_HOLD), "released by an operator");
 	is_int(look(&sc, 10).by_state[QS_HOLD], 1, "the last word counts");
+	is_int(look(&sc, 18).by_state[QS_LOAD], 1, "whatever the clock said then");
 	is_int(look(&sc, 11).entries, 0, "deleted: gone");
 	s = look(&sc, 12);
 	ok(s.by_state[QS_DEFERRED] == 1 && s.due_s <= W_START_MS / 1000 + 1, "requeued: due now");

@@ -276,6 +276,39 @@ static void test_load_answers(void)
 	world_fini(&w);
 }
 
+static void jumped_retry(struct world *w)
+{
+	for (struct sent_rec *j; (j = world_next(w)) != NULL; world_turn(w)) {
+		if (j->u.kind == PROTO_LOAD)
+			w_loaded(w, j, RW, 0);
+		else
+			w_result(w, j, DW, 0, 1, 0, JOB_HEALTH_OK);
+	}
+}
+
+/* After a long time off, what is older than it may get is tried again before it is returned. */
+static void test_long_off(void)
+{
+	struct world w;
+	struct sched_found m = { .qid = { .time_us = 1700000000000000 - 6 * 86400000000,
+					  .life = 9 },
+				 .place = { .seg = 1, .len = 8 } };
+	struct sched_found_entry e = { .mask = 1, .state = QS_LOAD };
+
+	begin(&w, "");
+	sched_add_found(w.s, &m, &e, 1);
+	world_turn(&w);
+	jumped_retry(&w);
+	is_int(w.s->count[QS_DEFERRED], 1, "failed once: waits");
+	for (int i = 0; i < 460; i++)
+		world_pass(&w, 10000);
+	is_int(world_left(&w), 1, "tried again");
+	jumped_retry(&w);
+	is_int(w.s->count[QS_DEFERRED], 0, "then it has expired");
+	is_int(w.counters->counter[CTR_sched_expired], 1, "and is returned");
+	world_fini(&w);
+}
+
 static void test_clock_jumps(void)
 {
 	struct world w;
@@ -287,22 +320,35 @@ static void test_clock_jumps(void)
 	for (struct sent_rec *j; (j = world_next(&w)) != NULL; world_turn(&w))
 		w_result(&w, j, DW, 0, 1, 0, JOB_HEALTH_OK);
 	is_int(w.s->count[QS_DEFERRED], 20, "twenty deferred");
-	clock_fake_set(W_START_MS - 86400000); /* a day back */
-	clock_tick();
+	clock_fake_jump(W_START_MS - 86400000); /* a day back */
 	sched_tick(w.s);
 	world_turn(&w);
 	is_int(world_left(&w), 0, "the clock set back makes nothing due");
 	for (int i = 0; i < 350; i++)
 		world_pass(&w, 1000);
 	is_int(world_left(&w), 20, "and nothing late");
-	for (struct sent_rec *j; (j = world_next(&w)) != NULL; world_turn(&w)) {
-		if (j->u.kind == PROTO_LOAD)
-			w_loaded(&w, j, RW, 0);
-		else
-			w_result(&w, j, DW, 0, 1, 0, JOB_HEALTH_OK);
-	}
+	jumped_retry(&w);
+	clock_fake_jump(W_START_MS + 3600000); /* an hour ahead */
+	sched_tick(w.s);
+	world_turn(&w);
+	is_int(world_left(&w), 0, "the clock set ahead makes nothing due");
+	for (int i = 0; i < 450; i++)
+		world_pass(&w, 1000);
+	is_int(world_left(&w), 20, "and nothing late");
+	clock_fake_jump(W_START_MS + 6 * 86400000LL);
+	world_turn(&w);
+	jumped_retry(&w);
+	is_int(w.s->count[QS_DEFERRED], 20, "an attempt after a jump of days expires nothing");
+	clock_fake_jump(0);
+	sched_tick(w.s);
+	is_int(w.board.oldest_deferred_wall_s, 0, "the oldest is older than the epoch: not shown");
+	clock_fake_jump(W_START_MS + 1000000);
+	sched_tick(w.s);
+	ok(w.board.oldest_deferred_wall_s / 1000 == W_START_MS / 1000000,
+	   "the oldest came when it came");
+	is_int(w.counters->counter[CTR_sched_clock_jumps], 5, "all counted");
 	world_pass(&w, 3 * 86400000LL);
-	is_int(world_left(&w), 20, "a jump ahead makes all due");
+	is_int(world_left(&w), 20, "days that pass make all due");
 	world_fini(&w);
 }
 
@@ -336,6 +382,7 @@ int main(void)
 	test_notify_fails();
 	test_load_answers();
 	test_clock_jumps();
+	test_long_off();
 	test_horizon();
 	return tap_done();
 }

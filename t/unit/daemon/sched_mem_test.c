@@ -9,7 +9,7 @@ static double bytes_each(const struct world *w)
 	double n = w->q.shm->msg_live;
 
 	/* slots in use, the hash as far as it is touched, the wheel with its reserve */
-	return (n * (sizeof(struct qmsg) + sizeof(struct qentry)) +
+	return (n * (sizeof(struct qmsg) + sizeof(struct qentry) + sizeof(*w->s->arrived_s)) +
 		(double)w->q.bucket_count * sizeof(uint32_t) + (double)wheel_bytes(&w->s->wheel)) /
 	       n;
 }

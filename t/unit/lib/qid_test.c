@@ -31,6 +31,14 @@ int main(void)
 	struct qid c = qid_make(&src);
 
 	ok(b.time_us < c.time_us, "a clock that runs back does not repeat ids");
+	/* clocks that no id can hold */
+	src.last_us = 0;
+	clock_fake_set(9100000000000);
+	struct qid far = qid_make(&src);
+
+	ok(far.time_us < QID_MAX_TIME_US, "beyond 2255");
+	clock_fake_set(-5000);
+	ok(qid_make(&src).time_us > far.time_us && src.last_us < QID_MAX_TIME_US, "before 1970");
 	clock_fake_off();
 
 	static const char *const bad[] = { "",

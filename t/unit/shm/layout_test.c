@@ -129,7 +129,7 @@ static struct field fields[] = {
 	FIELD(board_shm, ready),
 	FIELD(board_shm, start_wall_s),
 	FIELD(board_shm, generation),
-	FIELD(board_shm, beat_wall_s),
+	FIELD(board_shm, beat_mono_s),
 	FIELD(board_shm, fold_seq),
 	FIELD(board_shm, messages),
 	FIELD(board_shm, entries_ready),
