@@ -97,9 +97,13 @@ static void find_hidden(struct flip *t, struct fate *fates)
 
 static int recover(struct flip *t, struct fate fates[FLIP_MSGS])
 {
-	struct recovery r = { .params = &params, .now_us = (int64_t)BASE_US + 7200000000 };
+	struct qclock clock;
+	struct recovery r = { .params = &params,
+			      .clock = &clock,
+			      .now_us = (int64_t)BASE_US + 7200000000 };
 	struct rplan plan = { 0 };
 
+	qclock_init(&clock, NULL, "");
 	logged[0] = '\0';
 	memset(fates, 0, FLIP_MSGS * sizeof(*fates));
 	t->strangers = 0;
