@@ -7,6 +7,7 @@ libph_worker_a_SOURCES = \
 	workers/common/drop.c workers/common/drop.h \
 	workers/common/evil.c workers/common/evil.h workers/common/evil_int.h \
 	workers/common/evil_records.c \
+	workers/common/landlock.c workers/common/landlock.h \
 	workers/common/logring.c workers/common/logring.h \
 	workers/common/outbox.c workers/common/outbox.h \
 	workers/common/sandbox.c workers/common/sandbox.h \

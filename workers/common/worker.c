@@ -18,6 +18,7 @@
 #include "workers/common/ctl.h"
 #include "workers/common/drop.h"
 #include "workers/common/evil.h"
+#include "workers/common/landlock.h"
 #include "workers/common/logring.h"
 #include "workers/common/outbox.h"
 #include "workers/common/sandbox.h"
@@ -527,7 +528,8 @@ static const struct {
 	bool chroot;
 	bool keep_user;
 } class_rights[CLASS_COUNT] = {
-	[CLASS_SMTP_IN] = { .chroot = true },
+	[CLASS_LOG] = { .chroot = true },      [CLASS_RESOLVER] = { .chroot = true },
+	[CLASS_SMTP_IN] = { .chroot = true },  [CLASS_STATS] = { .chroot = true },
 	[CLASS_LOCAL] = { .keep_user = true },
 };
 
@@ -535,6 +537,8 @@ static void become(struct worker *w)
 {
 	struct buf dir = BUF_INIT;
 	enum worker_class id = w->class_id;
+
+	int rules = landlock_rules(id, w->params->queue_directory);
 
 	buf_printf(&dir, "%s/empty", w->params->queue_directory);
 	drop_rights(&(struct drop_plan){
@@ -545,6 +549,7 @@ static void become(struct worker *w)
 	if (class_rights[id].keep_user && w->privileged)
 		drop_effective_user(w->params->mail_owner);
 	buf_fini(&dir);
+	landlock_enter(rules);
 	sandbox_enter(id);
 }
 

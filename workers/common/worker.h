@@ -6,7 +6,7 @@
  *   1 receive from the supervisor: class, slot, life, log ring, counters, board, own eventfd
  *   2 load the configuration snapshot (conf/conf.h)
  *   3 ops->init(): open tables, keys, directories, listening sockets - the last moment with rights
- *   4 drop: chroot, user, no_new_privs, rlimits, close other descriptors, sandbox
+ *   4 drop: chroot, user, no_new_privs, file rules, system call filter
  *   5 ops->start(), tell the supervisor "ready", run the loop
  * Links to other workers arrive and go at any time after step 5: ops->attach / ops->detach.
  * SIGTERM or a DRAIN message calls ops->drain: take nothing new, finish, then worker_exit().

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "lib/clock.h"
@@ -100,6 +101,7 @@ static int log_init(struct worker *w)
 	s->host[strcspn(s->host, ".")] = '\0';
 	if (w->check_only)
 		return 0;
+	tzset(); /* the zone file is out of reach later */
 	if (path[0] == '\0') {
 		connect_syslog(s);
 		return 0;
