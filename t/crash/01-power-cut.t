@@ -79,6 +79,8 @@ sub side_by_side {
 		$n++;
 		my $pid = fork // die "fork: $!";
 		if (!$pid) {
+			Posthaste::on_my_own();
+			Disk::on_my_own();
 			Posthaste::free_port() for 1 .. $n * 150; # a range of its own
 			my $r = eval { $job{$name}->() } || { died => "$@" };
 			spew("$dir/$name", encode_json($r));

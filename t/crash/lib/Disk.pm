@@ -20,6 +20,9 @@ use constant O_DIRECTORY_LINUX => 0200000;
 my (@disks, $why_not);
 my $owner = $$;
 
+# For a forked child, like Posthaste::on_my_own().
+sub on_my_own { ($owner, @disks) = ($$); return }
+
 sub why_not { return $why_not }
 
 sub new {

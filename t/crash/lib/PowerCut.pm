@@ -79,7 +79,7 @@ sub run {
 	my ($rc) = $i->try($mta, 'storage', "$rule path=$where mount=$where");
 	my $cut = sub { slurp($i->log_file) =~ /^\S+ cut/m };
 	if ($rc) {
-		push @{ $self->{cuts} }, clock_gettime(CLOCK_MONOTONIC);
+		push @{ $self->{cuts} }, clock_gettime(CLOCK_MONOTONIC) if $cut->();
 		return $cut->();
 	}
 	eval { $self->{oracle}->in_doubt($mta) }; # what it says before it dies

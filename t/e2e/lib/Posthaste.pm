@@ -31,6 +31,13 @@ $SIG{$_} = sub { exit 1 } for qw(TERM INT HUP);
 # Tools and workers end without freeing everything.
 $ENV{ASAN_OPTIONS} ||= 'detect_leaks=0:abort_on_error=1';
 
+# A forked child that goes on with a story of its own: what it starts from here on is its to end.
+sub on_my_own {
+	($owner, @instances) = ($$);
+	%children = ();
+	return;
+}
+
 sub top { $top }
 sub build_dir { $build }
 sub prefix { "$build/inst" }
