@@ -95,6 +95,20 @@ static void failed_result(struct maildir_result *r, const char *text)
 	snprintf(r->text, sizeof(r->text), "%s", text);
 }
 
+/* The child runs as the mailbox's user, and this process acts as another one, who may not signal
+ * it: the right to become root, which it keeps for its children, is used for this one call. */
+static void child_kill(const struct child *c)
+{
+	uid_t acting = geteuid();
+	bool other = c->pool->conf.change_user && acting != 0;
+
+	if (other && seteuid(0) < 0)
+		die("cannot take root rights back: %s", strerror(errno));
+	kill(c->pid, SIGKILL);
+	if (other && seteuid(acting) < 0)
+		die("cannot give root rights up: %s", strerror(errno));
+}
+
 static void pool_run(struct pool *p);
 
 static void child_event(void *ctx, unsigned events UNUSED)
@@ -118,7 +132,7 @@ static void child_event(void *ctx, unsigned events UNUSED)
 		if (d != NULL)
 			log_warn("delivery process %d %s", (int)c->pid,
 				 c->timed_out ? "took too long" : "ended unexpectedly");
-		kill(c->pid, SIGKILL);
+		child_kill(c);
 		child_end(c);
 	}
 	if (d != NULL)
@@ -285,7 +299,7 @@ void pool_tick(struct pool *p)
 		if (c->now != NULL && !c->timed_out &&
 		    mono_since_ms(c->since) > p->conf.time_limit_ms) {
 			c->timed_out = true;
-			kill(c->pid, SIGKILL); /* the socket's end reports it */
+			child_kill(c); /* the socket's end reports it */
 		} else if (c->now == NULL && mono_since_ms(c->since) > p->conf.idle_ms) {
 			child_end(c);
 		}
@@ -301,7 +315,7 @@ void pool_free(struct pool **pp)
 	if (p == NULL)
 		return;
 	while (p->children != NULL) {
-		kill(p->children->pid, SIGKILL);
+		child_kill(p->children);
 		child_end(p->children);
 	}
 	while (p->ended != NULL) {
