@@ -66,6 +66,9 @@ $v = verdict("a-1 1\n", '', sub { $_[0]->maildir(mail('m1', 'a-1', "r0.a-1\@x.te
 is_deeply [ $v->{lost}, $v->{damaged}, $v->{misdelivered} ], [ [], 0, 0 ], 'a mailbox file that is right';
 $v = verdict("a-1 1\n", '', sub { $_[0]->maildir(mail('m2', 'a-1', "r0.a-1\@x.test", "tixt\n", "text\n")) });
 is $v->{damaged}, 1, 'a changed byte in a mailbox is found';
+spew("$dir/m4", '');
+$v = verdict("a-1 1\n", '', sub { $_[0]->maildir("$dir/m4") });
+is $v->{damaged}, 1, 'and so is an empty file';
 $v = verdict("a-1 1\n", '', sub { $_[0]->maildir(mail('m3', 'a-1', "r0.a-2\@x.test", "text\n")) });
 is $v->{misdelivered}, 1, 'mail in a wrong mailbox is found';
 

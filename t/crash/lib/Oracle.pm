@@ -97,6 +97,10 @@ sub maildir {
 	my ($self, @files) = @_;
 	for my $file (@files) {
 		my $text = slurp($file);
+		if ($text eq '') { # no mail at all, but a reader would show it as one
+			$self->{damaged}++;
+			next;
+		}
 		my ($head, $body) = split /\n\n/, $text, 2;
 		$body //= '';
 		my ($id)  = $head =~ /^X-Load-Id: (\S+)/m or next; # a notification
