@@ -42,6 +42,20 @@ complete() {
 	return $missing
 }
 
+# t/run and prove start a story with what its first line names.
+interpreters() {
+	for file in t/*/*.t; do
+		case $(head -n 1 "$file") in
+		'#!'*) ;;
+		*)
+			echo "no interpreter in the first line: $file"
+			return 1
+			;;
+		esac
+	done
+}
+
+holds 'stories name their interpreter' interpreters
 holds 'include directions' scripts/check-layers .
 holds 'format' scripts/format --check
 holds 'the tarball has every file' complete

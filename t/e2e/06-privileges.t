@@ -1,3 +1,4 @@
+#!/usr/bin/perl
 # SPDX-License-Identifier: GPL-3.0-or-later
 # The columns "user" and "chroot" of the table in doc/SECURITY.md, and what the page says of all
 # processes, against a running system.
