@@ -3,8 +3,11 @@
 #include "workers/spool/segment.h"
 
 #include <fcntl.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -60,12 +63,45 @@ static int open_file(const struct spool_dirs *d, uint32_t number, uint32_t recyc
 	return *fd_r < 0 ? err_errno() : 0;
 }
 
-/* The first byte of a recycled file that was reserved but never written. */
+#define EXTENTS_AT_ONCE 32u
+#define NOT_WRITTEN     (FIEMAP_EXTENT_UNWRITTEN | FIEMAP_EXTENT_DELALLOC | FIEMAP_EXTENT_UNKNOWN)
+
+/* Extends *end_r over the written extents that follow it without a gap. True: there may be more. */
+static bool add_written(int fd, uint64_t size, uint64_t *end_r)
+{
+	union {
+		struct fiemap map;
+		char room[sizeof(struct fiemap) + EXTENTS_AT_ONCE * sizeof(struct fiemap_extent)];
+	} u = { .map = { .fm_start = *end_r,
+			 .fm_length = size - *end_r,
+			 .fm_extent_count = EXTENTS_AT_ONCE } };
+
+	if (ioctl(fd, FS_IOC_FIEMAP, &u.map) < 0)
+		return false;
+	for (uint32_t i = 0; i < u.map.fm_mapped_extents; i++) {
+		const struct fiemap_extent *e = &u.map.fm_extents[i];
+
+		if (e->fe_logical > *end_r || (e->fe_flags & NOT_WRITTEN) != 0)
+			return false;
+		*end_r = e->fe_logical + e->fe_length;
+		if ((e->fe_flags & FIEMAP_EXTENT_LAST) != 0)
+			return false;
+	}
+	return u.map.fm_mapped_extents == EXTENTS_AT_ONCE && *end_r < size;
+}
+
+/*
+ * The first byte of a recycled file that was reserved but never written; 0 where the file system
+ * does not tell. From the extents on disk, not by SEEK_HOLE: that takes reserved space for data
+ * when somebody has read it and its pages are in memory.
+ */
 static uint64_t find_written_end(const struct spool_segment *s)
 {
-	off_t hole = lseek(s->fd, SPOOL_FIRST_OFF, SEEK_HOLE);
+	uint64_t end = 0;
 
-	return hole < 0 ? 0 : u64_min((uint64_t)hole, s->size);
+	while (add_written(s->fd, s->size, &end))
+		;
+	return u64_min(end, s->size);
 }
 
 /* Size and head. Old bytes of a recycled file stay: nothing in them can pass for ours. */
