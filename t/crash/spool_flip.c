@@ -61,7 +61,7 @@ static void read_back(struct flip *t, unsigned k, struct fate *f)
 	buf_fini(&content);
 }
 
-/* The supervisor looks for it soon after its start. */
+/* Recovery trusts valid rows; only a search over every byte finds what a row hides that lies. */
 static int hidden(void *ctx, const struct spool_found *found)
 {
 	struct hiding *h = ctx;

@@ -15,6 +15,7 @@
 package Prove;
 use strict;
 use warnings;
+use FindBin;
 use JSON::PP;
 use Test::More;
 use Time::HiRes qw(time);
@@ -78,6 +79,13 @@ sub machine {
 	return sprintf '%d x %s, %.0f GiB, Linux %s', $cpus, $cpu || '?', $mem / 1048576, $kernel;
 }
 
+# What was tested; "" outside a git checkout.
+sub commit {
+	my $id = `git -C "$FindBin::Bin" describe --always --dirty 2>/dev/null` // '';
+	chomp $id;
+	return $id;
+}
+
 sub read_file {
 	my ($path) = @_;
 	open my $fh, '<', $path or return '';
@@ -95,7 +103,7 @@ sub done {
 			whole => $self->full ? JSON::PP::true : JSON::PP::false, ok => $ok,
 			points => $self->{points}, figures => $self->{figures},
 			controls => $self->{controls}, notes => $self->{notes},
-			seconds => int(time - $self->{began}), machine => machine(),
+			seconds => int(time - $self->{began}), machine => machine(), commit => commit(),
 			date => sprintf('%d-%02d-%02d', $utc[5] + 1900, $utc[4] + 1, $utc[3]),
 		});
 		open my $fh, '>', "$dir/$self->{name}.json" or die "$dir/$self->{name}.json: $!";
