@@ -40,3 +40,8 @@ t_crash_spool_flip_LDADD = $(SCHED_TEST_LIBS)
 EXTRA_DIST += t/crash/08-corruption.t
 EXTRA_DIST += t/crash/01-power-cut.t t/crash/mutants
 EXTRA_DIST += t/crash/07-clock.t
+# Peers that stall; see t/crash/slow.c.
+check_PROGRAMS += t/crash/slow
+t_crash_slow_SOURCES = t/crash/slow.c
+t_crash_slow_LDADD = $(LIB_LIBS)
+EXTRA_DIST += t/crash/09-hostile-peers.t
