@@ -120,7 +120,6 @@ void shm_header_write(void *base, enum shm_kind kind, size_t size, uint32_t life
 		.peer_life = peer_life,
 		.build_id = shm_build_id(),
 	};
-
 	FAULT_POINT(REGION_HEADER);
 }
 
@@ -153,16 +152,7 @@ int shm_region_create(const char *name, enum shm_kind kind, size_t size, uint32_
 		shm_region_close(&made);
 		return err;
 	}
-	*(struct shm_header *)made.base = (struct shm_header){
-		.magic = SHM_MAGIC,
-		.layout_version = SHM_LAYOUT_VERSION,
-		.kind = kind,
-		.size_bytes = size,
-		.life = life,
-		.peer_life = peer_life,
-		.build_id = shm_build_id(),
-	};
-	FAULT_POINT(REGION_HEADER);
+	shm_header_write(made.base, kind, size, life, peer_life);
 	*r = made;
 	return 0;
 }

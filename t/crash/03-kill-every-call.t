@@ -84,13 +84,6 @@ sub traffic {
 	return $r;
 }
 
-# Rules that each begin to count when the one before has acted.
-sub chain {
-	my (@rules) = @_;
-	my $id = 0;
-	return map { $id++; "id=$id " . ($id > 1 ? 'after=' . ($id - 1) . ' ' : '') . $_ } @rules;
-}
-
 # A round of mail with the rules armed, on top of mail that was just acknowledged; true when the
 # last of them acted.
 sub strike {
@@ -99,7 +92,7 @@ sub strike {
 	$scene->elapse(30); # a worker that dies young comes back later and later
 	$point_of_round[ $scene->{rounds} + 1 ] = $what;
 	$scene->mail(messages => 3);
-	$i->arm(chain(@rules));
+	$i->arm_chain(@rules);
 	traffic($what, kick => !!($rules[0] =~ /class=supervisor/));
 	my $acted = wait_until(sub { $i->acted(scalar @rules) }, 0.25);
 	if (!$acted) { # more is going on in the background than a round shows
@@ -176,7 +169,7 @@ sub fall {
 	my $alive = 1;
 	$point_of_round[ $scene->{rounds} + $_ ] = $name for 1, 2;
 	$scene->mail(messages => 5);
-	$i->arm(chain(@$now));
+	$i->arm_chain(@$now);
 	$scene->mail_begin(sessions => 3, messages => 400);
 	$scene->elapse;
 	if (!wait_until(sub { !($alive = $i->alive) || eval { $i->acted(scalar @$now) } }, 3)) {

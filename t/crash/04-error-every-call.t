@@ -143,18 +143,12 @@ sub action {
 	return "action=error errno=$error";
 }
 
-sub chain {
-	my (@rules) = @_;
-	my $id = 0;
-	return map { $id++; "id=$id " . ($id > 1 ? 'after=' . ($id - 1) . ' ' : '') . $_ } @rules;
-}
-
 # One point: a round of mail with the rules armed. True when the last one acted.
 sub strike {
 	my ($what, @rules) = @_;
 	my $i = $scene->inject;
 	$scene->elapse(30);
-	$i->arm(chain(@rules));
+	$i->arm_chain(@rules);
 	traffic($what, kick => !!($rules[0] =~ /class=supervisor/));
 	my $n = @rules;
 	my $acted = eval { wait_until(sub { $i->acted($n) }, $n > 1 ? 1 : 0.1) };

@@ -80,6 +80,12 @@ sub ask {
 }
 
 sub arm { my ($self, @rules) = @_; $self->ask("arm $_") for @rules; return }
+# Rules that each begin to count when the one before has acted; numbered from 1.
+sub arm_chain {
+	my ($self, @rules) = @_;
+	my $id = 0;
+	return $self->arm(map { $id++; "id=$id " . ($id > 1 ? 'after=' . ($id - 1) . ' ' : '') . $_ } @rules);
+}
 sub disarm { my ($self, $id) = @_; $self->ask('disarm ' . ($id || 0)); return }
 
 # { class => { call => times } } as the rule saw them.
