@@ -8,6 +8,12 @@
 
 #define RCPTS_MAX 10000000u /* as the recovery's scan allows */
 
+static const char *const what_ended[DOUBT_CAUSE_COUNT] = {
+	[DOUBT_WORKER] = "its worker ended",
+	[DOUBT_SYSTEM] = "the mail system stopped",
+	[DOUBT_CHILD] = "its process failed",
+};
+
 void doubts_init(struct doubts *g, const struct spool_dirs *dirs)
 {
 	memset(g, 0, sizeof(*g));
@@ -50,8 +56,7 @@ void doubts_add(struct doubts *g, const struct doubt *found, struct proto_place 
 		 "unknown: %s",
 		 qid_format(d.qid, id), (unsigned)__builtin_popcountll(d.mask),
 		 (int)d.transport.len, d.transport.p, (int)d.nexthop.len, d.nexthop.p,
-		 d.cause == DOUBT_WORKER ? "its worker ended" : "the mail system stopped",
-		 d.held ? "placed on hold" : "will be tried again");
+		 what_ended[d.cause], d.held ? "placed on hold" : "will be tried again");
 	doubt_format(&d, &g->lines);
 	g->count++;
 }

@@ -34,6 +34,12 @@ static const char *now_of(struct shown *s, const char *id)
 	return state != NULL ? state : "gone";
 }
 
+static const char *const what_ended[DOUBT_CAUSE_COUNT] = {
+	[DOUBT_WORKER] = "a worker ended",
+	[DOUBT_SYSTEM] = "the mail system stopped",
+	[DOUBT_CHILD] = "a delivery process failed",
+};
+
 static void print_text(void *ctx, const struct doubt *d)
 {
 	time_t began = (time_t)(d->began_us / 1000000);
@@ -54,8 +60,7 @@ static void print_text(void *ctx, const struct doubt *d)
 	qlist_print_safe(s->out, d->transport);
 	fputc(':', s->out);
 	qlist_print_safe(s->out, d->nexthop);
-	fprintf(s->out, ", when %s)\n",
-		d->cause == DOUBT_WORKER ? "a worker ended" : "the mail system stopped");
+	fprintf(s->out, ", when %s)\n", what_ended[d->cause]);
 	for (size_t i = 0; i < d->rcpt_count; i++) {
 		fprintf(s->out, "%*s", 52, "");
 		qlist_print_safe(s->out, d->rcpts[i]);
@@ -74,8 +79,7 @@ static void print_json(void *ctx, const struct doubt *d)
 	json_object_set_new(o, "queue_id", json_string(id));
 	json_object_set_new(o, "now", json_string(now_of(s, id)));
 	json_object_set_new(o, "action", json_string(d->held ? "hold" : "retry"));
-	json_object_set_new(o, "cause",
-			    json_string(d->cause == DOUBT_WORKER ? "worker" : "system"));
+	json_object_set_new(o, "cause", json_string(doubt_cause_name(d->cause)));
 	json_object_set_new(o, "began_us", json_integer(d->began_us));
 	json_object_set_new(o, "found_us", json_integer(d->found_us));
 	json_object_set_new(o, "transport", qlist_json_text(d->transport));

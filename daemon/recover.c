@@ -174,6 +174,22 @@ static void hold_mark(struct rmsg *m, const struct outcome *o)
 		m->marks |= RMARK_REQUEUED;
 }
 
+/* Those deferred are in doubt as if the attempt had no outcome: that is a piece behind its own. */
+static void unsure(struct recovery *r, struct rmsg *m, const struct outcome *o,
+		   struct proto_jref ref)
+{
+	struct rpiece *p = add_piece(r, m);
+
+	p->kind = OUTCOME_STARTED;
+	p->unsure = true;
+	p->rcpt_first = o->rcpt_first;
+	p->mask = o->deferred;
+	p->when_us = o->when_us;
+	p->jref = ref;
+	p->jref.off16++;
+	p->name = name_of(r, o);
+}
+
 static void result(struct recovery *r, struct rmsg *m, const struct outcome *o,
 		   struct proto_jref ref)
 {
@@ -197,6 +213,8 @@ static void result(struct recovery *r, struct rmsg *m, const struct outcome *o,
 	p->deferred = o->deferred;
 	p->bounced = o->bounced;
 	p->report = o->report & o->sent;
+	if (o->kind == OUTCOME_RESULT && o->unsure && o->deferred != 0)
+		unsure(r, m, o, ref);
 }
 
 static int found_outcome(void *ctx, const struct outcome *o, struct proto_jref ref)
@@ -315,7 +333,7 @@ static void found_doubt(void *ctx, const struct doubt *d)
 		struct rpiece *p = &r->pieces[i];
 
 		if (p->kind != OUTCOME_STARTED || p->rcpt_first != d->rcpt_first ||
-		    p->when_us != d->began_us)
+		    (p->unsure ? p->when_us > d->found_us : p->when_us != d->began_us))
 			continue;
 		p->listed_us = d->found_us;
 		p->listed_hold = d->held;
@@ -345,7 +363,7 @@ static void add_doubts(struct recovery *r, const struct rplan *plan, struct doub
 				   .began_us = k->when_us,
 				   .found_us = r->now_us,
 				   .held = plan->doubt_hold,
-				   .cause = DOUBT_SYSTEM };
+				   .cause = k->unsure ? DOUBT_CHILD : DOUBT_SYSTEM };
 
 		if (k->listed)
 			continue;

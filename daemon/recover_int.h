@@ -46,6 +46,7 @@ struct rpiece { /* what one outcome says about up to 64 recipients */
 	uint32_t name;    /* index of "transport\0nexthop\0", 0 = none */
 	uint8_t kind;     /* enum outcome_kind */
 	bool listed_hold; /* the list says that it was put on hold */
+	bool unsure; /* STARTED: ended, with an outcome that does not tell whether it arrived */
 };
 
 struct rdoubt { /* an attempt that began and has no outcome */
@@ -54,6 +55,7 @@ struct rdoubt { /* an attempt that began and has no outcome */
 	int64_t when_us;
 	uint32_t name;
 	bool listed; /* since an earlier start */
+	bool unsure; /* as of the piece */
 };
 
 struct recovery {

@@ -214,7 +214,8 @@ static void plan_doubt(const struct recovery *r, const struct rmsg *m, struct rp
 						       .mask = mask,
 						       .when_us = o->when_us,
 						       .name = o->name,
-						       .listed = listed };
+						       .listed = listed,
+						       .unsure = o->unsure };
 	if (!listed)
 		p->doubt_hold |= r->params->in_doubt_action == IN_DOUBT_HOLD;
 	else if (o->listed_hold)

@@ -153,6 +153,7 @@ void sched_free(struct sched **sp)
 	if (s == NULL)
 		return;
 	*sp = NULL;
+	death_unsure_write(s);
 	pool_fini(&s->rewrite);
 	pool_fini(&s->deliver);
 	pool_fini(&s->local);
@@ -351,6 +352,7 @@ bool sched_turn(struct sched *s)
 
 	read_time(s);
 	s->holder = NULL;
+	death_unsure_write(s); /* before any of it is handed out again */
 	twheel_run(&s->timers, s->now_ms, timer_fired, s);
 	dest_drain_slice(s, &slice);
 	more = slice == 0;

@@ -6,8 +6,8 @@
  * on hold, so that one poisonous message cannot keep a whole class of workers from working. Called
  * by sched_worker_gone().
  */
-#include "daemon/doubts.h"
 #include "daemon/sched_int.h"
+#include "lib/clock.h"
 #include "lib/hash.h"
 #include "lib/log.h"
 
@@ -124,6 +124,7 @@ static int note_outcome(void *ctx, const struct outcome *o, struct proto_jref re
 		t->result.deferred = o->deferred;
 		t->result.bounced = o->bounced;
 		t->result.report = o->report;
+		t->result.unsure = o->unsure && o->deferred != 0;
 		t->result.jref = ref;
 	} else if (o->kind == OUTCOME_WITHDRAWN) {
 		t->started = t->ended = false;
@@ -136,30 +137,30 @@ static int note_outcome(void *ctx, const struct outcome *o, struct proto_jref re
  * earlier attempt may have been the subject, and the entry is tried again. */
 static void apply_journaled(struct sched *s, struct sched_worker *w, const struct attempt *t)
 {
-	if ((t->result.sent | t->result.bounced) == 0)
+	if ((t->result.sent | t->result.bounced) == 0) {
+		if (t->result.unsure)
+			death_unsure(s, t->entry, t->result.deferred);
 		return;
+	}
 	if (input_result(s, w, &t->result) != 0)
 		log_warn("journal %08x: an outcome that does not fit its queue entry",
 			 t->result.jref.journal);
 }
 
-static void in_doubt(struct sched *s, const struct attempt *t, struct doubts *out)
+static void in_doubt(struct sched *s, uint32_t entry, struct doubt d, struct doubts *out)
 {
-	const struct qentry *q = sched_entry(s, t->entry);
+	const struct qentry *q = sched_entry(s, entry);
 	struct qmsg *m = &s->q->msgs[q->msg];
 	const struct sdest *dest = &s->dests[q->dest];
 	bool hold = s->params->in_doubt_action == IN_DOUBT_HOLD;
-	struct doubt d = { .qid = qtab_msg_qid(m),
-			   .rcpt_first = q->rcpt_first,
-			   .mask = q->mask,
-			   .began_us = t->began_us,
-			   .found_us = s->wall_us,
-			   .held = hold,
-			   .cause = DOUBT_WORKER,
-			   .transport = sv_from(s->transports[dest->transport].name),
-			   .nexthop = sv_from(s->d->rows[q->dest].nexthop) };
 	struct proto_place place = { .seg = m->seg, .off8 = m->off8, .len = m->len };
 
+	d.qid = qtab_msg_qid(m);
+	d.rcpt_first = q->rcpt_first;
+	d.found_us = clock_wall().us;
+	d.held = hold;
+	d.transport = sv_from(s->transports[dest->transport].name);
+	d.nexthop = sv_from(s->d->rows[q->dest].nexthop);
 	doubts_add(out, &d, place);
 	sched_msg_doubt(s, q->msg);
 	if (!hold || m->flags & MSGF_HOLD)
@@ -177,10 +178,38 @@ static void settle(struct sched *s, struct sched_worker *w, const struct attempt
 		if (a->list[i].ended)
 			apply_journaled(s, w, &a->list[i]);
 		else if (a->list[i].started)
-			in_doubt(s, &a->list[i], &out);
+			in_doubt(s, a->list[i].entry,
+				 (struct doubt){ .mask = sched_entry(s, a->list[i].entry)->mask,
+						 .began_us = a->list[i].began_us,
+						 .cause = DOUBT_WORKER },
+				 &out);
 	}
 	sched_count_doubts(s, out.count);
 	doubts_write(&out); /* before any of it is handed out again */
+	death_unsure_write(s);
+}
+
+void death_unsure(struct sched *s, uint32_t e, uint64_t mask)
+{
+	if (s->su.files == NULL)
+		return;
+	if (s->unsure.count == 0)
+		doubts_init(&s->unsure, files_dirs(s->su.files));
+	/* when it began is not known here; recovery takes it by when it came on the list, which is
+	 * not before the worker wrote the outcome */
+	in_doubt(s, e,
+		 (struct doubt){ .mask = mask, .began_us = clock_wall().us, .cause = DOUBT_CHILD },
+		 &s->unsure);
+}
+
+/* One sync for all of a turn: workers are not to have the supervisor wait for each. */
+void death_unsure_write(struct sched *s)
+{
+	if (s->unsure.count == 0)
+		return;
+	sched_count_doubts(s, s->unsure.count);
+	doubts_write(&s->unsure);
+	s->unsure.count = 0;
 }
 
 void death_settle(struct sched *s, struct sched_worker *w)

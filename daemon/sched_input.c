@@ -621,7 +621,8 @@ int input_result(struct sched *s, struct sched_worker *w, const struct proto_res
 
 	if (r->health > JOB_HEALTH_NONE || (r->sent & r->deferred) != 0 ||
 	    (r->sent & r->bounced) != 0 || (r->deferred & r->bounced) != 0 ||
-	    (r->sent | r->deferred | r->bounced) != q->mask || (r->report & ~r->sent) != 0)
+	    (r->sent | r->deferred | r->bounced) != q->mask || (r->report & ~r->sent) != 0 ||
+	    r->unsure > (r->deferred != 0))
 		return E_PEER;
 	if (s->su.files != NULL && (r->deferred | r->bounced | r->report) != 0 &&
 	    files_jref_take(s->su.files, w->life, r->jref, &packed) != 0)
@@ -634,6 +635,8 @@ int input_result(struct sched *s, struct sched_worker *w, const struct proto_res
 	d->deferred_add += (unsigned)__builtin_popcountll(r->deferred);
 	d->bounced_add += (unsigned)__builtin_popcountll(r->bounced);
 	dest_job_end(s, row, share, (enum job_health)r->health, r->jref);
+	if (r->unsure)
+		death_unsure(s, r->entry, r->deferred);
 	apply_result(s, r, packed);
 	return 0;
 }

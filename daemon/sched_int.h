@@ -17,6 +17,7 @@
 #ifndef PH_DAEMON_SCHED_INT_H
 #define PH_DAEMON_SCHED_INT_H
 
+#include "daemon/doubts.h"
 #include "daemon/files.h"
 #include "daemon/sched.h"
 #include "lib/twheel.h"
@@ -271,8 +272,9 @@ struct sched {
 	struct walker walk;
 	struct suspect suspects[SUSPECTS];
 	uint64_t outstanding;
-	uint64_t in_doubt; /* messages with MSGF_IN_DOUBT */
-	uint64_t promised; /* entries still to come of messages announced in part */
+	uint64_t in_doubt;    /* messages with MSGF_IN_DOUBT */
+	struct doubts unsure; /* told by workers in this turn; count 0: not begun */
+	uint64_t promised;    /* entries still to come of messages announced in part */
 	int64_t next_second_ms;
 	bool full;
 };
@@ -356,6 +358,10 @@ void work_copies_gone(struct sched *s, unsigned slot);
 /* sched_death.c */
 /* A delivery worker: its journals say what ended, and what is in doubt. */
 void death_settle(struct sched *s, struct sched_worker *w);
+/* An attempt ended, and `mask` of it is as much in doubt as if its worker had died. It is not
+ * handed out again before the next turn. */
+void death_unsure(struct sched *s, uint32_t e, uint64_t mask);
+void death_unsure_write(struct sched *s);
 void death_take_back(struct sched *s, struct sched_worker *w);
 
 /* sched_input.c */

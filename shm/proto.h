@@ -264,8 +264,8 @@ struct proto_result {
 	uint32_t health; /* enum job_health */
 	uint64_t word;
 	uint32_t entry;
-	uint32_t pad;
-	uint64_t sent; /* the three masks are disjoint and together the job's mask */
+	uint32_t unsure; /* 1: those deferred may have it all the same */
+	uint64_t sent;   /* the three masks are disjoint and together the job's mask */
 	uint64_t deferred;
 	uint64_t bounced;
 	uint64_t report;        /* subset of sent whose NOTIFY=SUCCESS is ours to report (relayed to

@@ -79,6 +79,7 @@ static void job_free(struct job *j)
 
 struct masks {
 	uint64_t sent, deferred, bounced, report;
+	bool unsure;
 };
 
 static struct masks job_masks(const struct job *j)
@@ -95,6 +96,7 @@ static struct masks job_masks(const struct job *j)
 			m.bounced |= bit;
 		else
 			m.deferred |= bit;
+		m.unsure |= (m.deferred & bit) != 0 && r->result.unsure != 0;
 		if (r->result.dsn[0] == 2 && r->rcpt->notify & NOTIFY_SUCCESS)
 			m.report |= bit;
 	}
@@ -142,6 +144,7 @@ static int journal_result(struct job *j, const struct masks *m, struct proto_jre
 			     .deferred = m->deferred,
 			     .bounced = m->bounced,
 			     .report = m->report,
+			     .unsure = m->unsure,
 			     .when_us = clock_now_wall().us,
 			     .transport = sv_from(j->transport != NULL ? j->transport->name : ""),
 			     .nexthop = sv_from(j->nexthop),
@@ -201,6 +204,7 @@ static bool job_report(struct job *j)
 				  .health = JOB_HEALTH_OK,
 				  .word = j->p.ref.word,
 				  .entry = j->p.ref.entry,
+				  .unsure = m.unsure,
 				  .sent = m.sent,
 				  .deferred = m.deferred,
 				  .bounced = m.bounced,

@@ -185,7 +185,7 @@ static int publish(const struct maildir *m, int fd, const char *tmp_name, const 
 }
 
 static int store(const struct maildir *m, const struct maildir_job *job, int fd,
-		 const char *tmp_name, const char *host, const char **what)
+		 const char *tmp_name, const char *host, const char **what, bool *seen)
 {
 	int err;
 
@@ -201,6 +201,7 @@ static int store(const struct maildir *m, const struct maildir_job *job, int fd,
 	if (err != 0)
 		return err;
 	*what = "sync";
+	*seen = true;
 	return fsync(m->new_) < 0 || fsync(m->tmp) < 0 ? err_errno() : 0;
 }
 
@@ -209,6 +210,7 @@ void maildir_deliver(const struct maildir_job *job, struct maildir_result *r)
 	struct maildir m;
 	char tmp_name[NAME_MAX + 1], host[128];
 	const char *what = "create";
+	bool seen = false; /* under a name in new/ */
 	int fd, err;
 
 	*r = (struct maildir_result){ .dsn = { 2, 0, 0 } };
@@ -221,9 +223,10 @@ void maildir_deliver(const struct maildir_job *job, struct maildir_result *r)
 	}
 	safe_host(job->hostname, host, sizeof(host));
 	fd = create_tmp(&m, host, tmp_name, sizeof(tmp_name));
-	err = fd < 0 ? fd : store(&m, job, fd, tmp_name, host, &what);
+	err = fd < 0 ? fd : store(&m, job, fd, tmp_name, host, &what, &seen);
 	if (err < 0) {
 		fail(r, err, what, job->path);
+		r->unsure = seen;
 		if (fd >= 0)
 			unlinkat(m.tmp, tmp_name, 0);
 	}

@@ -26,6 +26,7 @@ struct maildir_job {
 struct maildir_result {
 	int err; /* 0 = delivered and durable */
 	uint8_t dsn[3];
+	uint8_t unsure;               /* 1: failed, and may be in the mailbox all the same */
 	char text[MAILDIR_TEXT_SIZE]; /* for the log and the sender */
 };
 

@@ -30,6 +30,7 @@ struct child {
 	uid_t uid;
 	gid_t gid;
 	struct delivery *now; /* NULL = idle */
+	bool given;           /* ... and the child has the request for it */
 	struct mono_ms since; /* of this delivery, or idle since */
 	bool timed_out;
 };
@@ -89,9 +90,10 @@ static void child_end(struct child *c)
 	reap(p);
 }
 
-static void failed_result(struct maildir_result *r, const char *text)
+/* A child that died without a word may have delivered before. */
+static void failed_result(struct maildir_result *r, bool given, const char *text)
 {
-	*r = (struct maildir_result){ .err = E_AGAIN, .dsn = { 4, 3, 0 } };
+	*r = (struct maildir_result){ .err = E_AGAIN, .dsn = { 4, 3, 0 }, .unsure = given };
 	snprintf(r->text, sizeof(r->text), "%s", text);
 }
 
@@ -127,8 +129,9 @@ static void child_event(void *ctx, unsigned events UNUSED)
 		c->now = NULL;
 		c->since = clock_now();
 	} else {
-		failed_result(&r, c->timed_out ? "delivery timed out"
-					       : "delivery process ended unexpectedly");
+		failed_result(&r, c->given,
+			      c->timed_out ? "delivery timed out"
+					   : "delivery process ended unexpectedly");
 		if (d != NULL)
 			log_warn("delivery process %d %s", (int)c->pid,
 				 c->timed_out ? "took too long" : "ended unexpectedly");
@@ -229,7 +232,10 @@ static int child_give(struct child *c, struct delivery *d)
 	p = append(p, d->header.p, q.header_len);
 	c->now = d;
 	c->since = clock_now();
-	return io_send_fds(c->sock, packet, (size_t)(p - packet), &d->content_fd, 1);
+	int err = io_send_fds(c->sock, packet, (size_t)(p - packet), &d->content_fd, 1);
+
+	c->given = err >= 0;
+	return err;
 }
 
 /* An idle child of the user, else a fresh one, else one made room for. */

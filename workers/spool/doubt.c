@@ -16,7 +16,16 @@
 #define FILE_OLD "in_doubt.old"
 #define TEXT_MAX 1000u /* of one name or address */
 
-static const char *const causes[] = { [DOUBT_WORKER] = "worker", [DOUBT_SYSTEM] = "system" };
+static const char *const causes[DOUBT_CAUSE_COUNT] = {
+	[DOUBT_WORKER] = "worker",
+	[DOUBT_SYSTEM] = "system",
+	[DOUBT_CHILD] = "child",
+};
+
+const char *doubt_cause_name(enum doubt_cause cause)
+{
+	return causes[cause];
+}
 
 /* ---- one line ---- */
 
@@ -143,7 +152,11 @@ static bool take_numbers(struct sv *line, struct doubt *d)
 	d->began_us = began;
 	d->found_us = found;
 	d->held = strcmp(action, "hold") == 0;
-	d->cause = strcmp(cause, causes[DOUBT_WORKER]) == 0 ? DOUBT_WORKER : DOUBT_SYSTEM;
+	d->cause = DOUBT_SYSTEM;
+	for (unsigned i = 0; i < DOUBT_CAUSE_COUNT; i++) {
+		if (strcmp(cause, causes[i]) == 0)
+			d->cause = (uint8_t)i;
+	}
 	return true;
 }
 

@@ -14,7 +14,15 @@
 #define DOUBT_FILE_MAX (8u << 20) /* bytes */
 #define DOUBT_RCPT_MAX 64u        /* of one attempt */
 
-enum doubt_cause { DOUBT_WORKER, DOUBT_SYSTEM }; /* what ended: one worker, everything */
+enum doubt_cause { /* what ended */
+		   DOUBT_WORKER,
+		   DOUBT_SYSTEM, /* everything */
+		   DOUBT_CHILD,  /* a process of a worker, that wrote into a mailbox */
+		   DOUBT_CAUSE_COUNT
+};
+
+/* The word in the file and in listings. */
+const char *doubt_cause_name(enum doubt_cause cause);
 
 struct doubt { /* one attempt */
 	struct qid qid;

@@ -71,7 +71,8 @@ struct spool_outcome { /* 64 bytes, at a multiple of 16; variable parts follow *
 	uint8_t reason_count;
 	uint16_t transport_len;
 	uint16_t nexthop_len;
-	uint16_t masks; /* 1: sent, deferred, bounced follow (8 bytes each); 2: and report */
+	uint8_t masks;  /* 1: sent, deferred, bounced follow (8 bytes each); 2: and report */
+	uint8_t unsure; /* 1: those deferred may have it all the same */
 	uint64_t qid_us;
 	uint32_t qid_life;
 	uint32_t rcpt_first;

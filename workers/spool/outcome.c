@@ -47,6 +47,7 @@ int spool_outcome_encode(const struct outcome *o, uint32_t journal, uint64_t non
 				   .masks = o->report != 0
 						    ? 2
 						    : (o->sent | o->deferred | o->bounced) != 0,
+				   .unsure = o->unsure,
 				   .qid_us = o->qid.time_us,
 				   .qid_life = o->qid.life,
 				   .rcpt_first = o->rcpt_first,
@@ -147,6 +148,7 @@ int spool_outcome_decode(struct sv rec, struct outcome *o, struct outcome_reason
 			       .deferred = masks[1],
 			       .bounced = masks[2],
 			       .report = masks[3],
+			       .unsure = h.unsure != 0,
 			       .when_us = h.when_us,
 			       .reasons = reasons,
 			       .reason_count = h.reason_count };

@@ -182,6 +182,7 @@ struct outcome {
 	uint64_t mask; /* recipients of the attempt */
 	uint64_t sent, deferred, bounced;
 	uint64_t report;              /* of those sent: NOTIFY=SUCCESS is owed */
+	bool unsure;                  /* RESULT: those deferred may have it all the same */
 	int64_t when_us;              /* wall */
 	struct sv transport, nexthop; /* for queue listing and recovery; may be empty */
 	struct outcome_reason *reasons;

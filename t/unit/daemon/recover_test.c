@@ -701,6 +701,82 @@ static void doubt_when_worker_dies(bool hold)
 	finish(&sc);
 }
 
+/* An outcome that does not tell whether the deferred have it: they are in doubt like those of an
+ * attempt without outcome, whether the supervisor heard of it or finds it at its next start. */
+static void test_unsure_found(void)
+{
+	static struct scene sc;
+	struct listed l;
+
+	begin(&sc);
+	add(&sc, 1, 2, 0, NULL);
+	started(&sc, 1, 41);
+	put(&sc, &(struct outcome){ .kind = OUTCOME_RESULT,
+				    .qid = msg_id(1),
+				    .mask = 3,
+				    .sent = 1,
+				    .deferred = 2,
+				    .unsure = true,
+				    .when_us = NOW_US - 40000000,
+				    .transport = SV("virtual"),
+				    .nexthop = SV("y") });
+	restart(&sc, "");
+	l = list_of(&sc);
+	ok(l.count == 1 && l.last.mask == 2 && l.last.cause == DOUBT_CHILD, "it is on the list");
+	is_str(l.names, "virtual y s@x r@y", "with all names");
+	is_int(look(&sc, 1).by_state[QS_LOAD], 2, "the other one is not tried again");
+	restart_again(&sc, "", 0, 0);
+	is_int(list_of(&sc).count, 1, "a second start does not list it again");
+	finish(&sc);
+}
+
+static void test_unsure_told(bool hold)
+{
+	const char *conf = hold ? "in_doubt_action = hold\n" : "";
+	static struct scene sc;
+	struct proto_file g;
+	uint32_t life = 200;
+	struct listed l;
+
+	begin(&sc);
+	add(&sc, 1, 2, 0, NULL);
+	restart(&sc, conf);
+	world_up(&sc.w, CLASS_REWRITE, 0, RW);
+	world_up(&sc.w, CLASS_DELIVER, 0, life);
+	w_dest(&sc.w, RW, 0, "smtp", "y.example");
+	files_grant(sc.files, life, SPOOL_JOURNAL, &g);
+	world_turn(&sc.w);
+	w_loaded(&sc.w, world_next(&sc.w), RW, 0);
+	world_turn(&sc.w);
+	const struct sent_rec *job = world_next(&sc.w);
+	struct proto_result r = { .kind = PROTO_RESULT,
+				  .word = job->u.job.ref.word,
+				  .entry = job->u.job.ref.entry,
+				  .unsure = 1,
+				  .sent = 3,
+				  .jref = { g.number, 4 } };
+
+	is_int(sched_input(sc.w.s, CLASS_DELIVER, 0, life, &r, sizeof(r)), E_PEER,
+	       "nobody is deferred, so nobody is in doubt");
+	r.sent = 1;
+	r.deferred = 2;
+	r.unsure = 2;
+	is_int(sched_input(sc.w.s, CLASS_DELIVER, 0, life, &r, sizeof(r)), E_PEER, "yes or no");
+	r.unsure = 1;
+	is_int(sched_input(sc.w.s, CLASS_DELIVER, 0, life, &r, sizeof(r)), 0, "one is in doubt");
+	world_turn(&sc.w);
+	l = list_of(&sc);
+	ok(l.count == 1 && qid_eq(l.last.qid, msg_id(1)) && l.last.mask == 2 &&
+		   l.last.held == hold && l.last.cause == DOUBT_CHILD,
+	   "it is on the list");
+	is_str(l.names, "smtp y.example s@x r@y", "with all names");
+	is_int(look(&sc, 1).by_state[hold ? QS_HOLD : QS_DEFERRED], 2, "and %s",
+	       hold ? "held, as configured" : "tried again later");
+	ok((look(&sc, 1).flags & MSGF_IN_DOUBT) != 0, "and marked");
+	is_int(sc.w.counters->counter[CTR_sched_in_doubt], 1, "and counted");
+	finish(&sc);
+}
+
 /* A mostly dead segment: its live message moves on, and after a restart all is as before. */
 static void test_copy_forward(void)
 {
@@ -862,6 +938,9 @@ int main(void)
 	test_adopt();
 	doubt_when_worker_dies(false);
 	doubt_when_worker_dies(true);
+	test_unsure_found();
+	test_unsure_told(false);
+	test_unsure_told(true);
 	test_copy_forward();
 	return tap_done();
 }

@@ -195,6 +195,7 @@ static void test_pool(const char *program)
 	pool_submit(p, &d[0]);
 	wait_for(loop, 1);
 	ok(last.err != 0 && last.dsn[0] == 4, "failure is reported: %s", last.text);
+	ok(!last.unsure, "of which it is known that nothing was delivered");
 	pool_free(&p);
 
 	/* a program that ends without an answer */
@@ -206,6 +207,7 @@ static void test_pool(const char *program)
 	wait_for(loop, 1);
 	ok(last.dsn[0] == 4 && strstr(last.text, "unexpectedly") != NULL,
 	   "a child that dies defers: %s", last.text);
+	ok(last.unsure, "and may have delivered before");
 	pool_free(&p);
 	conf.program = "/nonexistent";
 	p = pool_new(&conf, loop);

@@ -76,12 +76,17 @@ static void test_line(void)
 		   g.last.cause == DOUBT_SYSTEM,
 	   "numbers");
 	is_str(g.text, "smtp|[::1]:25|<>|r@y|\"a b,%\"@z|-|\xc3\xa4@y", "texts");
+	d.cause = DOUBT_CHILD;
+	buf_reset(&lines);
+	doubt_format(&d, &lines);
+	doubt_write(&f.dirs, buf_sv(&lines), DOUBT_FILE_MAX);
+	is_int(read_all(&f, &damaged).last.cause, DOUBT_CHILD, "another cause");
 	d = (struct doubt){ .qid = d.qid, .mask = 1 };
 	buf_reset(&lines);
 	doubt_format(&d, &lines);
 	doubt_write(&f.dirs, buf_sv(&lines), DOUBT_FILE_MAX);
 	g = read_all(&f, &damaged);
-	ok(g.count == 2 && g.last.rcpt_count == 0 && !g.last.held && g.last.cause == DOUBT_WORKER,
+	ok(g.count == 3 && g.last.rcpt_count == 0 && !g.last.held && g.last.cause == DOUBT_WORKER,
 	   "nothing but the id is known");
 	is_str(g.text, "||", "empty texts");
 	buf_fini(&lines);
