@@ -32,9 +32,6 @@ sub begin {
 	my ($name, @rules) = @_;
 	$scene = Scene->new(calls => 'all');
 	$scene->{name} = $name;
-	# A child that dies behind its delivery, or that a jump of the clock takes to be stuck, is answered
-	# for as deferred: that duplicate is on no list, and the jumps make some in every sweep.
-	$scene->{unlisted} = 1;
 	@point_of_round = ();
 	$scene->start(@rules);
 	return;
@@ -44,7 +41,7 @@ sub finish {
 	my $v = $scene->judge($scene->{name});
 	$total{$_} += @{ $v->{$_} } for qw(lost twice);
 	$total{$_} += $v->{$_} for qw(acked damaged misdelivered never_sent unacked);
-	my %round = map { /^m(\d+)-/ ? ($1 => 1) : () } @{ $v->{lost} };
+	my %round = map { /^m(\d+)-/ ? ($1 => 1) : () } @{ $v->{lost} }, @{ $v->{unlisted} };
 	diag "round $_: " . ($point_of_round[$_] // "?") for sort { $a <=> $b } keys %round;
 	undef $scene;
 	return;
@@ -298,8 +295,6 @@ for my $class (keys %existed) {
 	}
 }
 $c->figure('kinds of calls (class and name) at which a process died', $hit, "of $seen seen") if $seen;
-$c->remark('A child of local delivery that dies between the delivery and its answer: delivered again, logged '
-	. 'as deferred, and not on the list of deliveries in doubt.');
 $c->figure('acknowledged messages lost', $total{lost}, "of $total{acked}");
 $c->figure('messages delivered or reported twice', $total{twice}, "of $total{acked}");
 $c->done;

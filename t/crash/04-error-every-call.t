@@ -62,7 +62,6 @@ sub begin {
 	my ($name, %opt) = @_;
 	$scene = Scene->new(calls => 'all', %opt);
 	$scene->{name} = $name;
-	$scene->{unlisted} = 1; # an error behind a delivery is an error: it is tried again
 	@point_of_round = ();
 	$scene->start;
 	return;
@@ -96,7 +95,7 @@ sub finish {
 	my $v = $scene->judge($name);
 	$total{$_} += @{ $v->{$_} } for qw(lost twice);
 	$total{$_} += $v->{$_} for qw(acked damaged misdelivered never_sent unacked);
-	my %round = map { /^m(\d+)-/ ? ($1 => 1) : () } @{ $v->{lost} };
+	my %round = map { /^m(\d+)-/ ? ($1 => 1) : () } @{ $v->{lost} }, @{ $v->{unlisted} };
 	diag "round $_: " . ($point_of_round[$_] // "?") for sort { $a <=> $b } keys %round;
 	$total{permfail} += $scene->{permfail} || 0;
 	undef $scene;

@@ -9,7 +9,6 @@
 #   $s->inject->arm(...);
 #   $s->mail(messages => 3);          # a round, as t/bench/load reports it
 #   $s->elapse;                         # enough time for retries and for a worker's back-off
-#   $s->{unlisted} = 1;               # there may be duplicates that are not on the list of those in doubt
 #   my $v = $s->judge('rewrite');     # ends it: drains, stops, asks the oracle
 package Scene;
 use strict;
@@ -132,7 +131,7 @@ sub drain {
 sub tell_of {
 	my ($self, @ids) = @_;
 	my $log = $self->{mta}->log;
-	for my $id (grep { defined } @ids[0 .. 2]) {
+	for my $id (grep { defined } @ids[0 .. 3]) {
 		my ($qid) = $log =~ / (\S+): message-id=<\Q$id\E\@/ or next;
 		diag join "\n", "$id is $qid", grep { /$qid/ } split /\n/, $log;
 	}
@@ -145,9 +144,8 @@ sub judge {
 	my ($mta, $o) = @$self{qw(mta oracle)};
 	is $self->drain, 0, "$name: the queue drains" or diag $mta->log_tail, ($mta->command('postqueue', '-j'))[1];
 	$o->queue($mta);
-	$o->in_doubt($mta) unless $self->{unlisted};
-	my ($rc, $status) = $mta->command('posthaste', 'status');
 	$o->in_doubt($mta);
+	my ($rc, $status) = $mta->command('posthaste', 'status');
 	is $mta->stop, 0, "$name: and it stops as it should";
 	$self->{inject}->kill if $self->{inject}{runs};
 	$self->{disk}->umount if $self->{disk};
@@ -157,7 +155,7 @@ sub judge {
 	$o->bounces(map { slurp($_) } $mta->maildir_files('sender'));
 	Posthaste::end_child($self->{dns});
 	my $v = $o->judge($name);
-	$self->tell_of(@{ $v->{lost} });
+	$self->tell_of(@{ $v->{lost} }, @{ $v->{unlisted} });
 	diag $status if @{ $v->{lost} };
 	is join("\n", grep { /panic:/ } split /\n/, $mta->log), '', "$name: no panic";
 	return $v;
