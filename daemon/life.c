@@ -23,8 +23,9 @@
 #define START_TRIES      3
 #define BAD_RECORDS_MAX  1000 /* of a dead worker's ring that are passed over */
 #define CTL_PER_TURN     16
-#define CTL_PER_LIFE     1000 /* an honest one says that it is ready, and accuses each peer once */
-#define DEAF_MS          2000 /* from the end of the control socket to that of the process */
+#define CTL_PER_LIFE     1000  /* an honest one says that it is ready, and accuses each peer once */
+#define BRIEF_END_MS     10000 /* from DRAIN to the end of those that have nothing to finish */
+#define DEAF_MS          2000  /* from the end of the control socket to that of the process */
 
 static const char *class_name(const struct sworker *w)
 {
@@ -344,6 +345,8 @@ void life_drain(struct supervisor *s, struct sworker *w)
 
 	if (w->state != LIFE_UP && w->state != LIFE_DRAINING)
 		return;
+	if (w->state == LIFE_UP)
+		w->drain_ms = clock_now().ms;
 	w->state = LIFE_DRAINING;
 	if (scheduled && !w->sched_drained)
 		sched_worker_drain(s->sched, w->class_id, w->slot, w->life);
@@ -534,6 +537,19 @@ static void watch_rings(struct supervisor *s, struct sworker *w)
 		life_kill(s, w, "does not end what it announced");
 }
 
+/* After a reload: it has neither sessions nor deliveries to finish, or has had long enough. */
+static void watch_drain(struct supervisor *s, struct sworker *w)
+{
+	int64_t limit_ms =
+		proc_classes[w->class_id].brief_end ? BRIEF_END_MS : s->params->reload_drain_time;
+
+	if (w->state != LIFE_DRAINING || w->kill_sent || s->stopping || limit_ms == 0 ||
+	    clock_now().ms - w->drain_ms <= limit_ms)
+		return;
+	counter_add(s->counters, CTR_sched_drain_kills, 1);
+	life_kill(s, w, "did not finish within reload_drain_time");
+}
+
 /* From the moment a worker is set up: one that never says that it is ready is replaced, too. */
 void life_watch(struct supervisor *s)
 {
@@ -546,6 +562,7 @@ void life_watch(struct supervisor *s)
 		if (w->state >= LIFE_STARTING && w->deaf_ms != 0 &&
 		    clock_mono_us_raw() / 1000 - w->deaf_ms > DEAF_MS)
 			life_kill(s, w, "closed its control socket and lives on");
+		watch_drain(s, w);
 		if (s->params->worker_watchdog_time == 0 || w->state < LIFE_STARTING ||
 		    w->counters.base == NULL)
 			continue;

@@ -61,11 +61,13 @@ const struct proc_class proc_classes[CLASS_COUNT] = {
 			.count = count_one,
 			.ring_to = 256 * KIB,
 			.ring_from = 256 * KIB,
-			.exclusive = true },
+			.exclusive = true,
+			.brief_end = true },
 	[CLASS_RESOLVER] = { .name = "resolver",
 			     .count = count_one,
 			     .ring_to = 256 * KIB,
-			     .ring_from = 256 * KIB },
+			     .ring_from = 256 * KIB,
+			     .brief_end = true },
 	[CLASS_REWRITE] = { .name = "rewrite",
 			    .count = count_rewrite,
 			    .ring_to = MIB,
@@ -93,6 +95,7 @@ const struct proc_class proc_classes[CLASS_COUNT] = {
 			  .ring_to = 256 * KIB,
 			  .ring_from = 256 * KIB,
 			  .exclusive = true,
+			  .brief_end = true,
 			  .all_regions = true },
 };
 

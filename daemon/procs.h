@@ -18,6 +18,7 @@ struct proc_class {
 	bool exclusive;   /* never two at a time: the old one ends before the next begins */
 	bool scheduled;   /* the scheduler talks to it */
 	bool needed;      /* mail is accepted only while one of them is up */
+	bool brief_end;   /* has nothing to finish when it is told to end */
 	bool all_regions; /* is given counters, queue and destination tables read-only */
 };
 extern const struct proc_class proc_classes[CLASS_COUNT];

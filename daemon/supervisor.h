@@ -51,6 +51,7 @@ struct sworker {
 	uint64_t out_seen;  /* how far it had read our ring, and since when it is there */
 	int64_t out_seen_ms;
 	int64_t started_ms;
+	int64_t drain_ms; /* with LIFE_DRAINING: since */
 	char last_words[CTL_TEXT_MAX + 1];
 };
 

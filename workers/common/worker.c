@@ -273,15 +273,18 @@ static void attach_peer(struct worker *w, const struct ctl_msg *msg, int *fds, s
 		p->ops->attach(w, peer);
 }
 
-static void read_peer(struct worker *w, struct worker_peer *peer, unsigned limit);
+static void read_peer(struct worker *w, struct worker_peer *peer, unsigned limit, uint64_t bytes);
 
 static void detach_peer(struct worker *w, struct worker_peer *peer)
 {
 	struct worker_private *p = w->priv_;
 
 	/* what the dead peer published before its end still counts: one ring full of the shortest
-	 * records at most, for something that outlived it may still write */
-	read_peer(w, peer, peer->link->in.size / 8);
+	 * records at most, for something that outlived it may still write, and no more content than
+	 * it had room for */
+	peer->turn_bytes = 0;
+	read_peer(w, peer, peer->link->in.size / 8,
+		  peer->claim_bytes != 0 ? peer->claim_bytes : UINT64_MAX);
 	if (p->ops->detach != NULL)
 		p->ops->detach(w, peer);
 	for (unsigned i = 0; i < MAX_PEERS; i++) {
@@ -393,13 +396,14 @@ static void read_super(struct worker *w)
 	}
 }
 
-static void read_peer(struct worker *w, struct worker_peer *peer, unsigned limit)
+/* At most so many records, and until they have cost so much. */
+static void read_peer(struct worker *w, struct worker_peer *peer, unsigned limit, uint64_t bytes)
 {
 	struct worker_private *p = w->priv_;
 	const bool *accused = &p->accused[box_of(w, peer->link) - 1];
 	size_t len;
 
-	for (unsigned n = 0; n < limit && !*accused; n++) {
+	for (unsigned n = 0; n < limit && !*accused && peer->turn_bytes < bytes; n++) {
 		int got = ring_get(&peer->link->in, p->rec, sizeof(p->rec), &len);
 
 		if (got < 0) {
@@ -439,8 +443,10 @@ static bool turn_hook(void *ctx)
 	turn_evil(w);
 	read_super(w);
 	for (size_t i = 0; i < w->priv_->peer_high; i++) {
-		if (p->peers[i] != NULL)
-			read_peer(w, p->peers[i], RECORDS_PER_TURN);
+		if (p->peers[i] == NULL)
+			continue;
+		p->peers[i]->turn_bytes = 0;
+		read_peer(w, p->peers[i], RECORDS_PER_TURN, WORKER_PEER_TURN_BYTES);
 	}
 	if (p->ops->turn != NULL && p->ops->turn(w))
 		more = true;

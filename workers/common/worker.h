@@ -58,6 +58,10 @@ struct worker {
 	struct worker_private *priv_;
 };
 
+/* A peer is heard in a turn until it has cost this much, so that one that sends the largest records
+ * all the time leaves the others their share. */
+#define WORKER_PEER_TURN_BYTES (4u << 20)
+
 struct worker_peer { /* given to attach */
 	enum worker_class class_id;
 	unsigned slot;
@@ -67,6 +71,8 @@ struct worker_peer { /* given to attach */
 		blocks; /* rewrite side of an smtp-in: its blocks, read-only; take it over */
 	struct shm_region
 		region; /* stats and log: the region handed out (counters, qtab, dtab, log ring) */
+	uint64_t turn_bytes;  /* the class adds what it copied for the peer; 0 again each turn */
+	uint64_t claim_bytes; /* no more than this can wait in its ring when it ends; 0 = unknown */
 };
 
 struct worker_ops {

@@ -76,6 +76,7 @@ static int handle(struct rewrite *r, struct peer *peer, struct waiting *w)
 	struct tx *tx = strmap_get(peer->txs, tx_key(&s->tx));
 	unsigned begin_end = SUBMIT_BEGIN | SUBMIT_END;
 
+	peer->wp->turn_bytes += (uint64_t)s->env_len + s->data_len;
 	if ((s->flags & SUBMIT_BEGIN) != 0 && tx != NULL && !w->fed) {
 		peer_accuse(r, peer, "transaction begins twice");
 		return 0;
@@ -187,6 +188,8 @@ static bool resume_peer(struct rewrite *r, struct peer *peer)
 			queue_pop(peer);
 		}
 		did = true;
+		if (peer->wp->turn_bytes >= WORKER_PEER_TURN_BYTES)
+			break; /* the others' turn */
 	}
 	return did;
 }
@@ -276,6 +279,7 @@ void submit_attach(struct rewrite *r, struct worker_peer *wp)
 	r->peers = peer;
 	if (blocks_view_attach(&peer->blocks, &wp->blocks) < 0)
 		peer_accuse(r, peer, "damaged block region");
+	wp->claim_bytes = (uint64_t)peer->blocks.count * BLOCK_SIZE;
 }
 
 void submit_detach(struct rewrite *r, struct worker_peer *wp)

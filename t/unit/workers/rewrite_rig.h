@@ -38,6 +38,7 @@ struct rig {
 	uint32_t next_file;
 	bool keep_blocks; /* blocks given back stay as they are */
 	bool no_grant;    /* keep the spool without a segment */
+	uint64_t spent;   /* turn_bytes of the peer when a turn begins */
 	struct caught caught[RIG_CAUGHT];
 	size_t count;
 	unsigned accused;
@@ -126,6 +127,7 @@ static void rig_turn(int wait_ms)
 {
 	loop_turn(rig.w.loop, wait_ms);
 	rig.r.progress = false;
+	rig.peer.turn_bytes = rig.spent;
 	while (!rig.no_grant && rig.needs[SPOOL_SEGMENT] > 0) {
 		rig.needs[SPOOL_SEGMENT]--;
 		spool_writer_grant(rig.r.writer, rig.next_file++, 0);

@@ -227,6 +227,60 @@ static void test_waiting(void)
 	rig_settle();
 }
 
+static unsigned given_back(void)
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < rig.count && i < RIG_CAUGHT; i++) {
+		uint32_t kind;
+
+		memcpy(&kind, rig.caught[i].rec, sizeof(kind));
+		n += kind == PROTO_SUBMIT_FREE;
+	}
+	return n;
+}
+
+/* One peer's backlog is worked off a share at a time. */
+static void test_shares(void)
+{
+	struct buf env = BUF_INIT;
+	struct proto_submit s;
+
+	encode("s@x.test", "r@far.test", 0, &env);
+	is_int(rig.peer.claim_bytes, (uint64_t)RIG_BLOCKS * BLOCK_SIZE, "what a peer may leave");
+	rig.peer.turn_bytes = 0;
+	s = record(SUBMIT_BEGIN | SUBMIT_END, env.p, env.len, "A: b\r\n\r\n", 8, next_tx++);
+	rig_submit(&s);
+	is_int(rig.peer.turn_bytes, env.len + 8, "its bytes are counted");
+	rig_settle();
+	rig.r.stalled = true; /* as if the spool had had no room */
+	rig.count = 0;
+	spool_writer_free(&rig.r.writer);
+	spool_dirs_close(&rig.r.dirs);
+	journal_writer_free(&rig.r.journal);
+	spool_reader_free(&rig.r.reader);
+	journal_reader_free(&rig.r.journal_reader);
+	rig.no_grant = true;
+	is_int(rig_open_spool(&rig.r), 0, "a spool without room");
+	for (int i = 0; i < 5; i++) {
+		s = record(SUBMIT_BEGIN | SUBMIT_END, env.p, env.len, "A: b\r\n\r\n", 8, next_tx++);
+		rig_submit(&s);
+	}
+	rig.no_grant = false;
+	rig.spent = WORKER_PEER_TURN_BYTES;
+	rig_turn(0);
+	for (unsigned i = 0; given_back() == 0 && i < 100; i++)
+		rig_turn(1);
+	is_int(given_back(), 1, "a peer that has had its share gets one record on");
+	rig_turn(0);
+	is_int(given_back(), 2, "the next in the next turn");
+	rig.spent = 0;
+	rig_turn(0);
+	is_int(given_back(), 5, "with a share to spend: all");
+	rig_settle();
+	buf_fini(&env);
+}
+
 static void expect_accused(struct proto_submit s, size_t len, const char *what)
 {
 	rig_detach();
@@ -605,6 +659,7 @@ int main(void)
 	test_submit();
 	test_refused();
 	test_waiting();
+	test_shares();
 	test_hostile();
 	test_idset();
 	test_load();
