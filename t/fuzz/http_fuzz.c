@@ -20,11 +20,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct event_base *base;
 static struct sockaddr_in address;
+static struct board_shm board;
+static struct stats_http http = { .board = &board, .src = { .board = &board } };
 
 static void start(void)
 {
-	static struct board_shm board;
-	static struct stats_http http = { .board = &board, .src = { .board = &board } };
 	struct conf_diag d;
 	struct conf *conf = NULL;
 	socklen_t len = sizeof(address);
@@ -55,6 +55,7 @@ static void serve(int fd, int turns)
 
 	for (int i = 0; i < turns; i++) {
 		event_base_loop(base, EVLOOP_NONBLOCK);
+		stats_http_turn(&http);
 		ssize_t n = recv(fd, buf, sizeof(buf), MSG_DONTWAIT);
 
 		if (n == 0)

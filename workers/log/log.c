@@ -20,6 +20,7 @@
 #include "lib/io.h"
 #include "workers/common/logring.h"
 #include "workers/common/worker.h"
+#include "workers/log/budget.h"
 #include "workers/log/format.h"
 #include "workers/log/tags.h"
 
@@ -29,6 +30,7 @@
 #define IDLE_MS     500
 #define OUT_BYTES   65536
 #define REPORT_MS   10000
+#define TEXT_MAX    2048 /* of a line; lib/log.c makes no longer ones */
 #define BATCH_LINES 4096 /* lines of all rings that are put into order together */
 
 struct source {
@@ -38,6 +40,7 @@ struct source {
 	uint32_t life;
 	struct shm_region region;
 	struct ring_cons cons;
+	struct log_budget budget;
 };
 
 /* A line of the present batch: its text lies in state.text. Lines of one message come from several
@@ -68,8 +71,9 @@ struct log_state {
 	struct loop_timer poll;
 	int64_t last_line_ms;
 	bool idle, more; /* more: lines were left when the last look ended */
+	int64_t rate;    /* log_rate_limit */
 	uint64_t lost, lost_reported;
-	int64_t next_report_ms;
+	int64_t next_report_ms, next_suppressed_ms;
 	char rec[RING_RECORD_MAX];
 };
 
@@ -94,6 +98,7 @@ static int log_init(struct worker *w)
 	s->fd = s->syslog_fd = -1;
 	s->facility = facility < 0 ? 2 : (unsigned)facility;
 	s->json = w->params->maillog_format == 1;
+	s->rate = w->params->log_rate_limit;
 	buf_init(&s->out, 0);
 	s->syslog_name = w->params->syslog_name;
 	snprintf(s->host, sizeof(s->host), "%s", w->params->myhostname);
@@ -150,7 +155,7 @@ static void put_line(struct log_state *s, const struct log_line *l)
 }
 
 /* The record comes from another process: lengths are checked before use. */
-static void take_record(struct log_state *s, const struct source *src, size_t len)
+static void take_record(struct log_state *s, struct source *src, size_t len)
 {
 	struct logring_record rec;
 	char tag[100];
@@ -159,6 +164,11 @@ static void take_record(struct log_state *s, const struct source *src, size_t le
 		return;
 	memcpy(&rec, s->rec, sizeof(rec));
 	if (len != sizeof(rec) + rec.program_len + rec.text_len || rec.level > LOG_LEVEL_PANIC)
+		return;
+	rec.text_len = (uint16_t)size_min(rec.text_len, TEXT_MAX);
+	/* the supervisor hears no strangers, and says what becomes of those that do */
+	if (src->class_id != CLASS_SUPERVISOR &&
+	    !log_budget_take(&src->budget, s->rate, (size_t)rec.program_len + rec.text_len))
 		return;
 	str_make_printable(s->rec + sizeof(rec), (size_t)rec.program_len + rec.text_len);
 	struct sv program = { s->rec + sizeof(rec), rec.program_len };
@@ -229,6 +239,7 @@ static unsigned drain_source(struct log_state *s, struct source *src, unsigned l
 
 	int got = 0;
 
+	log_budget_fill(&src->budget, s->rate, clock_now().ms);
 	while (n < limit && s->pending_count < BATCH_LINES &&
 	       (got = ring_get(&src->cons, s->rec, sizeof(s->rec), &len)) == 1) {
 		take_record(s, src, len);
@@ -238,6 +249,31 @@ static unsigned drain_source(struct log_state *s, struct source *src, unsigned l
 		skip_damage(s, src);
 	ring_release(&src->cons);
 	return n;
+}
+
+/* What a process had to say and did not get into the log. */
+static void report_suppressed(struct worker *w, struct log_state *s, struct source *src)
+{
+	uint64_t n = src->budget.suppressed;
+
+	if (n == 0)
+		return;
+	counter_add(w->counters, CTR_log_suppressed, n);
+	log_warn("%llu log lines of %s/%s (slot %u, life %u) suppressed: more than log_rate_limit",
+		 (unsigned long long)n, s->syslog_name, log_tag_of(src->class_id), src->slot,
+		 src->life);
+	src->budget.suppressed = 0;
+}
+
+static void report_all_suppressed(struct worker *w, struct log_state *s)
+{
+	if (clock_now().ms < s->next_suppressed_ms)
+		return;
+	s->next_suppressed_ms = clock_now().ms + REPORT_MS;
+	for (unsigned i = 0; i < s->high; i++) {
+		if (s->sources[i].used)
+			report_suppressed(w, s, &s->sources[i]);
+	}
 }
 
 static void report_losses(struct worker *w, struct log_state *s)
@@ -269,6 +305,16 @@ static void drain_all(struct worker *w)
 	} while (n >= 1000 && ++rounds < ROUNDS_MAX);
 	s->more = n >= 1000;
 	report_losses(w, s);
+	report_all_suppressed(w, s);
+}
+
+static bool owes_report(const struct log_state *s)
+{
+	for (unsigned i = 0; i < s->high; i++) {
+		if (s->sources[i].used && s->sources[i].budget.suppressed > 0)
+			return true;
+	}
+	return false;
 }
 
 static void poll_tick(void *ctx)
@@ -277,7 +323,7 @@ static void poll_tick(void *ctx)
 	struct log_state *s = w->state;
 
 	drain_all(w);
-	s->idle = clock_now().ms - s->last_line_ms > IDLE_MS;
+	s->idle = clock_now().ms - s->last_line_ms > IDLE_MS && !owes_report(s);
 	if (!s->idle)
 		loop_timer_set(&s->poll, s->more ? 0 : POLL_MS);
 }
@@ -341,6 +387,7 @@ static void log_attach(struct worker *w, struct worker_peer *peer)
 			return;
 		src->used = true;
 		src->damaged = false;
+		src->budget = (struct log_budget){ 0 };
 		src->class_id = peer->class_id;
 		src->slot = peer->slot;
 		src->life = peer->life;
@@ -367,6 +414,7 @@ static void log_detach(struct worker *w, struct worker_peer *peer)
 			n = drain_source(s, src, 1000);
 			write_batch(s);
 		}
+		report_suppressed(w, s, src);
 		shm_region_close(&src->region);
 		src->used = false;
 	}

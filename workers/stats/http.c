@@ -3,11 +3,14 @@
 #include "workers/stats/http.h"
 
 #include <event2/buffer.h>
+#include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <event2/http.h>
 #include <event2/keyvalq_struct.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "lib/clock.h"
 
@@ -122,6 +125,59 @@ static void on_index(struct evhttp_request *req, void *ctx UNUSED)
 		send_text(req, 404, "Not Found", "text/plain", "not found\n", 10);
 }
 
+/* ---- not too many at a time ---- */
+
+static void forget(struct stats_crowd *c, unsigned i)
+{
+	memmove(c->fds + i, c->fds + i + 1, (c->count - i - 1) * sizeof(c->fds[0]));
+	c->count--;
+}
+
+/* A number that is in use again is the newest connection's. */
+static void arrived(struct stats_crowd *c, int fd)
+{
+	for (unsigned i = c->count; i-- > 0;) {
+		if (c->fds[i] == fd || fcntl(c->fds[i], F_GETFD) < 0)
+			forget(c, i);
+	}
+	c->fds[c->count++] = fd;
+	if (c->count <= STATS_CONNECTIONS)
+		return;
+	shutdown(c->fds[0], SHUT_RDWR); /* the library sees its end, and closes it */
+	forget(c, 0);
+	c->closed++;
+}
+
+void stats_http_turn(struct stats_http *h)
+{
+	struct stats_crowd *c = &h->crowd;
+	struct bufferevent *bev;
+
+	if (c->fresh == NULL)
+		return;
+	TAKE(bev, c->fresh);
+	int fd = bufferevent_getfd(bev);
+
+	bufferevent_decref(bev);
+	if (fd >= 0)
+		arrived(c, fd);
+}
+
+/* Accepted: the library asks for the buffers of a connection, and puts its descriptor into them
+ * when we have returned. */
+static struct bufferevent *on_accept(struct event_base *base, void *ctx)
+{
+	struct stats_http *h = ctx;
+	struct bufferevent *bev;
+
+	stats_http_turn(h);
+	bev = bufferevent_socket_new(base, -1, 0);
+	if (bev != NULL)
+		bufferevent_incref(bev);
+	h->crowd.fresh = bev;
+	return bev;
+}
+
 struct evhttp *stats_http_new(struct event_base *base, struct stats_http *h)
 {
 	struct evhttp *http = evhttp_new(base);
@@ -137,5 +193,6 @@ struct evhttp *stats_http_new(struct event_base *base, struct stats_http *h)
 	evhttp_set_cb(http, "/healthz", on_healthz, h);
 	evhttp_set_cb(http, "/readyz", on_readyz, h);
 	evhttp_set_gencb(http, on_index, h);
+	evhttp_set_bevcb(http, on_accept, h);
 	return http;
 }

@@ -6,14 +6,19 @@
  */
 #include <event2/http.h>
 
+#include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/log.h"
 #include "workers/common/worker.h"
 #include "workers/stats/http.h"
 
+#define REPORT_MS 10000
+
 struct stats_state {
 	struct stats_http h;
 	struct evhttp *http;
+	uint64_t closed_told, closed_counted; /* in the log; since then, in the counter */
+	int64_t next_report_ms;
 };
 
 static struct stats_state state;
@@ -81,6 +86,27 @@ static void stats_attach(struct worker *w, struct worker_peer *peer)
 		s->h.src.have_dtab = true;
 }
 
+static bool stats_turn(struct worker *w)
+{
+	struct stats_state *s = w->state;
+	uint64_t closed;
+
+	stats_http_turn(&s->h);
+	closed = s->h.crowd.closed - s->closed_told;
+	if (closed == 0)
+		return false;
+	counter_add(w->counters, CTR_stats_closed, closed - s->closed_counted);
+	s->closed_counted = closed;
+	if (clock_now().ms >= s->next_report_ms) {
+		log_warn("statistics: more than %u connections: %llu closed, those that came first",
+			 STATS_CONNECTIONS, (unsigned long long)closed);
+		s->next_report_ms = clock_now().ms + REPORT_MS;
+		s->closed_told += closed;
+		s->closed_counted = 0;
+	}
+	return false;
+}
+
 static void stats_detach(struct worker *w, struct worker_peer *peer)
 {
 	struct stats_state *s = w->state;
@@ -105,6 +131,7 @@ int main(int argc, char **argv)
 		.start = stats_start,
 		.attach = stats_attach,
 		.detach = stats_detach,
+		.turn = stats_turn,
 	};
 
 	return worker_main(argc, argv, &ops);
