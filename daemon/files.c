@@ -141,6 +141,7 @@ void files_free(struct files **fp)
 	*fp = NULL;
 	files_marks_free(f);
 	files_thread_stop(f);
+	files_search_free(f);
 	list_fini(&f->segs);
 	list_fini(&f->jnls);
 	free(f->spares);
@@ -269,10 +270,14 @@ void files_life_gone(struct files *f, uint32_t life)
 int files_found(struct files *f, enum spool_file_kind kind, uint32_t number)
 {
 	saw_number(f, number);
-	if (kind == SPOOL_SEGMENT)
-		close_seg(add_seg(f, number, 0), 0);
-	else
+	if (kind == SPOOL_SEGMENT) {
+		struct fseg *seg = add_seg(f, number, 0);
+
+		seg->unsearched = true;
+		close_seg(seg, 0);
+	} else {
 		add_jnl(f, number, 0)->closed = true;
+	}
 	return 0;
 }
 
@@ -293,6 +298,7 @@ void files_recovered(struct files *f)
 			j->closed_at = f->newest;
 	}
 	f->recovered = true;
+	f->search_ms = clock_now().ms + SEARCH_FIRST_MS;
 }
 
 void files_each_segment_of(struct files *f, uint32_t life, files_seg_fn fn, void *ctx)
@@ -325,6 +331,18 @@ int files_msg_add(struct files *f, uint32_t life, const struct proto_place *plac
 		seg->known_end = end;
 	if (end > seg->bytes)
 		seg->bytes = end;
+	return 0;
+}
+
+int files_seen(struct files *f, uint32_t life, const struct proto_place *place)
+{
+	struct fseg *seg = files_seg_find(f, place->seg);
+	uint64_t end = (uint64_t)place->off8 * 8 + place->len;
+
+	if (seg == NULL || seg->life != life || seg->leaving || place->len == 0)
+		return E_PEER;
+	seg->known_end = u64_max(seg->known_end, end);
+	seg->bytes = u64_max(seg->bytes, end);
 	return 0;
 }
 
@@ -411,7 +429,7 @@ struct proto_jref files_jref_unpack(const struct files *f, uint32_t packed)
 static bool seg_is_dead(const struct fseg *seg, int64_t now)
 {
 	return seg->closed && seg->live == 0 && !seg->orphan && !seg->leaving && !seg->pinned &&
-	       (seg->life == 0 || now - seg->closed_ms >= SETTLE_MS);
+	       !seg->unsearched && (seg->life == 0 || now - seg->closed_ms >= SETTLE_MS);
 }
 
 static void retire_dead(struct files *f, int64_t now)
@@ -527,7 +545,9 @@ static void finish(struct files *f, struct fjob *j)
 		if (j->err != 0)
 			log_warn("journal %08x cannot be removed: %s", j->number, err_str(j->err));
 		list_remove(&f->jnls, j->number);
-	} else {
+	} else if (j->kind == FJOB_SEARCH) {
+		files_search_finished(f, j);
+	} else if (j->kind == FJOB_SCAN) {
 		f->scanning = false;
 		TAKE(f->copy_ids, j->ids);
 		f->copy_count = j->id_count;
@@ -566,6 +586,8 @@ void files_tick(struct files *f)
 		next = j->next;
 		finish(f, j);
 	}
+	if (f->recovered)
+		files_search_next(f, now);
 	if (now < f->next_look_ms)
 		return;
 	f->next_look_ms = now + LOOK_MS;

@@ -70,6 +70,9 @@ void files_each_segment_of(struct files *f, uint32_t life, files_seg_fn fn, void
 /* A live message at `place`. With a life: E_PEER when the place is not in a segment that this life
  * writes. Life 0 (recovery): E_NOENT when the segment is unknown. */
 int files_msg_add(struct files *f, uint32_t life, const struct proto_place *place);
+/* A record without a live message stands there: it is known and not to be adopted. E_PEER when the
+ * place is not in a segment of that life. */
+int files_seen(struct files *f, uint32_t life, const struct proto_place *place);
 /* Whether the record that a worker announces is in its segment. Looks at one in FILES_SAMPLE only,
  * by chance (files_setup.verify): a worker that announces what is not there is found out soon. */
 bool files_msg_is_there(struct files *f, struct qid id, const struct proto_place *place);
@@ -104,6 +107,24 @@ int files_keep(struct files *f, struct qid id, uint32_t first, uint64_t all, uin
 bool files_copy_next(struct files *f, struct qid *id_r, uint32_t *seg_r);
 /* The copy of a record of `seg` ended (also when it was skipped). */
 void files_copy_ended(struct files *f, uint32_t seg);
+
+/* ---- what an index has hidden ---- */
+/*
+ * Recovery believes the rows of an index. In the background every segment that was there at start
+ * is read through (spool_scan_hidden); before that it is not retired. What was found waits here
+ * until the caller has seen to it.
+ */
+struct files_hidden {
+	uint32_t seg;
+	struct spool_found *list; /* by place */
+	size_t count;
+};
+/* NULL: there is nothing at present. */
+const struct files_hidden *files_hidden(struct files *f);
+/* Runs in the helper thread, while what is hidden waits; once for each. It may read the spool. */
+void files_hidden_call(struct files *f, void (*call)(void *ctx), void *ctx);
+/* All seen to: the index was written anew. `pin`: not all could be taken, the segment stays. */
+void files_hidden_done(struct files *f, bool pin);
 
 /* End of turn: hands journaled marks to the disk. True: call again soon. */
 bool files_turn(struct files *f);

@@ -7,13 +7,15 @@
 
 #include "daemon/files.h"
 
-#define OPEN_FILES_MAX 64u   /* of one kind that one life may hold */
-#define SETTLE_MS      5000  /* a closed segment's last announcements may still be on their way */
-#define COPY_AGE_MS    60000 /* what was just closed mostly dies by itself */
-#define COPY_AGAIN_MS  60000
-#define LOOK_MS        2000  /* between looks for something to remove or to copy */
-#define JREF_SLOTS     1024u /* journals that queue entries can refer to at once */
-#define JREF_OFF_BITS  22    /* in units of 16 bytes: the first 64 MiB of a journal */
+#define OPEN_FILES_MAX  64u   /* of one kind that one life may hold */
+#define SETTLE_MS       5000  /* a closed segment's last announcements may still be on their way */
+#define COPY_AGE_MS     60000 /* what was just closed mostly dies by itself */
+#define COPY_AGAIN_MS   60000
+#define LOOK_MS         2000  /* between looks for something to remove or to copy */
+#define SEARCH_FIRST_MS 2000  /* after the start, the search for hidden records begins */
+#define SEARCH_PAUSE    9     /* times as long as one segment took, before the next */
+#define JREF_SLOTS      1024u /* journals that queue entries can refer to at once */
+#define JREF_OFF_BITS   22    /* in units of 16 bytes: the first 64 MiB of a journal */
 
 struct fseg {
 	uint32_t number;
@@ -28,6 +30,9 @@ struct fseg {
 	bool orphan;  /* its writer died: to be adopted from before it can be retired */
 	bool leaving; /* with the helper thread */
 	bool pinned;  /* holds mail that is not in the queue table: stays for the next start */
+	/* was there at start, and recovery has believed its index: not retired before it was read
+	 */
+	bool unsearched;
 };
 
 struct fjnl {
@@ -41,7 +46,7 @@ struct fjnl {
 	bool leaving;
 };
 
-enum fjob_kind { FJOB_RETIRE, FJOB_REMOVE_JOURNAL, FJOB_SCAN };
+enum fjob_kind { FJOB_RETIRE, FJOB_REMOVE_JOURNAL, FJOB_SCAN, FJOB_SEARCH, FJOB_CALL };
 
 struct fjob {
 	struct fjob *next;
@@ -51,6 +56,12 @@ struct fjob {
 	bool kept;       /* RETIRE: moved to spare/ */
 	struct qid *ids; /* SCAN: of the records found */
 	size_t id_count, id_cap;
+	struct spool_found *found; /* SEARCH: with bounce_of on the heap */
+	size_t found_count, found_cap;
+	int mend_err; /* SEARCH: of the new index */
+	int64_t took_us;
+	void (*call)(void *ctx); /* CALL: by the thread */
+	void *ctx;
 };
 
 struct flist {
@@ -80,6 +91,10 @@ struct files {
 	size_t copy_count, copy_pos;
 	unsigned copy_out;
 	bool scanning;
+	/* search for hidden records: one segment at a time */
+	struct fseg *searching;
+	struct files_hidden hidden;
+	int64_t search_ms; /* not before */
 	/* helper thread */
 	pthread_t thread;
 	pthread_mutex_t lock;
@@ -93,11 +108,19 @@ struct files {
 int files_thread_start(struct files *f);
 void files_thread_stop(struct files *f);
 void files_thread_give(struct files *f, enum fjob_kind kind, uint32_t number);
+/* `call` is made by the thread; what it needs is in ctx. */
+void files_thread_call(struct files *f, void (*call)(void *ctx), void *ctx);
 struct fjob *files_thread_done(struct files *f); /* a list, newest first; the caller frees */
 
 /* files_mark.c */
 int files_marks_new(struct files *f);
 void files_marks_free(struct files *f);
+
+/* files_search.c */
+void files_search_next(struct files *f, int64_t now);
+void files_search_finished(struct files *f, struct fjob *j);
+void files_search_free(struct files *f);
+void files_found_free(struct spool_found *list, size_t count);
 
 /* files.c */
 struct fseg *files_seg_find(struct files *f, uint32_t number);

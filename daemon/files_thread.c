@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "daemon/files_int.h"
+#include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/util.h"
 
@@ -23,10 +24,27 @@ static int keep_id(void *ctx, const struct spool_found *found)
 	return 0;
 }
 
+static int keep_found(void *ctx, const struct spool_found *found)
+{
+	struct fjob *j = ctx;
+
+	if (j->found_count == j->found_cap) {
+		j->found_cap = j->found_cap == 0 ? 64 : j->found_cap * 2;
+		j->found = xrealloc(j->found, j->found_cap * sizeof(*j->found));
+	}
+	struct spool_found *mine = &j->found[j->found_count++];
+
+	*mine = *found;
+	if (found->bounce_of.len > 0)
+		mine->bounce_of.p = xstrndup(found->bounce_of.p, found->bounce_of.len);
+	return 0;
+}
+
 static void run(const struct files *f, struct fjob *j)
 {
 	const struct spool_dirs *d = f->su.dirs;
 	struct spool_scan_stats stats = { 0 };
+	int64_t began_us = clock_mono_us_raw();
 
 	switch (j->kind) {
 	case FJOB_RETIRE:
@@ -39,7 +57,17 @@ static void run(const struct files *f, struct fjob *j)
 	case FJOB_SCAN:
 		j->err = spool_scan_segment(d, j->number, 0, keep_id, j, &stats);
 		break;
+	case FJOB_SEARCH:
+		j->err = spool_scan_hidden(d, j->number, keep_found, j);
+		/* before anything is made of them: whatever happens, the next start has them all */
+		if (j->err == 0 && j->found_count > 0)
+			j->mend_err = spool_index_mend(d, j->number, j->found, j->found_count);
+		break;
+	case FJOB_CALL:
+		j->call(j->ctx);
+		break;
 	}
+	j->took_us = clock_mono_us_raw() - began_us;
 }
 
 static void *thread_main(void *ctx)
@@ -93,6 +121,7 @@ void files_thread_stop(struct files *f)
 	pthread_join(f->thread, NULL);
 	for (struct fjob *j = f->done, *next; j != NULL; j = next) {
 		next = j->next;
+		files_found_free(j->found, j->found_count);
 		free(j->ids);
 		free(j);
 	}
@@ -101,18 +130,33 @@ void files_thread_stop(struct files *f)
 	pthread_cond_destroy(&f->wake);
 }
 
-void files_thread_give(struct files *f, enum fjob_kind kind, uint32_t number)
+static void give(struct files *f, struct fjob *j)
 {
-	struct fjob *j = xcalloc(1, sizeof(*j));
-
-	j->kind = kind;
-	j->number = number;
 	f->jobs_out++;
 	pthread_mutex_lock(&f->lock);
 	*f->todo_end = j;
 	f->todo_end = &j->next;
 	pthread_cond_signal(&f->wake);
 	pthread_mutex_unlock(&f->lock);
+}
+
+void files_thread_give(struct files *f, enum fjob_kind kind, uint32_t number)
+{
+	struct fjob *j = xcalloc(1, sizeof(*j));
+
+	j->kind = kind;
+	j->number = number;
+	give(f, j);
+}
+
+void files_thread_call(struct files *f, void (*call)(void *ctx), void *ctx)
+{
+	struct fjob *j = xcalloc(1, sizeof(*j));
+
+	j->kind = FJOB_CALL;
+	j->call = call;
+	j->ctx = ctx;
+	give(f, j);
 }
 
 struct fjob *files_thread_done(struct files *f)

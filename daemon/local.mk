@@ -5,10 +5,11 @@ libph_daemon_a_SOURCES = \
 	daemon/control_client.c \
 	daemon/doubts.c daemon/doubts.h \
 	daemon/files.c daemon/files.h daemon/files_int.h \
-	daemon/files_mark.c daemon/files_thread.c \
+	daemon/files_mark.c daemon/files_search.c daemon/files_thread.c \
 	daemon/qclock.c daemon/qclock.h daemon/qclock_file.c \
 	daemon/qctl.c daemon/qctl.h \
-	daemon/recover.c daemon/recover.h daemon/recover_int.h daemon/recover_plan.c \
+	daemon/recover.c daemon/recover.h daemon/recover_hidden.c daemon/recover_int.h \
+	daemon/recover_plan.c \
 	daemon/sched.c daemon/sched.h daemon/sched_int.h \
 	daemon/sched_death.c daemon/sched_dest.c daemon/sched_input.c daemon/sched_job.c daemon/sched_list.c \
 	daemon/sched_op.c daemon/sched_transport.c daemon/sched_wheel.c daemon/sched_window.c \

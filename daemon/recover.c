@@ -83,27 +83,33 @@ struct seg_scan {
 	struct buf *reports;
 };
 
-static int found_record(void *ctx, const struct spool_found *found)
+void recover_add_record(struct recovery *r, const struct spool_found *found, struct buf *reports)
 {
-	struct seg_scan *sc = ctx;
-	struct rmsg *m = find_msg(sc->r, found->qid);
+	struct rmsg *m = find_msg(r, found->qid);
 
 	/* a copy-forward that was cut short leaves two equal records: the newer place is taken */
 	if (m != NULL)
-		sc->r->duplicates++;
+		r->duplicates++;
 	else
-		m = add_msg(sc->r, found->qid);
+		m = add_msg(r, found->qid);
 	m->place = found->place;
 	m->rcpt_count = found->rcpt_count;
 	m->flags = (uint16_t)found->flags;
 	m->commit_us = found->commit_us;
+	if (found->bounce_of.len > 0) {
+		buf_add_sv(reports, found->bounce_of);
+		buf_add_c(reports, '\0');
+	}
+}
+
+static int found_record(void *ctx, const struct spool_found *found)
+{
+	struct seg_scan *sc = ctx;
+
+	recover_add_record(sc->r, found, sc->reports);
 	if (sc->f != NULL)
 		files_found_bytes(sc->f, found->place.seg,
 				  (uint64_t)found->place.off8 * 8 + found->place.len);
-	if (found->bounce_of.len > 0) {
-		buf_add_sv(sc->reports, found->bounce_of);
-		buf_add_c(sc->reports, '\0');
-	}
 	return 0;
 }
 
@@ -133,6 +139,12 @@ static void apply_report(struct recovery *r, const char *text)
 	p->rcpt_first = first;
 	p->mask = p->done = mask;
 	p->when_us = INT64_MAX;
+}
+
+void recover_apply_reports(struct recovery *r, const struct buf *reports)
+{
+	for (size_t at = 0; at < reports->len; at += strlen(reports->p + at) + 1)
+		apply_report(r, reports->p + at);
 }
 
 /* ---- journals ---- */
@@ -294,8 +306,8 @@ static int scan_segments(struct recovery *r, struct files *f, const struct spool
 		if (err != 0)
 			log_error("segment %08x: %s", numbers[i], err_str(err));
 	}
-	for (size_t at = 0; err == 0 && at < reports.len; at += strlen(reports.p + at) + 1)
-		apply_report(r, reports.p + at);
+	if (err == 0)
+		recover_apply_reports(r, &reports);
 	buf_fini(&reports);
 	free(numbers);
 	return err;
@@ -353,7 +365,7 @@ static void read_doubts(struct recovery *r, const struct spool_dirs *dirs)
 			 (unsigned long long)damaged);
 }
 
-static void add_doubts(struct recovery *r, const struct rplan *plan, struct doubts *out)
+void recover_add_doubts(struct recovery *r, const struct rplan *plan, struct doubts *out)
 {
 	for (size_t i = 0; i < plan->doubt_count; i++) {
 		const struct rdoubt *k = &plan->doubts[i];
@@ -386,7 +398,7 @@ static int fill_queue(struct recovery *r, struct sched *s, struct files *f, stru
 		recover_plan(r, &r->msgs[i], &plan);
 		if (plan.count == 0)
 			continue;
-		add_doubts(r, &plan, doubts);
+		recover_add_doubts(r, &plan, doubts);
 		err = sched_add_found(s, &plan.found, plan.entries, plan.count);
 		r->live += err == 0;
 		if (err == E_NOSPC) {
@@ -416,15 +428,20 @@ static void report(const struct recovery *r, uint64_t in_doubt, int64_t took_us)
 		(unsigned long long)in_doubt);
 }
 
+int recover_read_outcomes(struct recovery *r, struct files *f, const struct spool_dirs *dirs)
+{
+	int err = scan_journals(r, f, dirs);
+
+	if (err == 0)
+		read_doubts(r, dirs);
+	return err;
+}
+
 int recover_read(struct recovery *r, struct files *f, const struct spool_dirs *dirs)
 {
 	int err = scan_segments(r, f, dirs);
 
-	if (err == 0)
-		err = scan_journals(r, f, dirs);
-	if (err == 0)
-		read_doubts(r, dirs);
-	return err;
+	return err != 0 ? err : recover_read_outcomes(r, f, dirs);
 }
 
 void recover_read_fini(struct recovery *r)
@@ -466,6 +483,7 @@ struct adoption {
 	const struct spool_dirs *dirs;
 	struct rplan plan;
 	struct spool_scan_stats stats;
+	uint32_t life;
 	unsigned count;
 };
 
@@ -474,6 +492,8 @@ static int adopt_record(void *ctx, const struct spool_found *found)
 	struct adoption *a = ctx;
 	char text[QID_TEXT_SIZE];
 
+	if (sched_adopt_copy(a->s, a->life, found->qid, found->rcpt_count))
+		return 0;
 	a->plan.found = (struct sched_found){ .qid = found->qid,
 					      .place = found->place,
 					      .flags = found->flags,
@@ -504,7 +524,7 @@ static void adopt_segment(void *ctx, uint32_t seg, uint64_t known_end)
 unsigned recover_adopt(struct sched *s, struct files *f, const struct spool_dirs *dirs,
 		       uint32_t life)
 {
-	struct adoption a = { .s = s, .f = f, .dirs = dirs };
+	struct adoption a = { .s = s, .f = f, .dirs = dirs, .life = life };
 
 	files_each_segment_of(f, life, adopt_segment, &a);
 	recover_plan_fini(&a.plan);

@@ -18,5 +18,10 @@ int recover_all(struct sched *s, struct files *f, const struct spool_dirs *dirs)
  * Returns how many. */
 unsigned recover_adopt(struct sched *s, struct files *f, const struct spool_dirs *dirs,
 		       uint32_t life);
+/* Takes into the queue what lying indexes had hidden (files_hidden()). *h is NULL at first. */
+struct recover_hidden;
+void recover_hidden_tick(struct recover_hidden **h, struct sched *s, struct files *f,
+			 const struct spool_dirs *dirs);
+void recover_hidden_free(struct recover_hidden **h); /* after files_free() */
 
 #endif

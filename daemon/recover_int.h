@@ -78,6 +78,10 @@ struct recovery {
 /* Scan everything; `f` may be NULL when nothing but a listing is wanted. */
 int recover_read(struct recovery *r, struct files *f, const struct spool_dirs *dirs);
 void recover_read_fini(struct recovery *r);
+/* In parts: records; what notifications among them report; then journals and the list of doubts. */
+void recover_add_record(struct recovery *r, const struct spool_found *found, struct buf *reports);
+void recover_apply_reports(struct recovery *r, const struct buf *reports);
+int recover_read_outcomes(struct recovery *r, struct files *f, const struct spool_dirs *dirs);
 
 /* recover_plan.c: from the pieces of one message to its queue entries. */
 struct rplan {
@@ -96,6 +100,9 @@ struct rplan {
 /* Fills plan->entries; none when the message is done. */
 void recover_plan(const struct recovery *r, struct rmsg *m, struct rplan *plan);
 void recover_plan_fini(struct rplan *plan);
+struct doubts;
+/* recover.c: the doubts of a plan, but for those that are on the list since an earlier start. */
+void recover_add_doubts(struct recovery *r, const struct rplan *plan, struct doubts *out);
 /* Entries for all recipients, to be loaded. */
 void recover_plan_fresh(uint32_t rcpt_count, enum qstate state, struct rplan *plan);
 

@@ -268,7 +268,7 @@ void sched_worker_gone(struct sched *s, enum worker_class class_id, unsigned slo
 	s->holder = NULL;
 	if (p == &s->rewrite) {
 		input_open_abandon(s, w);
-		work_copies_gone(s, slot);
+		work_copies_gone(s, slot, life);
 	}
 	local_dests_free(w);
 	if (s->su.files != NULL)

@@ -162,6 +162,15 @@ struct sched_found_entry {
 const struct params *sched_params(const struct sched *s);
 const struct qclock *sched_clock(const struct sched *s);
 void sched_count_doubts(struct sched *s, uint64_t deliveries);
+/* Messages that sched_add_found() took because a segment's index had hidden them. */
+void sched_count_hidden(struct sched *s, uint64_t messages);
+/* Where the record of a message that is in the queue lies; false: it is not in the queue. */
+bool sched_place_of(const struct sched *s, struct qid id, struct proto_place *place_r);
+/* Life 0 knows better where the record of a message lies. E_AGAIN: a worker has it; E_NOENT. */
+int sched_move_found(struct sched *s, struct qid id, const struct proto_place *place);
+/* A record in the segment of a dead rewrite worker: true when it is a copy of a message that was
+ * being copied forward, and so not a new message; what is left of that one is journaled. */
+bool sched_adopt_copy(struct sched *s, uint32_t life, struct qid id, uint32_t rcpt_count);
 /* So many are about to be found: before the first one. */
 void sched_expect_found(struct sched *s, size_t messages);
 /* E_EXIST when the message is known already, E_NOSPC when the table is full. */

@@ -219,6 +219,12 @@ struct copy_out {
 	bool used;
 };
 
+struct lost_copy { /* one that was out when its worker died */
+	struct qid qid;
+	uint32_t old_seg, life;
+};
+#define LOST_COPIES (4 * COPIES_MAX) /* adoption follows a death at once */
+
 struct suspect { /* a message that workers held when they died (daemon/sched_death.c) */
 	uint32_t msg, seq;
 	uint32_t deaths;
@@ -268,6 +274,8 @@ struct sched {
 	struct sched_worker
 		*holder; /* whose record is being applied: holds the entry, most likely */
 	struct copy_out copies[COPIES_MAX];
+	struct lost_copy lost_copies[LOST_COPIES];
+	unsigned lost_copy_next;
 	int64_t notify_pause_ms;
 	struct walker walk;
 	struct suspect suspects[SUSPECTS];
@@ -353,7 +361,7 @@ bool work_turn(struct sched *s);
 void work_copy_tick(struct sched *s);
 int work_copied(struct sched *s, struct sched_worker *w, unsigned slot, const void *rec,
 		size_t len);
-void work_copies_gone(struct sched *s, unsigned slot);
+void work_copies_gone(struct sched *s, unsigned slot, uint32_t life);
 
 /* sched_death.c */
 /* A delivery worker: its journals say what ended, and what is in doubt. */

@@ -346,6 +346,23 @@ void sched_count_doubts(struct sched *s, uint64_t deliveries)
 	counter_add(s->su.counters, CTR_sched_in_doubt, deliveries);
 }
 
+void sched_count_hidden(struct sched *s, uint64_t messages)
+{
+	counter_add(s->su.counters, CTR_sched_hidden, messages);
+}
+
+bool sched_place_of(const struct sched *s, struct qid id, struct proto_place *place_r)
+{
+	uint32_t msg = qtab_msg_find(s->q, id);
+
+	if (msg == QTAB_NONE)
+		return false;
+	const struct qmsg *m = &s->q->msgs[msg];
+
+	*place_r = (struct proto_place){ .seg = m->seg, .off8 = m->off8, .len = m->len };
+	return true;
+}
+
 void sched_expect_found(struct sched *s, size_t messages)
 {
 	qtab_reserve(s->q, (uint32_t)size_min(messages, UINT32_MAX));

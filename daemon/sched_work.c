@@ -249,9 +249,20 @@ static int keep_state(struct sched *s, uint32_t msg, uint32_t rcpt_count)
 	return err;
 }
 
-/* The new place holds if the message has not begun to move meanwhile. Otherwise the copy is a
- * duplicate, and it may outlive the old segment and the journals that speak of it: its state is
- * written down all the same, or a restart would deliver it once more. */
+/* A copy that does not hold is a duplicate that may outlive the old segment and the journals that
+ * speak of it: what is left of the message is written down all the same, or a restart would deliver
+ * it once more. Where that fails the old segment stays, and with it those journals. */
+static void keep_duplicate(struct sched *s, struct qid id, uint32_t old_seg, uint32_t rcpt_count)
+{
+	uint32_t msg = qtab_msg_find(s->q, id);
+	int err = msg == QTAB_NONE ? files_mark(s->su.files, OUTCOME_DELETED, id)
+				   : keep_state(s, msg, rcpt_count);
+
+	if (err != 0)
+		files_pin(s->su.files, old_seg);
+}
+
+/* The new place holds if the message has not begun to move meanwhile. */
 static int apply_copy(struct sched *s, struct sched_worker *w, const struct copy_out *c,
 		      const struct proto_copied *r)
 {
@@ -262,24 +273,46 @@ static int apply_copy(struct sched *s, struct sched_worker *w, const struct copy
 		return 0;
 	if (r->place.len == 0 || r->rcpt_count == 0 || r->rcpt_count > 10000000)
 		return E_PEER;
-	if (msg == QTAB_NONE) {
-		files_mark(s->su.files, OUTCOME_DELETED, c->qid);
-		return 0;
-	}
-	if (m->seg != c->old_seg || m->off8 != c->old_off8 || !is_quiet(s, msg)) {
-		keep_state(s, msg, r->rcpt_count);
+	/* known from here on: not to be adopted, should the worker die */
+	if (files_seen(s->su.files, w->life, &r->place) != 0)
+		return E_PEER;
+	if (msg == QTAB_NONE || m->seg != c->old_seg || m->off8 != c->old_off8 ||
+	    !is_quiet(s, msg)) {
+		keep_duplicate(s, c->qid, c->old_seg, r->rcpt_count);
 		return 0;
 	}
 	if (files_msg_add(s->su.files, w->life, &r->place) != 0)
 		return E_PEER;
 	if (keep_state(s, msg, r->rcpt_count) != 0) {
 		files_msg_del(s->su.files, r->place.seg, r->place.len);
+		files_pin(s->su.files, c->old_seg);
 		return 0; /* where it is, its journals stay too */
 	}
 	files_msg_del(s->su.files, m->seg, m->len);
 	m->seg = r->place.seg;
 	m->off8 = r->place.off8;
 	m->len = r->place.len;
+	return 0;
+}
+
+int sched_move_found(struct sched *s, struct qid id, const struct proto_place *place)
+{
+	uint32_t msg = qtab_msg_find(s->q, id);
+
+	if (msg == QTAB_NONE)
+		return E_NOENT;
+	if (!is_quiet(s, msg))
+		return E_AGAIN;
+	struct qmsg *m = &s->q->msgs[msg];
+	int err = s->su.files == NULL ? 0 : files_msg_add(s->su.files, 0, place);
+
+	if (err != 0)
+		return err;
+	if (s->su.files != NULL)
+		files_msg_del(s->su.files, m->seg, m->len);
+	m->seg = place->seg;
+	m->off8 = place->off8;
+	m->len = place->len;
 	return 0;
 }
 
@@ -306,7 +339,9 @@ int work_copied(struct sched *s, struct sched_worker *w, unsigned slot, const vo
 	return E_PEER;
 }
 
-void work_copies_gone(struct sched *s, unsigned slot)
+/* Each may be in the dead worker's segment, complete or not: sched_adopt_copy() is asked about what
+ * is found there. */
+void work_copies_gone(struct sched *s, unsigned slot, uint32_t life)
 {
 	for (unsigned i = 0; i < COPIES_MAX; i++) {
 		struct copy_out *c = &s->copies[i];
@@ -314,6 +349,21 @@ void work_copies_gone(struct sched *s, unsigned slot)
 		if (!c->used || c->slot != slot)
 			continue;
 		c->used = false;
+		s->lost_copies[s->lost_copy_next++ % LOST_COPIES] =
+			(struct lost_copy){ c->qid, c->old_seg, life };
 		files_copy_ended(s->su.files, c->old_seg);
 	}
+}
+
+bool sched_adopt_copy(struct sched *s, uint32_t life, struct qid id, uint32_t rcpt_count)
+{
+	for (unsigned i = 0; i < LOST_COPIES; i++) {
+		const struct lost_copy *c = &s->lost_copies[i];
+
+		if (c->life != life || !qid_eq(c->qid, id))
+			continue;
+		keep_duplicate(s, id, c->old_seg, rcpt_count);
+		return true;
+	}
+	return false;
 }

@@ -206,6 +206,7 @@ static void tick(void *ctx)
 
 	clock_tick();
 	sched_tick(s->sched);
+	recover_hidden_tick(&s->hidden, s->sched, s->files, &s->dirs);
 	if (clock_now().ms >= s->next_slow_ms || clock_now().ms < s->next_slow_ms - SLOW_TICK_MS) {
 		s->next_slow_ms = clock_now().ms + SLOW_TICK_MS;
 		check_space(s);

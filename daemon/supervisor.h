@@ -93,6 +93,7 @@ struct supervisor {
 	struct counters_shm *counters; /* the boot page: the supervisor's own and what ended */
 	struct logring logring;
 	struct files *files;
+	struct recover_hidden *hidden;
 	struct sched *sched;
 	struct control *control;
 

@@ -15,6 +15,7 @@ libph_spool_a_SOURCES = workers/spool/spool.h \
 	workers/spool/scan.c workers/spool/scan_int.h \
 	workers/spool/scan_damage.c \
 	workers/spool/scan_index.c \
+	workers/spool/scan_mend.c \
 	workers/spool/scan_journal.c \
 	workers/spool/segment.c workers/spool/segment.h \
 	workers/spool/state.c \

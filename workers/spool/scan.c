@@ -295,25 +295,31 @@ static bool is_another(const struct scan *s, const struct spool_file_head *head)
 	       faccessat(s->dirs->seg, spool_name(head->number, "seg", name), F_OK, 0) == 0;
 }
 
+/* False: the file is too short for a head. */
+static bool read_nonce(struct scan *s, struct spool_file_head *head)
+{
+	size_t have;
+	const char *p = spool_window_at(&s->win, 0, sizeof(*head), &have);
+
+	if (p == NULL)
+		return false;
+	memcpy(head, p, sizeof(*head));
+	s->have_nonce = spool_head_ok(head, SPOOL_SEGMENT_MAGIC, s->seg);
+	s->nonce = head->nonce;
+	return true;
+}
+
 static void find_nonce(struct scan *s)
 {
 	struct spool_file_head head;
-	size_t have;
-	const char *p = spool_window_at(&s->win, 0, sizeof(head), &have);
-
-	if (p != NULL) {
-		memcpy(&head, p, sizeof(head));
-		s->have_nonce = spool_head_ok(&head, SPOOL_SEGMENT_MAGIC, s->seg);
-		s->nonce = head.nonce;
-	}
-	bool by_head = s->have_nonce;
+	bool has_head = read_nonce(s, &head), by_head = s->have_nonce;
 
 	scan_load_index(s);
 	if (!s->have_nonce)
 		nonce_from_first_record(s);
 	if (by_head || s->win.size == 0)
 		return;
-	if (p != NULL && is_another(s, &head)) {
+	if (has_head && is_another(s, &head)) {
 		log_error("segment %08x: this file is segment %08x, which is there, too: it stays "
 			  "as it is",
 			  s->seg, head.number);
@@ -343,15 +349,15 @@ static void keep_unknown(struct scan *s)
 	s->stats->unreadable++;
 }
 
-static int scan_open(struct scan *s, const struct spool_dirs *d, uint32_t seg, spool_found_fn fn,
-		     void *ctx)
+int scan_open(struct scan *s, const struct spool_dirs *d, uint32_t seg, spool_found_fn fn,
+	      void *ctx)
 {
 	*s = (struct scan){ .dirs = d, .seg = seg, .fn = fn, .ctx = ctx };
 	arena_init(&s->arena, 16384, ENVELOPE_MAX);
 	return spool_window_open(&s->win, d->seg, seg, "seg");
 }
 
-static void scan_close(struct scan *s)
+void scan_close(struct scan *s)
 {
 	arena_fini(&s->arena);
 	buf_fini(&s->env);
@@ -391,20 +397,21 @@ int spool_scan_segment(const struct spool_dirs *d, uint32_t seg, uint64_t from, 
 	return err;
 }
 
-/* Does the record say of itself what the row says of it? */
-static bool row_agrees(struct scan *s, const struct spool_row *r)
+bool scan_row_agrees(struct scan *s, const struct spool_row *r)
 {
 	struct spool_record h;
 	uint64_t bytes, end = row_off(r) + r->len;
 
 	return header_at(s, row_off(r), end, &h, &bytes) && bytes == r->len &&
-	       h.qid_us == r->qid_us && h.qid_life == r->qid_life;
+	       h.qid_us == r->qid_us && h.qid_life == r->qid_life &&
+	       h.rcpt_count == r->rcpt_count && h.flags == r->flags;
 }
 
 int spool_scan_hidden(const struct spool_dirs *d, uint32_t seg, spool_found_fn fn, void *ctx)
 {
 	struct spool_dirs look_only = *d;
 	struct spool_scan_stats own = { 0 };
+	struct spool_file_head head;
 	uint64_t pos = SPOOL_FIRST_OFF;
 	struct scan s;
 	int err = scan_open(&s, &look_only, seg, fn, ctx);
@@ -413,18 +420,21 @@ int spool_scan_hidden(const struct spool_dirs *d, uint32_t seg, spool_found_fn f
 		return err;
 	look_only.corrupt = -1;
 	s.stats = &own;
+	read_nonce(&s, &head);
 	scan_load_index(&s);
 	for (size_t i = 0; i < s.row_count && err == 0; i++) {
 		uint64_t off = row_off(&s.rows[i]), end = off + s.rows[i].len;
 
 		if (pos < off && !scan_gap_matters(&s, pos, off))
 			err = scan_range(&s, pos, off, off);
-		if (err == 0 && !row_agrees(&s, &s.rows[i]))
+		if (err == 0 && !scan_row_agrees(&s, &s.rows[i]))
 			err = scan_range(&s, off, end, s.win.size);
 		pos = end;
 	}
 	if (err == 0 && s.closed && pos < s.win.size)
 		err = scan_range(&s, pos, s.win.size, s.win.size);
+	if (err == 0 && s.win.err != 0)
+		err = E_IO;
 	scan_close(&s);
 	return err;
 }

@@ -42,6 +42,13 @@ static inline uint64_t row_off(const struct spool_row *r)
 	return (uint64_t)r->off8 * SPOOL_ALIGN;
 }
 
+/* scan.c */
+int scan_open(struct scan *s, const struct spool_dirs *d, uint32_t seg, spool_found_fn fn,
+	      void *ctx);
+void scan_close(struct scan *s);
+/* Does the record say of itself what the row says of it? */
+bool scan_row_agrees(struct scan *s, const struct spool_row *r);
+
 /* scan_index.c: the rows that may be believed; sets the nonce when there was none. */
 void scan_load_index(struct scan *s);
 /* May the bytes between a record's end and the next indexed one hold a record without a row? */

@@ -250,8 +250,12 @@ int spool_scan_journal(const struct spool_dirs *d, uint32_t journal, outcome_fou
 		       struct spool_scan_stats *stats);
 /* What spool_scan_segment() did not look for because of the index: valid records between and behind
  * the rows of a segment, or where a row says something else. There are none unless the index lies.
- * Reads all of the segment. */
+ * Reads all of the segment, keeps and logs nothing. */
 int spool_scan_hidden(const struct spool_dirs *d, uint32_t seg, spool_found_fn fn, void *ctx);
+/* Writes the index of a closed segment anew, with these records, which it had hidden, in place of
+ * the rows that said something else there. On failure the old one stays. */
+int spool_index_mend(const struct spool_dirs *d, uint32_t seg, const struct spool_found *hidden,
+		     size_t count);
 /* Also what is left of outcomes that are not whole: `id` and `kind` as they read now. The torn end
  * is among them. `damaged` may be NULL. */
 typedef void (*outcome_damaged_fn)(void *ctx, struct qid id, uint8_t kind, struct proto_jref ref);

@@ -476,13 +476,29 @@ static void pass(struct scene *sc, int64_t ms)
 		clock_tick();
 		files_tick(sc->files);
 		files_turn(sc->files);
-		for (int k = 0; k < 200 && sc->files->jobs_out > 0; k++) {
+		int64_t end = clock_mono_us_raw() + FX_PATIENCE_US;
+
+		while (sc->files->jobs_out > 0 && clock_mono_us_raw() < end) {
 			usleep(1000);
 			sc->files->next_look_ms = INT64_MAX;
 			files_tick(sc->files);
 		}
 		sc->files->next_look_ms = 0;
 	}
+}
+
+/* The supervisor's own journal is made by a thread. */
+static void wait_for_marks(struct scene *sc)
+{
+	int64_t end = clock_mono_us_raw() + FX_PATIENCE_US;
+	struct qid nobody = msg_id(999);
+
+	while (files_mark(sc->files, OUTCOME_RELEASED, nobody) != 0 && clock_mono_us_raw() < end) {
+		loop_turn(sc->f.loop, 2);
+		files_turn(sc->files);
+	}
+	sc->w.log_len = 0;
+	sc->w.log[0] = '\0';
 }
 
 static void test_retire(void)
@@ -495,6 +511,9 @@ static void test_retire(void)
 	restart(&sc, "spool_spare_segments = 1\n");
 	is_int(sc.w.q.shm->msg_live, 0, "nothing is left to do");
 	ok(exists(&sc, "seg", 1, "seg"), "there is a segment");
+	wait_for_marks(&sc);
+	pass(&sc, 1000);
+	ok(exists(&sc, "seg", 1, "seg"), "it stays until it was searched");
 	pass(&sc, 20000);
 	ok(!exists(&sc, "seg", 1, "seg"), "it is retired");
 	ok(exists(&sc, "spare", 1, "seg"), "and kept to be overwritten");
@@ -511,6 +530,97 @@ static void test_retire(void)
 	is_int(files_grant(sc.files, RW, SPOOL_SEGMENT, &g), 0, "a number for a new segment");
 	is_int(g.recycle, 1, "comes with the spare one");
 	ok(g.number > 2, "and was never used");
+	finish(&sc);
+}
+
+/* ---- an index that lies, with right checksums ---- */
+
+/* The row of message k says something else now. */
+static void lie(struct scene *sc, unsigned k, struct qid id, bool elsewhere, uint32_t rcpts)
+{
+	struct proto_place place = sc->f.done[k - 1].place;
+	char name[SPOOL_NAME_SIZE];
+	int fd = openat(sc->f.dirs.seg, spool_name(place.seg, "idx", name), O_RDWR);
+	struct spool_row row = { 0 };
+
+	for (off_t at = 64; fd >= 0 && row.off8 != place.off8; at += 64) {
+		if (io_pread_all(fd, &row, sizeof(row), at) != 0)
+			die("no such row");
+		if (row.off8 != place.off8)
+			continue;
+		row.qid_us = id.time_us;
+		row.rcpt_count = rcpts;
+		if (elsewhere) { /* the rest of the page, which is zero */
+			row.off8 += row.len / 8;
+			row.len = 64;
+		}
+		spool_row_seal(&row);
+		if (io_pwrite_all(fd, &row, sizeof(row), at) != 0)
+			die("cannot lie");
+		break;
+	}
+	close(fd);
+}
+
+static void search(struct scene *sc)
+{
+	struct recover_hidden *h = NULL;
+
+	for (int i = 0; i < 40; i++) {
+		pass(sc, 1000);
+		recover_hidden_tick(&h, sc->w.s, sc->files, &sc->f.dirs);
+	}
+	recover_hidden_free(&h);
+}
+
+static bool is_at_home(struct scene *sc, unsigned k)
+{
+	struct proto_place p, home = sc->f.done[k - 1].place;
+
+	return sched_place_of(sc->w.s, msg_id(k), &p) && p.seg == home.seg && p.off8 == home.off8 &&
+	       p.len == home.len;
+}
+
+static void test_hidden(void)
+{
+	static struct scene sc;
+
+	begin(&sc);
+	for (unsigned k = 1; k <= 6; k++)
+		add(&sc, k, k == 4 ? 3 : 1, 0, NULL);
+	add(&sc, 7, 2, 0, NULL);
+	result(&sc, 6, 0, 1, 0, 0, 50);
+	result(&sc, 7, 0, 1, 2, 0, 50);
+	journal_end(&sc);
+	sc.j = NULL;
+	fx_end_writer(&sc.f);
+	lie(&sc, 2, msg_id(2), true, 1);  /* its place is wrong */
+	lie(&sc, 3, msg_id(90), true, 1); /* another one's, who does not exist */
+	lie(&sc, 4, msg_id(4), false, 1); /* two recipients are missing */
+	lie(&sc, 6, msg_id(91), true, 1);
+	lie(&sc, 7, msg_id(92), true, 1);
+	restart(&sc, "spool_spare_segments = 0\n");
+	ok(look(&sc, 3).entries == 0 && look(&sc, 7).entries == 0, "recovery believes the index");
+	ok(look(&sc, 2).entries == 1 && !is_at_home(&sc, 2), "also about a place");
+	wait_for_marks(&sc);
+	search(&sc);
+	ok(look(&sc, 3).by_state[QS_LOAD] == 1 && is_at_home(&sc, 3), "what was hidden is found");
+	ok(is_at_home(&sc, 2), "and where a message really is");
+	ok(look(&sc, 7).by_state[QS_DEFERRED] == 2 && look(&sc, 7).entries == 1,
+	   "with what the journals say about it");
+	is_int(look(&sc, 6).entries, 0, "so that what was delivered is not delivered again");
+	is_int(sc.w.counters->counter[CTR_sched_hidden], 2, "counted");
+	ok(strstr(sc.w.log, "was hidden by the index") != NULL, "and named in the log");
+	end_supervisor(&sc);
+	restart(&sc, "");
+	ok(look(&sc, 3).entries == 1 && look(&sc, 2).entries == 1 && is_at_home(&sc, 2),
+	   "the next start needs no search");
+	is_int(look(&sc, 4).by_state[QS_LOAD], 7, "and has all recipients");
+	sc.w.log_len = 0;
+	sc.w.log[0] = '\0';
+	search(&sc);
+	is_str(sc.w.log, "", "nor does it find anything");
+	is_int(look(&sc, 1).entries, 1, "the others are as they were");
 	finish(&sc);
 }
 
@@ -817,11 +927,7 @@ static void test_copy_forward(void)
 				  .qid = c->u.copy.qid,
 				  .place = sc.f.done[sc.n - 1].place };
 
-	/* the supervisor's own journal needs its file */
-	for (int i = 0; i < 20; i++) {
-		loop_turn(sc.f.loop, 2);
-		files_turn(sc.files);
-	}
+	wait_for_marks(&sc);
 	is_int(sched_input(sc.w.s, CLASS_REWRITE, 0, RW, &r, sizeof(r)), 0, "copied");
 	is_int(sched_input(sc.w.s, CLASS_REWRITE, 0, RW, &r, sizeof(r)), E_PEER, "once");
 	ok(strstr(sc.w.log, "mark in the journal failed") == NULL, "its state is journaled anew");
@@ -886,10 +992,7 @@ static void test_copy_of_finished(void)
 				  .qid = c->u.copy.qid,
 				  .place = sc.f.done[sc.n - 1].place };
 
-	for (int i = 0; i < 20; i++) {
-		loop_turn(sc.f.loop, 2);
-		files_turn(sc.files);
-	}
+	wait_for_marks(&sc);
 	/* it ends, and what says so is not to be seen at the restart */
 	sc.w.s->su.files = NULL;
 	is_int(sched_cmd(sc.w.s, SCHED_DELETE, msg_id(1), &cmd), 0, "it ends before");
@@ -902,6 +1005,64 @@ static void test_copy_of_finished(void)
 	sc.j = NULL;
 	restart(&sc, "");
 	is_int(sc.w.q.shm->msg_live, 0, "it does not come back");
+	finish(&sc);
+}
+
+/* A rewrite worker dies with a copy that it had committed; the message ended meanwhile. */
+static void test_copy_of_dead_worker(bool reported)
+{
+	static struct scene sc;
+	struct proto_file g;
+	struct sched_cmd_result cmd = { 0 };
+
+	begin(&sc);
+	for (unsigned k = 1; k <= 20; k++)
+		add(&sc, k, 1, 0, NULL);
+	for (unsigned k = 2; k <= 20; k++)
+		result(&sc, k, 0, 1, 0, 0, 50);
+	result(&sc, 1, 0, 0, 1, 0, 50);
+	restart(&sc, "spool_spare_segments = 0\n");
+	world_up(&sc.w, CLASS_REWRITE, 0, RW);
+	files_grant(sc.files, RW, SPOOL_SEGMENT, &g);
+	for (int i = 0; i < 10 && world_left(&sc.w) == 0; i++) {
+		pass(&sc, 20000);
+		loop_turn(sc.f.loop, 2);
+		sched_tick(sc.w.s);
+		world_turn(&sc.w);
+	}
+	struct sent_rec *c = world_next(&sc.w);
+
+	ok(c != NULL && c->u.kind == PROTO_COPY, "a message is being copied");
+	fx_writer(&sc.f, 1, 0);
+	sc.f.needs = 0;
+	spool_writer_grant(sc.f.w, g.number, 0);
+	sc.n = sc.f.done_count;
+	add(&sc, 1, 1, 0, NULL);
+	add(&sc, 30, 1, 0, NULL); /* a new one behind it */
+	struct proto_copied r = { .kind = PROTO_COPIED,
+				  .msg = c->u.copy.msg,
+				  .rcpt_count = 1,
+				  .msg_seq = c->u.copy.msg_seq,
+				  .qid = c->u.copy.qid,
+				  .place = sc.f.done[sc.n - 2].place };
+
+	wait_for_marks(&sc);
+	sc.w.s->su.files = NULL;
+	is_int(sched_cmd(sc.w.s, SCHED_DELETE, msg_id(1), &cmd), 0, "it ends before");
+	sc.w.s->su.files = sc.files;
+	if (reported)
+		is_int(sched_input(sc.w.s, CLASS_REWRITE, 0, RW, &r, sizeof(r)), 0, "copied");
+	sched_worker_gone(sc.w.s, CLASS_REWRITE, 0, RW);
+	is_int(recover_adopt(sc.w.s, sc.files, &sc.f.dirs, RW), 1, "one is adopted");
+	is_int(look(&sc, 1).entries, 0, "not the copy");
+	is_int(look(&sc, 30).entries, 1, "but the new one");
+	is_int(files_mark_sync(sc.files), 0, "marks are on disk");
+	fx_end_writer(&sc.f);
+	sc.files->su.loop = NULL;
+	end_supervisor(&sc);
+	sc.j = NULL;
+	restart(&sc, "");
+	is_int(look(&sc, 1).entries, 0, "nor does it come back at the next start");
 	finish(&sc);
 }
 
@@ -933,6 +1094,9 @@ int main(void)
 	test_journal_stays();
 	test_table_full();
 	test_copy_of_finished();
+	test_copy_of_dead_worker(false);
+	test_copy_of_dead_worker(true);
+	test_hidden();
 	test_mark_refused();
 	test_accounting();
 	test_adopt();

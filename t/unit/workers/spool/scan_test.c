@@ -415,6 +415,47 @@ static void test_bounce_of(void)
 	fx_fini(&f);
 }
 
+/* Rows that say something else of where their records stand, with right checksums. */
+static void test_mend(void)
+{
+	struct fixture f;
+	struct found s, hidden = { 0 };
+	struct spool_found list[2];
+
+	begin(&f, 10);
+	fx_end_writer(&f);
+	int fd = open_seg(&f, 1, "idx");
+	struct spool_row row;
+
+	for (unsigned k = 3; k <= 4; k++) {
+		if (io_pread_all(fd, &row, sizeof(row), 64 * ((off_t)k + 1)) != 0)
+			die("no row");
+		list[k - 3] = (struct spool_found){ .qid = { row.qid_us, row.qid_life },
+						    .place = { 1, row.off8, row.len, 0 },
+						    .rcpt_count = row.rcpt_count,
+						    .flags = row.flags,
+						    .size = row.size,
+						    .commit_us = row.commit_us };
+		row.qid_us += 1000000;
+		spool_row_seal(&row);
+		io_pwrite_all(fd, &row, sizeof(row), 64 * ((off_t)k + 1));
+	}
+	close(fd);
+	s = scan(&f, 1);
+	ok(!s.has[3] && !s.has[4] && s.count == 10, "rows are believed");
+	is_int(spool_scan_hidden(&f.dirs, 1, see, &hidden), 0, "the search");
+	ok(hidden.count == 2 && hidden.has[3] && hidden.has[4], "finds what they hide");
+	is_int(spool_index_mend(&f.dirs, 1, list, 2), 0, "a new index");
+	s = scan(&f, 1);
+	ok(has_all_but(&s, 10, -1) && s.stats.index_rows == 10 && s.stats.damaged == 0,
+	   "has all of them");
+	hidden = (struct found){ 0 };
+	is_int(spool_scan_hidden(&f.dirs, 1, see, &hidden), 0, "the next search");
+	is_int(hidden.count, 0, "finds nothing");
+	is_int(spool_scan_hidden(&f.dirs, 77, see, &hidden), E_NOENT, "no such segment");
+	fx_fini(&f);
+}
+
 static void test_lists(void)
 {
 	struct fixture f;
@@ -456,6 +497,7 @@ int main(void)
 	test_forged();
 	test_streams();
 	test_bounce_of();
+	test_mend();
 	test_lists();
 	return tap_done();
 }
