@@ -74,6 +74,16 @@ static struct conf *conf_new(const char *dir)
 	return c;
 }
 
+static void service_fini(struct service *s)
+{
+	if (s->scope != NULL)
+		scope_fini(s->scope);
+	free(s->scope);
+	if (s->stress != NULL)
+		service_fini(s->stress);
+	free(s->stress);
+}
+
 void conf_free(struct conf **cp)
 {
 	struct conf *c;
@@ -81,12 +91,8 @@ void conf_free(struct conf **cp)
 	TAKE(c, *cp);
 	if (c == NULL)
 		return;
-	for (unsigned i = 0; i < c->service_count; i++) {
-		if (c->services[i].scope != NULL) {
-			scope_fini(c->services[i].scope);
-			free(c->services[i].scope);
-		}
-	}
+	for (unsigned i = 0; i < c->service_count; i++)
+		service_fini(&c->services[i]);
 	scope_fini(&c->global);
 	strmap_free(&c->entry_by_name);
 	free(c->entry_at);
@@ -108,32 +114,73 @@ static void on_service_ref(void *ctx, struct sv name)
 		*found = true;
 }
 
-static void find_service_refs(struct conf *c)
+static void on_stress_ref(void *ctx, struct sv name)
 {
-	for (unsigned i = 0; i < c->entry_count; i++)
-		expand_scan(sv_from(c->entries[i].value), on_service_ref, &c->uses_service_name);
+	bool *found = ctx;
+
+	if (sv_eq(name, SV("stress")))
+		*found = true;
+}
+
+static void find_refs(struct conf *c)
+{
+	for (unsigned i = 0; i < c->entry_count; i++) {
+		struct sv value = sv_from(c->entries[i].value);
+
+		expand_scan(value, on_service_ref, &c->uses_service_name);
+		expand_scan(value, on_stress_ref, &c->uses_stress);
+	}
+	for (unsigned i = 0; i < c->service_count; i++) {
+		const struct conf_service *s = &c->services[i].pub;
+
+		for (unsigned o = 0; o < s->override_count; o++)
+			expand_scan(sv_from(s->overrides[o].value), on_stress_ref, &c->uses_stress);
+	}
+}
+
+static void service_fill(struct conf *c, struct service *s, struct conf_diag *d)
+{
+	s->scope = xcalloc(1, sizeof(*s->scope));
+	scope_init(s->scope, c);
+	s->scope->overrides = s->pub.overrides;
+	s->scope->override_count = s->pub.override_count;
+	s->scope->file = c->master_path;
+	s->scope->line = s->pub.line;
+	s->scope->service_name = s->pub.name;
+	s->scope->process_name = s->pub.program;
+	s->scope->diag = d;
+	scope_fill(s->scope);
+	s->scope->diag = NULL;
+	s->pub.params = &s->scope->params;
+}
+
+/* What is wrong without stress is reported already. */
+static void service_add_stress(struct conf *c, struct service *s, struct conf_diag *d)
+{
+	unsigned n = s->pub.override_count;
+	struct conf_override *list = arena_calloc(&c->arena, (n + 1) * sizeof(*list));
+
+	if (n > 0)
+		memcpy(list, s->pub.overrides, n * sizeof(*list));
+	list[n] = (struct conf_override){ .name = "stress", .value = "yes" };
+	s->stress = xcalloc(1, sizeof(*s->stress));
+	*s->stress = (struct service){ .pub = s->pub, .type_text = s->type_text };
+	s->stress->pub.overrides = list;
+	s->stress->pub.override_count = n + 1;
+	service_fill(c, s->stress, d);
 }
 
 static void services_fill(struct conf *c, struct conf_diag *d)
 {
 	for (unsigned i = 0; i < c->service_count; i++) {
 		struct service *s = &c->services[i];
+		unsigned errors = d->errors;
 
 		s->pub.params = &c->global.params;
-		if (s->pub.override_count == 0 && !c->uses_service_name)
-			continue;
-		s->scope = xcalloc(1, sizeof(*s->scope));
-		scope_init(s->scope, c);
-		s->scope->overrides = s->pub.overrides;
-		s->scope->override_count = s->pub.override_count;
-		s->scope->file = c->master_path;
-		s->scope->line = s->pub.line;
-		s->scope->service_name = s->pub.name;
-		s->scope->process_name = s->pub.program;
-		s->scope->diag = d;
-		scope_fill(s->scope);
-		s->scope->diag = NULL;
-		s->pub.params = &s->scope->params;
+		if (s->pub.override_count > 0 || c->uses_service_name)
+			service_fill(c, s, d);
+		if (s->pub.type == SERVICE_INET && strcmp(s->pub.program, "smtpd") == 0)
+			service_add_stress(c, s, d->errors == errors ? d : NULL);
 	}
 }
 
@@ -142,7 +189,7 @@ static void build(struct conf *c, struct conf_diag *d)
 	maincf_parse(c, d);
 	mastercf_parse(c, d);
 	mastercf_add_builtin(c, d);
-	find_service_refs(c);
+	find_refs(c);
 	c->global.diag = d;
 	scope_fill(&c->global);
 	services_fill(c, d);
@@ -408,6 +455,19 @@ const char *conf_service_get(const struct conf *c, const struct conf_service *s,
 	bool failed = false;
 
 	return scope_get(scope_of(c, s), sv_from(name), &failed);
+}
+
+const struct conf_service *conf_service_stress(const struct conf_service *s)
+{
+	const struct service *service =
+		(const void *)((const char *)s - offsetof(struct service, pub));
+
+	return service->stress != NULL ? &service->stress->pub : NULL;
+}
+
+bool conf_uses_stress(const struct conf *c)
+{
+	return c->uses_stress;
 }
 
 bool conf_where(const struct conf *c, const struct conf_service *s, const char *name,

@@ -120,6 +120,11 @@ unsigned conf_service_count(const struct conf *c);
 const struct conf_service *conf_service(const struct conf *c, unsigned index);
 const struct conf_service *conf_service_find(const struct conf *c, const char *name,
 					     enum service_type type);
+/* The service under stress: with "-o stress=yes" behind the -o of its line, as Postfix's master
+ * starts it when all its processes are busy. NULL when it is no inet service of smtpd. */
+const struct conf_service *conf_service_stress(const struct conf_service *s);
+/* Does a value that the user wrote depend on $stress, and not only defaults of ours? */
+bool conf_uses_stress(const struct conf *c);
 /* Like conf_get, but with the -o overrides of a service in front. */
 const char *conf_service_get(const struct conf *c, const struct conf_service *s, const char *name);
 /* Where a value (a table parameter's or another's) was set, for diagnostics; false = it is a

@@ -143,10 +143,11 @@ const char *conf_default_mynetworks(struct conf *c);
 struct service {
 	struct conf_service pub;
 	const char *type_text;
-	const char *fields[5]; /* private unprivileged chroot wakeup maxproc, as written */
-	const char *command;   /* program and arguments as written, blanks joined */
-	bool builtin;          /* not in the user's file */
-	struct scope *scope;   /* NULL = the global one */
+	const char *fields[5];  /* private unprivileged chroot wakeup maxproc, as written */
+	const char *command;    /* program and arguments as written, blanks joined */
+	bool builtin;           /* not in the user's file */
+	struct scope *scope;    /* NULL = the global one */
+	struct service *stress; /* the same with "stress = yes"; of those that serve SMTP clients */
 };
 
 void mastercf_parse(struct conf *c, struct conf_diag *d);
@@ -189,6 +190,7 @@ struct conf {
 	unsigned cmdline_count;
 	const char *myhostname, *mydomain, *mynetworks; /* computed defaults, NULL = not yet */
 	bool no_lines;                                  /* of conf_load_opts */
+	bool uses_stress;       /* a value that the user wrote mentions $stress */
 	bool uses_service_name; /* some main.cf value mentions $service_name or $process_name */
 	struct scope global;
 	struct service *services;

@@ -137,8 +137,27 @@ int listener_init(struct listener *l, const struct conf *c, const struct conf_se
 	return 0;
 }
 
+int listener_init_stress(struct listener *l, const struct listener *normal, const struct conf *c,
+			 struct conf_diag *d)
+{
+	const struct conf_service *s =
+		normal->service != NULL ? conf_service_stress(normal->service) : NULL;
+
+	if (s != NULL && conf_uses_stress(c))
+		return listener_init(l, c, s, d);
+	*l = *normal;
+	l->borrowed = true;
+	if (s != NULL) {
+		l->service = s;
+		l->p = s->params;
+	}
+	return 0;
+}
+
 void listener_fini(struct listener *l)
 {
+	if (l->borrowed)
+		return;
 	free(l->service_name);
 	l->service_name = NULL;
 	matchlist_close(&l->bare_newline_exclusions);

@@ -45,11 +45,16 @@ struct listener {
 		*forbidden_commands;
 	struct map_list *discard_maps;
 	uint32_t discard_mask;
+	bool borrowed; /* all but p belongs to another one */
 };
 
 /* Problems go to d. E_CONFIG when there were errors. */
 int listener_init(struct listener *l, const struct conf *c, const struct conf_service *s,
 		  struct conf_diag *d);
+/* The same under stress. What it has in common with `normal` is not made twice when only numbers
+ * differ, as with our defaults. */
+int listener_init_stress(struct listener *l, const struct listener *normal, const struct conf *c,
+			 struct conf_diag *d);
 void listener_fini(struct listener *l);
 /* Mask of "silent-discard, dsn ..."; unknown words are returned in bad_r (first one, or empty). */
 uint32_t listener_discard_mask(const char *words, struct sv *bad_r);

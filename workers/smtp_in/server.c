@@ -7,6 +7,7 @@
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "lib/err.h"
@@ -16,7 +17,11 @@
 #define TICK_MS           250
 #define ACCEPTS_PER_EVENT 64
 #define ACCEPT_PAUSE_MS   1000 /* when descriptors ran out */
+#define FULL_PAUSE_MS     TICK_MS
 #define SWEEP_MS          10000
+#define REPORT_MS         10000
+#define STRESS_MS         1000000 /* after the last time it was nearly full; Postfix's master */
+#define OTHER_FDS         192     /* rings, regions and tables of a process */
 #define DNS_TIMEOUT_MS    10000
 
 /* ---- session_ops ---- */
@@ -198,6 +203,53 @@ static void pause_accepting(struct server *sv, bool pause)
 	}
 }
 
+static void stop_for(struct server *sv, int64_t ms)
+{
+	sv->resume_accept_ms = clock_now().ms + ms;
+	pause_accepting(sv, true);
+}
+
+/* No descriptors or memory. The clients stay in the kernel's queue, or go to another process. */
+static void accept_failed(struct server *sv, int err)
+{
+	counter_add(session_counters, CTR_smtpd_accept_errors, 1);
+	stop_for(sv, ACCEPT_PAUSE_MS);
+	if (clock_now().ms < sv->next_error_log_ms)
+		return;
+	sv->next_error_log_ms = clock_now().ms + REPORT_MS;
+	log_warn("accept connection: %s", strerror(err));
+}
+
+static void now_full(struct server *sv, const struct listener *l)
+{
+	counter_add(session_counters, CTR_smtpd_full, 1);
+	stop_for(sv, FULL_PAUSE_MS);
+	if (clock_now().ms < sv->next_full_log_ms)
+		return;
+	sv->next_full_log_ms = clock_now().ms + REPORT_MS;
+	log_warn("service \"%s\" has reached its session limit \"%u\": new clients may experience "
+		 "noticeable delays",
+		 l->service_name, sv->capacity);
+}
+
+/* From seven eighths of what there is room for: the last eighth is for those that are quick, so
+ * that clients that stay for long cannot have it all. */
+static void check_stress(struct server *sv)
+{
+	int64_t now = clock_now().ms;
+
+	if (sv->conn_count >= sv->capacity - sv->capacity / 8) {
+		sv->stress_until_ms = now + STRESS_MS;
+		if (!sv->stress)
+			log_info("entering STRESS mode with %u connections", sv->conn_count);
+		sv->stress = true;
+	} else if (sv->stress && now >= sv->stress_until_ms) {
+		log_info("leaving STRESS mode with %u connections", sv->conn_count);
+		sv->stress = false;
+	}
+	gauge_set(session_counters, GAU_smtpd_stress, sv->stress);
+}
+
 static void on_accept(void *ctx, unsigned events UNUSED)
 {
 	struct server_listener *a = ctx;
@@ -211,20 +263,14 @@ static void on_accept(void *ctx, unsigned events UNUSED)
 		if (fd < 0 && (errno == EINTR || errno == ECONNABORTED))
 			continue;
 		if (fd < 0) {
-			if (errno != EAGAIN && errno != EWOULDBLOCK) {
-				log_warn("accept connection: %s", strerror(errno));
-				sv->resume_accept_ms = clock_now().ms + ACCEPT_PAUSE_MS;
-				pause_accepting(sv, true);
-			}
+			if (errno != EAGAIN && errno != EWOULDBLOCK)
+				accept_failed(sv, errno);
 			return;
 		}
-		conn_accept(sv, a->listener, fd, &sa);
-		if (sv->conn_count >= sv->p->smtpd_session_limit) {
-			log_warn("smtpd_session_limit (%lld) reached: no new connections for now",
-				 (long long)sv->p->smtpd_session_limit);
-			sv->resume_accept_ms = clock_now().ms + ACCEPT_PAUSE_MS;
-			pause_accepting(sv, true);
-		}
+		check_stress(sv);
+		conn_accept(sv, sv->stress ? a->stress_listener : a->listener, fd, &sa);
+		if (sv->conn_count >= sv->capacity)
+			now_full(sv, a->listener);
 	}
 }
 
@@ -236,8 +282,10 @@ static void on_tick(void *ctx)
 	loop_timer_set(&sv->tick, TICK_MS);
 	twheel_run(&sv->wheel, now, conn_timer, sv);
 	dns_client_tick(sv->dns);
+	if (sv->stress)
+		check_stress(sv);
 	if (sv->resume_accept_ms != 0 && now >= sv->resume_accept_ms && !sv->draining &&
-	    sv->conn_count < sv->p->smtpd_session_limit) {
+	    sv->conn_count < sv->capacity) {
 		sv->resume_accept_ms = 0;
 		pause_accepting(sv, false);
 	}
@@ -249,19 +297,41 @@ static void on_tick(void *ctx)
 
 /* ---- start ---- */
 
+/* Asked while it may be: the sandbox allows nothing about limits. */
+static uint32_t room_for_sessions(const struct params *p)
+{
+	uint32_t limit = (uint32_t)p->smtpd_session_limit;
+	struct rlimit rl;
+
+	if (getrlimit(RLIMIT_NOFILE, &rl) != 0 || rl.rlim_cur >= limit + (rlim_t)OTHER_FDS)
+		return limit;
+	uint32_t room = rl.rlim_cur > 2 * OTHER_FDS ? (uint32_t)rl.rlim_cur - OTHER_FDS
+						    : (uint32_t)rl.rlim_cur / 2;
+
+	return room > 0 ? room : 1;
+}
+
 int server_load(struct server *sv, const struct conf *c)
 {
 	struct conf_diag d;
 	int status = 0;
 
 	conf_diag_init(&d);
+	sv->capacity = room_for_sessions(conf_params(c));
 	sv->listener_count = conf_listener_count(c);
 	sv->listeners = xcalloc(size_max(sv->listener_count, 1), sizeof(*sv->listeners));
+	sv->stress_listeners =
+		xcalloc(size_max(sv->listener_count, 1), sizeof(*sv->stress_listeners));
 	for (unsigned i = 0; i < sv->listener_count; i++) {
-		if (listener_init(&sv->listeners[i], c, conf_listener(c, i)->service, &d) != 0)
+		if (listener_init(&sv->listeners[i], c, conf_listener(c, i)->service, &d) != 0 ||
+		    listener_init_stress(&sv->stress_listeners[i], &sv->listeners[i], c, &d) != 0)
 			status = E_CONFIG;
 	}
 	conf_diag_log(&d);
+	if (status == 0 && sv->capacity < conf_params(c)->smtpd_session_limit)
+		log_info("room for %u sessions: the limit of open files is below "
+			 "smtpd_session_limit",
+			 sv->capacity);
 	conf_diag_fini(&d);
 	return status;
 }
@@ -304,6 +374,7 @@ static void start_accepting(struct server *sv)
 		a->server = sv;
 		a->fd = l->fd;
 		a->listener = &sv->listeners[l->index];
+		a->stress_listener = &sv->stress_listeners[l->index];
 		/* accepted sockets inherit it */
 		setsockopt(l->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 		loop_fd_add(sv->loop, &a->lf, l->fd, LOOP_READ, on_accept, a);

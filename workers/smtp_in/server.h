@@ -42,7 +42,7 @@ struct conn {
 
 struct server_listener {
 	struct server *server;
-	const struct listener *listener;
+	const struct listener *listener, *stress_listener;
 	struct loop_fd lf;
 	int fd;
 	bool paused;
@@ -52,7 +52,8 @@ struct server {
 	struct worker *worker;
 	struct loop *loop;
 	const struct params *p;
-	struct listener *listeners; /* by conf_listener() index */
+	struct listener *listeners;        /* by conf_listener() index */
+	struct listener *stress_listeners; /* the same for sessions that begin under stress */
 	unsigned listener_count;
 	struct server_listener accepting[WORKER_MAX_LISTENERS];
 	unsigned accepting_count;
@@ -63,7 +64,11 @@ struct server {
 	struct conn *ready_head, **ready_tail;
 	struct twheel wheel;
 	struct loop_timer tick;
-	int64_t resume_accept_ms; /* out of descriptors until then; 0 = not */
+	uint32_t capacity;        /* sessions: smtpd_session_limit, or what descriptors allow */
+	bool stress;              /* nearly full, or was not long ago */
+	int64_t stress_until_ms;  /* with stress */
+	int64_t resume_accept_ms; /* full or out of descriptors until then; 0 = not */
+	int64_t next_full_log_ms, next_error_log_ms;
 	int64_t next_sweep_ms;
 	struct limits *limits;
 	struct content_pool pool;

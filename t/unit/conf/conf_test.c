@@ -366,6 +366,49 @@ static void test_services(void)
 	       "with file and line");
 }
 
+static void test_stress(void)
+{
+	int err;
+	struct conf *c = load("x = ${stress?{busy}:{calm}}\nsmtpd_junk_command_limit = 7\n",
+			      "25 inet n - n - - smtpd\n"
+			      "26 inet n - n - - smtpd -o smtpd_timeout=${stress?{3}:{9}}s\n"
+			      "me unix - - n - - smtp\n",
+			      &err);
+	const struct conf_service *s, *t;
+
+	is_int(diag.errors, 0, "no problems");
+	ok(conf_uses_stress(c), "a value depends on stress");
+	s = conf_service_find(c, "25", SERVICE_INET);
+	t = conf_service_stress(s);
+	ok(t != NULL, "smtpd has a second set of values");
+	is_int(s->params->smtpd_timeout, 300000, "calm: smtpd_timeout");
+	is_int(t->params->smtpd_timeout, 10000, "stress: smtpd_timeout");
+	is_int(s->params->smtpd_hard_error_limit, 20, "calm: smtpd_hard_error_limit");
+	is_int(t->params->smtpd_hard_error_limit, 1, "stress: smtpd_hard_error_limit");
+	ok(!s->params->smtpd_per_request_deadline, "calm: smtpd_per_request_deadline");
+	ok(t->params->smtpd_per_request_deadline, "stress: smtpd_per_request_deadline");
+	is_int(t->params->smtpd_junk_command_limit, 7, "what the user chose holds under stress");
+	is_str(conf_service_get(c, s, "x"), "calm", "calm: a name of the user's");
+	is_str(conf_service_get(c, t, "x"), "busy", "stress: a name of the user's");
+	s = conf_service_find(c, "26", SERVICE_INET);
+	is_int(s->params->smtpd_timeout, 9000, "calm: -o");
+	is_int(conf_service_stress(s)->params->smtpd_timeout, 3000, "stress: -o");
+	ok(conf_service_stress(conf_service_find(c, "me", SERVICE_UNIX)) == NULL,
+	   "others have no stress");
+	conf_free(&c);
+	c = load("x = $$stress\n", "25 inet n - n - - smtpd\n", &err);
+	ok(c != NULL && !conf_uses_stress(c), "a dollar sign is no reference");
+	conf_free(&c);
+	c = load("smtpd_recipient_limit = ${stress?{none}:{5}}\n", "25 inet n - n - - smtpd\n",
+		 &err);
+	ok(c == NULL, "a value that is wrong only under stress is found at the start");
+	ok(strstr(problems(), "main.cf, line 1: smtpd_recipient_limit") != NULL, "%s", problems());
+	conf_free(&c);
+	c = load("smtpd_recipient_limit = none\n", "25 inet n - n - - smtpd\n", &err);
+	is_int(diag.errors, 1, "what is wrong always is said once: %s", problems());
+	conf_free(&c);
+}
+
 static void test_mynetworks(void)
 {
 	int err;
@@ -504,6 +547,7 @@ int main(void)
 	test_diag_log();
 	test_names();
 	test_services();
+	test_stress();
 	test_mynetworks();
 	test_expand();
 	test_files();
