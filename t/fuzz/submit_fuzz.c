@@ -33,8 +33,12 @@ static void open_once(void)
 		return;
 	opened = true;
 	log_set_sink(drop_log, NULL);
-	if (rig_open("relayhost = [192.0.2.9]\nvirtual_alias_domains = alias.test\n"
-		     "virtual_alias_maps = inline:{ {a@alias.test = b@far.test} }\n") != 0)
+	if (rig_open(
+		    "relayhost = [192.0.2.9]\nvirtual_alias_domains = alias.test\n"
+		    "virtual_alias_maps = inline:{ {a@alias.test = b@far.test} }\n"
+		    "line_length_limit = 512\nheader_checks = regexp:{ {/^A: (.*)/ REPLACE B: $$1} "
+		    "{/^C/ IGNORE} {/^P/ PREPEND D: e} }\nbody_checks = regexp:{ {/^a(.*)/ REPLACE "
+		    "$$1} {/^i/ IGNORE} {/^p/ PREPEND .x} }\n") != 0)
 		die("no rig");
 	atexit(rig_close);
 	env_encode(&e, &envelope);

@@ -33,6 +33,7 @@ enum {
 	ENVF_DISCARD = 8,            /* policy said DISCARD: acknowledge and drop */
 	ENVF_INTERNAL = 16,          /* bounce, notification */
 	ENVF_NO_RECIPIENT_MAPS = 32, /* receive_override_options no_address_mappings */
+	ENVF_NO_CHECKS = 64,         /* receive_override_options no_header_body_checks */
 };
 
 struct env_rcpt {

@@ -5,4 +5,5 @@ libph_mail_a_SOURCES = \
 	workers/mail/addrlist.c \
 	workers/mail/date.c workers/mail/date.h \
 	workers/mail/envelope.c workers/mail/envelope.h \
+	workers/mail/mime.c workers/mail/mime.h \
 	workers/mail/xtext.c workers/mail/xtext.h

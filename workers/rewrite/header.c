@@ -7,9 +7,6 @@
 #include "lib/mailaddr.h"
 #include "workers/mail/date.h"
 
-/* A line without a colon is no header line once it is this long. */
-#define NAME_MAX_BYTES 1000u
-
 enum header_id {
 	H_FROM,
 	H_SENDER,
@@ -89,33 +86,6 @@ static enum header_id find_header(struct sv name)
 			return (enum header_id)i;
 	}
 	return H_COUNT;
-}
-
-/* ---- lines ---- */
-
-enum name_verdict { NAME_YES, NAME_NO, NAME_MAYBE };
-
-/* Does a line begin with a header name and a colon (white space between them is tolerated, as in
- * Postfix)? MAYBE: the bytes end before it shows. */
-static enum name_verdict line_is_header(const char *p, size_t len, size_t *name_len_r,
-					size_t *colon_r)
-{
-	size_t i = 0, name;
-
-	while (i < len && (unsigned char)p[i] > ' ' && (unsigned char)p[i] < 127 && p[i] != ':')
-		i++;
-	name = i;
-	while (i < len && (p[i] == ' ' || p[i] == '\t'))
-		i++;
-	if (name > NAME_MAX_BYTES || i - name > NAME_MAX_BYTES || (name == 0 && len > 0))
-		return NAME_NO;
-	if (i == len)
-		return NAME_MAYBE;
-	if (p[i] != ':')
-		return NAME_NO;
-	*name_len_r = name;
-	*colon_r = i;
-	return NAME_YES;
 }
 
 /* ---- missing headers ---- */
@@ -251,18 +221,41 @@ static void output_header(struct header_state *h, struct sv value, struct sv who
 	buf_add_sv(h->out, whole);
 }
 
+/* What header_checks make of it; false: nothing is left. */
+static bool check_header(struct header_state *h, struct sv *whole, size_t *name_len, size_t *colon)
+{
+	struct check_run *run = h->facts->checks;
+
+	switch (checks_header(run, *whole)) {
+	case CHECK_DROP:
+		return false;
+	case CHECK_REPLACED:
+		*whole = buf_sv(&run->text);
+		return mime_header_name(*whole, name_len, colon) == MIME_NAME_YES;
+	case CHECK_KEEP:
+		break;
+	}
+	return true;
+}
+
 /* `whole` is a logical header with its CRLFs; `name_len` and `colon` describe its first line. */
 static void process_header(struct header_state *h, struct sv whole, size_t name_len, size_t colon)
 {
-	struct sv name = { whole.p, name_len };
-	struct sv value = { whole.p + colon + 1, whole.len - colon - 1 };
+	struct sv name = { whole.p, name_len }, value;
 	enum header_id id = find_header(name);
 
-	if (id < H_COUNT)
-		h->seen |= BIT(id);
 	if (id == H_RECEIVED && ++h->received > h->rules->hopcount_limit)
 		h->too_many_hops = true;
-	else if (id == H_MESSAGE_ID)
+	if (h->facts->checks != NULL) {
+		if (!check_header(h, &whole, &name_len, &colon))
+			return;
+		name = (struct sv){ whole.p, name_len };
+		id = find_header(name);
+	}
+	value = (struct sv){ whole.p + colon + 1, whole.len - colon - 1 };
+	if (id < H_COUNT)
+		h->seen |= BIT(id);
+	if (id == H_MESSAGE_ID)
 		note_id(h->message_id, value);
 	else if (id == H_RESENT_MESSAGE_ID)
 		note_id(h->resent_message_id, value);
@@ -281,26 +274,42 @@ static void process_long(struct header_state *h, struct sv whole)
 		n--;
 	buf_add(&cut, whole.p, n);
 	buf_add_str(&cut, "\r\n");
-	if (line_is_header(cut.p, cut.len, &name_len, &colon) == NAME_YES)
+	if (mime_header_name(buf_sv(&cut), &name_len, &colon) == MIME_NAME_YES)
 		process_header(h, buf_sv(&cut), name_len, colon);
 	buf_fini(&cut);
+}
+
+/* "Name : value" goes on as "Name: value", as with Postfix. */
+static void process_spaced(struct header_state *h, struct sv whole, size_t name_len, size_t colon)
+{
+	struct buf tight = BUF_INIT;
+
+	buf_add(&tight, whole.p, name_len);
+	buf_add(&tight, whole.p + colon, whole.len - colon);
+	process_header(h, buf_sv(&tight), name_len, name_len);
+	buf_fini(&tight);
 }
 
 static void process(struct header_state *h, struct sv whole, size_t name_len, size_t colon)
 {
 	if (whole.len > h->rules->size_limit)
 		process_long(h, whole);
+	else if (colon > name_len)
+		process_spaced(h, whole, name_len, colon);
 	else
 		process_header(h, whole, name_len, colon);
 }
 
 /* ---- bytes ---- */
 
-static void finish(struct header_state *h)
+/* The header section is over; `blank`: by an empty line, which is taken. */
+static void finish(struct header_state *h, bool blank)
 {
 	h->done = true;
 	add_missing(h);
 	buf_add_str(h->out, "\r\n");
+	if (h->facts->checks != NULL)
+		checks_headers_end(h->facts->checks, blank);
 }
 
 static void flush_carry(struct header_state *h)
@@ -310,7 +319,7 @@ static void flush_carry(struct header_state *h)
 
 	if (c.len == 0)
 		return;
-	if (line_is_header(c.p, c.len, &name_len, &colon) == NAME_YES)
+	if (mime_header_name(c, &name_len, &colon) == MIME_NAME_YES)
 		process(h, c, name_len, colon);
 	buf_reset(&h->carry);
 	h->carry_is_header = false;
@@ -320,7 +329,7 @@ static void flush_carry(struct header_state *h)
 /* Keep bytes of an incomplete header; what is past the limit is dropped, the last byte counts. */
 static void carry_add(struct header_state *h, const char *p, size_t len)
 {
-	size_t limit = size_max(h->rules->size_limit, 2 * NAME_MAX_BYTES) + 2;
+	size_t limit = size_max(h->rules->size_limit, 2 * MIME_NAME_MAX_BYTES) + 2;
 
 	buf_add(&h->carry, p, size_min(len, limit - size_min(limit, h->carry.len)));
 	h->line_open = p[len - 1] != '\n';
@@ -329,8 +338,11 @@ static void carry_add(struct header_state *h, const char *p, size_t len)
 /* The carried bytes turn out to be no header: they are the first line of the body. */
 static void carry_is_body(struct header_state *h)
 {
-	finish(h);
-	buf_add_sv(h->out, buf_sv(&h->carry));
+	finish(h, false);
+	if (h->facts->checks != NULL)
+		checks_body(h->facts->checks, buf_sv(&h->carry));
+	else
+		buf_add_sv(h->out, buf_sv(&h->carry));
 	buf_reset(&h->carry);
 }
 
@@ -343,18 +355,18 @@ static bool judge_carry(struct header_state *h)
 		return true;
 	if (h->carry.len == 2 && h->carry.p[0] == '\r' && h->carry.p[1] == '\n') {
 		buf_reset(&h->carry);
-		finish(h);
+		finish(h, true);
 		return false;
 	}
 	if (h->carry.len == 1 && h->carry.p[0] == '\r')
 		return true;
-	switch (line_is_header(h->carry.p, h->carry.len, &name_len, &colon)) {
-	case NAME_YES:
+	switch (mime_header_name(buf_sv(&h->carry), &name_len, &colon)) {
+	case MIME_NAME_YES:
 		h->carry_is_header = true;
 		return true;
-	case NAME_MAYBE:
+	case MIME_NAME_MAYBE:
 		return true;
-	case NAME_NO:
+	case MIME_NAME_NO:
 		break;
 	}
 	carry_is_body(h);
@@ -378,7 +390,7 @@ static size_t feed_carry(struct header_state *h, const char *data, size_t len)
 		nl = memchr(data + pos, '\n', len - pos);
 		n = nl == NULL ? len - pos : (size_t)(nl + 1 - data) - pos;
 		if (!h->carry_is_header) /* few bytes at a time: no header name is longer */
-			n = size_min(n, NAME_MAX_BYTES + 2);
+			n = size_min(n, MIME_NAME_MAX_BYTES + 2);
 		carry_add(h, data + pos, n);
 		pos += n;
 		if (!judge_carry(h))
@@ -412,24 +424,24 @@ size_t header_feed(struct header_state *h, const char *data, size_t len)
 
 	while (pos < len && !h->done) {
 		size_t end, name_len, colon;
-		enum name_verdict v;
+		enum mime_name v;
 
 		if (h->carry.len > 0) {
 			pos += feed_carry(h, data + pos, len - pos);
 			continue;
 		}
 		if (data[pos] == '\r' && pos + 1 < len && data[pos + 1] == '\n') {
-			finish(h);
+			finish(h, true);
 			return pos + 2;
 		}
-		v = line_is_header(data + pos, len - pos, &name_len, &colon);
-		if (v == NAME_NO && data[pos] != '\r') {
-			finish(h);
+		v = mime_header_name((struct sv){ data + pos, len - pos }, &name_len, &colon);
+		if (v == MIME_NAME_NO && data[pos] != '\r') {
+			finish(h, false);
 			return pos;
 		}
-		end = v == NAME_YES ? logical_end(data, pos, len) : 0;
+		end = v == MIME_NAME_YES ? logical_end(data, pos, len) : 0;
 		if (end == 0) {
-			h->carry_is_header = v == NAME_YES;
+			h->carry_is_header = v == MIME_NAME_YES;
 			carry_add(h, data + pos, len - pos);
 			return len;
 		}

@@ -17,6 +17,7 @@
 #include "lib/buf.h"
 #include "lib/str.h"
 #include "workers/rewrite/addr.h"
+#include "workers/rewrite/checks.h"
 #include "workers/rewrite/mapping.h"
 
 #define HEADER_DROP_MAX   64
@@ -44,8 +45,9 @@ struct header_facts {     /* of the message */
 	int64_t arrival_s;
 	const struct sv *prepend; /* "Name: value" lines to go in front */
 	size_t prepend_count;
-	bool no_mapping;     /* receive_override_options: no_address_mappings */
-	struct arena *arena; /* for mapped addresses */
+	bool no_mapping;          /* receive_override_options: no_address_mappings */
+	struct arena *arena;      /* for mapped addresses */
+	struct check_run *checks; /* header_checks; NULL = none for this message */
 };
 
 struct header_state {

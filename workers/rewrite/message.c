@@ -58,6 +58,7 @@ void message_fini(struct message *m)
 	buf_fini(&m->out);
 	buf_fini(&m->env_out);
 	header_fini(&m->header);
+	checks_fini(&m->checks);
 }
 
 static void recycle(struct buf *b)
@@ -82,6 +83,9 @@ static void begin(struct message *m, struct qid qid)
 
 static void begin_header(struct message *m)
 {
+	m->checked = (m->env.flags & (ENVF_INTERNAL | ENVF_NO_CHECKS)) == 0 &&
+		     checks_begin(&m->checks, &m->rules->checks, &m->env, m->qid_text, &m->arena,
+				  &m->out);
 	m->facts = (struct header_facts){
 		.local = (m->env.flags & ENVF_LOCAL_CLIENT) != 0,
 		.internal = (m->env.flags & ENVF_INTERNAL) != 0,
@@ -92,6 +96,7 @@ static void begin_header(struct message *m)
 		.prepend_count = m->env.prepend_count,
 		.no_mapping = (m->env.flags & ENVF_NO_RECIPIENT_MAPS) != 0,
 		.arena = &m->arena,
+		.checks = m->checked ? &m->checks : NULL,
 	};
 	header_begin(&m->header, &m->rules->header, &m->facts, &m->out);
 }
@@ -141,6 +146,22 @@ static uint64_t too_big(const struct message *m)
 	return limit < UINT64_MAX - TRACE_BYTES ? limit + TRACE_BYTES : limit;
 }
 
+/* What header or body checks found to refuse. */
+static void take_refusal(struct message *m)
+{
+	const struct check_refusal *r = &m->checks.refusal;
+
+	if (m->checks.table_error) {
+		m->failed = verdict_write_error;
+	} else if (r->code != 0) {
+		m->failed =
+			(struct message_verdict){ r->code < 500 ? SUBMIT_TEMPFAIL : SUBMIT_PERMFAIL,
+						  r->code,
+						  { r->dsn[0], r->dsn[1], r->dsn[2] },
+						  r->text };
+	}
+}
+
 int message_feed(struct message *m, char *data, size_t len, struct sv *body_r)
 {
 	size_t usable, used = 0;
@@ -156,6 +177,11 @@ int message_feed(struct message *m, char *data, size_t len, struct sv *body_r)
 	if (!m->header.done)
 		used = header_feed(&m->header, data, usable);
 	*body_r = (struct sv){ data + used, usable - used };
+	if (m->checked) {
+		checks_body(&m->checks, *body_r);
+		body_r->len = 0;
+		take_refusal(m);
+	}
 	if (m->header.too_many_hops)
 		m->failed = verdict_hops;
 	return 0;
@@ -235,6 +261,12 @@ const struct message_verdict *message_finish(struct message *m, int *err_r)
 	header_end(&m->header);
 	if (m->header.too_many_hops)
 		return &verdict_hops;
+	if (m->checked) {
+		checks_end(&m->checks);
+		take_refusal(m);
+		if (m->failed.verdict != SUBMIT_OK)
+			return &m->failed;
+	}
 	if (m->header.map_error < 0)
 		return m->header.map_error == E_AGAIN ? &verdict_table : &verdict_no_space;
 	if (m->env.flags & ENVF_DISCARD)

@@ -24,7 +24,7 @@ struct message_verdict {
 	uint16_t verdict; /* enum submit_verdict */
 	uint16_t code;
 	uint8_t dsn[3];
-	const char *text; /* constant */
+	const char *text; /* constant, or of the message's arena */
 };
 
 struct message {
@@ -36,6 +36,8 @@ struct message {
 	struct envelope env;
 	struct header_state header;
 	struct header_facts facts;
+	struct check_run checks;
+	bool checked; /* header or body checks see this message: its body goes to `out`, too */
 	struct wire wire;
 	struct qid qid;
 	char qid_text[QID_TEXT_SIZE];
@@ -64,7 +66,8 @@ void message_begin_own(struct message *m, struct qid qid, const struct envelope 
 /*
  * The next bytes of content, changed in place where a lone CR must go. Header bytes go to m->out;
  * *body_r is what is to follow m->out, a part of `data`. After a failure (m->failed) both stay
- * empty. E_PEER when the bytes are no wire form. A CR held back at the end must be put in front of
+ * empty. The body of a message that is `checked` goes to m->out. E_PEER when the bytes are no wire
+ * form. A CR held back at the end must be put in front of
  * the next piece when m->wire.cr is set.
  */
 int message_feed(struct message *m, char *data, size_t len, struct sv *body_r);

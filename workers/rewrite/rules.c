@@ -72,6 +72,8 @@ int rules_open(const struct conf *c, struct rules *r, struct conf_diag *d)
 	r->header.mapping = r->mapping;
 	if (err == 0)
 		err = expander_open(c, &r->header.addr, r->resolver, r->mapping, &r->expander, d);
+	if (err == 0)
+		err = checks_open(c, &r->checks, d);
 	if (err < 0)
 		rules_close(r);
 	return err;
@@ -79,6 +81,7 @@ int rules_open(const struct conf *c, struct rules *r, struct conf_diag *d)
 
 void rules_close(struct rules *r)
 {
+	checks_close(&r->checks);
 	expander_close(&r->expander);
 	mapping_close(&r->mapping);
 	resolver_close(&r->resolver);

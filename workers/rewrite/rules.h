@@ -7,6 +7,7 @@
 #define PH_WORKERS_REWRITE_RULES_H
 
 #include "conf/conf.h"
+#include "workers/rewrite/checks.h"
 #include "workers/rewrite/expand.h"
 #include "workers/rewrite/header.h"
 #include "workers/rewrite/resolve.h"
@@ -23,6 +24,7 @@ struct rules {
 	struct header_rules header;
 	struct resolver *resolver;
 	struct mapping *mapping;
+	struct checks checks;
 	struct expander *expander;
 	uint64_t message_size_limit; /* UINT64_MAX = none */
 	unsigned notify_classes;

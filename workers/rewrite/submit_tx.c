@@ -40,7 +40,8 @@ void tx_close(struct peer *peer, struct tx *tx)
 static void tx_count_memory(struct peer *peer, struct tx *tx)
 {
 	size_t now = sizeof(*tx) + tx->m.out.cap + tx->m.env_in.cap +
-		     size_max(tx->m.arena.used_bytes, TX_ARENA_CHUNK) + tx->m.header.carry.cap;
+		     size_max(tx->m.arena.used_bytes, TX_ARENA_CHUNK) + tx->m.header.carry.cap +
+		     checks_memory(&tx->m.checks);
 
 	peer->memory = peer->memory - tx->counted + now;
 	tx->counted = now;
@@ -155,6 +156,12 @@ static struct pending *submit_pending(struct rewrite *r, struct peer *peer,
 	return p;
 }
 
+static void count_refusal(struct rewrite *r, const struct message *m)
+{
+	if (m->checked && m->checks.refusal.code != 0)
+		counter_add(r->w->counters, CTR_rewrite_content_refused, 1);
+}
+
 static void log_discarded(const struct message *m)
 {
 	log_as("cleanup", LOG_LEVEL_INFO, "%s: removed (discarded)", m->qid_text);
@@ -194,6 +201,8 @@ int tx_one_piece(struct rewrite *r, struct peer *peer, const struct proto_submit
 			v = verdict_of_error(err);
 	} else if (v->verdict == SUBMIT_DISCARDED) {
 		log_discarded(m);
+	} else {
+		count_refusal(r, m);
 	}
 	peer_give_back(r, peer, s);
 	if (v->verdict != SUBMIT_OK)
@@ -248,6 +257,8 @@ int tx_end(struct rewrite *r, struct peer *peer, struct tx *tx, const struct pro
 			v = verdict_of_error(err);
 	} else if (v->verdict == SUBMIT_DISCARDED) {
 		log_discarded(&tx->m);
+	} else {
+		count_refusal(r, &tx->m);
 	}
 	if (v->verdict != SUBMIT_OK)
 		submit_answer(r, peer, s->session, s->tx, v);

@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* What the tables of header_checks(5) get to see; see workers/rewrite/checks.h. */
+#include "workers/rewrite/checks.h"
+
+#include <string.h>
+
+#include "lib/log.h"
+#include "lib/util.h"
+
+#define BUF_KEEP (64u << 10) /* larger buffers are given back between messages */
+
+int checks_open(const struct conf *c, struct checks *k, struct conf_diag *d)
+{
+	const struct params *p = conf_params(c);
+	const char *const specs[CHECK_CLASSES] = {
+		[CHECK_HEADER] = p->header_checks,
+		[CHECK_MIME] = p->mime_header_checks,
+		[CHECK_NESTED] = p->nested_header_checks,
+		[CHECK_BODY] = p->body_checks,
+	};
+	int err = 0;
+
+	*k = (struct checks){
+		.mime = { .nesting = (size_t)p->mime_nesting_limit,
+			  .boundary_bytes = (size_t)p->mime_boundary_length_limit,
+			  .disabled = p->disable_mime_input_processing },
+		.body_bytes = p->body_checks_size_limit > 0 ? (uint64_t)p->body_checks_size_limit
+							    : UINT64_MAX,
+		.line_bytes = (size_t)p->line_length_limit,
+		.header_bytes = (size_t)p->header_size_limit,
+	};
+	for (unsigned i = 0; i < CHECK_CLASSES && err == 0; i++) {
+		err = map_list_open(c, specs[i], check_class_names[i], &k->tables[i], d);
+		k->any |= err == 0 && !map_list_is_empty(k->tables[i]);
+	}
+	if (err < 0)
+		checks_close(k);
+	return err;
+}
+
+void checks_close(struct checks *k)
+{
+	for (unsigned i = 0; i < CHECK_CLASSES; i++)
+		map_list_close(&k->tables[i]);
+	k->any = false;
+}
+
+/* ---- output ---- */
+
+/* Text of one line or of a piece of it; `hard`: the line ends here. */
+static void put(struct check_run *run, struct sv text, bool hard)
+{
+	if (!run->out_mid && text.len > 0 && text.p[0] == '.')
+		buf_add_c(run->out, '.');
+	buf_add_sv(run->out, text);
+	run->out_mid = !hard && (run->out_mid || text.len > 0);
+	if (hard)
+		buf_add_str(run->out, "\r\n");
+}
+
+/* A line end that its own line did not bring. */
+static void put_end(struct check_run *run)
+{
+	if (run->out_mid)
+		put(run, (struct sv){ "", 0 }, true);
+}
+
+void checks_put_text(struct check_run *run, struct sv text, bool header)
+{
+	bool first = true;
+
+	while (text.len > 0) {
+		const char *nl = memchr(text.p, '\n', text.len);
+		size_t len = nl == NULL ? text.len : (size_t)(nl - text.p),
+		       step = len + (nl != NULL);
+		struct sv line = { text.p, len };
+
+		if (line.len > 0 && line.p[line.len - 1] == '\r')
+			line.len--;
+		if (!first && header && line.len > 0 && line.p[0] != ' ' && line.p[0] != '\t')
+			put(run, SV("\t"), false);
+		if (first || !header || line.len > 0)
+			put(run, line, true);
+		first = false;
+		text = (struct sv){ text.p + step, text.len - step };
+	}
+}
+
+/* ---- asking ---- */
+
+static bool is_asked(const struct check_run *run, enum check_class class)
+{
+	return !run->off && !map_list_is_empty(run->checks->tables[class]);
+}
+
+static enum check_result ask(struct check_run *run, enum check_class class, struct sv seen)
+{
+	switch (map_list_get(run->checks->tables[class], seen, &run->value)) {
+	case MAP_FOUND:
+		return checks_act(run, class, seen, buf_sv(&run->value));
+	case MAP_NOT_FOUND:
+		break;
+	case MAP_ERROR:
+		if (!run->table_error)
+			log_as("cleanup", LOG_LEVEL_WARN,
+			       "%s: %s map lookup problem -- message not accepted, try again later",
+			       run->qid, check_class_names[class]);
+		run->table_error = true;
+		break;
+	}
+	return CHECK_KEEP;
+}
+
+/* As tables see a header: lines joined by LF, "Name:" without white space before the colon.
+ * `head` has LF or CRLF between its lines, perhaps at its end, too. */
+static struct sv make_seen(struct check_run *run, struct sv head, size_t name_len, size_t colon)
+{
+	struct buf *b = &run->seen;
+
+	buf_reset(b);
+	buf_add(b, head.p, name_len);
+	for (size_t i = colon; i < head.len;) {
+		const char *nl = memchr(head.p + i, '\n', head.len - i);
+		size_t end = nl == NULL ? head.len : (size_t)(nl - head.p);
+		size_t text_end = end > i && nl != NULL && head.p[end - 1] == '\r' ? end - 1 : end;
+
+		buf_add(b, head.p + i, text_end - i);
+		if (end + 1 < head.len)
+			buf_add_c(b, '\n');
+		i = end + 1;
+	}
+	return buf_sv(b);
+}
+
+/* A complete logical header, in any place; not dot-stuffed. */
+static enum check_result judge_header(struct check_run *run, struct sv head,
+				      enum check_class otherwise)
+{
+	size_t name_len, colon;
+	enum check_class class = otherwise;
+
+	if (mime_header_name(head, &name_len, &colon) != MIME_NAME_YES)
+		return CHECK_KEEP;
+	mime_header(&run->mime, head);
+	if (mime_is_mime_header((struct sv){ head.p, name_len }))
+		class = CHECK_MIME;
+	if (!is_asked(run, class))
+		return CHECK_KEEP;
+	return ask(run, class, make_seen(run, head, name_len, colon));
+}
+
+enum check_result checks_header(struct check_run *run, struct sv header)
+{
+	bool stuffed = header.len > 0 && header.p[0] == '.';
+	enum check_result result = judge_header(
+		run, (struct sv){ header.p + stuffed, header.len - stuffed }, CHECK_HEADER);
+
+	if (result == CHECK_REPLACED) { /* into wire form */
+		struct buf text = run->text, *out = run->out;
+
+		run->text = BUF_INIT;
+		run->out = &run->text;
+		checks_put_text(run, buf_sv(&text), true);
+		run->out = out;
+		buf_fini(&text);
+	}
+	return result;
+}
+
+/* ---- headers of parts ---- */
+
+static void put_head(struct check_run *run, struct sv head)
+{
+	while (head.len > 0) {
+		const char *nl = memchr(head.p, '\n', head.len);
+		size_t len = nl == NULL ? head.len : (size_t)(nl - head.p),
+		       step = len + (nl != NULL);
+
+		put(run, (struct sv){ head.p, len }, true);
+		head = (struct sv){ head.p + step, head.len - step };
+	}
+}
+
+static void flush_head(struct check_run *run)
+{
+	struct sv head = buf_sv(&run->head);
+
+	if (head.len == 0)
+		return;
+	switch (judge_header(run, head,
+			     run->mime.place == MIME_NESTED ? CHECK_NESTED : CHECK_MIME)) {
+	case CHECK_KEEP:
+		put_head(run, head);
+		break;
+	case CHECK_REPLACED:
+		checks_put_text(run, buf_sv(&run->text), true);
+		break;
+	case CHECK_DROP:
+		break;
+	}
+	buf_reset(&run->head);
+}
+
+/* What is past header_size_limit is dropped, as in the message's own header. */
+static void head_add(struct check_run *run, const char *before, struct sv text)
+{
+	if (run->head.len >= run->checks->header_bytes)
+		return;
+	buf_add_str(&run->head, before);
+	text.len = size_min(text.len, run->checks->header_bytes);
+	buf_add_sv(&run->head, text);
+}
+
+/* False: the header section is over, and the line is the first behind it. */
+static bool head_line(struct check_run *run, struct sv text, bool cont)
+{
+	size_t name_len, colon;
+
+	if (cont) {
+		head_add(run, "", text);
+		return true;
+	}
+	if (run->head.len > 0 && text.len > 0 && (text.p[0] == ' ' || text.p[0] == '\t')) {
+		head_add(run, "\n", text);
+		return true;
+	}
+	flush_head(run);
+	if (mime_header_name(text, &name_len, &colon) == MIME_NAME_YES) {
+		head_add(run, "", (struct sv){ text.p, name_len });
+		head_add(run, "", (struct sv){ text.p + colon, text.len - colon });
+		return true;
+	}
+	mime_headers_end(&run->mime, text.len == 0);
+	if (text.len == 0)
+		run->offset = 0;
+	return false;
+}
+
+/* ---- body ---- */
+
+static bool sees_body(const struct check_run *run)
+{
+	return is_asked(run, CHECK_BODY) && run->offset < run->checks->body_bytes;
+}
+
+static void body_line(struct check_run *run, struct sv text, bool cont, bool hard)
+{
+	enum check_result result = CHECK_KEEP;
+	bool boundary = !cont && mime_line(&run->mime, text);
+
+	if (sees_body(run))
+		result = ask(run, CHECK_BODY, text);
+	run->offset = boundary && run->mime.place == MIME_BODY ? 0 : run->offset + text.len + 1;
+	switch (result) {
+	case CHECK_KEEP:
+		put(run, text, hard);
+		break;
+	case CHECK_REPLACED:
+		put(run, buf_sv(&run->text), hard);
+		break;
+	case CHECK_DROP:
+		if (hard)
+			put_end(run);
+		break;
+	}
+}
+
+/* A line without its line end, or a piece of a long one, in wire form. */
+static void take_text(struct check_run *run, struct sv text, bool hard)
+{
+	bool cont = run->mid_line;
+
+	run->mid_line = !hard;
+	if (!cont && text.len > 0 && text.p[0] == '.')
+		text = (struct sv){ text.p + 1, text.len - 1 };
+	if (run->mime.place != MIME_BODY && head_line(run, text, cont))
+		return;
+	body_line(run, text, cont, hard);
+}
+
+/* How much of `data` completes the line that began in run->line, or the piece of it that is judged
+ * at once (0: the piece is complete already). False: more is needed. A CR is always followed by its
+ * LF here (wire.h) and never parted from it. */
+static bool next_piece(const struct check_run *run, struct sv data, size_t *n_r, bool *hard_r)
+{
+	size_t room = run->checks->line_bytes + 2 - run->line.len;
+	const char *nl = memchr(data.p, '\n', size_min(data.len, room + 1));
+
+	*hard_r = nl != NULL;
+	*n_r = nl != NULL ? (size_t)(nl + 1 - data.p) : room;
+	return nl != NULL || data.len > room;
+}
+
+static struct sv without_line_end(struct sv text, bool hard)
+{
+	if (hard)
+		text.len -= text.len >= 2 ? 2 : text.len;
+	return text;
+}
+
+/* Nothing of what follows can matter to any table. */
+static bool is_passive(const struct check_run *run)
+{
+	return run->mime.place == MIME_BODY && run->line.len == 0 && !run->mid_line &&
+	       !run->out_mid && !sees_body(run) && (run->off || !mime_has_levels(&run->mime));
+}
+
+void checks_body(struct check_run *run, struct sv data)
+{
+	while (data.len > 0) {
+		bool hard;
+		size_t n;
+
+		if (is_passive(run)) {
+			buf_add_sv(run->out, data);
+			return;
+		}
+		if (!next_piece(run, data, &n, &hard)) {
+			buf_add_sv(&run->line, data);
+			return;
+		}
+		if (run->line.len > 0) {
+			buf_add(&run->line, data.p, n);
+			take_text(run, without_line_end(buf_sv(&run->line), hard), hard);
+			buf_reset(&run->line);
+		} else {
+			take_text(run, without_line_end((struct sv){ data.p, n }, hard), hard);
+		}
+		data = (struct sv){ data.p + n, data.len - n };
+	}
+}
+
+/* ---- begin and end ---- */
+
+static void recycle(struct buf *b)
+{
+	if (b->cap > BUF_KEEP)
+		buf_fini(b);
+	buf_reset(b);
+}
+
+bool checks_begin(struct check_run *run, const struct checks *k, struct envelope *env,
+		  const char *qid, struct arena *arena, struct buf *out)
+{
+	struct check_run old = *run;
+
+	if (!k->any)
+		return false;
+	*run = (struct check_run){ .checks = k,
+				   .env = env,
+				   .qid = qid,
+				   .arena = arena,
+				   .out = out,
+				   .mime = old.mime,
+				   .line = old.line,
+				   .head = old.head,
+				   .seen = old.seen,
+				   .value = old.value,
+				   .text = old.text };
+	mime_begin(&run->mime, &k->mime);
+	recycle(&run->line);
+	recycle(&run->head);
+	recycle(&run->seen);
+	recycle(&run->value);
+	recycle(&run->text);
+	return true;
+}
+
+void checks_headers_end(struct check_run *run, bool blank)
+{
+	mime_headers_end(&run->mime, blank);
+	run->offset = 1; /* the empty line */
+}
+
+void checks_end(struct check_run *run)
+{
+	if (run->line.len > 0) {
+		take_text(run, buf_sv(&run->line), true);
+		buf_reset(&run->line);
+	}
+	flush_head(run);
+	put_end(run);
+}
+
+void checks_fini(struct check_run *run)
+{
+	mime_fini(&run->mime);
+	buf_fini(&run->line);
+	buf_fini(&run->head);
+	buf_fini(&run->seen);
+	buf_fini(&run->value);
+	buf_fini(&run->text);
+}
+
+size_t checks_memory(const struct check_run *run)
+{
+	return run->mime.bytes + run->line.cap + run->head.cap + run->seen.cap + run->value.cap +
+	       run->text.cap;
+}
