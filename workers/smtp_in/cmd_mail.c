@@ -370,6 +370,8 @@ enum cmd_outcome cmd_mail_apply(struct session *s)
 	t->env.arrival_us = clock_now_wall().us;
 	if (q->smtputf8)
 		t->env.flags |= ENVF_SMTPUTF8;
+	t->env.flags |= s->listener->env_flags;
+	t->env.filter = sv_from(s->listener->p->content_filter);
 	if (policy_is_local_rewrite(s->listener->policy, &v) > 0)
 		t->env.flags |= ENVF_LOCAL_CLIENT;
 	s->act_size = 0;

@@ -4,10 +4,12 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "lib/err.h"
 #include "lib/log.h"
 #include "lib/util.h"
+#include "workers/mail/envelope.h"
 
 /* What each keyword needs to be on offer. */
 static const struct {
@@ -113,6 +115,40 @@ static int open_matchlists(struct listener *l, const struct conf *c, struct conf
 	return status;
 }
 
+/* receive_override_options: what the rest of the way leaves out. */
+static int read_overrides(struct listener *l, struct conf_diag *d)
+{
+	static const struct {
+		const char *word;
+		uint32_t flags;
+	} words[] = {
+		{ "no_unknown_recipient_checks", 0 }, /* policy/compile.c */
+		{ "no_address_mappings", ENVF_NO_RECIPIENT_MAPS },
+		{ "no_header_body_checks", ENVF_NO_CHECKS },
+		{ "no_milters", 0 },
+	};
+	const char *text = l->p->receive_override_options;
+
+	for (size_t n; text += strspn(text, ", \t\r\n"), *text != '\0'; text += n) {
+		size_t i = 0;
+
+		n = strcspn(text, ", \t\r\n");
+		while (i < ARRAY_LEN(words) &&
+		       !sv_eq_nocase((struct sv){ text, n }, sv_from(words[i].word)))
+			i++;
+		if (i == ARRAY_LEN(words)) {
+			conf_diag_add(d, true, NULL, 0,
+				      "parameter receive_override_options: unknown option "
+				      "\"%.*s\", expected no_unknown_recipient_checks, "
+				      "no_address_mappings, no_header_body_checks or no_milters",
+				      (int)n, text);
+			return E_CONFIG;
+		}
+		l->env_flags |= words[i].flags;
+	}
+	return 0;
+}
+
 int listener_init(struct listener *l, const struct conf *c, const struct conf_service *s,
 		  struct conf_diag *d)
 {
@@ -129,8 +165,9 @@ int listener_init(struct listener *l, const struct conf *c, const struct conf_se
 	int err2 = map_list_open(c, l->p->smtpd_discard_ehlo_keyword_address_maps,
 				 "smtpd_discard_ehlo_keyword_address_maps", &l->discard_maps, d);
 	int err3 = policy_conf_new(c, s, &l->policy, d);
+	int err4 = read_overrides(l, d);
 
-	if (err != 0 || err2 != 0 || err3 != 0) {
+	if (err != 0 || err2 != 0 || err3 != 0 || err4 != 0) {
 		listener_fini(l);
 		return E_CONFIG;
 	}

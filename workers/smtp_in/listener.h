@@ -45,6 +45,7 @@ struct listener {
 		*forbidden_commands;
 	struct map_list *discard_maps;
 	uint32_t discard_mask;
+	uint32_t env_flags; /* ENVF_* that receive_override_options gives every message */
 	bool borrowed; /* all but p belongs to another one */
 };
 
