@@ -46,7 +46,7 @@ struct listener {
 	struct map_list *discard_maps;
 	uint32_t discard_mask;
 	uint32_t env_flags; /* ENVF_* that receive_override_options gives every message */
-	bool borrowed; /* all but p belongs to another one */
+	bool borrowed;      /* all but p belongs to another one */
 };
 
 /* Problems go to d. E_CONFIG when there were errors. */
