@@ -370,8 +370,10 @@ static int feed(struct supervisor *s, struct sworker *w, unsigned limit)
 			return E_PEER; /* it has nothing to tell us */
 		int err = sched_input(s->sched, w->class_id, w->slot, w->life, s->rec, len);
 
-		if (err != 0)
+		if (err != 0) {
+			sched_worker_refused(s->sched, w->class_id, w->slot, w->life);
 			return err;
+		}
 	}
 	return 1;
 }

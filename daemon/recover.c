@@ -515,8 +515,12 @@ static int adopt_record(void *ctx, const struct spool_found *found)
 static void adopt_segment(void *ctx, uint32_t seg, uint64_t known_end)
 {
 	struct adoption *a = ctx;
+	uint64_t unreadable = a->stats.unreadable;
 	int err = spool_scan_segment(a->dirs, seg, known_end, adopt_record, a, &a->stats);
 
+	/* what could not be looked at stays for the next start */
+	if ((err != 0 && err != E_NOENT) || a->stats.unreadable != unreadable)
+		files_pin(a->f, seg);
 	if (err != 0 && err != E_NOENT)
 		log_error("segment %08x: %s", seg, err_str(err));
 }

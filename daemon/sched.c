@@ -228,6 +228,7 @@ int sched_worker_up(struct sched *s, enum worker_class class_id, unsigned slot, 
 	w->map = (unsigned)(map - s->maps);
 	w->loads = w->notifies = w->copies = 0;
 	w->complaints = 0;
+	w->refused = false;
 	w->files_ms = 0;
 	order_rebuild(s, p);
 	return 0;
@@ -251,6 +252,14 @@ void sched_worker_drain(struct sched *s, enum worker_class class_id, unsigned sl
 		return;
 	w->draining = true;
 	order_rebuild(s, sched_pool(s, class_id));
+}
+
+void sched_worker_refused(struct sched *s, enum worker_class class_id, unsigned slot, uint32_t life)
+{
+	struct pool *p = sched_pool(s, class_id);
+
+	if (p != NULL && slot < SCHED_SLOTS && p->w[slot].up && p->w[slot].life == life)
+		p->w[slot].refused = true;
 }
 
 void sched_worker_gone(struct sched *s, enum worker_class class_id, unsigned slot, uint32_t life)

@@ -77,6 +77,10 @@ int sched_worker_up(struct sched *s, enum worker_class class_id, unsigned slot, 
 		    unsigned generation);
 /* Takes nothing new from now on (reload, drain); what it holds it still answers. */
 void sched_worker_drain(struct sched *s, enum worker_class class_id, unsigned slot, uint32_t life);
+/* It will be killed for a record that was refused. What is left in its ring is heard all the same,
+ * but for mail that it announces: that is adopted. */
+void sched_worker_refused(struct sched *s, enum worker_class class_id, unsigned slot,
+			  uint32_t life);
 /* The worker was reaped and its ring drained into sched_input(). What it held goes back. For a
  * rewrite worker the supervisor then calls recover_adopt() (daemon/recover.h). */
 void sched_worker_gone(struct sched *s, enum worker_class class_id, unsigned slot, uint32_t life);

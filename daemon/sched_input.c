@@ -712,6 +712,13 @@ static const input_fn from_rewrite[PROTO_KIND_COUNT] = {
 	[PROTO_LOADED] = in_loaded, [PROTO_BOUNCED] = in_bounced,
 };
 
+/* Mail behind a record that was refused is passed over: adoption looks behind the last message that
+ * was taken, and would not see the refused one before it, which may be acknowledged. */
+static bool is_passed_over(const struct sched_worker *w, uint32_t kind)
+{
+	return w->refused && (kind == PROTO_NEW || kind == PROTO_NEW_MORE || kind == PROTO_COPIED);
+}
+
 int sched_input(struct sched *s, enum worker_class class_id, unsigned slot, uint32_t life,
 		const void *rec, size_t len)
 {
@@ -725,6 +732,8 @@ int sched_input(struct sched *s, enum worker_class class_id, unsigned slot, uint
 
 	memcpy(&kind, rec, sizeof(kind));
 	s->holder = w;
+	if (is_passed_over(w, kind))
+		return 0;
 	if (kind == PROTO_FILE_NEED)
 		return in_file_need(s, w, class_id, slot, rec, len);
 	if (kind == PROTO_FILE_CLOSED)

@@ -189,6 +189,7 @@ struct sched_worker {
 	int64_t files_ms;  /* files_left: grants it may ask for now; at files_ms it was so */
 	int64_t files_left;
 	unsigned complaints; /* lines of the log that were about it */
+	bool refused;        /* a record of it was: what it announces behind that is adopted */
 	uint32_t open_msg;   /* announced in part; QTAB_NONE */
 	uint32_t open_guard; /* entry that keeps it meanwhile */
 	uint32_t open_left;  /* entries still to come; room is kept for those of open_msg */

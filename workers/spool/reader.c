@@ -40,7 +40,7 @@ void spool_reader_free(struct spool_reader **r)
 	*r = NULL;
 }
 
-bool spool_record_is_there(const struct spool_dirs *d, struct qid id, struct proto_place place)
+int spool_record_is_there(const struct spool_dirs *d, struct qid id, struct proto_place place)
 {
 	char name[SPOOL_NAME_SIZE];
 	struct spool_record h;
@@ -50,14 +50,20 @@ bool spool_record_is_there(const struct spool_dirs *d, struct qid id, struct pro
 			O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
 
 	if (fd < 0)
-		return false;
-	bool there = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
-		     io_pread_all(fd, &h, sizeof(h), (off_t)place.off8 * SPOOL_ALIGN) == 0 &&
-		     h.magic == SPOOL_RECORD_MAGIC && h.seg == place.seg &&
-		     h.qid_us == id.time_us && h.qid_life == id.life;
+		return errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == EIO
+			       ? err_errno()
+			       : E_CORRUPT;
+	int err = fstat(fd, &st) < 0 ? err_errno() : S_ISREG(st.st_mode) ? 0 : E_CORRUPT;
 
+	if (err == 0)
+		err = io_pread_all(fd, &h, sizeof(h), (off_t)place.off8 * SPOOL_ALIGN);
+	if (err == E_EOF)
+		err = E_CORRUPT;
+	if (err == 0 && (h.magic != SPOOL_RECORD_MAGIC || h.seg != place.seg ||
+			 h.qid_us != id.time_us || h.qid_life != id.life))
+		err = E_CORRUPT;
 	close(fd);
-	return there;
+	return err;
 }
 
 int spool_reader_fd(struct spool_reader *r, uint32_t seg, int *fd_r)

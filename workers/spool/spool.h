@@ -134,8 +134,9 @@ int spool_reader_fd(struct spool_reader *r, uint32_t seg, int *fd_r);
 int spool_read_head(struct spool_reader *r, struct qid id, struct proto_place place, bool verify,
 		    struct spool_record *hdr_r, struct buf *envelope);
 /* Whether the header of the record of `id` stands at that place; one read, for the supervisor,
- * which does not take a writer's word. The file may be anything. */
-bool spool_record_is_there(const struct spool_dirs *d, struct qid id, struct proto_place place);
+ * which does not take a writer's word. The file may be anything. 0; E_CORRUPT: it does not; another
+ * error: cannot be told now. */
+int spool_record_is_there(const struct spool_dirs *d, struct qid id, struct proto_place place);
 /* Content bytes [off, off+len) of the record, wire form. */
 int spool_read_content(struct spool_reader *r, const struct spool_record *hdr,
 		       struct proto_place place, uint64_t off, size_t len, struct buf *out);

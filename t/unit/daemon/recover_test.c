@@ -760,6 +760,49 @@ static void test_adopt(void)
 	finish(&sc);
 }
 
+/* One of the records in a dead worker's ring is refused: what was announced behind it is not taken
+ * from there, for adoption has to begin at the refused one, and finds it all. */
+static void test_adopt_refused(void)
+{
+	static struct scene sc;
+	struct proto_file g;
+
+	begin(&sc);
+	restart(&sc, "");
+	world_up(&sc.w, CLASS_REWRITE, 0, RW);
+	files_grant(sc.files, RW, SPOOL_SEGMENT, &g);
+	fx_writer(&sc.f, 1, 0);
+	sc.f.needs = 0;
+	sc.f.next_number = g.number;
+	spool_writer_grant(sc.f.w, sc.f.next_number++, 0);
+	sc.n = sc.f.done_count;
+	for (unsigned k = 1; k <= 3; k++)
+		add(&sc, k, 1, 0, NULL);
+	fx_end_writer(&sc.f);
+	for (unsigned k = 1; k <= 3; k++) {
+		struct {
+			struct proto_new n;
+			struct proto_entry e;
+		} r = { .n = { .kind = PROTO_NEW,
+			       .qid = { .time_us = msg_id(k).time_us, .life = 7 },
+			       .place = sc.f.done[sc.n - 4 + k].place,
+			       .rcpt_count = 1,
+			       .entry_total = 1,
+			       .entry_count = 1 },
+			.e = { .dest = UINT32_MAX, .mask = k == 2 ? 2 : 1 } };
+
+		is_int(sched_input(sc.w.s, CLASS_REWRITE, 0, RW, &r, sizeof(r)),
+		       k == 2 ? E_PEER : 0, k == 2 ? "the second is refused" : "message %u", k);
+		if (k == 2)
+			sched_worker_refused(sc.w.s, CLASS_REWRITE, 0, RW);
+	}
+	is_int(sc.w.q.shm->msg_live, 1, "the third waits");
+	sched_worker_gone(sc.w.s, CLASS_REWRITE, 0, RW);
+	is_int(recover_adopt(sc.w.s, sc.files, &sc.f.dirs, RW), 2, "two are adopted");
+	ok(look(&sc, 2).entries == 1 && look(&sc, 3).entries == 1, "each once");
+	finish(&sc);
+}
+
 /* A deliver worker dies: what it had begun is in doubt, what it had only queued is not. */
 static void doubt_when_worker_dies(bool hold)
 {
@@ -1100,6 +1143,7 @@ int main(void)
 	test_mark_refused();
 	test_accounting();
 	test_adopt();
+	test_adopt_refused();
 	doubt_when_worker_dies(false);
 	doubt_when_worker_dies(true);
 	test_unsure_found();
