@@ -1,18 +1,21 @@
 #!/usr/bin/perl
 # SPDX-License-Identifier: GPL-3.0-or-later
 # kill -9 at system calls: of each worker class at work and while it starts, of the supervisor, of priv,
-# of everything at once, and again during the recovery from that, to depth 3. The Nth call after a
-# round of mail began is the one at which the process dies, for N = 1, 2, ... until no round makes so
-# many. What was acknowledged must arrive or be reported, and service must go on: by itself when
-# workers or the supervisor die, after a start when priv does.
+# of everything at once, and again during the recovery from that, to depth 3; while "posthaste start",
+# "reload" and "stop" are under way, and of these commands themselves. The Nth call after a round of
+# mail began, or of the start, is the one at which the process dies, for N = 1, 2, ... until no round
+# makes so many. What was acknowledged must arrive or be reported, what comes twice must be on the list
+# of deliveries in doubt, and service must go on: by itself when workers or the supervisor die, after a
+# start when priv does.
 use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib", "$FindBin::Bin/../e2e/lib";
 use Inject;
-use Posthaste qw(slurp wait_until);
+use Posthaste qw(run_ok slurp wait_until);
 use Prove;
 use Scene;
+use SideBySide;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
@@ -21,7 +24,7 @@ if (my $why = Inject->unusable) {
 	plan skip_all => $why;
 }
 my @workers = qw(smtpd rewrite deliver local local-agent resolver log stats);
-my %total;   # over all batches, as the oracle says
+my %total;   # as the oracle says
 my %tried;   # { class }{ call } points
 my %existed; # { class }{ call } seen in a round
 my ($scene, @point_of_round);
@@ -39,7 +42,7 @@ sub begin {
 
 sub finish {
 	my $v = $scene->judge($scene->{name});
-	$total{$_} += @{ $v->{$_} } for qw(lost twice);
+	$total{$_} += @{ $v->{$_} } for qw(lost twice unlisted);
 	$total{$_} += $v->{$_} for qw(acked damaged misdelivered never_sent unacked);
 	my %round = map { /^m(\d+)-/ ? ($1 => 1) : () } @{ $v->{lost} }, @{ $v->{unlisted} };
 	diag "round $_: " . ($point_of_round[$_] // "?") for sort { $a <=> $b } keys %round;
@@ -56,7 +59,8 @@ sub note_existing {
 	return;
 }
 
-# The points that were hit since the last look: [class, pid, call].
+# The points that were hit since the last look; their [class, pid, call].
+my @last_hits;
 sub hits {
 	my $log = substr slurp($scene->inject->log_file), $scene->{log_seen} || 0;
 	$scene->{log_seen} += length $log;
@@ -66,7 +70,8 @@ sub hits {
 		$tried{ $h->[0] }{ $h->[2] }++;
 		$c->points(1);
 	}
-	return @hit;
+	@last_hits = @hit;
+	return scalar @hit;
 }
 
 # A round of mail, with something to ask the statistics for and time for retries.
@@ -141,10 +146,10 @@ sub sweep {
 	while ($missed < 3 && $stuck < 3 && $n <= $most) {
 		my $what = "$name, call $n";
 		my $acted = strike($what, @rules, "$last nth=$n");
-		my @hit = hits();
+		my $hit = hits();
 		$missed = $acted ? 0 : $missed + 1;
 		$points += $acted ? 1 : 0;
-		if (@hit && !healed(@hit)) {
+		if ($hit && !healed(@last_hits)) {
 			$stuck++;
 			diag "not all is back after $what: ", $scene->mta->log_tail;
 		}
@@ -195,9 +200,7 @@ sub falls {
 		my $what = "$name: @{$p->[0]}" . join '', map { ", then $_" } @$p[1 .. $#$p];
 		$hit += fall($what, @$p);
 		if (!$scene->inject->alive) {
-			my ($rc, $out) = $scene->try_start;
-			$down++ if $rc || !$scene->ready;
-			diag "no start after $what: $out" if $rc;
+			$down++ unless start_again($what);
 		}
 		$scene->elapse;
 	}
@@ -207,14 +210,153 @@ sub falls {
 	return $hit;
 }
 
+# A start after a death, without faults; what is in doubt by now is put down at once. False: it does not serve.
+sub start_again {
+	my ($what) = @_;
+	my ($rc, $out) = $scene->try_start('id=99 action=count');
+	diag "no start after $what: $out" if $rc;
+	return 0 if $rc || !$scene->ready;
+	$scene->note_doubts;
+	return 1;
+}
+
+# Two lives that end: of all that runs, at once, and then of one process at call $first, $first + $step,
+# ... of the next start, until starts make no more.
+sub starts {
+	my ($name, $classes, $first, $step, $most) = @_;
+	begin($name, 'id=99 action=count');
+	my ($missed, $down, $points, $i) = (0, 0, 0, $scene->inject);
+	for (my $n = $first; $n <= $most && $missed < 3; $n += $step) {
+		my $what = "$name, call $n";
+		$point_of_round[ $scene->{rounds} + 1 ] = $what;
+		if (!$scene->mail(messages => 3)->{acked}) {
+			$down++;
+			diag "no mail is taken before $what: ", $scene->mta->log_tail;
+		}
+		$scene->elapse if $n % 16 < $step;
+		note_existing();
+		$i->kill($scene->mta);
+		$scene->try_start("id=1 class=$classes action=kill nth=$n");
+		wait_until(sub { !$i->alive || $scene->ready(0.01) }, 10);
+		my $hit = hits();
+		$missed = $hit ? 0 : $missed + 1;
+		$points += $hit;
+		if ($i->alive && !healed()) {
+			$down++;
+			diag "half a start after $what: ", $scene->mta->log_tail;
+			$i->kill($scene->mta);
+		}
+		$down++ unless $i->alive || start_again($what);
+	}
+	return over($name, $down, $points);
+}
+
+# A worker dies, and the one in its place does at each of its calls until it serves, and some later.
+sub births {
+	my ($class, $first, $step) = @_;
+	my $name = "$class while it starts";
+	begin($name, 'id=99 action=count');
+	my ($down, $points, $i) = (0, 0, $scene->inject);
+	my @lives = grep { $_->{class} eq $class } $scene->mta->workers;
+	my $most = 20;
+	$most += $_ for values %{ $i->count(99)->{$class} };
+	$most = int($most / @lives);
+	for (my $n = $first; $n <= $most; $n += $step) {
+		my $what = "$name, call $n";
+		$point_of_round[ $scene->{rounds} + 1 ] = $what;
+		$scene->mail(messages => 2);
+		my ($victim) = grep { $_->{class} eq $class } $scene->mta->workers;
+		$i->arm("id=1 class=$class action=kill nth=$n");
+		kill 'KILL', $victim->{pid} if $victim;
+		wait_until(sub { $i->acted(1) }, 0.4) || $scene->elapse(60) && wait_until(sub { $i->acted(1) }, 0.3);
+		$i->disarm(1);
+		my $hit = hits();
+		$points += $hit;
+		if (!healed(@last_hits)) {
+			$down++;
+			diag "not all is back after $what: ", $scene->mta->log_tail;
+		}
+		$scene->elapse if $n % 8 < $step;
+	}
+	note_existing();
+	return over($name, $down, $points);
+}
+
+# What runs while a command does its work: one process dies at call $first, $first + $step, ...
+sub during {
+	my ($command, $class, $first, $step, $most) = @_;
+	my $name = "$class during $command";
+	begin($name, 'id=99 action=count');
+	my ($missed, $down, $points, $i) = (0, 0, 0, $scene->inject);
+	for (my $n = $first; $n <= $most && $missed < 3; $n += $step) {
+		my $what = "$name, call $n";
+		$point_of_round[ $scene->{rounds} + $_ ] = $what for 1, 2;
+		$scene->mail(messages => 3);
+		note_existing();
+		$i->arm("id=1 class=$class action=kill nth=$n");
+		$scene->mail_begin(sessions => 2, messages => 40, seconds => 3);
+		my $pid = $scene->mta->command_begin('posthaste', $command);
+		my $ended = wait_until(sub { Posthaste::has_ended($pid) }, 20);
+		Posthaste::end_child($pid);
+		if (!$ended) {
+			$down++;
+			diag "$command does not come back in $what: ", $scene->mta->log_tail;
+		}
+		wait_until(sub { eval { $i->acted(1) } || !$i->alive }, $command eq 'stop' ? 10 : 0.2);
+		eval { $i->disarm(1) };
+		if ($command eq 'stop' && !wait_until(sub { !$i->alive }, 10)) {
+			$down++;
+			diag "processes are left after $what: ", $scene->mta->log_tail;
+			$i->kill($scene->mta);
+		}
+		$scene->mail_end;
+		my $hit = hits();
+		$missed = $hit ? 0 : $missed + 1;
+		$points += $hit;
+		$down++ unless $i->alive ? healed(@last_hits) : start_again($what);
+		$scene->elapse if $n % 8 < $step;
+	}
+	return over($name, $down, $points);
+}
+
+# The command itself dies, at every one of its calls.
+sub command_dies {
+	my ($command) = @_;
+	my $name = "posthaste $command itself";
+	begin($name, 'id=99 action=count');
+	my ($down, $points, $n, $status, $i) = (0, 0, 0, 0, $scene->inject);
+	do {
+		my $what = "$name, call " . ++$n;
+		$point_of_round[ $scene->{rounds} + $_ ] = $what for 1, 2;
+		$scene->mail(messages => 2);
+		($status) = $i->apart($scene->mta, "action=kill nth=$n", 'posthaste', $command);
+		$points += hits();
+		# it has told priv, or it has not
+		if ($command eq 'stop' && !$scene->mail(messages => 1, seconds => 2)->{acked}) {
+			wait_until(sub { !$i->alive }, 20);
+		}
+		$down++ unless $i->alive ? healed() : start_again($what);
+	} while ($status == 137 && $n < 1000);
+	is $status, 0, "$name: and it came to its end when it was let";
+	return over($name, $down, $points);
+}
+
+# The end of a part: what it was about is asserted, and handed to the whole.
+sub over {
+	my ($name, $down, $points) = @_;
+	is $down, 0, "$name: service goes on";
+	ok served($name), "$name: mail is taken at the end";
+	finish();
+	return $points;
+}
+
 sub sample {
 	begin('sample');
 	my $stuck = 0;
 	for my $class (@workers, 'supervisor') {
 		my $n = 1 + $c->rand(20);
 		strike("$class, call $n", "class=$class action=kill nth=$n");
-		my @hit = hits();
-		$stuck++ if @hit && !healed(@hit);
+		$stuck++ if hits() && !healed(@last_hits);
 	}
 	is $stuck, 0, 'sample: service goes on by itself';
 	ok served('sample'), 'sample: mail is taken at the end';
@@ -224,77 +366,132 @@ sub sample {
 	return;
 }
 
+# ---- the whole: parts as { what, of whom, run } ----
+
 my @known = qw(storage reads net event openat clone clone3 prctl seccomp setresuid chroot fcntl flock);
 my $told  = 'call=' . join ',', @known;
+my @whole;
 
-sub whole_workers {
-	for my $class (@workers) {
-		my $began = time;
-		my $work  = sweep("$class at work", 1, 120, "class=$class action=kill");
-		my $after = sweep("$class at work, call done", 5, 150, "class=$class action=kill-after $told");
-		my $birth = $class eq 'local-agent' ? 0 : sweep("$class while it starts", 9, 500,
-			"class=$class action=kill", "class=$class action=kill");
-		$c->figure("points, $class", $work + $after + $birth,
-			"$work at work, $after when the call was done, $birth at its start");
-		note sprintf '%s: %.0f s', $class, time - $began;
+sub plan_part { my ($kind, $who, $run) = @_; push @whole, { kind => $kind, who => $who, run => $run }; return }
+
+# One in $of parts takes every $of-th call.
+sub plan_spread {
+	my ($kind, $who, $of, $step, $run) = @_;
+	for my $k (1 .. $of) {
+		my $first = 1 + ($k - 1) * $step;
+		plan_part($kind, $who, sub { $run->($first, $of * $step) });
 	}
 	return;
 }
 
-sub whole_supervisor {
-	my $began = time;
-	my $work  = sweep('supervisor at work', 2, 80, 'class=supervisor action=kill');
-	my $birth = sweep('supervisor while it recovers', 16, 900, 'class=supervisor action=kill',
-		'class=supervisor action=kill');
-	my $deep  = sweep('supervisor while it recovers, depth 3', 80, 800, 'class=supervisor action=kill',
-		'class=supervisor action=kill nth=' . (200 + $c->rand(200)), 'class=supervisor action=kill');
-	$c->figure('points, supervisor', $work + $birth + $deep,
-		"$work at work, $birth in recovery, $deep in the recovery from that");
-	note sprintf 'supervisor: %.0f s', time - $began;
+sub plan_workers {
+	for my $class (@workers) {
+		plan_part('at work', $class, sub { sweep("$class at work", 1, 120, "class=$class action=kill") });
+		plan_part('when the call was done', $class,
+			sub { sweep("$class at work, call done", 5, 150, "class=$class action=kill-after $told") });
+		next if $class eq 'local-agent';
+		plan_spread('at its start', $class, 1, 1, sub { births($class, @_) });
+		plan_part('during reload', $class, sub { during('reload', $class, 1 + $c->rand(9), 9, 500) });
+		plan_part('during stop', $class, sub { during('stop', $class, 1, 2, 80) });
+	}
 	return;
 }
 
-sub whole_priv {
-	my $began = time;
-	# at work it sleeps; it acts when a process is to be replaced, and when all start
-	my $child = sweep('child of priv before exec', 1, 12, 'class=resolver action=kill', 'class=priv-fork action=kill');
-	my $work  = falls('priv at work', map { [ [ 'class=resolver action=kill', "class=priv action=kill nth=$_" ] ] } 1 .. 16);
-	my $birth = falls('priv at start', map { [ ['action=kill-all'],
-		"class=priv,posthaste,posthaste-fork action=kill nth=$_" ] } map { 1 + $_ * 8 + $c->rand(8) } 0 .. 35);
-	$c->figure('points, priv', $child + $work + $birth,
-		"$work at work, $child in its child before exec, $birth at start");
-	note sprintf 'priv: %.0f s', time - $began;
+sub plan_supervisor {
+	plan_spread('at start', 'supervisor', 3, 1, sub { starts("supervisor at start, from call $_[0]", 'supervisor', @_, 1200) });
+	plan_part('at work', 'supervisor', sub { sweep('supervisor at work', 1, 80, 'class=supervisor action=kill') });
+	plan_part('in recovery', 'supervisor', sub { sweep('supervisor while it recovers', 12, 900,
+		'class=supervisor action=kill', 'class=supervisor action=kill') });
+	plan_part('in the recovery from that', 'supervisor', sub { sweep('supervisor while it recovers, depth 3', 60, 800,
+		'class=supervisor action=kill', 'class=supervisor action=kill nth=' . (200 + $c->rand(200)),
+		'class=supervisor action=kill') });
+	plan_part('during reload', 'supervisor', sub { during('reload', 'supervisor', 1 + $c->rand(9), 9, 800) });
+	plan_part('during stop', 'supervisor', sub { during('stop', 'supervisor', 1, 3, 240) });
 	return;
 }
 
-sub whole_all {
-	my $began = time;
-	my $storage = falls('all, storage calls', map { [ ["action=kill-all call=storage nth=$_"] ] } 1 .. 80);
-	my $calls   = falls('all, any call', map { [ ['action=kill-all nth=' . (1 + $_ * 15 + $c->rand(15))] ] } 0 .. 49);
-	my $deep    = falls('all, and again in recovery', map { [ ['action=kill-all nth=' . (1 + $c->rand(600))],
-		map { 'action=kill-all call=storage,reads,net,event nth=' . (1 + $c->rand(900)) } 1 .. 3 ] } 1 .. 40);
-	$c->figure('points, all together', $storage + $calls + $deep,
-		"$storage at storage calls, $calls at any, $deep with three deaths in recovery each");
-	note sprintf 'all: %.0f s', time - $began;
+sub plan_priv {
+	plan_part('at start', 'priv', sub { starts('priv at start', 'priv', 1, 1, 400) });
+	plan_part('at start', 'priv-fork', sub { starts('child of priv before exec, at start', 'priv-fork', 1, 1, 400) });
+	plan_part('at start', 'posthaste', sub { starts('posthaste start itself', 'posthaste,posthaste-fork', 1, 1, 600) });
+	# at work it sleeps; it acts when a process is to be replaced
+	plan_part('at work', 'priv-fork', sub { sweep('child of priv before exec', 1, 40, 'class=resolver action=kill',
+		'class=priv-fork action=kill') });
+	plan_part('at work', 'priv', sub { falls('priv at work',
+		map { [ [ 'class=resolver action=kill', "class=priv action=kill nth=$_" ] ] } 1 .. 24) });
+	plan_part('during reload', $_->[0], do { my $w = $_; sub { during('reload', $w->[0], 1, $w->[1], 400) } })
+		for [ 'priv', 1 ], [ 'priv-fork', 2 ], [ 'posthaste', 4 ];
+	plan_part('during stop', 'priv', sub { during('stop', 'priv', 1, 1, 100) });
+	plan_part('itself', "posthaste $_", do { my $w = $_; sub { command_dies($w) } }) for qw(reload stop);
 	return;
 }
 
-my %parts = (workers => \&whole_workers, supervisor => \&whole_supervisor, priv => \&whole_priv,
-	all => \&whole_all);
+sub plan_all {
+	plan_part('storage calls', 'all together', sub { falls('all, storage calls',
+		map { [ ["action=kill-all call=storage nth=$_"] ] } 1 .. 80) });
+	plan_part('any calls', 'all together', sub { falls('all, any call',
+		map { [ ['action=kill-all nth=' . (1 + $_ * 15 + $c->rand(15))] ] } 0 .. 49) });
+	plan_part('three deaths in recovery each', 'all together', sub { falls("all, and again in recovery, $_[0]",
+		map { [ ['action=kill-all nth=' . (1 + $c->rand(600))],
+		map { 'action=kill-all call=storage,reads,net,event nth=' . (1 + $c->rand(900)) } 1 .. 3 ] } 1 .. 20) }) for 1, 2;
+	return;
+}
+
+# Adds what a part found.
+sub merge {
+	my ($into, $what) = @_;
+	for my $k (keys %$what) {
+		ref $what->{$k} ? merge($into->{$k} //= {}, $what->{$k}) : ($into->{$k} += $what->{$k});
+	}
+	return;
+}
+
+sub whole {
+	my $n = 0;
+	my %of_name = map { sprintf('%s, %s %d', @$_{qw(who kind)}, ++$n) => $_ } @whole;
+	my $results = SideBySide::run($c, $ENV{POSTHASTE_WIDTH} || 3, map {
+		my $part = $of_name{$_};
+		[ $_ => sub {
+			my $points = $part->{run}->();
+			return { points => $points, total => \%total, tried => \%tried, existed => \%existed };
+		} ];
+	} sort { ($a =~ /(\d+)$/)[0] <=> ($b =~ /(\d+)$/)[0] } keys %of_name);
+	my %points;
+	for my $name (keys %$results) {
+		my ($r, $part) = ($results->{$name}, $of_name{$name});
+		$points{ $part->{who} }{ $part->{kind} } += $r->{points} || 0;
+		merge(\%total, $r->{total} || {});
+		merge(\%tried, $r->{tried} || {});
+		for my $class (keys %{ $r->{existed} || {} }) {
+			$existed{$class}{$_} = 1 for keys %{ $r->{existed}{$class} };
+		}
+	}
+	for my $who (sort keys %points) {
+		my ($p, $sum) = ($points{$who}, 0);
+		$sum += $_ for values %$p;
+		$c->figure("points, $who", $sum, join ', ', map { "$p->{$_} $_" } sort keys %$p);
+	}
+	return;
+}
+
 @workers = split ' ', $ENV{POSTHASTE_CLASS} if $ENV{POSTHASTE_CLASS};
+my %plans = (workers => \&plan_workers, supervisor => \&plan_supervisor, priv => \&plan_priv, all => \&plan_all);
 if ($c->full) {
-	$parts{$_}->() for split ' ', $ENV{POSTHASTE_PARTS} || 'workers supervisor priv all';
+	$plans{$_}->() for split ' ', $ENV{POSTHASTE_PARTS} || 'supervisor priv all workers';
+	@whole = grep { "$_->{who}, $_->{kind}" =~ /$ENV{POSTHASTE_ONLY}/ } @whole if $ENV{POSTHASTE_ONLY};
+	whole();
 } else {
 	sample();
 }
-my ($hit, $seen) = (0, 0);
-for my $class (keys %existed) {
-	for my $call (keys %{ $existed{$class} }) {
-		$seen++;
-		$hit++ if $tried{$class}{$call};
-	}
+# Kinds of calls, by class: seen while it was counted, and those at which it died.
+for my $class (sort keys %existed) {
+	my @seen = sort keys %{ $existed{$class} };
+	my @not  = grep { !$tried{$class}{$_} } @seen;
+	next unless %{ $tried{$class} || {} };
+	$c->figure("kinds of calls at which it died, $class", @seen - @not, 'of ' . @seen . ' seen'
+		. (@not ? ', not: ' . join ' ', @not : ''));
 }
-$c->figure('kinds of calls (class and name) at which a process died', $hit, "of $seen seen") if $seen;
 $c->figure('acknowledged messages lost', $total{lost}, "of $total{acked}");
-$c->figure('messages delivered or reported twice', $total{twice}, "of $total{acked}");
+$c->figure('messages delivered or reported twice', $total{twice},
+	"of $total{acked}; not on the list of deliveries in doubt: $total{unlisted}");
 $c->done;

@@ -58,6 +58,15 @@ sub try {
 	return @r;
 }
 
+# A command on its own under rules, beside what runs; (status, output), 137 when it was killed.
+sub apart {
+	my ($self, $mta, $rule, $name, @args) = @_;
+	local $ENV{POSTHASTE_CLOCK}  = "$mta->{dir}/clock";
+	local $ENV{POSTHASTE_STDERR} = "$mta->{dir}/stderr";
+	return run_ok(program(), '-c', 'all', '-o', $self->log_file, '-r', $rule, '--',
+		Posthaste::prefix() . "/sbin/$name", '-c', "$mta->{dir}/conf", @args);
+}
+
 sub log_file { return "$_[0]{dir}/inject.log" }
 sub log { return slurp(log_file($_[0])) }
 

@@ -113,6 +113,9 @@ sub ready {
 	return wait_until(sub { ($self->{mta}->status->{ready} || 0) == 1 }, $seconds || 20);
 }
 
+# What is in doubt by now: a later look may find the list changed.
+sub note_doubts { my ($self) = @_; return eval { $self->{oracle}->in_doubt($self->{mta}) } || 0 }
+
 # Let all that is in the queue come to its end; the number of messages that did not. What was with too
 # many workers when they died is on hold, as it should be: an operator releases it.
 sub drain {

@@ -247,6 +247,14 @@ sub command {
 	return run_ok(prefix() . "/sbin/$name", '-c', "$self->{dir}/conf", @args);
 }
 
+# The same in the background; its pid.
+sub command_begin {
+	my ($self, $name, @args) = @_;
+	local $ENV{POSTHASTE_CLOCK} = "$self->{dir}/clock";
+	local $ENV{POSTHASTE_STDERR} = "$self->{dir}/stderr";
+	return spawn("$self->{dir}/command.out", prefix() . "/sbin/$name", '-c', "$self->{dir}/conf", @args);
+}
+
 # What sanitizers (builds with --enable-asan) found in this instance. Workers are locked in and see
 # no symbols, so names are added here. Returns the number of new reports.
 sub sanitizer_reports {
