@@ -2,7 +2,7 @@
 /*
  * Maildir delivery; see workers/local/maildir.h.
  *
- * Durability: fsync of the file, rename, fsync of the directories. Shorter ways (ext4 and xfs carry
+ * Durability: fsync of the file, rename, fsync of new/. Shorter ways (ext4 and xfs carry
  * data and name in one journal commit when the file is synced after the rename) leave empty files
  * in new/ when the power goes in between, and readers of mail show those. The answer goes out after
  * that, so a mailbox never loses what the queue has let go of; a crash in between delivers twice,
@@ -168,25 +168,45 @@ static int write_content(const struct maildir_job *job, int fd)
 	return err;
 }
 
-/* From tmp/ to new/ under the final name. */
-static int publish(const struct maildir *m, int fd, const char *tmp_name, const char *host)
+/* From tmp/ to new/ under the final name, which is returned. */
+static int publish(const struct maildir *m, int fd, const char *tmp_name, const char *host,
+		   char name[NAME_MAX + 1])
 {
-	char name[NAME_MAX + 1];
 	struct stat st;
 	int64_t us = clock_wall().us;
 
 	if (fstat(fd, &st) < 0)
 		return err_errno();
-	snprintf(name, sizeof(name), "%lld.V%llxI%llxM%lld.%s", (long long)(us / 1000000),
+	snprintf(name, NAME_MAX + 1, "%lld.V%llxI%llxM%lld.%s", (long long)(us / 1000000),
 		 (unsigned long long)st.st_dev, (unsigned long long)st.st_ino,
 		 (long long)(us % 1000000), host);
 	/* the name holds device and inode of a file that exists now: nobody else's can be equal */
 	return renameat(m->tmp, tmp_name, m->new_, name) < 0 ? err_errno() : 0;
 }
 
+/*
+ * The name in new/ is made durable. The one in tmp/ may come back after a power cut: nobody reads
+ * it. When the file system shuts down meanwhile (its disk failed, or it ran into damage), xfs lets
+ * the sync under way succeed with nothing on the disk. A file system that has shut down opens no
+ * file, so one that still does was alive when the sync was done. A reader may have moved the file
+ * on by now.
+ */
+static int make_durable(const struct maildir *m, const char *name)
+{
+	if (fsync(m->new_) < 0)
+		return err_errno();
+	int fd = openat(m->new_, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : err_errno();
+	close(fd);
+	return 0;
+}
+
 static int store(const struct maildir *m, const struct maildir_job *job, int fd,
 		 const char *tmp_name, const char *host, const char **what, bool *seen)
 {
+	char name[NAME_MAX + 1];
 	int err;
 
 	*what = "write";
@@ -197,12 +217,12 @@ static int store(const struct maildir *m, const struct maildir_job *job, int fd,
 	if (err != 0)
 		return err;
 	*what = "rename";
-	err = publish(m, fd, tmp_name, host);
+	err = publish(m, fd, tmp_name, host, name);
 	if (err != 0)
 		return err;
 	*what = "sync";
 	*seen = true;
-	return fsync(m->new_) < 0 || fsync(m->tmp) < 0 ? err_errno() : 0;
+	return make_durable(m, name);
 }
 
 void maildir_deliver(const struct maildir_job *job, struct maildir_result *r)
