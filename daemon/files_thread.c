@@ -5,11 +5,9 @@
  * spool directories. Called by daemon/files.c.
  */
 #include <signal.h>
-#include <unistd.h>
 
 #include "daemon/files_int.h"
 #include "lib/clock.h"
-#include "lib/err.h"
 #include "lib/util.h"
 
 static int keep_id(void *ctx, const struct spool_found *found)
@@ -51,8 +49,7 @@ static void run(const struct files *f, struct fjob *j)
 		j->err = spool_segment_retire(d, j->number, f->spare_max, &j->kept);
 		break;
 	case FJOB_REMOVE_JOURNAL:
-		/* segments that are gone must stay gone before their outcomes go */
-		j->err = fsync(d->seg) < 0 ? err_errno() : spool_journal_remove(d, j->number);
+		j->err = spool_journal_remove(d, j->number);
 		break;
 	case FJOB_SCAN:
 		j->err = spool_scan_segment(d, j->number, 0, keep_id, j, &stats);
