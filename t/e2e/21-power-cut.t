@@ -8,50 +8,15 @@
 use strict;
 use warnings;
 use FindBin;
-use lib "$FindBin::Bin/lib";
-use Posthaste qw(spawn slurp wait_until run_ok);
-use Fcntl;
+use lib "$FindBin::Bin/lib", "$FindBin::Bin/../crash/lib";
+use Disk;
+use Posthaste qw(spawn slurp wait_until);
 use Time::HiRes qw(sleep);
 use Test::More;
-
-use constant SHUTDOWN_IOCTL    => 0x8004587d;
-use constant NO_LOG_FLUSH      => 2;
-use constant O_DIRECTORY_LINUX => 0200000;
 
 plan skip_all => 'power cuts need root (loop devices)' if $> != 0;
 my $fs     = $ENV{POSTHASTE_FS} || 'ext4';
 my $rounds = $ENV{POSTHASTE_ROUNDS} || 3;
-my (@mounted, @loops);
-
-END {
-	my $status = $?;
-	run_ok('umount', '-l', $_) for @mounted;
-	run_ok('losetup', '-d', $_) for @loops;
-	$? = $status;
-}
-
-sub mounted_spool {
-	my ($mta) = @_;
-	my $image = "$mta->{dir}/image";
-	mkdir "$mta->{dir}/spool";
-	open my $fh, '>', $image or die "$image: $!";
-	truncate $fh, 1 << 30;
-	close $fh;
-	# One loop device for all mounts: a fresh one would not see what the last has not written back.
-	my ($rc, $loop) = run_ok('losetup', '--find', '--show', $image);
-	return if $rc || $loop !~ m{^(/dev/\S+)};
-	push @loops, $mta->{loop} = $1;
-	return unless run_ok("mkfs.$fs", '-q', $mta->{loop}) && mount_spool($mta);
-	push @mounted, "$mta->{dir}/spool";
-	my ($uid, $gid) = (getpwnam $mta->{owner})[2, 3];
-	chown $uid, $gid, "$mta->{dir}/spool";
-	return 1;
-}
-
-sub mount_spool {
-	my ($mta) = @_;
-	return run_ok('mount', '-t', $fs, $mta->{loop}, "$mta->{dir}/spool");
-}
 
 sub processes {
 	my ($mta) = @_;
@@ -60,12 +25,9 @@ sub processes {
 }
 
 sub cut {
-	my ($mta) = @_;
-	my ($master, @pids) = processes($mta);
-	sysopen my $dir, "$mta->{dir}/spool", O_RDONLY | O_DIRECTORY_LINUX or die "spool: $!";
-	my $flags = pack 'L', NO_LOG_FLUSH;
-	ioctl $dir, SHUTDOWN_IOCTL, $flags or die "shutdown: $!";
-	close $dir;
+	my ($mta, $disk) = @_;
+	my ($master, @pids) = processes($mta); # their file is on that disk
+	$disk->cut;
 	sleep 0.2;
 	kill 'STOP', $master;
 	kill 'KILL', @pids, $master;
@@ -73,8 +35,8 @@ sub cut {
 		wait_until(sub { !-e "/proc/$p" || slurp("/proc/$p/stat") =~ /\) Z / }, 10);
 	}
 	delete $mta->{running};
-	wait_until(sub { run_ok('umount', "$mta->{dir}/spool") }, 10) or die 'cannot unmount';
-	mount_spool($mta) or die 'cannot mount again';
+	$disk->umount;
+	$disk->remount or die 'cannot mount again';
 	return;
 }
 
@@ -87,14 +49,15 @@ sub story {
 	my $away = '[127.0.0.1]:' . Posthaste::free_port();
 	my $mta  = Posthaste->prepare(main => { relayhost => $down ? $away : $hop, %main });
 	my @acked;
-	mounted_spool($mta) or return;
+	my $disk = Disk->new(fs => $fs, mb => 1024) or return;
+	$disk->mount("$mta->{dir}/spool", $mta->{owner});
 	for my $round (1 .. $count) {
 		$mta->launch;
 		my $load = spawn("$sink->{dir}/load$round", Posthaste::build_dir() . '/t/bench/load', '-s',
 			20, '-n', 1000000, '-T', 1.5, '-p', '-R', '-t', "round$round", '-o',
 			"$sink->{dir}/acked$round", "127.0.0.1:$mta->{port}");
 		sleep 0.4 + 0.17 * $round;
-		cut($mta);
+		cut($mta, $disk);
 		Posthaste::wait_child($load);
 		push @acked, map { /^(\S+)/ ? $1 : () } split /\n/, slurp("$sink->{dir}/acked$round");
 	}
@@ -119,7 +82,7 @@ sub story {
 }
 
 my ($acked, $lost, $twice, $left, $got, $mta) = story($rounds, 0);
-plan skip_all => "cannot mount a $fs image" unless defined $acked;
+plan skip_all => Disk->why_not unless defined $acked;
 cmp_ok $acked, '>', 200, "$acked acknowledged in $rounds rounds";
 is $left, 0, 'the queue drains';
 is $lost, 0, 'nothing acknowledged is lost';
