@@ -18,7 +18,7 @@
  *                         NAME-fork is a child of NAME that has not become another program yet,
  *                         NAME-agent was started by way of /proc/self/exe
  *         call=...  pid=N  path=DIR (calls on files there)  nth=N  times=K (0: for ever)
- *         errno=EIO  len=half (short)  ms=N (delay; cut: run on)  us=N (cut-during)  mount=DIR
+ *         errno=EIO  len=half (short)  ms=N (delay; cut: run on)  us=N (cut-during)  mount=DIR,...
  *         id=N  after=ID (begins to count when rule ID has acted)
  * When inject ends, by whatever cause, the kernel kills all that it follows. x86-64 only: elsewhere
  * it exits with 77.

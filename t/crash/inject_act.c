@@ -18,6 +18,7 @@
 
 #define SHUTDOWN_IOCTL 0x8004587d
 #define NO_LOG_FLUSH   2u
+#define MAX_MOUNTS     4u
 
 /* Where the length is that `short` reduces. */
 static const struct length_of {
@@ -125,15 +126,26 @@ static void unshorten(struct tracee *t)
 
 /* ---- kill and cut ---- */
 
-static void cut_power(const char *mount)
+/* Opened before the first is dead: between two deaths there is nothing but one call. */
+static void cut_power(const char *mounts)
 {
 	uint32_t flags = NO_LOG_FLUSH;
-	int fd = open(mount, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	char copy[PATH_MAX], *save = NULL;
+	int fds[MAX_MOUNTS];
+	unsigned n = 0;
 
-	if (fd < 0 || ioctl(fd, SHUTDOWN_IOCTL, &flags) < 0)
-		record("cut of %s failed: %s", mount, strerror(errno));
-	if (fd >= 0)
-		close(fd);
+	strcpy(copy, mounts);
+	for (char *m = strtok_r(copy, ",", &save); m != NULL && n < MAX_MOUNTS;
+	     m = strtok_r(NULL, ",", &save))
+		fds[n++] = open(m, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (unsigned i = 0; i < n; i++) {
+		if (fds[i] < 0 || ioctl(fds[i], SHUTDOWN_IOCTL, &flags) < 0)
+			record("cut of %u in %s failed: %s", i, mounts, strerror(errno));
+	}
+	for (unsigned i = 0; i < n; i++) {
+		if (fds[i] >= 0)
+			close(fds[i]);
+	}
 }
 
 /* After a cut: all ends now, or runs on for a while on the dead disk. */

@@ -15,7 +15,7 @@ use Disk;
 use Inject;
 use Oracle;
 use Posthaste qw(slurp spawn wait_until);
-use Time::HiRes qw(clock_gettime CLOCK_MONOTONIC sleep);
+use Time::HiRes qw(clock_gettime sleep stat CLOCK_MONOTONIC CLOCK_REALTIME);
 
 sub new {
 	my ($class, %opt) = @_;
@@ -37,6 +37,7 @@ sub new {
 		%{ $opt{main} || {} },
 	});
 	my $self = bless { %opt, queue => $queue, boxes => $boxes, sink => $sink, mta => $mta, lives => 0,
+		mono_to_real => clock_gettime(CLOCK_REALTIME) - clock_gettime(CLOCK_MONOTONIC),
 		cuts => [], oracle => Oracle->new, inject => Inject->new(dir => $mta->{dir}) }, $class;
 	$self->{at} = "$mta->{dir}/queue";
 	$queue->mount($self->{at}, $mta->{owner});
@@ -53,62 +54,74 @@ sub why_not { return Disk->why_not }
 # A little of everything: relayed, deferred once, refused for good, delivered to a mailbox.
 sub load {
 	my ($self) = @_;
-	my $n = ++$self->{lives};
+	my $n = ++$self->{loads};
 	my $file = "$self->{mta}{dir}/acked$n";
 	$self->{oracle}->sent("c$n");
-	return { file => $file, pid => spawn("$file.json", Posthaste::build_dir() . '/t/bench/load', '-s', 6,
+	my $load = { file => $file, pid => spawn("$file.json", Posthaste::build_dir() . '/t/bench/load', '-s', 6,
 		'-n', $self->{messages} || 90, '-r', 2, '-D', 2, '-d', 'x.test', '-l', 9000, '-T', 2, '-R', '-p', '-t',
 		"c$n", '-o', $file, "127.0.0.1:$self->{mta}{port}") };
+	push @{ $self->{running} }, $load;
+	return $load;
 }
 
-sub load_end {
-	my ($self, $load) = @_;
-	Posthaste::end_child($load->{pid});
-	$self->{oracle}->acked($load->{file});
-	return;
+# Mail under a rule that may strike, and what comes after it: segments are retired and copied forward.
+# True when it struck.
+sub mail_until {
+	my ($self, $struck) = @_;
+	my $load = $self->load;
+	wait_until(sub { $struck->() || Posthaste::has_ended($load->{pid}) }, 2);
+	for (1 .. 3) {
+		return 1 if $struck->();
+		$self->{mta}->advance(70);
+		return 1 if wait_until($struck, 0.15);
+	}
+	return 0;
 }
 
-# One life under the injector, with the rule armed from its first call on. Returns true when the rule
-# cut the power; else all went on to the end of the mail.
+# One life under the injector, with the rule armed from its first call on. How many calls a life makes
+# depends on what happens to come together; so when it does not come to the one that was chosen, the
+# next of that kind is taken, and then the next of any kind. Returns which of the three cut the power:
+# 1, 2 or 3; 0 when none did.
 sub run {
 	my ($self, $rule, %opt) = @_;
 	my ($mta, $i) = @$self{qw(mta inject)};
 	$mta->advance(700); # what was deferred is due
 	unlink $i->log_file;
-	my $where = $opt{boxes} ? "$mta->{dir}/boxes" : $self->{at};
-	my ($rc) = $i->try($mta, 'storage', "$rule path=$where mount=$where");
-	my $cut = sub { slurp($i->log_file) =~ /^\S+ cut/m };
-	if ($rc) {
-		push @{ $self->{cuts} }, clock_gettime(CLOCK_MONOTONIC) if $cut->();
-		return $cut->();
+	my $where  = ' path=' . ($opt{boxes} ? "$mta->{dir}/boxes" : $self->{at}) .
+		' mount=' . ($opt{alone} ? '' : "$self->{at},") . "$mta->{dir}/boxes";
+	my @rules  = map { $_ . $where } $rule =~ s/\bnth=\d+/nth=1/r, $rule =~ s/\b(?:class|call|nth)=\S+//gr;
+	my $struck = sub { slurp($i->log_file) =~ /^\S+ cut/m };
+	my ($rc) = $i->try($mta, 'storage', $rule . $where);
+	my $hit = $rc ? $struck->() : 0;
+	if (!$rc) {
+		eval { $self->{oracle}->in_doubt($mta) }; # what it says before it dies
+		$hit = $self->mail_until($struck);
+		for my $n (2, 3) {
+			last if $hit || $rule =~ /action=count/;
+			# it may strike at this very moment, and end the injector
+			eval { $i->arm(shift @rules); 1 } or last;
+			$hit = $n if $self->mail_until($struck);
+		}
+		$hit ||= $struck->();
 	}
-	eval { $self->{oracle}->in_doubt($mta) }; # what it says before it dies
-	my $load = $self->load;
-	for my $phase (1 .. 3) {
-		last if wait_until(sub { $cut->() || ($phase == 1 && Posthaste::has_ended($load->{pid})) }, $phase == 1 ? 2 : 0.2);
-		$mta->advance(70); # segments are retired and copied forward
-	}
-	if (!$cut->()) {
-		$mta->advance(70);
-		wait_until($cut, 0.3);
-	}
-	my $was = $cut->();
-	push @{ $self->{cuts} }, clock_gettime(CLOCK_MONOTONIC) if $was;
-	$self->{load} = $load;
-	return $was;
+	return $hit || 0;
 }
 
-# The end of a life, whether the power is cut already or now; then the disks as they are found.
-sub life {
-	my ($self, $rule, %opt) = @_;
-	my $mta = $self->{mta};
-	my $hit = $self->run($rule, %opt);
-	push @{ $self->{cuts} }, clock_gettime(CLOCK_MONOTONIC) if !$hit;
+# The end of a life, whether the power is cut already or now; then the disks as they are found. With
+# alone, it was only that of the mailboxes, and all processes die.
+sub end_life {
+	my ($self, $hit, %opt) = @_;
+	push @{ $self->{cuts} }, clock_gettime(CLOCK_REALTIME);
+	$self->{alone}{ $#{ $self->{cuts} } } = 1 if $opt{alone};
 	# the rule may strike at this very moment: a disk that is dead already cannot be opened
-	eval { $self->{queue}->cut } if !$hit || ($opt{boxes} && $opt{both});
-	eval { $self->{boxes}->cut } if $opt{both} && !$opt{boxes};
-	$self->{inject}->kill($mta);
-	$self->load_end(delete $self->{load}) if $self->{load};
+	for my $disk ($hit ? () : $opt{alone} ? 'boxes' : qw(queue boxes)) {
+		eval { $self->{$disk}->cut };
+	}
+	$self->{inject}->kill($self->{mta});
+	for my $load (splice @{ $self->{running} || [] }) {
+		Posthaste::end_child($load->{pid});
+		$self->{oracle}->acked($load->{file});
+	}
 	for my $disk (@$self{qw(queue boxes)}) {
 		$disk->umount;
 		$disk->remount or die "cannot mount $disk->{fs} again";
@@ -116,50 +129,64 @@ sub life {
 	return $hit;
 }
 
+sub life {
+	my ($self, $rule, %opt) = @_;
+	return $self->end_life($self->run($rule, %opt), %opt);
+}
+
 # What storage calls a life makes, when nothing happens to it.
 sub rehearse {
 	my ($self, %opt) = @_;
-	my $mta = $self->{mta};
 	my $seen;
 	for (1 .. 5) { # a very busy machine may not start it in time
 		$self->run('action=count id=1', %opt);
 		last if $seen = eval { $self->{inject}->count(1) };
-		$self->{inject}->kill($mta);
+		$self->{inject}->kill($self->{mta});
 	}
 	$seen or die "no life to count: $@";
-	$self->load_end(delete $self->{load}) if $self->{load};
-	$self->{queue}->cut;
-	push @{ $self->{cuts} }, clock_gettime(CLOCK_MONOTONIC);
-	$self->{inject}->kill($mta);
-	for my $disk (@$self{qw(queue boxes)}) {
-		$disk->umount;
-		$disk->remount or die "cannot mount $disk->{fs} again";
-	}
+	$self->end_life(0);
 	return $seen;
 }
 
-# Second copies at the sink by the cut that came between: { cut number => copies }, and how long
-# before its cut the oldest of the first copies had been taken.
-sub repeats {
+# Every copy that was taken: "ID RECIPIENT" and when, at the sink and in the mailboxes.
+sub copies {
 	my ($self) = @_;
-	my (%first, %by_cut, $oldest);
-	for my $line (split /\n/, slurp("$self->{sink}{dir}/ids")) {
-		my ($id, $rcpt, $us) = split ' ', $line;
-		next if $id eq '-' || !defined $us;
-		my $s = $us / 1e6;
-		if (defined(my $t = $first{"$id $rcpt"})) {
-			my @between = grep { $self->{cuts}[$_] + 0.1 > $t } 0 .. $#{ $self->{cuts} };
-			my $cut = @between ? $between[0] : -1;
-			$by_cut{$cut}++;
-			my $age = $cut >= 0 ? $self->{cuts}[$cut] - $t : 0;
-			$oldest = $age if !defined $oldest || $age > $oldest;
-		}
-		$first{"$id $rcpt"} = $s;
+	my @at_hop = grep { $_->[0] !~ /^-/ } map { /^(\S+ \S+) (\d+)$/ ? [ $1, $2 / 1e6 + $self->{mono_to_real} ] : () }
+		split /\n/, slurp("$self->{sink}{dir}/ids");
+	my @in_boxes;
+	for my $file (glob "$self->{mta}{dir}/boxes/box/new/*") {
+		my $head = (split /\n\n/, slurp($file), 2)[0];
+		my ($id, $rcpt) = ($head =~ /^X-Load-Id: (\S+)/m, $head =~ /^X-Original-To: (\S+)/m);
+		push @in_boxes, [ "$id $rcpt", (stat $file)[9] ] if defined $rcpt;
 	}
-	return (\%by_cut, $oldest);
+	return (\@at_hop, \@in_boxes);
 }
 
-# Drain, stop, judge. { verdict fields, left, repeats, oldest }.
+# Second copies: the cut that came between the first and it, seconds from the first copy to the cut, and
+# whether the list of deliveries in doubt has it. The disk of the mailboxes that fails alone is another
+# matter than a power cut, and a deferral like any other: see doc/INTERNALS.md.
+sub repeats {
+	my ($self) = @_;
+	my (@repeats, $listed);
+	$listed = $self->{oracle}{listed} || {};
+	for my $place ($self->copies) {
+		my %first;
+		for my $copy (sort { $a->[1] <=> $b->[1] } @$place) {
+			my ($what, $s) = @$copy;
+			my ($id, $rcpt) = split ' ', $what;
+			if (defined(my $t = $first{$what})) {
+				my ($cut) = grep { $self->{cuts}[$_] + 0.1 > $t } 0 .. $#{ $self->{cuts} };
+				push @repeats, { what => $what, cut => $cut // -1, listed => $listed->{$id}{$rcpt} || 0,
+					age => defined $cut ? $self->{cuts}[$cut] - $t : 0,
+					alone => defined $cut && $self->{alone}{$cut} || 0 };
+			}
+			$first{$what} = $s;
+		}
+	}
+	return \@repeats;
+}
+
+# Drain, stop, judge: { fields of the oracle's verdict, left, in_doubt, repeats, panic, cuts }.
 sub end {
 	my ($self) = @_;
 	my ($mta, $o) = @$self{qw(mta oracle)};
@@ -176,10 +203,9 @@ sub end {
 	$o->sink($self->{sink});
 	$o->maildir(glob "$mta->{dir}/boxes/box/new/*");
 	$o->bounces(map { slurp($_) } glob "$mta->{dir}/boxes/sender/new/*");
-	my ($by_cut, $oldest) = $self->repeats;
 	my $panic = () = $mta->log =~ /panic:/g;
-	return { %{ $o->verdict }, left => $left, in_doubt => $listed, by_cut => $by_cut,
-		oldest => $oldest, panic => $panic, cuts => scalar @{ $self->{cuts} } };
+	return { %{ $o->verdict }, left => $left, in_doubt => $listed, repeats => $self->repeats,
+		panic => $panic, cuts => scalar @{ $self->{cuts} } };
 }
 
 1;
