@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # A file system of one's own for fault tests: an image on a loop device, and the switch that takes
-# its power away (the shutdown ioctl of ext4 and xfs, without flushing the log). Root only.
+# its power away (the shutdown ioctl of ext4 and xfs, without flushing the log). Root only. The story
+# goes into a mount namespace of its own: a namespace that somebody else made meanwhile would hold a copy
+# of the mount, and a mount of the same device would find the dead file system again.
 #
 #   my $d = Disk->new(fs => 'ext4', mb => 256) or plan skip_all => Disk->why_not;
 #   $d->mount("$dir/spool", 'nobody');
@@ -11,17 +13,28 @@ use warnings;
 use Carp qw(croak);
 use Fcntl;
 use File::Temp qw(tempdir);
+use POSIX ();
 use Posthaste qw(run_ok wait_until);
 
 use constant SHUTDOWN_IOCTL    => 0x8004587d;
 use constant NO_LOG_FLUSH      => 2;
 use constant O_DIRECTORY_LINUX => 0200000;
 
-my (@disks, $why_not);
+use constant CLONE_NEWNS       => 0x20000;
+
+my %unshare = (x86_64 => 272, aarch64 => 97); # number of the system call
+my (@disks, $why_not, $unshared);
 my $owner = $$;
 
 # For a forked child, like Posthaste::on_my_own().
-sub on_my_own { ($owner, @disks) = ($$); return }
+sub on_my_own { ($owner, $unshared, @disks) = ($$); return }
+
+sub go_apart {
+	my $number = $unshare{ (POSIX::uname())[4] };
+	return if $unshared++ || !$number || syscall($number, CLONE_NEWNS) != 0;
+	run_ok('mount', '--make-rprivate', '/');
+	return;
+}
 
 sub why_not { return $why_not }
 
@@ -32,6 +45,7 @@ sub new {
 		$why_not = 'power cuts need root (loop devices)';
 		return;
 	}
+	go_apart();
 	my $self = bless { fs => $fs, dir => tempdir('posthaste-disk-XXXXXX', TMPDIR => 1, CLEANUP => 1) },
 		$class;
 	my $image = "$self->{dir}/image";
@@ -68,9 +82,15 @@ sub mount {
 	return 1;
 }
 
+# A process of the last life may hold the dead file system for a moment yet: then mount() finds that.
 sub remount {
 	my ($self) = @_;
-	return $self->{mounted} = run_ok('mount', '-t', $self->{fs}, $self->{loop}, $self->{at});
+	return wait_until(sub {
+		$self->{mounted} = run_ok('mount', '-t', $self->{fs}, $self->{loop}, $self->{at}) or return 0;
+		return 1 if mkdir "$self->{at}/alive" and rmdir "$self->{at}/alive";
+		$self->umount;
+		return 0;
+	}, 5);
 }
 
 sub umount {
