@@ -117,7 +117,7 @@ sub judge {
 	my (%by_cut, @unlisted);
 	for my $copy (@{ $r->{repeats} }) {
 		$by_cut{ $copy->{cut} }++;
-		push @unlisted, $copy->{what} unless $copy->{listed} || $copy->{alone};
+		push @unlisted, $copy->{what} unless $copy->{listed};
 	}
 	is scalar @unlisted, 0, "$fs: all that came twice was on the list of deliveries in doubt" or diag "@unlisted";
 	my $most = max(0, values %by_cut);

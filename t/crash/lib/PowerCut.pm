@@ -112,7 +112,6 @@ sub run {
 sub end_life {
 	my ($self, $hit, %opt) = @_;
 	push @{ $self->{cuts} }, clock_gettime(CLOCK_REALTIME);
-	$self->{alone}{ $#{ $self->{cuts} } } = 1 if $opt{alone};
 	# the rule may strike at this very moment: a disk that is dead already cannot be opened
 	for my $disk ($hit ? () : $opt{alone} ? 'boxes' : qw(queue boxes)) {
 		eval { $self->{$disk}->cut };
@@ -163,8 +162,7 @@ sub copies {
 }
 
 # Second copies: the cut that came between the first and it, seconds from the first copy to the cut, and
-# whether the list of deliveries in doubt has it. The disk of the mailboxes that fails alone is another
-# matter than a power cut, and a deferral like any other: see doc/INTERNALS.md.
+# whether the list of deliveries in doubt has it.
 sub repeats {
 	my ($self) = @_;
 	my (@repeats, $listed);
@@ -177,8 +175,7 @@ sub repeats {
 			if (defined(my $t = $first{$what})) {
 				my ($cut) = grep { $self->{cuts}[$_] + 0.1 > $t } 0 .. $#{ $self->{cuts} };
 				push @repeats, { what => $what, cut => $cut // -1, listed => $listed->{$id}{$rcpt} || 0,
-					age => defined $cut ? $self->{cuts}[$cut] - $t : 0,
-					alone => defined $cut && $self->{alone}{$cut} || 0 };
+					age => defined $cut ? $self->{cuts}[$cut] - $t : 0 };
 			}
 			$first{$what} = $s;
 		}
