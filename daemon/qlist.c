@@ -42,6 +42,7 @@ struct shown {
 	const char *queue;
 	char mark; /* '*' active, '!' hold, ' ' */
 	bool in_doubt;
+	bool damaged; /* no envelope: the record cannot be read as this message's */
 	int64_t arrival_s;
 	uint64_t size;
 	struct envelope env;
@@ -123,6 +124,8 @@ static void note_state(struct shown *m, const struct qctl_item *it)
 	}
 }
 
+/* A record that is damaged is found when it is loaded or delivered; until then, for what is held
+ * until somebody releases it, the message is in the queue, and has to be in the list. */
 static bool read_message(struct qlist *l, const struct qctl_item *it, struct shown *m)
 {
 	struct qid id = { .time_us = it->qid.time_us, .life = it->qid.life };
@@ -130,12 +133,19 @@ static bool read_message(struct qlist *l, const struct qctl_item *it, struct sho
 
 	buf_reset(&l->head);
 	arena_reset(&l->arena);
-	if (spool_read_head(l->spool, id, it->place, false, &hdr, &l->head) != 0 ||
-	    env_decode(buf_sv(&l->head), RCPTS_MAX, &l->arena, &m->env) != 0)
-		return false;
+	memset(m, 0, sizeof(*m));
+	int err = spool_read_head(l->spool, id, it->place, false, &hdr, &l->head);
+
+	if (err == 0)
+		err = env_decode(buf_sv(&l->head), RCPTS_MAX, &l->arena, &m->env);
+	if (err == E_NOENT)
+		return false; /* its segment is gone: it left the queue meanwhile */
+	m->damaged = err != 0;
+	if (m->damaged)
+		memset(&m->env, 0, sizeof(m->env));
 	qid_format(id, m->id);
 	m->arrival_s = (int64_t)(id.time_us / 1000000);
-	m->size = hdr.size;
+	m->size = m->damaged ? it->place.len : hdr.size;
 	m->queue = "deferred";
 	m->mark = ' ';
 	m->in_doubt = (it->msg_flags & MSGF_IN_DOUBT) != 0;
@@ -201,6 +211,8 @@ static void each_rcpt(struct qlist *l, const struct shown *m, size_t from, size_
 
 static struct sv sender_of(const struct shown *m)
 {
+	if (m->damaged)
+		return SV("(damaged record)");
 	return m->env.sender.len > 0 ? m->env.sender : SV("MAILER-DAEMON");
 }
 
@@ -325,6 +337,8 @@ static void json_message(struct qlist *l, const struct shown *m, size_t from, si
 	json_object_set_new(o, "recipients", rcpts);
 	if (m->in_doubt)
 		json_object_set_new(o, "in_doubt", json_true());
+	if (m->damaged)
+		json_object_set_new(o, "damaged", json_true());
 	json_dumpf(o, l->out, JSON_PRESERVE_ORDER);
 	fputc('\n', l->out);
 	json_decref(o);
