@@ -16,7 +16,7 @@ include t/bench/local.mk
 
 EXTRA_DIST += t/unit/tap.h
 
-EXTRA_DIST += t/e2e t/run t/source.t
+EXTRA_DIST += t/e2e t/run t/source.t t/README.md scripts/prove
 
 check-local: $(check_PROGRAMS)
 	$(top_srcdir)/scripts/check-layers $(top_srcdir)
@@ -31,15 +31,12 @@ check-long: $(check_PROGRAMS)
 		prove -j2 -e '' $(UNIT_TESTS) $(srcdir)/t/model/run
 	POSTHASTE_MESSAGES=$${POSTHASTE_MESSAGES:-50000} $(MAKE) check-e2e
 
-# Every campaign of t/crash in whole, an hour or two, as root; its results make doc/PROOF.md.
-# POSTHASTE_SEED=n for other choices. One campaign: POSTHASTE_CAMPAIGNS=07-clock
+# Every campaign of t/crash in whole, as root; their results make doc/PROOF.md (scripts/prove).
+# POSTHASTE_SEED=n for other choices. Some of them: POSTHASTE_CAMPAIGNS='07-clock 12-models'
 .PHONY: prove
 prove: all $(check_PROGRAMS)
 	$(MAKE) -s prefix='$(abs_builddir)/inst' install-exec >/dev/null
-	$(MKDIR_P) proof
-	POSTHASTE_PROVE=full POSTHASTE_PROOF='$(abs_builddir)/proof' POSTHASTE_BUILD='$(abs_builddir)' \
-		prove -e perl $(srcdir)/t/crash/$${POSTHASTE_CAMPAIGNS:-*}.t
-	$(top_srcdir)/scripts/proof proof $(top_srcdir)/doc/PROOF.md
+	$(top_srcdir)/scripts/prove '$(abs_builddir)' $(POSTHASTE_CAMPAIGNS)
 
 # The stories need an installed system: below the build folder, whatever prefix was configured.
 check-e2e: all $(check_PROGRAMS)

@@ -8,7 +8,7 @@ t_crash_spool_cut_LDADD = $(SPOOL_LIBS)
 t_crash_spool_cut_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=pwrite,--wrap=fdatasync,--wrap=fsync \
 	-Wl,--wrap=fallocate,--wrap=ftruncate,--wrap=renameat,--wrap=renameat2,--wrap=unlinkat
 
-EXTRA_DIST += t/crash/lib t/crash/00-oracle.t scripts/proof
+EXTRA_DIST += t/crash/lib t/crash/00-oracle.t t/crash/00-prove.t scripts/proof
 # Faults at system calls of a running system; see t/crash/inject.c.
 check_PROGRAMS += t/crash/inject
 t_crash_inject_SOURCES = t/crash/inject.c t/crash/inject_act.c t/crash/inject_ctl.c t/crash/inject_rule.c \
@@ -45,3 +45,5 @@ check_PROGRAMS += t/crash/slow
 t_crash_slow_SOURCES = t/crash/slow.c
 t_crash_slow_LDADD = $(LIB_LIBS)
 EXTRA_DIST += t/crash/09-hostile-peers.t
+# Models and races; see t/model and t/stress.
+EXTRA_DIST += t/crash/12-models.t

@@ -58,11 +58,13 @@ sub spew {
 }
 
 # A port that nobody listens on now. Kept apart from the range clients are given (32768 and up).
-my $next_port = 10000 + ($$ * 37) % 15000;
+# POSTHASTE_PORTS=FIRST-LAST: those of this story alone.
+my ($first_port, $last_port) = ($ENV{POSTHASTE_PORTS} || '10000-30000') =~ /^(\d+)-(\d+)$/;
+my $next_port = $first_port + ($$ * 37) % ($last_port - $first_port + 1);
 sub free_port {
 	for (1 .. 500) {
 		my $port = $next_port++;
-		$next_port = 10000 if $next_port > 30000;
+		$next_port = $first_port if $next_port > $last_port;
 		my $s = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port,
 			Proto => 'tcp', Listen => 1, ReuseAddr => 1) or next;
 		close $s;
