@@ -118,6 +118,7 @@ int files_new(const struct files_setup *setup, struct files **f_r)
 	struct files *f = xcalloc(1, sizeof(*f));
 
 	f->su = *setup;
+	f->order = (uint64_t)setup->life << WARRANT_LIFE_SHIFT;
 	f->spare_max = (unsigned)setup->params->spool_spare_segments;
 	find_spares(f);
 	int err = files_thread_start(f);
@@ -205,6 +206,8 @@ int files_grant(struct files *f, uint32_t life, uint32_t file_kind, struct proto
 					.file_kind = file_kind,
 					.number = number };
 	if (file_kind == SPOOL_JOURNAL) {
+		if (f->su.key != NULL)
+			grant_r->code = warrant_file_code(f->su.key, number, life);
 		add_jnl(f, number, life);
 		return 0;
 	}

@@ -26,7 +26,7 @@
 #include "shm/board.h"
 #include "shm/counters.h"
 #include "shm/proto.h"
-#include "workers/spool/spool.h"
+#include "workers/spool/warrant.h"
 
 #define FILES_SAMPLE 16u
 
@@ -39,7 +39,10 @@ struct files_setup {
 	struct board_shm *board;
 	const struct params *params;
 	struct counters_shm *counters;
-	bool verify;       /* look at what workers announce */
+	bool verify;                   /* look at what workers announce */
+	const struct warrant_key *key; /* NULL: no warrants are given, and none asked for */
+	uint32_t life;                 /* the supervisor's own: warrants of one are later than of
+					  those before it */
 	struct loop *loop; /* for the journal of operators' marks; NULL: marks are refused */
 };
 
@@ -59,8 +62,12 @@ void files_life_gone(struct files *f, uint32_t life);
 int files_found(struct files *f, enum spool_file_kind kind, uint32_t number);
 void files_found_bytes(struct files *f, uint32_t seg, uint64_t bytes);
 void files_recovered(struct files *f);
+/* Leave for the worker `life` to write outcomes of that kind about an entry; zero without a key. */
+struct proto_warrant files_warrant(struct files *f, uint32_t life, enum outcome_kind kind,
+				   const struct proto_ref *ref);
 /* Visits all outcomes in the journals of a life that has ended, in their order. */
 void files_each_outcome(struct files *f, uint32_t life, outcome_found_fn fn, void *ctx);
+const struct warrant_key *files_key(const struct files *f);
 const struct spool_dirs *files_dirs(const struct files *f);
 /* Visits the segments of a life, ascending, with the end of its last known record; for adoption. */
 typedef void (*files_seg_fn)(void *ctx, uint32_t seg, uint64_t known_end);

@@ -80,6 +80,7 @@ struct files {
 	size_t spare_count, spare_cap;
 	uint32_t newest; /* highest file number seen */
 	bool recovered;
+	uint64_t order; /* of the newest warrant */
 	int64_t next_look_ms;
 	/* own journal */
 	struct journal_writer *marks;

@@ -16,7 +16,8 @@ static void need_file(void *ctx)
 	struct proto_file grant;
 
 	if (files_grant(f, 0, SPOOL_JOURNAL, &grant) == 0)
-		journal_writer_grant(f->marks, grant.number);
+		journal_writer_grant(f->marks, grant.number,
+				     (struct journal_owner){ 0, grant.code });
 }
 
 static void closed_file(void *ctx, uint32_t number, uint64_t bytes)
@@ -52,10 +53,42 @@ void files_marks_free(struct files *f)
 	journal_reader_free(&f->reader);
 }
 
-static int append(struct files *f, const struct outcome *o, struct proto_jref *ref_r)
+struct proto_warrant files_warrant(struct files *f, uint32_t life, enum outcome_kind kind,
+				   const struct proto_ref *ref)
+{
+	struct warrant_of of = { .life = life,
+				 .kind = (uint8_t)kind,
+				 .rcpt_first = ref->rcpt_first,
+				 .mask = ref->mask,
+				 .order = f->order + 1,
+				 .qid = { ref->qid.time_us, ref->qid.life } };
+
+	if (f->su.key == NULL)
+		return (struct proto_warrant){ 0, 0 };
+	f->order++;
+	return (struct proto_warrant){ of.order, warrant_code(f->su.key, &of) };
+}
+
+/* What the supervisor says itself; an order that is set is kept. */
+static void warrant_own(struct files *f, struct outcome *o)
+{
+	if (f->su.key == NULL)
+		return;
+	if (o->warrant.order == 0)
+		o->warrant.order = ++f->order;
+	o->warrant.code = warrant_code(f->su.key, &(struct warrant_of){ .kind = o->kind,
+									.rcpt_first = o->rcpt_first,
+									.mask = o->mask,
+									.done = o->sent,
+									.order = o->warrant.order,
+									.qid = o->qid });
+}
+
+static int append(struct files *f, struct outcome *o, struct proto_jref *ref_r)
 {
 	if (f->marks == NULL)
 		return E_INVAL;
+	warrant_own(f, o);
 	int err = journal_append(f->marks, o, ref_r);
 
 	if (err != 0) {
@@ -110,7 +143,8 @@ int files_keep(struct files *f, struct qid id, uint32_t first, uint64_t all, uin
 
 	*packed_r = 0;
 	if (old.journal != 0 && journal_read(f->reader, old, &mem, &was, reasons) == 0) {
-		o.when_us = was.when_us; /* retry time counts from the attempt */
+		o.when_us = was.when_us;             /* retry time counts from the attempt */
+		o.warrant.order = was.warrant.order; /* and it is no newer than that */
 		o.transport = was.transport;
 		o.nexthop = was.nexthop;
 		o.reasons = reasons;
@@ -142,6 +176,11 @@ void files_each_outcome(struct files *f, uint32_t life, outcome_found_fn fn, voi
 		if (j->life == life && !j->leaving)
 			spool_scan_journal(f->su.dirs, j->number, fn, ctx, &stats);
 	}
+}
+
+const struct warrant_key *files_key(const struct files *f)
+{
+	return f->su.key;
 }
 
 const struct spool_dirs *files_dirs(const struct files *f)

@@ -394,12 +394,15 @@ int qlist_scan(struct qlist *l)
 	struct qclock_seen seen;
 	struct qclock clock;
 	bool known = qclock_file_open(&file, l->dirs.root, false, &seen);
+	struct warrant_key key;
 	struct recovery r = { .params = l->params, .clock = &clock, .now_us = clock_wall().us };
 	struct rplan plan = { 0 };
 	struct spool_dirs look_only = l->dirs;
 
 	qclock_init(&clock, known ? &seen : NULL, file.boot_id);
 	qclock_file_close(&file);
+	if (warrant_key_open(&l->dirs, false, 0, &key) == 0)
+		r.key = &key;
 	look_only.corrupt = -1; /* quarantine is the supervisor's */
 	int err = recover_read(&r, NULL, &look_only);
 

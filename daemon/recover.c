@@ -74,6 +74,52 @@ static struct rpiece *add_piece(struct recovery *r, struct rmsg *m)
 	return p;
 }
 
+/* ---- who may say what (workers/spool/warrant.h) ---- */
+
+#define FORGED_LINES 20u
+
+static void begin_journal(struct recovery *r, const struct spool_dirs *dirs, uint32_t number)
+{
+	r->owner_is = OWNER_OLD;
+	if (r->key == NULL || number < r->key->first_file)
+		return;
+	int err = spool_journal_owner(dirs, number, &r->owner);
+
+	if (err != 0)
+		r->owner_is = OWNER_NOT_KNOWN; /* the scan says why */
+	else if (r->owner.code == warrant_file_code(r->key, number, r->owner.life))
+		r->owner_is = OWNER_KNOWN;
+	else
+		r->owner_is = OWNER_FORGED;
+}
+
+static void note_forged(struct recovery *r, const struct outcome *o, struct proto_jref ref)
+{
+	char text[QID_TEXT_SIZE];
+
+	if (r->forged++ < FORGED_LINES)
+		log_error("%s: an outcome in journal %08x at %llu is not its writer's to write: "
+			  "ignored",
+			  qid_format(o->qid, text), ref.journal,
+			  (unsigned long long)ref.off16 * 16);
+}
+
+/* Is this outcome to be believed? */
+static bool is_warranted(struct recovery *r, const struct outcome *o, struct proto_jref ref)
+{
+	bool good = r->owner_is == OWNER_OLD;
+
+	if (r->owner_is == OWNER_NOT_KNOWN && warrant_find_life(r->key, o, &r->owner.life)) {
+		r->owner_is = OWNER_KNOWN;
+		good = true;
+	} else if (r->owner_is == OWNER_KNOWN) {
+		good = warrant_holds(r->key, r->owner.life, o);
+	}
+	if (!good)
+		note_forged(r, o, ref);
+	return good;
+}
+
 /* ---- segments ---- */
 
 struct seg_scan {
@@ -97,6 +143,9 @@ void recover_add_record(struct recovery *r, const struct spool_found *found, str
 	m->flags = (uint16_t)found->flags;
 	m->commit_us = found->commit_us;
 	if (found->bounce_of.len > 0) {
+		bool warranted = r->key != NULL && found->place.seg >= r->key->first_file;
+
+		buf_add_c(reports, warranted ? 'w' : '-');
 		buf_add_sv(reports, found->bounce_of);
 		buf_add_c(reports, '\0');
 	}
@@ -115,16 +164,30 @@ static int found_record(void *ctx, const struct spool_found *found)
 
 /* "QID first mask kind", mask in hex: those recipients' failures are reported by a message that is
  * in the spool. */
-static void apply_report(struct recovery *r, const char *text)
+static void apply_report(struct recovery *r, const char *text, bool warranted)
 {
 	char id_text[QID_TEXT_SIZE];
-	unsigned first, kind;
-	unsigned long long mask;
+	unsigned first, kind, life = 0;
+	unsigned long long mask, order = 0, code = 0;
 	struct qid id;
 
-	if (sscanf(text, "%31s %u %llx %u", id_text, &first, &mask, &kind) != 4 ||
+	if (sscanf(text, "%31s %u %llx %u %llx %u %llx", id_text, &first, &mask, &kind, &order,
+		   &life, &code) < 4 ||
 	    qid_parse(sv_from(id_text), &id) != 0)
 		return;
+	struct outcome o = { .kind = kind == BOUNCE_DELAY ? OUTCOME_WARNED : OUTCOME_NOTIFIED,
+			     .qid = id,
+			     .rcpt_first = first,
+			     .mask = mask,
+			     .warrant = { order, code } };
+
+	if (warranted && (life == 0 || !warrant_holds(r->key, life, &o))) {
+		if (find_msg(r, id) != NULL && r->forged++ < FORGED_LINES)
+			log_error("%s: a notification about it is in the spool that nobody asked "
+				  "for: it counts for nothing",
+				  id_text);
+		return;
+	}
 	struct rmsg *m = find_msg(r, id);
 
 	if (m == NULL)
@@ -139,12 +202,13 @@ static void apply_report(struct recovery *r, const char *text)
 	p->rcpt_first = first;
 	p->mask = p->done = mask;
 	p->when_us = INT64_MAX;
+	p->order = UINT64_MAX;
 }
 
 void recover_apply_reports(struct recovery *r, const struct buf *reports)
 {
 	for (size_t at = 0; at < reports->len; at += strlen(reports->p + at) + 1)
-		apply_report(r, reports->p + at);
+		apply_report(r, reports->p + at + 1, reports->p[at] == 'w');
 }
 
 /* ---- journals ---- */
@@ -197,6 +261,7 @@ static void unsure(struct recovery *r, struct rmsg *m, const struct outcome *o,
 	p->rcpt_first = o->rcpt_first;
 	p->mask = o->deferred;
 	p->when_us = o->when_us;
+	p->order = o->warrant.order;
 	p->jref = ref;
 	p->jref.off16++;
 	p->name = name_of(r, o);
@@ -205,7 +270,7 @@ static void unsure(struct recovery *r, struct rmsg *m, const struct outcome *o,
 static void result(struct recovery *r, struct rmsg *m, const struct outcome *o,
 		   struct proto_jref ref)
 {
-	uint64_t done = o->kind == OUTCOME_NOTIFIED ? o->mask : o->sent;
+	uint64_t done = o->kind == OUTCOME_NOTIFIED ? o->mask : o->sent & o->mask;
 
 	if (m->rcpt_count == 1 && o->rcpt_first == 0 && done & 1 && o->report == 0) {
 		m->marks |= RMARK_DONE;
@@ -218,6 +283,7 @@ static void result(struct recovery *r, struct rmsg *m, const struct outcome *o,
 	p->mask = o->mask;
 	p->done = done;
 	p->when_us = o->when_us;
+	p->order = o->warrant.order;
 	p->jref = ref;
 	if (o->kind == OUTCOME_NOTIFIED)
 		return;
@@ -242,7 +308,7 @@ static int found_outcome(void *ctx, const struct outcome *o, struct proto_jref r
 		m = find_msg(r, o->qid);
 	if (m != NULL)
 		r->last_msg = (size_t)(m - r->msgs);
-	if (m == NULL || m->marks & RMARK_DONE)
+	if (m == NULL || m->marks & RMARK_DONE || !is_warranted(r, o, ref))
 		return 0;
 	switch (o->kind) {
 	case OUTCOME_STARTED:
@@ -272,13 +338,18 @@ static int found_outcome(void *ctx, const struct outcome *o, struct proto_jref r
  * is in doubt); what an operator said is not guessed: the message is held. */
 static void damaged_outcome(void *ctx, struct qid id, uint8_t kind, struct proto_jref ref)
 {
-	struct rmsg *m = find_msg(ctx, id);
+	struct recovery *r = ctx;
+	struct rmsg *m = find_msg(r, id);
 	char text[QID_TEXT_SIZE];
 
 	if (m == NULL)
 		return;
 	bool mark = kind >= OUTCOME_DELETED && kind <= OUTCOME_REQUEUED;
 
+	/* workers do not write those */
+	if (r->owner_is == OWNER_FORGED ||
+	    (mark && r->owner_is == OWNER_KNOWN && r->owner.life != 0))
+		return;
 	m->marks |= mark ? RMARK_UNSURE | RMARK_UNSURE_MARK : RMARK_UNSURE;
 	log_warn("journal %08x: %s of %s at %llu is damaged", ref.journal,
 		 mark ? "a command of the operator" : "an outcome", qid_format(id, text),
@@ -322,6 +393,7 @@ static int scan_journals(struct recovery *r, struct files *f, const struct spool
 	for (size_t i = 0; err == 0 && i < count; i++) {
 		if (f != NULL)
 			files_found(f, SPOOL_JOURNAL, numbers[i]);
+		begin_journal(r, dirs, numbers[i]);
 		err = spool_scan_journal_all(dirs, numbers[i], found_outcome, damaged_outcome, r,
 					     &r->stats);
 		if (err != 0)
@@ -455,6 +527,7 @@ void recover_read_fini(struct recovery *r)
 int recover_all(struct sched *s, struct files *f, const struct spool_dirs *dirs)
 {
 	struct recovery r = { .params = sched_params(s),
+			      .key = files_key(f),
 			      .clock = sched_clock(s),
 			      .now_us = clock_wall().us };
 	int64_t start = clock_mono_us_raw();
@@ -467,6 +540,7 @@ int recover_all(struct sched *s, struct files *f, const struct spool_dirs *dirs)
 	/* before any of it is handed out again */
 	doubts_write(&doubts);
 	sched_count_doubts(s, doubts.count);
+	sched_count_forged(s, r.forged);
 	if (err == 0) {
 		files_recovered(f);
 		report(&r, doubts.count, clock_mono_us_raw() - start);

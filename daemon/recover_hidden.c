@@ -57,13 +57,14 @@ static bool mend_known(struct recover_hidden *h, const struct spool_found *found
 	return err != E_AGAIN;
 }
 
-static void begin(struct recover_hidden *h, const struct files_hidden *hidden, struct sched *s)
+static void begin(struct recover_hidden *h, const struct files_hidden *hidden, struct sched *s,
+		  const struct warrant_key *key)
 {
 	struct buf reports = BUF_INIT;
 	bool all = true;
 
 	h->pin = false;
-	h->r = (struct recovery){ .now_us = clock_wall().us };
+	h->r = (struct recovery){ .now_us = clock_wall().us, .key = key };
 	for (size_t i = 0; i < hidden->count; i++) {
 		const struct spool_found *found = &hidden->list[i];
 		struct proto_place place;
@@ -112,6 +113,7 @@ static unsigned adopt_all(struct recover_hidden *h, struct sched *s, uint32_t se
 	doubts_write(&doubts);
 	sched_count_doubts(s, doubts.count);
 	sched_count_hidden(s, adopted);
+	sched_count_forged(s, h->r.forged);
 	recover_plan_fini(&plan);
 	return adopted;
 }
@@ -150,7 +152,7 @@ void recover_hidden_tick(struct recover_hidden **hp, struct sched *s, struct fil
 
 	h->dirs = dirs;
 	if (h->step == HIDDEN_NONE) {
-		begin(h, hidden, s);
+		begin(h, hidden, s, files_key(f));
 	} else if (h->step == HIDDEN_WAITING && clock_now().ms >= h->read_at_ms) {
 		h->step = HIDDEN_READING;
 		h->err = 0;

@@ -40,6 +40,7 @@ struct rpiece { /* what one outcome says about up to 64 recipients */
 	};
 	uint64_t bounced, report;
 	int64_t when_us;
+	uint64_t order; /* of its warrant; 0: from a journal without them */
 	struct proto_jref jref;
 	uint32_t next;
 	uint32_t rcpt_first;
@@ -69,6 +70,10 @@ struct recovery {
 	struct buf names;
 	uint32_t last_name;
 	const struct params *params;
+	const struct warrant_key *key; /* NULL: every outcome is believed */
+	struct journal_owner owner;    /* of the journal that is read */
+	enum { OWNER_OLD, OWNER_KNOWN, OWNER_NOT_KNOWN, OWNER_FORGED } owner_is;
+	uint64_t forged;
 	const struct qclock *clock;
 	int64_t now_us;
 	uint64_t duplicates, live;

@@ -56,9 +56,12 @@ static int by_age(const void *a, const void *b)
 {
 	const struct rpiece *x = *(struct rpiece *const *)a, *y = *(struct rpiece *const *)b;
 
-	if (x->when_us != y->when_us)
+	/* the supervisor counts what it hands out; clocks may be set back */
+	if (x->order != y->order)
+		return x->order < y->order ? -1 : 1;
+	if (x->order == 0 && x->when_us != y->when_us)
 		return x->when_us < y->when_us ? -1 : 1;
-	/* the same moment: order of the journal */
+	/* the same attempt or moment: order of the journal */
 	if (x->jref.journal != y->jref.journal)
 		return x->jref.journal < y->jref.journal ? -1 : 1;
 	return x->jref.off16 < y->jref.off16 ? -1 : x->jref.off16 > y->jref.off16;

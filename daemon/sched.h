@@ -168,6 +168,8 @@ const struct qclock *sched_clock(const struct sched *s);
 void sched_count_doubts(struct sched *s, uint64_t deliveries);
 /* Messages that sched_add_found() took because a segment's index had hidden them. */
 void sched_count_hidden(struct sched *s, uint64_t messages);
+/* Outcomes that recovery did not believe. */
+void sched_count_forged(struct sched *s, uint64_t outcomes);
 /* Where the record of a message that is in the queue lies; false: it is not in the queue. */
 bool sched_place_of(const struct sched *s, struct qid id, struct proto_place *place_r);
 /* Life 0 knows better where the record of a message lies. E_AGAIN: a worker has it; E_NOENT. */

@@ -129,6 +129,8 @@ static int send_job(struct sched *s, struct pool *p, uint32_t row, uint32_t e, u
 
 	word = qword_make(QS_BUSY, w->life, qword_seq(word) + 1);
 	sched_proto_ref(s, e, word, &r.job.ref);
+	if (s->su.files != NULL)
+		r.job.warrant = files_warrant(s->su.files, w->life, OUTCOME_RESULT, &r.job.ref);
 	int err = s->su.ops.send(s->su.ops.ctx, p == &s->deliver ? CLASS_DELIVER : CLASS_LOCAL,
 				 (unsigned)(w - p->w), &r, sizeof(r.job) + r.job.nexthop_len);
 

@@ -346,6 +346,11 @@ void sched_count_doubts(struct sched *s, uint64_t deliveries)
 	counter_add(s->su.counters, CTR_sched_in_doubt, deliveries);
 }
 
+void sched_count_forged(struct sched *s, uint64_t outcomes)
+{
+	counter_add(s->su.counters, CTR_sched_forged, outcomes);
+}
+
 void sched_count_hidden(struct sched *s, uint64_t messages)
 {
 	counter_add(s->su.counters, CTR_sched_hidden, messages);

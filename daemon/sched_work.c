@@ -73,6 +73,10 @@ static int send_bounce(struct sched *s, struct sched_worker *w, uint32_t e)
 	if (s->su.files != NULL)
 		r.jref = files_jref_unpack(s->su.files, q->jref);
 	sched_proto_ref(s, e, next_word(s, e, QS_NOTIFYING, w), &r.ref);
+	if (s->su.files != NULL)
+		r.warrant = files_warrant(
+			s->su.files, w->life,
+			r.bounce == BOUNCE_DELAY ? OUTCOME_WARNED : OUTCOME_NOTIFIED, &r.ref);
 	int err = send_to(s, w, &r, sizeof(r));
 
 	if (err == 0) {

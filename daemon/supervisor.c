@@ -417,12 +417,18 @@ static void take_spool(struct supervisor *s)
 static void make_scheduler(struct supervisor *s)
 {
 	struct qclock_seen seen;
+	uint32_t life = 0;
 
 	must(s, spool_dirs_open(s->params->queue_directory, true, &s->dirs), "queue_directory");
 	take_spool(s);
 	bool known = qclock_file_open(&s->clock_file, s->dirs.root, true, &seen);
 
 	must(s, spool_state_open(&s->dirs, &s->spool_state), "spool state");
+	must(s, spool_state_next_life(s->spool_state, &life), "spool state");
+	must(s,
+	     warrant_key_open(&s->dirs, true, spool_state_unused_file(s->spool_state),
+			      &s->warrant_key),
+	     "secret of the spool");
 	must(s,
 	     files_new(&(struct files_setup){ .dirs = &s->dirs,
 					      .state = s->spool_state,
@@ -430,6 +436,8 @@ static void make_scheduler(struct supervisor *s)
 					      .params = s->params,
 					      .counters = s->counters,
 					      .verify = true,
+					      .key = &s->warrant_key,
+					      .life = life,
 					      .loop = s->loop },
 		       &s->files),
 	     "spool files");

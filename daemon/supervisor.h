@@ -94,6 +94,7 @@ struct supervisor {
 	struct logring logring;
 	struct files *files;
 	struct recover_hidden *hidden;
+	struct warrant_key warrant_key;
 	struct sched *sched;
 	struct control *control;
 

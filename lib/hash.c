@@ -10,12 +10,11 @@
 
 #define ROTL(x, b) (((x) << (b)) | ((x) >> (64 - (b))))
 
-static uint64_t key0, key1;
+static uint64_t own_key[2];
 
 __attribute__((constructor)) static void make_key(void)
 {
-	rand_bytes(&key0, sizeof(key0));
-	rand_bytes(&key1, sizeof(key1));
+	rand_bytes(own_key, sizeof(own_key));
 }
 
 static void sip_round(uint64_t v[4])
@@ -32,30 +31,44 @@ static void sip_round(uint64_t v[4])
 	v[2] = ROTL(v[2], 32);
 }
 
-uint64_t hash_bytes(const void *data, size_t len)
+/* SipHash with `rounds` per word and `last` at the end. Inlined: both are constants there. */
+static inline uint64_t sip(const uint64_t key[2], const void *data, size_t len, int rounds,
+			   int last)
 {
 	const unsigned char *p = data;
-	uint64_t v[4] = { key0 ^ 0x736f6d6570736575u, key1 ^ 0x646f72616e646f6du,
-			  key0 ^ 0x6c7967656e657261u, key1 ^ 0x7465646279746573u };
+	uint64_t v[4] = { key[0] ^ 0x736f6d6570736575u, key[1] ^ 0x646f72616e646f6du,
+			  key[0] ^ 0x6c7967656e657261u, key[1] ^ 0x7465646279746573u };
 	uint64_t word = 0;
 	size_t left = len;
 
 	for (; left >= 8; left -= 8, p += 8) {
 		memcpy(&word, p, 8);
 		v[3] ^= word;
-		sip_round(v);
+		for (int i = 0; i < rounds; i++)
+			sip_round(v);
 		v[0] ^= word;
 	}
 	word = (uint64_t)len << 56;
 	for (size_t i = 0; i < left; i++)
 		word |= (uint64_t)p[i] << (8 * i);
 	v[3] ^= word;
-	sip_round(v);
+	for (int i = 0; i < rounds; i++)
+		sip_round(v);
 	v[0] ^= word;
 	v[2] ^= 0xff;
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < last; i++)
 		sip_round(v);
 	return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+uint64_t hash_bytes(const void *data, size_t len)
+{
+	return sip(own_key, data, len, 1, 3);
+}
+
+uint64_t hash_keyed(const uint64_t key[2], const void *data, size_t len)
+{
+	return sip(key, data, len, 2, 4);
 }
 
 struct entry {

@@ -10,6 +10,8 @@
 #include "lib/str.h"
 
 uint64_t hash_bytes(const void *data, size_t len);
+/* SipHash-2-4 under a key of the caller's: who does not know it cannot make the value. */
+uint64_t hash_keyed(const uint64_t key[2], const void *data, size_t len);
 
 /* Map from a byte string (copied) to a non-NULL pointer (not owned). Iteration is in insertion
  * order when nothing was removed. */

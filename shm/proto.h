@@ -159,6 +159,12 @@ struct proto_new_more {
 	/* struct proto_entry[entry_count] */
 };
 
+/* The supervisor's leave to write an outcome about an entry: workers/spool/warrant.h. */
+struct proto_warrant {
+	uint64_t order; /* grows with every one that is handed out; 0: none */
+	uint64_t code;
+};
+
 /* An entry handed to a worker. */
 struct proto_ref {
 	uint64_t word;
@@ -200,6 +206,7 @@ struct proto_bounce {
 	uint16_t msg_flags;
 	struct proto_ref ref;   /* mask: the recipients to report */
 	struct proto_jref jref; /* reasons */
+	struct proto_warrant warrant;
 };
 
 struct proto_bounced {
@@ -236,6 +243,7 @@ struct proto_file { /* PROTO_FILE_NEED, _GRANT, _CLOSED */
 	uint32_t number;    /* GRANT, CLOSED */
 	uint32_t recycle;   /* GRANT: number of a dead segment in spare/ to overwrite, 0 = none */
 	uint64_t bytes;     /* CLOSED: bytes used */
+	uint64_t code;      /* GRANT of a journal: for its head */
 };
 
 /* ---- supervisor <-> deliver, local ---- */
@@ -244,6 +252,7 @@ struct proto_job {
 	uint32_t kind;
 	uint32_t dest; /* destination table row: key for connection affinity */
 	struct proto_ref ref;
+	struct proto_warrant warrant;
 	uint64_t active_us; /* wall time the entry became ready: the b part of delays= begins */
 	uint32_t msg_flags; /* MSGF_* */
 	uint16_t transport; /* index of the transport in the configuration (conf/services.h) */

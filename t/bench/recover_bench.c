@@ -77,7 +77,8 @@ static void make_outcomes(struct fixture *f, unsigned n)
 		while (journal_append(j, &o, &ref) == E_AGAIN || i % 500 == 499) {
 			while (f->needs > 0) {
 				f->needs--;
-				journal_writer_grant(j, f->next_number++);
+				journal_writer_grant(j, f->next_number++,
+						     (struct journal_owner){ 0, 0 });
 			}
 			loop_turn(f->loop, 0);
 			journal_writer_poll(j);

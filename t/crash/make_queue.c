@@ -77,7 +77,7 @@ static void turn(int wait_ms)
 	for (; g.seg_needs > 0; g.seg_needs--)
 		spool_writer_grant(g.w, next_file(), 0);
 	for (; g.jnl_needs > 0; g.jnl_needs--)
-		journal_writer_grant(g.j, next_file());
+		journal_writer_grant(g.j, next_file(), (struct journal_owner){ 0, 0 });
 	loop_turn(g.loop, wait_ms);
 }
 

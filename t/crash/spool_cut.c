@@ -231,7 +231,7 @@ static void turn(struct child *c, int wait_ms)
 		spool_writer_grant(c->w, next_file(c), recycle);
 	}
 	for (; c->jnl_needs > 0; c->jnl_needs--)
-		journal_writer_grant(c->j, next_file(c));
+		journal_writer_grant(c->j, next_file(c), (struct journal_owner){ 0, 0 });
 	loop_turn(c->loop, wait_ms);
 }
 

@@ -124,7 +124,7 @@ static void outcome(struct journal_writer *j, struct flip *t, unsigned k, unsign
 	while ((err = journal_append(j, &o, &ref)) == E_AGAIN) {
 		while (t->f.needs > 0) {
 			t->f.needs--;
-			journal_writer_grant(j, t->f.next_number++);
+			journal_writer_grant(j, t->f.next_number++, (struct journal_owner){ 0, 0 });
 		}
 		loop_turn(t->f.loop, 2);
 		journal_writer_poll(j);

@@ -153,6 +153,7 @@ static bool report_unreadable(struct job *j)
 			     .qid = j->qid,
 			     .rcpt_first = j->pj.ref.rcpt_first,
 			     .mask = j->pj.ref.mask,
+			     .warrant = j->pj.warrant,
 			     .deferred = j->pj.ref.mask,
 			     .when_us = clock_now_wall().us,
 			     .transport = sv_from(j->t->name),
@@ -411,6 +412,7 @@ static struct outcome started_outcome(const struct job *j)
 				 .qid = j->qid,
 				 .rcpt_first = j->pj.ref.rcpt_first,
 				 .mask = j->pj.ref.mask,
+				 .warrant = j->pj.warrant,
 				 .when_us = clock_now_wall().us,
 				 .transport = sv_from(j->t->name),
 				 .nexthop = j->nexthop };
@@ -539,6 +541,7 @@ static bool report(struct job *j)
 			     .qid = j->qid,
 			     .rcpt_first = j->pj.ref.rcpt_first,
 			     .mask = j->pj.ref.mask,
+			     .warrant = j->pj.warrant,
 			     .when_us = clock_now_wall().us,
 			     .transport = sv_from(j->t->name),
 			     .nexthop = j->nexthop,

@@ -193,7 +193,8 @@ static void deliver_from_super(struct worker *w, const void *rec, size_t len)
 		take_job(d, rec, len);
 	} else if (kind == PROTO_FILE_GRANT && len >= sizeof(file)) {
 		memcpy(&file, rec, sizeof(file));
-		journal_writer_grant(d->journal, file.number);
+		journal_writer_grant(d->journal, file.number,
+				     (struct journal_owner){ w->life, file.code });
 	} else if (kind == PROTO_DEST_IDLE && len >= sizeof(idle)) {
 		memcpy(&idle, rec, sizeof(idle));
 		close_idle_of(d, idle.dest);

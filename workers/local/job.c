@@ -140,6 +140,7 @@ static int journal_result(struct job *j, const struct masks *m, struct proto_jre
 			     .qid = j->id,
 			     .rcpt_first = j->p.ref.rcpt_first,
 			     .mask = j->p.ref.mask,
+			     .warrant = j->p.warrant,
 			     .sent = m->sent,
 			     .deferred = m->deferred,
 			     .bounced = m->bounced,
@@ -396,6 +397,7 @@ static bool journal_start(struct job *j)
 			     .qid = j->id,
 			     .rcpt_first = j->p.ref.rcpt_first,
 			     .mask = j->p.ref.mask,
+			     .warrant = j->p.warrant,
 			     .when_us = j->start_us,
 			     .transport = sv_from(j->transport->name),
 			     .nexthop = sv_from(j->nexthop) };
@@ -459,6 +461,7 @@ static void defer_all(struct job *j, int err)
 			     .qid = j->id,
 			     .rcpt_first = j->p.ref.rcpt_first,
 			     .mask = j->p.ref.mask,
+			     .warrant = j->p.warrant,
 			     .deferred = j->p.ref.mask,
 			     .when_us = j->start_us,
 			     .reasons = &reason,

@@ -107,7 +107,8 @@ static void local_from_super(struct worker *w, const void *rec, size_t len)
 		job_start(l, rec, len);
 	} else if (kind == PROTO_FILE_GRANT && len == sizeof(f)) {
 		memcpy(&f, rec, sizeof(f));
-		journal_writer_grant(l->journal, f.number);
+		journal_writer_grant(l->journal, f.number,
+				     (struct journal_owner){ w->life, f.code });
 	}
 }
 

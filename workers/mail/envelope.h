@@ -50,7 +50,8 @@ struct envelope {
 	struct sv sasl_method, sasl_user, sasl_sender;
 	struct sv filter;    /* FILTER transport:nexthop from policy; empty = none */
 	struct sv redirect;  /* REDIRECT address */
-	struct sv bounce_of; /* for notifications: "QID first mask kind" of the original, for
+	struct sv bounce_of; /* for notifications: "QID first mask kind order life code" (the last
+				three: workers/spool/warrant.h) of the original, for
 				recovery */
 	uint8_t ret;         /* enum dsn_ret */
 	uint8_t body;        /* enum body_type */

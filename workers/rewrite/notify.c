@@ -95,6 +95,7 @@ static int journal_notified(struct rewrite *r, const struct proto_bounce *b)
 			     .qid = qid_of_proto(b->ref.qid),
 			     .rcpt_first = b->ref.rcpt_first,
 			     .mask = b->ref.mask,
+			     .warrant = b->warrant,
 			     .sent = success ? b->ref.mask : 0,
 			     .deferred = delay ? b->ref.mask : 0,
 			     .bounced = success || delay ? 0 : b->ref.mask,
@@ -294,7 +295,7 @@ static int send_one(struct notify_job *j, enum dsn_audience audience, struct sv 
 	struct rewrite *r = j->r;
 	struct message *m = &r->scratch;
 	struct env_rcpt rcpt = { .addr = to, .notify = NOTIFY_NEVER };
-	char of[QID_TEXT_SIZE + 64];
+	char of[QID_TEXT_SIZE + 160];
 	struct envelope env = { .sender = from,
 				.flags = ENVF_INTERNAL | (j->env.flags & ENVF_SMTPUTF8),
 				.body = j->env.body,
@@ -304,8 +305,9 @@ static int send_one(struct notify_job *j, enum dsn_audience audience, struct sv 
 	struct pending *p = pending_new(r, PENDING_NOTICE);
 	int err = 0;
 
-	snprintf(of, sizeof(of), "%s %" PRIu32 " %" PRIx64 " %u", j->id_text, j->b.ref.rcpt_first,
-		 j->b.ref.mask, (unsigned)j->b.bounce);
+	snprintf(of, sizeof(of), "%s %" PRIu32 " %" PRIx64 " %u %" PRIx64 " %" PRIu32 " %" PRIx64,
+		 j->id_text, j->b.ref.rcpt_first, j->b.ref.mask, (unsigned)j->b.bounce,
+		 j->b.warrant.order, r->w->life, j->b.warrant.code);
 	if (!copy)
 		env.bounce_of = sv_from(of);
 	p->bounce = j->b;

@@ -68,7 +68,8 @@ static void granted(struct rewrite *r, const void *rec, size_t len)
 	if (f.file_kind == SPOOL_SEGMENT)
 		spool_writer_grant(r->writer, f.number, f.recycle);
 	else
-		journal_writer_grant(r->journal, f.number);
+		journal_writer_grant(r->journal, f.number,
+				     (struct journal_owner){ r->w->life, f.code });
 }
 
 /* ---- life ---- */

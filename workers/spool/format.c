@@ -45,6 +45,14 @@ void spool_head_fill(struct spool_file_head *h, uint32_t magic, uint32_t number,
 	h->crc = crc32c(0, h, sizeof(*h));
 }
 
+void spool_head_own(struct spool_file_head *h, struct journal_owner owner)
+{
+	h->life = owner.life;
+	h->code = owner.code;
+	h->crc = 0;
+	h->crc = crc32c(0, h, sizeof(*h));
+}
+
 bool spool_head_ok(const struct spool_file_head *h, uint32_t magic, uint32_t number)
 {
 	struct spool_file_head c = *h;

@@ -42,7 +42,9 @@ struct spool_file_head { /* 64 bytes at offset 0 of segment, index and journal *
 	uint32_t number;
 	uint64_t nonce;
 	int64_t created_us;
-	uint64_t spare[4];
+	uint64_t life; /* journals: to whom it was granted, 0 = the supervisor */
+	uint64_t code; /* journals: workers/spool/warrant.h */
+	uint64_t spare[2];
 };
 
 struct spool_row {      /* 64 bytes: row k of an index is at 64 * (k + 1) */
@@ -71,7 +73,8 @@ struct spool_outcome { /* 64 bytes, at a multiple of 16; variable parts follow *
 	uint8_t reason_count;
 	uint16_t transport_len;
 	uint16_t nexthop_len;
-	uint8_t masks;  /* 1: sent, deferred, bounced follow (8 bytes each); 2: and report */
+	uint8_t masks;  /* 1: sent, deferred, bounced follow (8 bytes each); 2: and report; and
+			   SPOOL_WARRANTED: before them, struct proto_warrant */
 	uint8_t unsure; /* 1: those deferred may have it all the same */
 	uint64_t qid_us;
 	uint32_t qid_life;
@@ -96,6 +99,7 @@ static_assert(sizeof(struct spool_row) == 64, "index row");
 static_assert(sizeof(struct spool_outcome) == 64, "outcome");
 static_assert(sizeof(struct spool_reason) == 24, "reason");
 
+#define SPOOL_WARRANTED     0x80u
 #define SPOOL_OUTCOME_ALIGN 16u
 #define SPOOL_OUTCOME_MAX   (1u << 20) /* longest outcome record */
 #define SPOOL_REASON_MAX    64u
@@ -109,6 +113,8 @@ bool spool_name_parse(const char *name, const char *suffix, uint32_t *number_r);
 
 void spool_head_fill(struct spool_file_head *h, uint32_t magic, uint32_t number, uint64_t nonce,
 		     int64_t created_us);
+/* Names the owner of a journal. */
+void spool_head_own(struct spool_file_head *h, struct journal_owner owner);
 bool spool_head_ok(const struct spool_file_head *h, uint32_t magic, uint32_t number);
 
 /* Bytes of a record with its padding; 0 when it cannot be a record (too long). */

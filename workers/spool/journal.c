@@ -28,6 +28,7 @@
 
 struct journal_file {
 	uint32_t number;
+	struct journal_owner owner;
 	int fd;
 	uint64_t nonce;
 	uint64_t end;      /* of what was appended, the buffer included */
@@ -99,6 +100,7 @@ static int file_make(struct journal_prep *p)
 		return err_errno();
 	give_to_owner(p->dirs->journal, f->fd);
 	spool_head_fill(&head, SPOOL_JOURNAL_MAGIC, f->number, f->nonce, p->created_us);
+	spool_head_own(&head, f->owner);
 	int err = spool_reserve(f->fd, 0, p->bytes);
 
 	if (err == 0)
@@ -192,7 +194,7 @@ int journal_writer_new(const struct journal_conf *conf, const struct spool_dirs 
 	return 0;
 }
 
-void journal_writer_grant(struct journal_writer *w, uint32_t number)
+void journal_writer_grant(struct journal_writer *w, uint32_t number, struct journal_owner owner)
 {
 	w->requested = false;
 	if (w->prep.file != NULL || w->next != NULL) {
@@ -205,6 +207,7 @@ void journal_writer_grant(struct journal_writer *w, uint32_t number)
 	w->prep.created_us = clock_now_wall().us;
 	w->prep.file = xcalloc(1, sizeof(*w->prep.file));
 	w->prep.file->number = number;
+	w->prep.file->owner = owner;
 	w->prep.file->nonce = rand_u64();
 	w->prep.file->end = sizeof(struct spool_file_head);
 	spool_crew_submit(w->crew, &w->prep.job);

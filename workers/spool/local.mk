@@ -20,6 +20,7 @@ libph_spool_a_SOURCES = workers/spool/spool.h \
 	workers/spool/segment.c workers/spool/segment.h \
 	workers/spool/state.c \
 	workers/spool/stream.c \
+	workers/spool/warrant.c workers/spool/warrant.h \
 	workers/spool/window.c workers/spool/window.h \
 	workers/spool/writer.c workers/spool/writer.h
 

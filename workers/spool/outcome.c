@@ -28,6 +28,13 @@ static void add_reason(const struct outcome_reason *r, struct buf *out)
 	buf_add(out, r->diag.p, h.diag_len);
 }
 
+static uint8_t masks_of(const struct outcome *o)
+{
+	unsigned masks = o->report != 0 ? 2 : (o->sent | o->deferred | o->bounced) != 0;
+
+	return (uint8_t)(masks | (o->warrant.order != 0 ? SPOOL_WARRANTED : 0));
+}
+
 /* sent, deferred, bounced; and report */
 static size_t masks_size(unsigned masks)
 {
@@ -44,9 +51,7 @@ int spool_outcome_encode(const struct outcome *o, uint32_t journal, uint64_t non
 				   .reason_count = (uint8_t)o->reason_count,
 				   .transport_len = cut(o->transport.len),
 				   .nexthop_len = cut(o->nexthop.len),
-				   .masks = o->report != 0
-						    ? 2
-						    : (o->sent | o->deferred | o->bounced) != 0,
+				   .masks = masks_of(o),
 				   .unsure = o->unsure,
 				   .qid_us = o->qid.time_us,
 				   .qid_life = o->qid.life,
@@ -57,10 +62,12 @@ int spool_outcome_encode(const struct outcome *o, uint32_t journal, uint64_t non
 	if (o->reason_count > SPOOL_REASON_MAX)
 		return E_INVAL;
 	buf_add(out, &h, sizeof(h));
-	if (h.masks != 0) {
+	if (o->warrant.order != 0)
+		buf_add(out, &o->warrant, sizeof(o->warrant));
+	if ((h.masks & ~SPOOL_WARRANTED) != 0) {
 		uint64_t masks[4] = { o->sent, o->deferred, o->bounced, o->report };
 
-		buf_add(out, masks, masks_size(h.masks));
+		buf_add(out, masks, masks_size(h.masks & ~SPOOL_WARRANTED));
 	}
 	buf_add(out, o->transport.p, h.transport_len);
 	buf_add(out, o->nexthop.p, h.nexthop_len);
@@ -124,6 +131,7 @@ int spool_outcome_decode(struct sv rec, struct outcome *o, struct outcome_reason
 {
 	struct spool_outcome h;
 	uint64_t masks[4] = { 0, 0, 0, 0 };
+	struct proto_warrant warrant = { 0, 0 };
 	struct sv fixed;
 
 	if (rec.len < sizeof(h))
@@ -135,6 +143,12 @@ int spool_outcome_decode(struct sv rec, struct outcome *o, struct outcome_reason
 		return E_CORRUPT;
 	rec.p += sizeof(h);
 	rec.len -= sizeof(h);
+	if ((h.masks & SPOOL_WARRANTED) != 0) {
+		if (!take(&rec, sizeof(warrant), &fixed))
+			return E_CORRUPT;
+		memcpy(&warrant, fixed.p, sizeof(warrant));
+		h.masks &= (uint8_t)~SPOOL_WARRANTED;
+	}
 	if (h.masks != 0) {
 		if (!take(&rec, masks_size(h.masks), &fixed))
 			return E_CORRUPT;
@@ -150,6 +164,7 @@ int spool_outcome_decode(struct sv rec, struct outcome *o, struct outcome_reason
 			       .report = masks[3],
 			       .unsure = h.unsure != 0,
 			       .when_us = h.when_us,
+			       .warrant = warrant,
 			       .reasons = reasons,
 			       .reason_count = h.reason_count };
 	if (!take(&rec, h.transport_len, &o->transport) || !take(&rec, h.nexthop_len, &o->nexthop))

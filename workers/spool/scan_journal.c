@@ -180,6 +180,25 @@ static int scan_all(struct jscan *s)
 	return err;
 }
 
+int spool_journal_owner(const struct spool_dirs *d, uint32_t journal, struct journal_owner *o_r)
+{
+	char name[SPOOL_NAME_SIZE];
+	struct spool_file_head head;
+	int fd = openat(d->journal, spool_name(journal, "jnl", name),
+			O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+	if (fd < 0)
+		return err_errno();
+	int err = io_pread_all(fd, &head, sizeof(head), 0);
+
+	close(fd);
+	if (err == 0 && !spool_head_ok(&head, SPOOL_JOURNAL_MAGIC, journal))
+		err = E_CORRUPT;
+	if (err == 0)
+		*o_r = (struct journal_owner){ (uint32_t)head.life, head.code };
+	return err;
+}
+
 int spool_scan_journal(const struct spool_dirs *d, uint32_t journal, outcome_found_fn fn, void *ctx,
 		       struct spool_scan_stats *stats)
 {

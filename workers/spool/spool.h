@@ -185,6 +185,7 @@ struct outcome {
 	uint64_t report;              /* of those sent: NOTIFY=SUCCESS is owed */
 	bool unsure;                  /* RESULT: those deferred may have it all the same */
 	int64_t when_us;              /* wall */
+	struct proto_warrant warrant; /* order 0: none */
 	struct sv transport, nexthop; /* for queue listing and recovery; may be empty */
 	struct outcome_reason *reasons;
 	size_t reason_count; /* at most 64 */
@@ -202,7 +203,11 @@ struct journal_conf {
 int journal_writer_new(const struct journal_conf *conf, const struct spool_dirs *dirs,
 		       struct loop *loop, struct journal_writer **w_r);
 void journal_writer_free(struct journal_writer **w); /* syncs what is there */
-void journal_writer_grant(struct journal_writer *w, uint32_t number);
+struct journal_owner {                               /* stands in the head; zero: unknown */
+	uint32_t life;
+	uint64_t code; /* of the grant */
+};
+void journal_writer_grant(struct journal_writer *w, uint32_t number, struct journal_owner owner);
 /* E_AGAIN: no file yet. E_NOSPC ...: the outcome is lost to disk; the caller still reports it. */
 int journal_append(struct journal_writer *w, const struct outcome *o, struct proto_jref *ref_r);
 /* Outcomes are numbered in the order of journal_append(): the last one's number. */
@@ -247,6 +252,8 @@ int spool_list(const struct spool_dirs *d, enum spool_file_kind kind, uint32_t *
  * d->corrupt < 0 nothing is kept or logged: for looking at a spool that is in use. */
 int spool_scan_segment(const struct spool_dirs *d, uint32_t seg, uint64_t from, spool_found_fn fn,
 		       void *ctx, struct spool_scan_stats *stats);
+/* What its head says. E_CORRUPT. */
+int spool_journal_owner(const struct spool_dirs *d, uint32_t journal, struct journal_owner *o_r);
 int spool_scan_journal(const struct spool_dirs *d, uint32_t journal, outcome_found_fn fn, void *ctx,
 		       struct spool_scan_stats *stats);
 /* What spool_scan_segment() did not look for because of the index: valid records between and behind
@@ -287,5 +294,7 @@ int spool_state_open(const struct spool_dirs *d, struct spool_state **s_r);
 void spool_state_close(struct spool_state **s);
 int spool_state_next_file(struct spool_state *s, uint32_t *number_r);
 int spool_state_next_life(struct spool_state *s, uint32_t *life_r);
+/* No file has this number or a higher one yet. */
+uint32_t spool_state_unused_file(const struct spool_state *s);
 
 #endif

@@ -203,6 +203,11 @@ int spool_state_next_file(struct spool_state *s, uint32_t *number_r)
 	return 0;
 }
 
+uint32_t spool_state_unused_file(const struct spool_state *s)
+{
+	return s->next_file;
+}
+
 int spool_state_next_life(struct spool_state *s, uint32_t *life_r)
 {
 	if (s->next_life == s->life_end) {

@@ -86,7 +86,8 @@ static void put(struct scene *sc, const struct outcome *o)
 	for (int i = 0; (err = journal_append(sc->j, o, &ref)) == E_AGAIN && i < 1000; i++) {
 		while (sc->f.needs > 0) {
 			sc->f.needs--;
-			journal_writer_grant(sc->j, sc->f.next_number++);
+			journal_writer_grant(sc->j, sc->f.next_number++,
+					     (struct journal_owner){ 0, 0 });
 		}
 		loop_turn(sc->f.loop, 2);
 		journal_writer_poll(sc->j);
@@ -133,6 +134,7 @@ static void begin(struct scene *sc)
 }
 
 static uint32_t table_size = 65536;
+static const struct warrant_key *the_key; /* of the supervisors to come */
 
 /* The old writers are gone; a supervisor starts. */
 static void restart(struct scene *sc, const char *main_cf)
@@ -150,6 +152,8 @@ static void restart(struct scene *sc, const char *main_cf)
 				   .board = &sc->w.board,
 				   .params = conf_params(sc->w.conf),
 				   .counters = sc->w.counters,
+				   .key = the_key,
+				   .life = 300,
 				   .loop = sc->f.loop };
 	if (err == 0)
 		err = files_new(&fs, &sc->files);
@@ -408,6 +412,129 @@ static void test_in_doubt_hold(void)
 	restart_again(&sc, hold, OUTCOME_RELEASED, 0);
 	is_int(look(&sc, 1).by_state[QS_LOAD], 1, "released: not held once more");
 	finish(&sc);
+}
+
+/* ---- who may say what ---- */
+
+static const struct warrant_key key_of_spool = { { 0x1234, 0x5678 }, 1 };
+
+/* Journals from here on are those of a life. */
+static void journal_of(struct scene *sc, uint32_t life, bool forged)
+{
+	if (sc->j != NULL)
+		journal_end(sc);
+	fx_turns(&sc->f, 1);
+	journal_begin(sc);
+	uint64_t code = warrant_file_code(&key_of_spool, sc->f.next_number, life) + forged;
+
+	sc->f.needs = 0;
+	journal_writer_grant(sc->j, sc->f.next_number++, (struct journal_owner){ life, code });
+}
+
+/* An outcome of attempt `order` as life `life` was allowed to write it about `mask`. */
+static struct outcome leave(unsigned k, enum outcome_kind kind, uint32_t life, uint64_t mask,
+			    uint64_t order)
+{
+	struct outcome o = { .kind = (uint8_t)kind,
+			     .qid = msg_id(k),
+			     .mask = mask,
+			     .when_us = NOW_US - 50000000,
+			     .transport = SV("smtp"),
+			     .nexthop = SV("y.example") };
+	struct warrant_of of = { .life = life,
+				 .kind = kind == OUTCOME_STARTED ? OUTCOME_RESULT : o.kind,
+				 .mask = mask,
+				 .order = order,
+				 .qid = o.qid };
+
+	o.warrant = (struct proto_warrant){ order, warrant_code(&key_of_spool, &of) };
+	return o;
+}
+
+static void sent(struct scene *sc, struct outcome o, uint64_t mask)
+{
+	o.mask = o.sent = mask;
+	put(sc, &o);
+}
+
+/* What a taken-over worker could write into journals. */
+static void test_forged(void)
+{
+	static struct scene sc;
+	struct outcome o;
+	char of[80], text[QID_TEXT_SIZE];
+
+	the_key = &key_of_spool;
+	begin(&sc);
+	for (unsigned k = 1; k <= 9; k++)
+		add(&sc, k, k == 4 ? 2 : 1, 0, NULL);
+	snprintf(of, sizeof(of), "%s 0 1 %u 5 200 6", qid_format(msg_id(9), text), BOUNCE_FAILURE);
+	add(&sc, 10, 1, MSGF_NULL_SENDER | MSGF_INTERNAL, of);
+	journal_of(&sc, 200, false);
+	sent(&sc, leave(1, OUTCOME_RESULT, 200, 1, 9), 1);
+	sent(&sc, (struct outcome){ .kind = OUTCOME_RESULT, .qid = msg_id(2) }, 1);
+	sent(&sc, leave(3, OUTCOME_RESULT, 201, 1, 9), 1);
+	sent(&sc, leave(4, OUTCOME_RESULT, 200, 1, 9), 3);
+	o = leave(5, OUTCOME_DELETED, 200, 0, 9);
+	put(&sc, &o);
+	sent(&sc, leave(6, OUTCOME_RESULT, 200, 1, 9), 1);
+	journal_of(&sc, 201, true); /* the head is not the supervisor's work */
+	sent(&sc, leave(7, OUTCOME_RESULT, 201, 1, 9), 1);
+	journal_of(&sc, 0, false);
+	o = leave(8, OUTCOME_DELETED, 0, 0, 10);
+	put(&sc, &o);
+	restart(&sc, "");
+	is_int(look(&sc, 1).entries, 0, "what a worker was given it may call delivered");
+	is_int(look(&sc, 2).by_state[QS_LOAD], 1, "not without leave");
+	is_int(look(&sc, 3).by_state[QS_LOAD], 1, "nor with another one's");
+	is_int(look(&sc, 4).by_state[QS_LOAD], 3, "nor for further recipients");
+	is_int(look(&sc, 5).by_state[QS_LOAD], 1, "nor speak for an operator");
+	is_int(look(&sc, 6).entries, 0, "what is true stands beside it");
+	is_int(look(&sc, 7).by_state[QS_LOAD], 1, "a journal that nobody was granted");
+	is_int(look(&sc, 8).entries, 0, "the supervisor's own");
+	is_int(look(&sc, 9).by_state[QS_LOAD], 1, "a notification that nobody asked for");
+	is_int(sc.w.counters->counter[CTR_sched_forged], 6, "counted");
+	ok(strstr(sc.w.log, "is not its writer's to write") != NULL, "and in the log");
+	finish(&sc);
+	the_key = NULL;
+}
+
+/* The clock was set back between two attempts, which have journals of two workers. */
+static void test_clock_set_back(void)
+{
+	static struct scene sc;
+	struct outcome o;
+
+	the_key = &key_of_spool;
+	begin(&sc);
+	add(&sc, 1, 1, 0, NULL);
+	add(&sc, 2, 1, 0, NULL);
+	for (unsigned k = 1; k <= 2; k++) {
+		journal_of(&sc, 200 + k, false);
+		o = leave(1, OUTCOME_STARTED, 200 + k, 1, k == 1 ? 9 : 5);
+		o.when_us = NOW_US - (k == 1 ? 5000 : 50) * 1000000LL;
+		put(&sc, &o);
+		o = leave(2, OUTCOME_STARTED, 200 + k, 1, k == 1 ? 5 : 9);
+		o.when_us = NOW_US - (k == 1 ? 50 : 5000) * 1000000LL;
+		put(&sc, &o);
+		/* of message 1 the first attempt ended, of message 2 the second one */
+		if (k == 1)
+			continue;
+		o = leave(1, OUTCOME_RESULT, 202, 1, 5);
+		o.deferred = 1;
+		o.when_us = NOW_US - 49000000;
+		put(&sc, &o);
+		o = leave(2, OUTCOME_RESULT, 202, 1, 9);
+		o.deferred = 1;
+		o.when_us = NOW_US - 4999000000;
+		put(&sc, &o);
+	}
+	restart(&sc, "");
+	is_int(look(&sc, 1).by_state[QS_LOAD], 1, "an outcome of before hides no doubt");
+	ok(list_of(&sc).count == 1 && qid_eq(list_of(&sc).last.qid, msg_id(1)), "it is listed");
+	is_int(look(&sc, 2).by_state[QS_DEFERRED], 1, "and an attempt of before is none");
+	finish(&sc);
+	the_key = NULL;
 }
 
 /* Reports of success that were owed when all stopped. */
@@ -822,7 +949,7 @@ static void doubt_when_worker_dies(bool hold)
 	files_grant(sc.files, life, SPOOL_JOURNAL, &g);
 	journal_begin(&sc);
 	sc.f.needs = 0;
-	journal_writer_grant(sc.j, g.number);
+	journal_writer_grant(sc.j, g.number, (struct journal_owner){ 0, 0 });
 	world_turn(&sc.w);
 	for (int i = 0; i < 4; i++)
 		w_loaded(&sc.w, world_next(&sc.w), RW, 0);
@@ -1131,6 +1258,8 @@ int main(void)
 	test_outcomes();
 	test_in_doubt_list();
 	test_in_doubt_hold();
+	test_forged();
+	test_clock_set_back();
 	test_success_report();
 	test_duplicate();
 	test_retire();

@@ -100,8 +100,21 @@ static void test_map(void)
 	strmap_free(&m);
 }
 
+static void test_hash_keyed(void)
+{
+	/* from the paper on SipHash: key 00 .. 0f */
+	static const uint64_t key[2] = { 0x0706050403020100, 0x0f0e0d0c0b0a0908 };
+	unsigned char text[15];
+
+	for (unsigned i = 0; i < sizeof(text); i++)
+		text[i] = (unsigned char)i;
+	ok(hash_keyed(key, text, 15) == 0xa129ca6149be45e5, "SipHash-2-4 of 15 bytes");
+	ok(hash_keyed(key, text, 0) == 0x726fdb47dd0e0e31, "and of none");
+}
+
 int main(void)
 {
+	test_hash_keyed();
 	is_int(crc32c(0, "123456789", 9), 0xe3069283, "CRC32C check value");
 	is_int(crc32c(crc32c(0, "1234", 4), "56789", 5), 0xe3069283, "in two pieces");
 	test_str();

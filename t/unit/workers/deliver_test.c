@@ -213,7 +213,8 @@ static bool turn(void *ctx UNUSED)
 {
 	if (super.journal_wanted) {
 		super.journal_wanted = false;
-		journal_writer_grant(dl.journal, super.journal_number++);
+		journal_writer_grant(dl.journal, super.journal_number++,
+				     (struct journal_owner){ 0, 0 });
 	}
 	if (dl.held_first != NULL) {
 		journal_writer_poll(dl.journal);

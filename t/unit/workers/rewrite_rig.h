@@ -134,7 +134,8 @@ static void rig_turn(int wait_ms)
 	}
 	while (rig.needs[SPOOL_JOURNAL] > 0) {
 		rig.needs[SPOOL_JOURNAL]--;
-		journal_writer_grant(rig.r.journal, rig.next_file++);
+		journal_writer_grant(rig.r.journal, rig.next_file++,
+				     (struct journal_owner){ 0, 0 });
 	}
 	notify_resume(&rig.r);
 	submit_resume(&rig.r);

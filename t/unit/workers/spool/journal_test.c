@@ -29,7 +29,8 @@ static void j_turns(struct jfixture *t, int n)
 	while (n-- > 0) {
 		while (t->f.needs > 0) {
 			t->f.needs--;
-			journal_writer_grant(t->j, t->f.next_number++);
+			journal_writer_grant(t->j, t->f.next_number++,
+					     (struct journal_owner){ 0, 0 });
 		}
 		loop_turn(t->f.loop, 2);
 	}

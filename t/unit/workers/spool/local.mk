@@ -4,11 +4,13 @@ SPOOL_TESTS = t/unit/workers/spool/writer_test t/unit/workers/spool/journal_test
 	t/unit/workers/spool/scan_test t/unit/workers/spool/state_test \
 	t/unit/workers/spool/fault_test t/unit/workers/spool/postcat_test \
 	t/unit/workers/spool/journal_scan_test t/unit/workers/spool/doubt_test \
-	t/unit/workers/spool/segment_test
+	t/unit/workers/spool/segment_test t/unit/workers/spool/warrant_test
 check_PROGRAMS += $(SPOOL_TESTS)
 UNIT_TESTS += $(SPOOL_TESTS)
 t_unit_workers_spool_segment_test_SOURCES = t/unit/workers/spool/segment_test.c
 t_unit_workers_spool_segment_test_LDADD = $(SPOOL_LIBS)
+t_unit_workers_spool_warrant_test_SOURCES = t/unit/workers/spool/warrant_test.c
+t_unit_workers_spool_warrant_test_LDADD = $(SPOOL_LIBS)
 t_unit_workers_spool_doubt_test_SOURCES = t/unit/workers/spool/doubt_test.c
 t_unit_workers_spool_doubt_test_LDADD = $(SPOOL_LIBS)
 t_unit_workers_spool_writer_test_SOURCES = t/unit/workers/spool/writer_test.c
