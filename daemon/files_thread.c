@@ -102,6 +102,7 @@ int files_thread_start(struct files *f)
 	pthread_mutex_init(&f->lock, NULL);
 	pthread_cond_init(&f->wake, NULL);
 	sigfillset(&all);
+	sigdelset(&all, SIGSYS); /* the system call filter's word to the thread itself */
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	int err = pthread_create(&f->thread, NULL, thread_main, f);
 

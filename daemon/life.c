@@ -381,8 +381,10 @@ static int feed(struct supervisor *s, struct sworker *w, unsigned limit)
 static void log_end(const struct sworker *w, int status)
 {
 	if (WIFSIGNALED(status))
-		log_warn("process %s pid %d killed by signal %d", class_name(w), w->pid,
-			 WTERMSIG(status));
+		log_warn("process %s pid %d killed by signal %d%s", class_name(w), w->pid,
+			 WTERMSIG(status),
+			 WTERMSIG(status) == SIGSYS ? ", a system call that none of ours makes"
+						    : "");
 	else if (WEXITSTATUS(status) != 0)
 		log_warn("process %s pid %d exit status %d", class_name(w), w->pid,
 			 WEXITSTATUS(status));

@@ -25,6 +25,8 @@
 #include "lib/err.h"
 #include "lib/io.h"
 #include "workers/common/drop.h"
+#include "workers/common/landlock.h"
+#include "workers/common/sandbox.h"
 
 #define TICK_MS        100
 #define SLOW_TICK_MS   1000
@@ -58,6 +60,7 @@ void supervisor_to_priv(struct supervisor *s, const struct priv_msg *msg, const 
 void supervisor_failed(struct supervisor *s, const char *text)
 {
 	log_error("start-up failed: %s", text);
+	sandbox_tell();
 	supervisor_to_priv(s, &(struct priv_msg){ .kind = PRIV_FAILED }, text);
 	logring_flush(&s->logring);
 	_exit(1);
@@ -200,6 +203,14 @@ static void check_tables(struct supervisor *s)
 	supervisor_to_priv(s, &(struct priv_msg){ .kind = PRIV_RENEW }, NULL);
 }
 
+static void tell_refused(struct supervisor *s)
+{
+	unsigned n = sandbox_tell();
+
+	if (n > 0)
+		counter_add(s->counters, CTR_sandbox_refused, n);
+}
+
 static void tick(void *ctx)
 {
 	struct supervisor *s = ctx;
@@ -213,6 +224,7 @@ static void tick(void *ctx)
 		check_damage(s);
 		life_watch(s);
 		check_tables(s);
+		tell_refused(s);
 		board_set(&s->board->beat_mono_s, (uint64_t)(clock_mono_us_raw() / 1000000));
 	}
 	if (s->stopping) {
@@ -492,13 +504,19 @@ int main(void)
 	hello(s);
 	raise_descriptor_limit();
 	load_conf(s);
+	int rules = landlock_rules(CLASS_SUPERVISOR, s->params->queue_directory, landlock_limit());
+
 	drop_rights(
 		&(struct drop_plan){ .user = s->params->mail_owner, .privileged = s->privileged });
+	landlock_enter(rules);
 	umask(077);
 	s->loop = loop_new();
 	make_memory(s);
 	make_scheduler(s);
 	start_loop(s);
+	/* the spool may be the work of a worker that was taken over: nothing of it is read before
+	 */
+	sandbox_enter(CLASS_SUPERVISOR);
 	clock_tick();
 	/* log and the others start while the spool is read; smtp-in waits for it */
 	life_manage(s);

@@ -3,15 +3,20 @@
  * numbers, because older headers lack parts that newer kernels have. */
 #include "workers/common/landlock.h"
 
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
+#include <limits.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "lib/err.h"
 #include "lib/log.h"
 #include "lib/util.h"
 
@@ -27,7 +32,13 @@ enum {
 	READ_FILE = 1 << 2,
 	READ_DIR = 1 << 3,
 	REMOVE_FILE = 1 << 5,
+	MAKE_CHAR = 1 << 6,
+	MAKE_DIR = 1 << 7,
 	MAKE_REG = 1 << 8,
+	MAKE_SOCK = 1 << 9,
+	MAKE_FIFO = 1 << 10,
+	MAKE_BLOCK = 1 << 11,
+	MAKE_SYM = 1 << 12,
 	REFER = 1 << 13,    /* rename between directories; version 2 */
 	TRUNCATE = 1 << 14, /* version 3 */
 	FIRST_RIGHTS = (1 << 13) - 1,
@@ -51,39 +62,48 @@ struct beneath_attr {
 	int32_t parent_fd;
 } __attribute__((packed));
 
-struct place { /* below the queue directory */
+struct place { /* below the queue directory, or absolute */
 	const char *name;
 	uint64_t rights;
 };
 
 static const struct class_rules {
-	bool used;
+	uint64_t fs;  /* what is refused but for the places; 0 = all that the kernel knows */
 	uint64_t net; /* what is refused on every port */
 	struct place places[MAX_PLACES];
 } rules[CLASS_COUNT] = {
-	[CLASS_LOG] = { .used = true, .net = NET_BIND | NET_CONNECT },
-	[CLASS_STATS] = { .used = true, .net = NET_BIND | NET_CONNECT },
-	[CLASS_SMTP_IN] = { .used = true, .net = NET_BIND | NET_CONNECT },
-	[CLASS_RESOLVER] = { .used = true, .net = NET_BIND },
+	/* its directories and socket are made under the rules: threads that are started later
+	 * inherit them, those that are there would not get them */
+	[CLASS_SUPERVISOR] = { .net = NET_BIND | NET_CONNECT,
+			       .places = { { "", OWN_FILES | READ_DIR | REFER | MAKE_DIR |
+							 MAKE_SOCK } } },
+	[CLASS_LOG] = { .net = NET_BIND | NET_CONNECT },
+	[CLASS_STATS] = { .net = NET_BIND | NET_CONNECT },
+	[CLASS_SMTP_IN] = { .net = NET_BIND | NET_CONNECT },
+	[CLASS_RESOLVER] = { .net = NET_BIND },
 	/* smtp_bind_address binds */
-	[CLASS_DELIVER] = { .used = true,
-			    .places = { { "seg", READ_FILE },
+	[CLASS_DELIVER] = { .places = { { "seg", READ_FILE },
 					{ "journal", OWN_FILES },
 					{ "corrupt", OWN_FILES } } },
-	[CLASS_REWRITE] = { .used = true,
-			    .net = NET_BIND | NET_CONNECT,
+	[CLASS_REWRITE] = { .net = NET_BIND | NET_CONNECT,
 			    .places = { { "", READ_DIR },
 					{ "seg", OWN_FILES | REFER },
 					{ "spare", OWN_FILES | REFER },
 					{ "journal", OWN_FILES },
 					{ "corrupt", OWN_FILES } } },
+	/* Its children deliver anywhere, as anybody, under rules of their own besides. None of
+	 * them makes anything but files and directories. */
+	[CLASS_LOCAL] = { .fs = MAKE_CHAR | MAKE_BLOCK | MAKE_SYM | MAKE_FIFO | MAKE_SOCK | REFER,
+			  .net = NET_BIND,
+			  .places = { { "/", REFER } } },
 };
 
-static int kernel_version(void)
+/* 0 = none, or fewer than limit allows. */
+static int kernel_version(int limit)
 {
 	long v = syscall(CREATE_RULESET, NULL, 0, CREATE_VERSION);
 
-	return v < 0 ? 0 : (int)v;
+	return v < 0 ? 0 : v > limit ? limit : (int)v;
 }
 
 static uint64_t known_rights(int version)
@@ -103,38 +123,79 @@ static void tell(int version)
 			 version < 4 ? " networks," : "", version < 5 ? " devices," : "");
 }
 
-static void add_place(int fd, const char *queue_directory, const struct place *p, uint64_t known)
+static long make_ruleset(int version, uint64_t fs, uint64_t net)
 {
-	char *path = xasprintf("%s/%s", queue_directory, p->name);
-	struct beneath_attr attr = { p->rights & known, open(path, O_PATH | O_CLOEXEC) };
-
-	if (attr.parent_fd < 0 || syscall(ADD_RULE, fd, RULE_BENEATH, &attr, 0) != 0)
-		die("file rules: %s: %s", path, strerror(errno));
-	close(attr.parent_fd);
-	free(path);
-}
-
-int landlock_rules(enum worker_class class_id, const char *queue_directory)
-{
-	const struct class_rules *r = &rules[class_id];
-	int version = kernel_version();
-
-	if (class_id == CLASS_LOG)
-		tell(version);
-	if (!r->used || version < VERSION_MIN)
-		return -1;
-	struct ruleset_attr attr = { .fs = known_rights(version),
-				     .net = version >= 4 ? r->net : 0,
+	struct ruleset_attr attr = { .fs = fs,
+				     .net = version >= 4 ? net : 0,
 				     .scoped = version >= 6 ? SCOPE_ABSTRACT | SCOPE_SIGNAL : 0 };
 	/* older kernels know a shorter structure */
 	size_t size = version >= 6 ? sizeof(attr) : version >= 4 ? 16 : 8;
-	long fd = syscall(CREATE_RULESET, &attr, size, 0);
+
+	return syscall(CREATE_RULESET, &attr, size, 0);
+}
+
+static int add_place(int fd, const char *path, uint64_t rights)
+{
+	struct beneath_attr attr = { rights, open(path, O_PATH | O_CLOEXEC) };
+
+	if (attr.parent_fd < 0)
+		return err_errno();
+	int err = syscall(ADD_RULE, fd, RULE_BENEATH, &attr, 0) != 0 ? err_errno() : 0;
+
+	close(attr.parent_fd);
+	return err;
+}
+
+int landlock_rules(enum worker_class class_id, const char *queue_directory, int limit)
+{
+	const struct class_rules *r = &rules[class_id];
+	int version = kernel_version(limit);
+
+	if (class_id == CLASS_LOG)
+		tell(version);
+	if (version < VERSION_MIN)
+		return -1;
+	uint64_t fs = known_rights(version) & (r->fs != 0 ? r->fs : ~UINT64_C(0));
+	long fd = make_ruleset(version, fs, r->net);
 
 	if (fd < 0)
 		die("file rules: %s", strerror(errno));
-	for (size_t i = 0; i < MAX_PLACES && r->places[i].name != NULL; i++)
-		add_place((int)fd, queue_directory, &r->places[i], attr.fs);
+	for (size_t i = 0; i < MAX_PLACES && r->places[i].name != NULL; i++) {
+		const char *name = r->places[i].name;
+		char *path =
+			name[0] == '/' ? xstrdup(name) : xasprintf("%s/%s", queue_directory, name);
+		int err = add_place((int)fd, path, r->places[i].rights & fs);
+
+		if (err != 0)
+			die("file rules: %s: %s", path, err_str(err));
+		free(path);
+	}
 	return (int)fd;
+}
+
+int landlock_mailbox_rules(const char *base, int limit, int *fd_r)
+{
+	int version = kernel_version(limit);
+	uint64_t fs = known_rights(version);
+
+	*fd_r = -1;
+	if (version < VERSION_MIN)
+		return 0;
+	long fd = make_ruleset(version, fs, NET_BIND | NET_CONNECT);
+
+	if (fd < 0)
+		return err_errno();
+	/* mail that is there is none of its business: it may not be read */
+	int err = add_place(
+		(int)fd, base,
+		(READ_DIR | WRITE_FILE | MAKE_REG | MAKE_DIR | REMOVE_FILE | REFER | TRUNCATE) &
+			fs);
+
+	if (err != 0)
+		close((int)fd);
+	else
+		*fd_r = (int)fd;
+	return err;
 }
 
 void landlock_enter(int rules_fd)
@@ -144,4 +205,15 @@ void landlock_enter(int rules_fd)
 	if (syscall(RESTRICT_SELF, rules_fd, 0) != 0)
 		die("file rules: %s", strerror(errno));
 	close(rules_fd);
+}
+
+int landlock_limit(void)
+{
+#ifdef PH_FAULT_POINTS
+	const char *text = getenv("POSTHASTE_LANDLOCK");
+
+	if (text != NULL)
+		return atoi(text);
+#endif
+	return INT_MAX;
 }

@@ -10,12 +10,21 @@
 #include "workers/common/classes.h"
 
 /* The rules of the class for the spool below queue_directory, as a descriptor for
- * landlock_enter(). To be called with the rights to reach that directory. -1 when the class has no
- * rules (local delivery) or this kernel knows too little of them; that is logged when the log
- * worker starts, once for all. Dies when a rule cannot be made. */
-int landlock_rules(enum worker_class class_id, const char *queue_directory);
-/* From now on they hold for this process and its children; closes the descriptor, nothing is done
- * with -1. Needs no_new_privs and no threads. Dies on failure. */
+ * landlock_enter(). To be called with the rights to reach that directory. No more than version
+ * `limit` of the kernel's rules is used. -1 when this kernel knows too little of them (before
+ * version 2); what is lacking is logged when the log worker starts, once for all. Dies when a rule
+ * cannot be made. */
+int landlock_rules(enum worker_class class_id, const char *queue_directory, int limit);
+/* For the child that delivers into mailboxes below base: it may look up, make and remove files and
+ * directories there and write to them, not read them, and reach nothing else. E_* when base cannot
+ * be opened. */
+int landlock_mailbox_rules(const char *base, int limit, int *fd_r);
+/* From now on they hold for this process and its children, not for threads that exist; closes the
+ * descriptor, nothing is done with -1. Needs no_new_privs. Dies on failure. */
 void landlock_enter(int rules_fd);
+
+/* The limit for the above: none. Builds with --enable-fault-points obey POSTHASTE_LANDLOCK, so that
+ * tests can run the system as on an older kernel. */
+int landlock_limit(void);
 
 #endif

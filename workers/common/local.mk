@@ -11,4 +11,5 @@ libph_worker_a_SOURCES = \
 	workers/common/logring.c workers/common/logring.h \
 	workers/common/outbox.c workers/common/outbox.h \
 	workers/common/sandbox.c workers/common/sandbox.h \
+	workers/common/sandbox_calls.c workers/common/sandbox_calls.h \
 	workers/common/worker.c workers/common/worker.h

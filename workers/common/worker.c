@@ -9,6 +9,7 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "lib/clock.h"
@@ -77,6 +78,23 @@ static void start_sink(void *ctx, enum log_level level, const char *program, con
 		ring_sink(ring_sink_ctx, level, program, text, len);
 }
 
+static void tell_refused(struct worker *w)
+{
+	unsigned n = sandbox_tell();
+
+	if (n > 0)
+		counter_add(w->counters, CTR_sandbox_refused, n);
+}
+
+/* What ends a worker may come of a call that was refused: that is written down first. */
+static void last_words(void *ctx, enum log_level level, const char *program, const char *text,
+		       size_t len)
+{
+	if (level >= LOG_LEVEL_FATAL)
+		tell_refused(ctx);
+	ring_sink(ring_sink_ctx, level, program, text, len);
+}
+
 static unsigned box_of(const struct worker *w, const struct link *to)
 {
 	for (unsigned i = 0; to != &w->super && i < MAX_PEERS; i++) {
@@ -124,6 +142,7 @@ void worker_exit(struct worker *w)
 		if (p->peers[i] != NULL)
 			link_flush(p->peers[i]->link);
 	}
+	tell_refused(w);
 	logring_flush(&p->logring);
 	_exit(0);
 }
@@ -507,6 +526,7 @@ static void beat(void *ctx)
 	struct worker *w = ctx;
 
 	counters_beat(w->counters, (uint32_t)(clock_mono_us_raw() / 1000000));
+	tell_refused(w);
 	loop_timer_set(&w->priv_->beat, BEAT_MS);
 }
 
@@ -544,7 +564,8 @@ static void become(struct worker *w)
 	struct buf dir = BUF_INIT;
 	enum worker_class id = w->class_id;
 
-	int rules = landlock_rules(id, w->params->queue_directory);
+	tzset(); /* the zone file is out of reach later */
+	int rules = landlock_rules(id, w->params->queue_directory, landlock_limit());
 
 	buf_printf(&dir, "%s/empty", w->params->queue_directory);
 	drop_rights(&(struct drop_plan){
@@ -556,7 +577,6 @@ static void become(struct worker *w)
 		drop_effective_user(w->params->mail_owner);
 	buf_fini(&dir);
 	landlock_enter(rules);
-	sandbox_enter(id);
 }
 
 static void start_loop(struct worker *w)
@@ -646,7 +666,8 @@ int worker_main(int argc, char **argv, const struct worker_ops *ops)
 	start_loop(w);
 	if (ops->start != NULL)
 		must(ops->start(w), "start-up");
-	log_set_sink(ring_sink, ring_sink_ctx);
+	sandbox_enter(ops->class_id);
+	log_set_sink(last_words, w);
 	/* a worker that is ready and nobody knows of it would be waited for */
 	must(send_text(w, CTL_READY, NULL, ""), "supervisor socket");
 	loop_run(w->loop);

@@ -106,7 +106,6 @@ static int log_init(struct worker *w)
 	s->host[strcspn(s->host, ".")] = '\0';
 	if (w->check_only)
 		return 0;
-	tzset(); /* the zone file is out of reach later */
 	if (path[0] == '\0') {
 		connect_syslog(s);
 		return 0;

@@ -96,8 +96,10 @@ static int start_threads(struct spool_crew *c, unsigned threads)
 	sigset_t all, old;
 	int err = 0;
 
-	/* signals are for the loop's thread */
+	/* signals are for the loop's thread, but for the one by which a thread hears that the
+	 * system call filter refused it something */
 	sigfillset(&all);
+	sigdelset(&all, SIGSYS);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	while (c->threads < threads && err == 0) {
 		err = -pthread_create(&c->thread[c->threads], NULL, thread_main, c);

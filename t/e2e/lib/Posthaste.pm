@@ -274,6 +274,17 @@ sub sanitizer_reports {
 	return $n;
 }
 
+# System calls that the filter refused a process: a hole in its list, whatever else the story is
+# about. Returns the number of lines of the log. A story that does forbidden things sets
+# $self->{refusals_wanted}.
+sub refusals {
+	my ($self) = @_;
+	return 0 if $self->{refusals_wanted};
+	my @lines = grep { /system call filter: .* refused/ } split /\n/, $self->log;
+	print STDERR "# $_\n" for @lines;
+	return scalar @lines;
+}
+
 sub launch {
 	my ($self) = @_;
 	my ($rc, $out) = $self->command('posthaste', 'start');
@@ -300,10 +311,11 @@ sub log_tail {
 	return join "\n", @lines, '';
 }
 
-# Lines that tell of a crash; '' when there are none.
+# Lines that tell of a crash, or of a system call that a process needs and may not make; '' when
+# there are none.
 sub crashes {
 	my ($self) = @_;
-	return join "\n", grep { /panic:|killed by signal|warning: process|broke the protocol/ } split /\n/, $self->log;
+	return join "\n", grep { /panic:|killed by signal|warning: process|broke the protocol|system call filter:/ } split /\n/, $self->log;
 }
 
 sub wait_log {
@@ -416,7 +428,7 @@ END {
 			kill 'QUIT', $master if $master;
 			wait_until(sub { !kill 0, $master }, 10) if $master;
 		}
-		$status ||= 1 if $i->sanitizer_reports;
+		$status ||= 1 if $i->sanitizer_reports + $i->refusals;
 		remove_tree($i->{dir}) unless $status && $ENV{POSTHASTE_KEEP};
 	}
 	for my $pid (keys %children) {

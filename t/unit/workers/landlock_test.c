@@ -4,8 +4,10 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -13,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "lib/log.h"
 #include "t/unit/tap.h"
 #include "workers/common/landlock.h"
 
@@ -50,20 +53,49 @@ enum {
 	READ_STATE = 32,
 	RENAME = 64,
 	BINDS = 128,
-	OWN_FD = 256
+	OWN_FD = 256,
+	TRUNCATES = 512,
+	SIGNALS = 1024,
+	DEVICES = 2048, /* and pipes, sockets, symbolic links */
+	ALL = 4095
 };
 
-/* Bits of what works. */
-static int look(enum worker_class class_id)
+#define MAILBOX  CLASS_COUNT /* the child of local delivery, for its base */
+#define VERSIONS 6           /* the newest that changes anything here */
+
+static char lacking[200];
+
+static void take_line(void *ctx UNUSED, enum log_level level UNUSED, const char *program UNUSED,
+		      const char *text, size_t len)
 {
-	char from[200], to[200];
+	snprintf(lacking, sizeof(lacking), "%.*s", (int)len, text);
+}
+
+static void enter(unsigned class_id, int limit)
+{
+	int fd = -1;
+
+	if (class_id != MAILBOX)
+		fd = landlock_rules((enum worker_class)class_id, base, limit);
+	else if (landlock_mailbox_rules(base, limit, &fd) != 0)
+		abort();
+	landlock_enter(fd);
+}
+
+/* Bits of what works. */
+static int look(unsigned class_id, int limit)
+{
+	char from[200], to[200], seg[200], link[200];
 	int own = open("/etc/passwd", O_RDONLY), bits = 0;
 	char c;
 
-	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	landlock_enter(landlock_rules(class_id, base));
 	snprintf(from, sizeof(from), "%s/spare/1", base);
 	snprintf(to, sizeof(to), "%s/seg/2", base);
+	snprintf(seg, sizeof(seg), "%s/seg/1", base);
+	snprintf(link, sizeof(link), "%s/link", base);
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	log_set_sink(take_line, NULL);
+	enter(class_id, limit);
 	bits |= opens("/etc/passwd", O_RDONLY) ? PASSWD : 0;
 	bits |= opens("seg/1", O_RDONLY) ? READ_SEG : 0;
 	bits |= opens("seg/1", O_WRONLY) ? WRITE_SEG : 0;
@@ -73,6 +105,9 @@ static int look(enum worker_class class_id)
 	bits |= rename(from, to) == 0 ? RENAME : 0;
 	bits |= binds() ? BINDS : 0;
 	bits |= read(own, &c, 1) == 1 ? OWN_FD : 0;
+	bits |= truncate(seg, 0) == 0 ? TRUNCATES : 0;
+	bits |= kill(getppid(), 0) == 0 ? SIGNALS : 0;
+	bits |= symlink("x", link) == 0 || mkfifo(to, 0600) == 0 ? DEVICES : 0;
 	return bits;
 }
 
@@ -82,11 +117,9 @@ static void touch(const char *name)
 		abort();
 }
 
-static void try(enum worker_class class_id, int expected, const char *what)
+static void make_spool(void)
 {
 	static const char *const dirs[] = { "", "seg", "spare", "journal", "corrupt" };
-	char command[300];
-	int status, got[2], bits = 0;
 
 	for (size_t i = 0; i < 5; i++) {
 		char path[200];
@@ -97,43 +130,96 @@ static void try(enum worker_class class_id, int expected, const char *what)
 	touch("seg/1");
 	touch("spare/1");
 	touch("state");
+}
+
+static void try(unsigned class_id, int limit, int expected, const char *what)
+{
+	char command[300];
+	int status, got[2], bits = 0;
+
+	make_spool();
 	if (pipe(got) < 0)
 		return;
 	pid_t pid = fork();
 
 	if (pid == 0) {
-		bits = look(class_id);
+		bits = look(class_id, limit);
 		_exit(write(got[1], &bits, sizeof(bits)) == sizeof(bits) ? 0 : 1);
 	}
 	close(got[1]);
 	ok(read(got[0], &bits, sizeof(bits)) == sizeof(bits), "%s: goes on living", what);
 	close(got[0]);
 	waitpid(pid, &status, 0);
-	is_int(bits, expected, "%s: can do what it needs and nothing else", what);
+	is_int(bits, expected, "%s, version %d: can do what it needs and nothing else", what,
+	       limit);
 	snprintf(command, sizeof(command), "rm -rf %s", base);
 	if (system(command) != 0)
 		abort();
 }
 
+/* What a class can do under all rules there are. */
+static const struct {
+	unsigned class_id;
+	const char *name;
+	int can;
+} classes[] = {
+	{ CLASS_SMTP_IN, "smtp-in", OWN_FD },
+	{ CLASS_LOG, "log", OWN_FD },
+	{ CLASS_STATS, "stats", OWN_FD },
+	{ CLASS_RESOLVER, "resolver", OWN_FD },
+	{ CLASS_DELIVER, "deliver", READ_SEG | MAKE_JOURNAL | BINDS | OWN_FD },
+	{ CLASS_REWRITE, "rewrite",
+	  READ_SEG | WRITE_SEG | MAKE_SEG | MAKE_JOURNAL | RENAME | OWN_FD | TRUNCATES },
+	{ CLASS_SUPERVISOR, "supervisor",
+	  READ_SEG | WRITE_SEG | MAKE_SEG | MAKE_JOURNAL | READ_STATE | RENAME | OWN_FD |
+		  TRUNCATES },
+	{ CLASS_LOCAL, "local", ALL & ~(BINDS | SIGNALS | DEVICES) },
+	{ MAILBOX, "mailbox delivery", WRITE_SEG | MAKE_SEG | RENAME | OWN_FD | TRUNCATES },
+};
+
+static int expected(int can, int version)
+{
+	if (version < 2)
+		return ALL;
+	return can | (version < 3 ? TRUNCATES : 0) | (version < 4 ? BINDS : 0) |
+	       (version < 6 ? SIGNALS : 0);
+}
+
+/* As many rules are applied as the kernel has, and the log says what is lacking. */
+static void test_said(int version)
+{
+	static const char *const said[VERSIONS + 1] = {
+		"no file rules for processes",
+		"no file rules for processes",
+		"(Landlock 2) lack truncation, networks, devices, scopes of signals",
+		"(Landlock 3) lack networks, devices, scopes of signals",
+		"(Landlock 4) lack devices, scopes of signals",
+		"(Landlock 5) lack scopes of signals",
+		"",
+	};
+
+	lacking[0] = '\0';
+	make_spool();
+	log_set_sink(take_line, NULL);
+	int fd = landlock_rules(CLASS_LOG, base, version);
+
+	log_set_sink(NULL, NULL);
+	if (fd >= 0)
+		close(fd);
+	ok(said[version][0] == '\0' ? lacking[0] == '\0' : strstr(lacking, said[version]) != NULL,
+	   "version %d: the log says: %s", version, lacking);
+}
+
 int main(void)
 {
-	int all = PASSWD | READ_SEG | WRITE_SEG | MAKE_SEG | MAKE_JOURNAL | READ_STATE | RENAME |
-		  BINDS | OWN_FD;
 	long version = syscall(444, NULL, 0, 1);
 
 	if (mkdtemp(base) == NULL)
 		return 1;
-	try(CLASS_LOCAL, all, "local (no rules)");
-	if (version < 4) {
-		ok(true, "skipped: this kernel has no rules for files and networks");
-		return tap_done();
+	for (int v = 0; v <= VERSIONS && v <= (version < 0 ? 0 : version); v++) {
+		test_said(v);
+		for (size_t i = 0; i < ARRAY_LEN(classes); i++)
+			try(classes[i].class_id, v, expected(classes[i].can, v), classes[i].name);
 	}
-	try(CLASS_SMTP_IN, OWN_FD, "smtp-in");
-	try(CLASS_LOG, OWN_FD, "log");
-	try(CLASS_STATS, OWN_FD, "stats");
-	try(CLASS_RESOLVER, OWN_FD, "resolver");
-	try(CLASS_DELIVER, READ_SEG | MAKE_JOURNAL | BINDS | OWN_FD, "deliver");
-	try(CLASS_REWRITE, READ_SEG | WRITE_SEG | MAKE_SEG | MAKE_JOURNAL | RENAME | OWN_FD,
-	    "rewrite");
 	return tap_done();
 }
