@@ -15,12 +15,16 @@
 #include "lib/log.h"
 #include "lib/util.h"
 #include "workers/common/drop.h"
+#include "workers/common/landlock.h"
+#include "workers/common/sandbox.h"
 
 struct agent {
 	bool has_user;
+	bool shut_in;
 	uint32_t uid, gid;
 	char packet[AGENT_PACKET_MAX];
 	char base[AGENT_PATH_MAX + 1];
+	char own_base[AGENT_PATH_MAX + 1]; /* that it is shut in to */
 	char path[AGENT_PATH_MAX + 1];
 	char host[AGENT_HOST_MAX + 1];
 };
@@ -45,6 +49,26 @@ static void become(struct agent *a, const struct agent_request *q)
 		die("cannot become user %u group %u: %s", q->uid, q->gid, err_str(err_errno()));
 	if (q->uid != 0 && setuid(0) == 0)
 		die("could get root rights back after giving them up");
+}
+
+/* From the first mailbox that is there on, this process reaches nothing but what lies below `base`,
+ * and makes no calls but those of a delivery. A base that is missing may be made before the next
+ * request. */
+static int shut_in(struct agent *a)
+{
+	int rules;
+
+	if (a->shut_in)
+		return strcmp(a->base, a->own_base) == 0 ? 0 : E_PEER;
+	int err = landlock_mailbox_rules(a->base, landlock_limit(), &rules);
+
+	if (err != 0)
+		return 0; /* the delivery says what is wrong */
+	a->shut_in = true;
+	strcpy(a->own_base, a->base);
+	landlock_enter(rules);
+	sandbox_enter(SANDBOX_AGENT);
+	return 0;
 }
 
 static const char *take(const char *p, size_t len, char *out)
@@ -84,6 +108,8 @@ static bool serve(struct agent *a)
 	p = take(p, q.base_len, a->base);
 	p = take(p, q.path_len, a->path);
 	p = take(p, q.host_len, a->host);
+	if (shut_in(a) != 0)
+		die("request for %s, this child delivers below %s", a->base, a->own_base);
 	struct maildir_job job = { .base = a->base,
 				   .path = a->path,
 				   .header = { p, q.header_len },
@@ -92,6 +118,7 @@ static bool serve(struct agent *a)
 				   .hostname = a->host };
 
 	maildir_deliver(&job, &result);
+	result.refused_call = sandbox_last_refused();
 	io_close(&fd);
 	return io_send_fds(AGENT_FD, &result, sizeof(result), NULL, 0) == 0;
 }
@@ -104,6 +131,7 @@ int agent_main(void)
 	prctl(PR_SET_PDEATHSIG, 0);
 	umask(077);
 	clock_init();
+	sandbox_watch(); /* the worker's filter holds here too */
 	while (serve(&a))
 		;
 	return 0;

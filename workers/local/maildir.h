@@ -28,6 +28,7 @@ struct maildir_result {
 	uint8_t dsn[3];
 	uint8_t unsure;               /* 1: failed, and may be in the mailbox all the same */
 	char text[MAILDIR_TEXT_SIZE]; /* for the log and the sender */
+	int refused_call; /* system call that the filter refused the process; 0 or less = none */
 };
 
 void maildir_deliver(const struct maildir_job *job, struct maildir_result *r);

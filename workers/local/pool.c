@@ -15,6 +15,7 @@
 #include "lib/io.h"
 #include "lib/log.h"
 #include "lib/util.h"
+#include "workers/common/sandbox.h"
 #include "workers/local/agent.h"
 
 #define SPAWN_PAUSE_MS 1000 /* after a child could not be started */
@@ -29,6 +30,7 @@ struct child {
 	struct loop_fd lf;
 	uid_t uid;
 	gid_t gid;
+	char *base;           /* it has shut itself in there */
 	struct delivery *now; /* NULL = idle */
 	bool given;           /* ... and the child has the request for it */
 	struct mono_ms since; /* of this delivery, or idle since */
@@ -69,6 +71,7 @@ static void reap(struct pool *p)
 			continue;
 		}
 		*at = c->next;
+		free(c->base);
 		free(c);
 	}
 }
@@ -111,6 +114,19 @@ static void child_kill(const struct child *c)
 		die("cannot give root rights up: %s", strerror(errno));
 }
 
+static void tell_refused(int call)
+{
+	static int told;
+	char name[60];
+
+	if (call <= 0 || call == told)
+		return;
+	told = call;
+	sandbox_call_name(call, name, sizeof(name));
+	log_warn("system call filter: %s refused, it is not on the list of %s processes", name,
+		 sandbox_kind_name(SANDBOX_AGENT));
+}
+
 static void pool_run(struct pool *p);
 
 static void child_event(void *ctx, unsigned events UNUSED)
@@ -128,6 +144,7 @@ static void child_event(void *ctx, unsigned events UNUSED)
 		r.text[sizeof(r.text) - 1] = '\0';
 		c->now = NULL;
 		c->since = clock_now();
+		tell_refused(r.refused_call);
 	} else {
 		failed_result(&r, c->given,
 			      c->timed_out ? "delivery timed out"
@@ -167,7 +184,7 @@ static int spawn(const char *program, int sock, pid_t *pid_r)
 	return -err;
 }
 
-static struct child *child_start(struct pool *p, uid_t uid, gid_t gid)
+static struct child *child_start(struct pool *p, const struct delivery *d)
 {
 	int pair[2];
 	pid_t pid;
@@ -191,7 +208,12 @@ static struct child *child_start(struct pool *p, uid_t uid, gid_t gid)
 		return NULL;
 	}
 	c = xcalloc(1, sizeof(*c));
-	*c = (struct child){ .pool = p, .pid = pid, .sock = pair[0], .uid = uid, .gid = gid };
+	*c = (struct child){ .pool = p,
+			     .pid = pid,
+			     .sock = pair[0],
+			     .uid = d->uid,
+			     .gid = d->gid,
+			     .base = xstrdup(d->base) };
 	io_set_nonblock(c->sock);
 	c->next = p->children;
 	p->children = c;
@@ -238,13 +260,14 @@ static int child_give(struct child *c, struct delivery *d)
 	return err;
 }
 
-/* An idle child of the user, else a fresh one, else one made room for. */
+/* An idle child of the user and the place, else a fresh one, else one made room for. */
 static struct child *find_child(struct pool *p, const struct delivery *d)
 {
 	struct child *idle = NULL;
 
 	for (struct child *c = p->children; c != NULL; c = c->next) {
-		if (c->now == NULL && c->uid == d->uid && c->gid == d->gid)
+		if (c->now == NULL && c->uid == d->uid && c->gid == d->gid &&
+		    strcmp(c->base, d->base) == 0)
 			return c;
 		if (c->now == NULL)
 			idle = c;
@@ -256,7 +279,7 @@ static struct child *find_child(struct pool *p, const struct delivery *d)
 			return NULL;
 		child_end(idle);
 	}
-	struct child *c = child_start(p, d->uid, d->gid);
+	struct child *c = child_start(p, d);
 
 	if (c == NULL)
 		p->spawn_after.ms = clock_now().ms + SPAWN_PAUSE_MS;
@@ -329,6 +352,7 @@ void pool_free(struct pool **pp)
 
 		p->ended = c->next;
 		waitpid(c->pid, NULL, 0);
+		free(c->base);
 		free(c);
 	}
 	free(p);

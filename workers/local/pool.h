@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Delivery children of a local worker. A child serves one user; it is kept a while for the next
- * delivery to the same user, because with virtual mailboxes that is nearly always the same one.
- * A child that crashes or takes too long costs its one delivery a retry, nothing else.
+ * Delivery children of a local worker. A child serves one user and one base directory; it is kept a
+ * while for the next delivery to the same user, because with virtual mailboxes that is nearly
+ * always the same one. A child that crashes or takes too long costs its one delivery a retry,
+ * nothing else.
  */
 #ifndef PH_WORKERS_LOCAL_POOL_H
 #define PH_WORKERS_LOCAL_POOL_H
