@@ -189,13 +189,13 @@ static int publish(const struct maildir *m, int fd, const char *tmp_name, const 
  * it. When the file system shuts down meanwhile (its disk failed, or it ran into damage), xfs lets
  * the sync under way succeed with nothing on the disk. A file system that has shut down opens no
  * file, so one that still does was alive when the sync was done. A reader may have moved the file
- * on by now.
+ * on by now. For writing, because this process may not read what lies in mailboxes.
  */
 static int make_durable(const struct maildir *m, const char *name)
 {
 	if (fsync(m->new_) < 0)
 		return err_errno();
-	int fd = openat(m->new_, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	int fd = openat(m->new_, name, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
 
 	if (fd < 0)
 		return errno == ENOENT ? 0 : err_errno();
