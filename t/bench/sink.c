@@ -5,7 +5,7 @@
  * -T percent once with 450 (accepted when tried again), -P percent always with 550.
  * Writes "ID RECIPIENT" lines to -o before they are answered, with -m also when. Prints one line of
  * JSON when it is ended by SIGTERM, or after -n messages. With -w it waits so many ms before each
- * batch of replies.
+ * batch of replies. SIGUSR1 begins the time anew: "timed" messages came in "seconds" since then.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -46,7 +46,7 @@ static struct {
 	int fd;
 	unsigned temp_pct, perm_pct, wait_ms;
 	unsigned long messages, recipients, bad_crc, misdelivered, foreign, temp, perm, connections,
-		open, max_open, stop_after;
+		open, max_open, stop_after, timed;
 	FILE *out;
 	bool moments;
 	struct strmap *refused; /* recipients that had their 450 */
@@ -153,6 +153,7 @@ static void end_data(struct conn *c)
 {
 	c->in_data = false;
 	g.messages++;
+	g.timed++;
 	g.last_us = clock_mono_us_raw();
 	if (g.first_us == 0)
 		g.first_us = g.last_us;
@@ -313,15 +314,22 @@ static void on_term(void *ctx UNUSED)
 	loop_stop(g.loop);
 }
 
+/* What came before was for warming up. */
+static void on_usr1(void *ctx UNUSED)
+{
+	g.timed = 0;
+	g.first_us = 0;
+}
+
 static void report(void)
 {
-	double s = (double)(g.last_us - g.first_us) / 1e6;
+	double s = g.first_us == 0 ? 0 : (double)(g.last_us - g.first_us) / 1e6;
 
 	printf("{\"messages\":%lu,\"recipients\":%lu,\"bad_crc\":%lu,\"misdelivered\":%lu,"
 	       "\"without_id\":%lu,\"refused_once\":%lu,\"refused\":%lu,\"connections\":%lu,"
-	       "\"max_open\":%lu,\"seconds\":%.3f,\"rate\":%.1f}\n",
+	       "\"max_open\":%lu,\"timed\":%lu,\"seconds\":%.3f,\"rate\":%.1f}\n",
 	       g.messages, g.recipients, g.bad_crc, g.misdelivered, g.foreign, g.temp, g.perm,
-	       g.connections, g.max_open, s, s > 0 ? (double)g.messages / s : 0);
+	       g.connections, g.max_open, g.timed, s, s > 0 ? (double)g.timed / s : 0);
 }
 
 static void listen_on(char *where)
@@ -375,6 +383,7 @@ int main(int argc, char **argv)
 	loop_fd_add(g.loop, &g.lf, g.fd, LOOP_READ, accept_event, NULL);
 	loop_signal_add(g.loop, SIGTERM, on_term, NULL);
 	loop_signal_add(g.loop, SIGINT, on_term, NULL);
+	loop_signal_add(g.loop, SIGUSR1, on_usr1, NULL);
 	loop_run(g.loop);
 	if (g.out != NULL)
 		fclose(g.out);
