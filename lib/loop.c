@@ -4,6 +4,7 @@
 
 #include <event2/event.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "lib/clock.h"
 #include "lib/log.h"
@@ -98,7 +99,7 @@ void loop_turn(struct loop *loop, int max_wait_ms)
 	int flags = EVLOOP_ONCE;
 
 	if (loop->busy || max_wait_ms == 0 || run_hooks(loop->presleep, loop->presleep_count)) {
-		flags = EVLOOP_NONBLOCK;
+		flags = EVLOOP_ONCE | EVLOOP_NONBLOCK;
 	} else if (max_wait_ms > 0) {
 		struct timeval tv = { max_wait_ms / 1000, (max_wait_ms % 1000) * 1000 };
 
@@ -138,6 +139,18 @@ void loop_add_hook(struct loop *loop, loop_hook_fn fn, void *ctx)
 void loop_add_presleep(struct loop *loop, loop_hook_fn fn, void *ctx)
 {
 	add_hook(loop->presleep, &loop->presleep_count, fn, ctx);
+}
+
+void loop_del_presleep(struct loop *loop, loop_hook_fn fn, void *ctx)
+{
+	for (unsigned i = 0; i < loop->presleep_count; i++) {
+		if (loop->presleep[i].fn != fn || loop->presleep[i].ctx != ctx)
+			continue;
+		loop->presleep_count--;
+		memmove(&loop->presleep[i], &loop->presleep[i + 1],
+			(loop->presleep_count - i) * sizeof(loop->presleep[0]));
+		return;
+	}
 }
 
 static void fd_cb(evutil_socket_t fd UNUSED, short what, void *arg)

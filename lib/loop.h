@@ -54,6 +54,8 @@ void loop_add_hook(struct loop *loop, loop_hook_fn fn, void *ctx);
 /* Called right before the process may sleep, after all hooks said "nothing to do": returns true to
  * cancel the sleep. Rings use it: set the sleeping flag, look once more (shm/ring.h). */
 void loop_add_presleep(struct loop *loop, loop_hook_fn fn, void *ctx);
+/* Not from within a presleep hook; harmless when it was not added. */
+void loop_del_presleep(struct loop *loop, loop_hook_fn fn, void *ctx);
 
 /* `lf` lives in the caller's object. The callback may call loop_fd_del and free the object. */
 void loop_fd_add(struct loop *loop, struct loop_fd *lf, int fd, unsigned events, loop_fd_fn fn,

@@ -11,3 +11,7 @@ check_PROGRAMS += t/unit/lib/fault_test
 UNIT_TESTS += t/unit/lib/fault_test
 t_unit_lib_fault_test_SOURCES = t/unit/lib/fault_test.c
 t_unit_lib_fault_test_LDADD = $(LIB_LIBS)
+check_PROGRAMS += t/unit/lib/loop_test
+UNIT_TESTS += t/unit/lib/loop_test
+t_unit_lib_loop_test_SOURCES = t/unit/lib/loop_test.c
+t_unit_lib_loop_test_LDADD = $(LIB_LIBS)

@@ -222,7 +222,11 @@ static bool turn(void *ctx UNUSED)
 	}
 	if (dl.starved != NULL)
 		dest_pump_starved(&dl);
-	return journal_writer_poll(dl.journal);
+	bool more = journal_writer_poll(dl.journal);
+
+	if (dl.gated_first != NULL)
+		conn_resume_gated(&dl);
+	return more;
 }
 
 static void set_tconf(struct tconf *t, const char *name, enum transport_kind kind)
@@ -275,6 +279,7 @@ static void worker_start(void)
 	dl.tconf_count = 5;
 	dl.connection_limit = 10;
 	dl.held_tail = &dl.held_first;
+	dl.gated_tail = &dl.gated_first;
 	dl.starved_tail = &dl.starved;
 	dl.dirs = fx.dirs;
 	dl.dests = strmap_new();
