@@ -348,22 +348,25 @@ static const struct client_ops engine_ops = {
 
 /* ---- socket ---- */
 
-/* What is left of the content, in d->io. */
-static int load_content(struct conn *c, size_t left)
+/* What is left of the content: as the job has it, or read into d->io. NULL: it cannot be read. */
+static char *load_content(struct conn *c, size_t left)
 {
 	struct client *k = &c->client;
 	struct job *j = k->content->ctx;
+	char *p = c->d->io;
 	uint64_t pos;
-	int fd, err = job_content_fd(j, &fd, &pos);
+	int fd;
 
-	if (err == 0)
-		err = io_pread_all(fd, c->d->io, left, (off_t)(pos + k->content_off));
+	if (j->content.len > 0)
+		p = j->content.p + k->content_off;
+	else if (job_content_fd(j, &fd, &pos) != 0 ||
+		 io_pread_all(fd, p, left, (off_t)(pos + k->content_off)) != 0)
+		return NULL;
 	/* after a short write a single byte may be left: its line end was seen before */
-	if (err == 0 && k->tail.len > 0 && k->tail.p[0] == '.' &&
-	    (left >= 2 ? memcmp(c->d->io + left - 2, "\r\n", 2) != 0
-		       : k->content->content_len == 1))
+	if (k->tail.len > 0 && k->tail.p[0] == '.' &&
+	    (left >= 2 ? memcmp(p + left - 2, "\r\n", 2) != 0 : k->content->content_len == 1))
 		client_content_open_end(k);
-	return err;
+	return p;
 }
 
 /* A piece of large content, through memory like all else. sendfile() would leave pages of the
@@ -393,13 +396,14 @@ static ssize_t send_small(struct conn *c, size_t left)
 	struct client *k = &c->client;
 	struct iovec iov[3];
 	struct msghdr msg = { .msg_iov = iov };
+	char *content = left > 0 ? load_content(c, left) : c->d->io;
 
-	if (left > 0 && load_content(c, left) != 0)
+	if (content == NULL)
 		return UNREADABLE;
 	/* the end of the message is behind it */
 	if (k->content != NULL) {
 		int err = job_check_content(k->content->ctx, k->content->content_len - left,
-					    c->d->io, left);
+					    content, left);
 
 		if (err != 0)
 			return err == E_CORRUPT ? DAMAGED : UNREADABLE;
@@ -407,7 +411,7 @@ static ssize_t send_small(struct conn *c, size_t left)
 	if (k->head.len > 0)
 		iov[msg.msg_iovlen++] = (struct iovec){ k->head.p, k->head.len };
 	if (left > 0)
-		iov[msg.msg_iovlen++] = (struct iovec){ c->d->io, left };
+		iov[msg.msg_iovlen++] = (struct iovec){ content, left };
 	if (k->tail.len > 0)
 		iov[msg.msg_iovlen++] = (struct iovec){ k->tail.p, k->tail.len };
 	return sendmsg(c->fd, &msg, MSG_NOSIGNAL);

@@ -52,6 +52,7 @@ struct deliver {
 	struct job *spare_jobs;
 	unsigned spare_count;
 	unsigned job_count;
+	size_t kept_bytes; /* content in jobs */
 	bool draining;
 	bool record_sync;                       /* in_doubt_sync */
 	struct conn *gated_first, **gated_tail; /* may not end their message yet */
@@ -89,6 +90,7 @@ struct job {
 	struct spool_record hdr;
 	struct spool_check check; /* of a record that was not verified when it was taken */
 	struct buf env_bytes;
+	struct buf content; /* all of it, as it was verified; or empty: read it when it is sent */
 	struct arena arena;
 	struct envelope env;
 	unsigned rcpt_count;

@@ -18,19 +18,23 @@
 #define VERIFY_LIMIT (1u << 20) /* larger records are verified while they are sent */
 #define SPARE_MAX    256u       /* finished jobs whose memory is kept for the next ones */
 #define HEADER_SCAN  65536u
-#define REASON_SPARE 4u /* of hosts tried before, beyond one per recipient */
+#define REASON_SPARE 4u          /* of hosts tried before, beyond one per recipient */
+#define KEEP_CONTENT 16384u      /* content up to this size stays in memory with its job ... */
+#define KEEP_ALL     (16u << 20) /* ... while all of it together is not more */
 
 static struct job *job_new(struct deliver *d)
 {
 	struct job *j = d->spare_jobs;
 
 	if (j != NULL) {
-		struct buf env_bytes = j->env_bytes;
+		struct buf env_bytes = j->env_bytes, content = j->content;
 		struct arena arena = j->arena;
 
 		d->spare_jobs = j->next;
 		d->spare_count--;
-		*j = (struct job){ .d = d, .env_bytes = env_bytes, .arena = arena };
+		*j = (struct job){
+			.d = d, .env_bytes = env_bytes, .content = content, .arena = arena
+		};
 		buf_reset(&j->env_bytes);
 		arena_reset(&j->arena);
 	} else {
@@ -48,8 +52,11 @@ void job_free(struct job *j)
 
 	route_unref(&j->route);
 	d->job_count--;
+	d->kept_bytes -= j->content.len;
+	buf_reset(&j->content);
 	if (d->spare_count == SPARE_MAX) {
 		buf_fini(&j->env_bytes);
+		buf_fini(&j->content);
 		arena_fini(&j->arena);
 		free(j);
 		return;
@@ -123,12 +130,27 @@ static bool pick_rcpts(struct job *j)
 	return n > 0;
 }
 
+/* What was read to verify it need not be read again to be sent. */
+static void keep_content(struct job *j)
+{
+	struct deliver *d = j->d;
+	struct sv content;
+
+	if (j->hdr.content_len > KEEP_CONTENT || d->kept_bytes > KEEP_ALL ||
+	    !spool_reader_has_content(d->reader, &j->hdr, j->pj.ref.place, &content))
+		return;
+	buf_add_sv(&j->content, content);
+	d->kept_bytes += j->content.len;
+}
+
 static int read_record(struct job *j)
 {
 	const struct proto_ref *ref = &j->pj.ref;
 	int err = spool_read_head(j->d->reader, j->qid, ref->place, ref->place.len <= VERIFY_LIMIT,
 				  &j->hdr, &j->env_bytes);
 
+	if (err == 0)
+		keep_content(j);
 	if (err == 0)
 		err = env_decode(buf_sv(&j->env_bytes), j->hdr.rcpt_count, &j->arena, &j->env);
 	if (err == 0 && !pick_rcpts(j))

@@ -17,6 +17,9 @@
 #define TICK_MS        250
 #define DNS_TIMEOUT_MS 30000
 #define OPEN_SEGMENTS  64
+/* Jobs come with a few windows' worth ahead, so most of them have been here for longer than this
+ * when their turn comes. */
+#define SYNC_PACE_US 2000
 
 static struct deliver the_deliver;
 
@@ -97,6 +100,7 @@ static int deliver_start(struct worker *w)
 {
 	struct deliver *d = w->state;
 	struct journal_conf jc = { .sync_window_ms = w->params->journal_sync_window,
+				   .pace_us = SYNC_PACE_US,
 				   .file_bytes = (uint64_t)w->params->journal_file_size,
 				   .counters = w->counters,
 				   .need_file = need_file,

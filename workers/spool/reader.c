@@ -21,6 +21,7 @@
 struct spool_reader {
 	struct spool_fdcache *files;
 	char bytes[WHOLE_READ]; /* the beginning of the record at hand, then its pieces */
+	size_t whole;           /* bytes of a verified record that is here as a whole; or 0 */
 };
 
 struct spool_reader *spool_reader_new(const struct spool_dirs *dirs, unsigned max_open)
@@ -158,6 +159,7 @@ static int read_head(struct spool_reader *r, int fd, const uint64_t *nonce, stru
 	size_t first = size_min(place.len, verify ? WHOLE_READ : FIRST_READ);
 	int err;
 
+	r->whole = 0;
 	if (place.len < sizeof(*h))
 		return E_CORRUPT;
 	err = read_at(fd, r->bytes, first, off);
@@ -167,6 +169,8 @@ static int read_head(struct spool_reader *r, int fd, const uint64_t *nonce, stru
 	err = check_header(h, id, place, nonce);
 	if (err == 0 && verify)
 		err = verify_body(r, fd, h, off, first);
+	if (err == 0 && verify && first == place.len)
+		r->whole = first;
 	if (err != 0 || envelope == NULL)
 		return err;
 	/* what was verified in pieces is no longer there */
@@ -189,6 +193,17 @@ int spool_read_head(struct spool_reader *r, struct qid id, struct proto_place pl
 		/* the cached file may be recycled meanwhile: ask the name once more */
 		spool_fdcache_drop(r->files, place.seg);
 	}
+}
+
+bool spool_reader_has_content(const struct spool_reader *r, const struct spool_record *hdr,
+			      struct proto_place place, struct sv *content_r)
+{
+	uint64_t at = spool_content_pos(hdr, place) - (uint64_t)place.off8 * SPOOL_ALIGN;
+
+	if (r->whole != place.len)
+		return false;
+	*content_r = (struct sv){ r->bytes + at, (size_t)hdr->content_len };
+	return true;
 }
 
 int spool_read_content(struct spool_reader *r, const struct spool_record *hdr,
@@ -222,6 +237,7 @@ static int check_disk(struct spool_reader *r, uint32_t seg, uint64_t body, uint6
 
 	if (check->pos < end)
 		err = spool_reader_fd(r, seg, &fd);
+	r->whole = 0;
 	while (check->pos < end && err == 0) {
 		size_t n = (size_t)u64_min(end - check->pos, WHOLE_READ);
 
