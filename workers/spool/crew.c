@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -25,7 +26,13 @@ struct spool_crew {
 	pthread_cond_t progress; /* a job finished */
 	struct job_list queue, done;
 	unsigned busy; /* queued or running */
+	unsigned idle; /* threads that wait for work */
+	bool waited;   /* somebody waits for progress */
 	bool stop;
+	/* Loop and threads as in a ring (shm/ring.h): either the loop sees the finished job before
+	 * it sleeps, or the thread sees that it sleeps and wakes it. */
+	atomic_uint finished; /* in `done` */
+	atomic_bool sleeping;
 	unsigned threads;
 	pthread_t thread[MAX_THREADS];
 	int event_fd;
@@ -56,34 +63,64 @@ static struct spool_job *list_pop(struct job_list *l)
 	return j;
 }
 
+/* The eventfd is never read: edge-triggered watchers see each write. It fails only when the count
+ * would overflow 2^64. */
+static void wake_loop(struct spool_crew *c)
+{
+	uint64_t one = 1;
+
+	if (atomic_exchange(&c->sleeping, false) && write(c->event_fd, &one, sizeof(one)) < 0)
+		return;
+}
+
+/* With the lock held, and it is held again at the end. */
+static void run_job(struct spool_crew *c, struct spool_job *j)
+{
+	pthread_mutex_unlock(&c->lock);
+	j->run(j);
+	pthread_mutex_lock(&c->lock);
+	list_add(&c->done, j);
+	atomic_fetch_add(&c->finished, 1);
+	c->busy--;
+	if (c->waited)
+		pthread_cond_broadcast(&c->progress);
+	/* not under the lock: the loop would wake up to wait for it */
+	pthread_mutex_unlock(&c->lock);
+	wake_loop(c);
+	pthread_mutex_lock(&c->lock);
+}
+
 static void *thread_main(void *arg)
 {
 	struct spool_crew *c = arg;
-	uint64_t one = 1;
 
 	pthread_mutex_lock(&c->lock);
 	for (;;) {
 		struct spool_job *j = list_pop(&c->queue);
 
-		if (j == NULL) {
-			if (c->stop)
-				break;
+		if (j != NULL) {
+			run_job(c, j);
+		} else if (c->stop) {
+			break;
+		} else {
+			c->idle++;
 			pthread_cond_wait(&c->work, &c->lock);
-			continue;
+			c->idle--;
 		}
-		pthread_mutex_unlock(&c->lock);
-		j->run(j);
-		pthread_mutex_lock(&c->lock);
-		list_add(&c->done, j);
-		c->busy--;
-		pthread_cond_broadcast(&c->progress);
-		/* Never read: edge-triggered watchers see each write. It fails only when the count
-		 * would overflow 2^64. */
-		if (write(c->event_fd, &one, sizeof(one)) < 0)
-			continue;
 	}
 	pthread_mutex_unlock(&c->lock);
 	return NULL;
+}
+
+static bool presleep(void *ctx)
+{
+	struct spool_crew *c = ctx;
+
+	atomic_store(&c->sleeping, true);
+	if (atomic_load(&c->finished) == 0)
+		return false;
+	atomic_store_explicit(&c->sleeping, false, memory_order_relaxed);
+	return true;
 }
 
 /* The turn hooks that follow every event take the finished jobs. */
@@ -128,6 +165,7 @@ int spool_crew_new(unsigned threads, struct loop *loop, struct spool_crew **c_r)
 		return err;
 	}
 	loop_fd_add(loop, &c->watch, c->event_fd, LOOP_READ | LOOP_EDGE, woken, c);
+	loop_add_presleep(loop, presleep, c);
 	*c_r = c;
 	return 0;
 }
@@ -145,6 +183,7 @@ void spool_crew_free(struct spool_crew **cp)
 	for (unsigned i = 0; i < c->threads; i++)
 		pthread_join(c->thread[i], NULL);
 	loop_fd_del(c->loop, &c->watch);
+	loop_del_presleep(c->loop, presleep, c);
 	io_close(&c->event_fd);
 	pthread_cond_destroy(&c->work);
 	pthread_cond_destroy(&c->progress);
@@ -158,15 +197,24 @@ void spool_crew_submit(struct spool_crew *c, struct spool_job *job)
 	pthread_mutex_lock(&c->lock);
 	list_add(&c->queue, job);
 	c->busy++;
-	pthread_cond_signal(&c->work);
+	bool wake = c->idle > 0;
+
 	pthread_mutex_unlock(&c->lock);
+	/* not under the lock: the thread would wake up to wait for it */
+	if (wake)
+		pthread_cond_signal(&c->work);
 }
 
 struct spool_job *spool_crew_take(struct spool_crew *c)
 {
+	atomic_store_explicit(&c->sleeping, false, memory_order_relaxed);
+	if (atomic_load(&c->finished) == 0)
+		return NULL;
 	pthread_mutex_lock(&c->lock);
 	struct spool_job *j = list_pop(&c->done);
 
+	if (j != NULL)
+		atomic_fetch_sub(&c->finished, 1);
 	pthread_mutex_unlock(&c->lock);
 	return j;
 }
@@ -174,7 +222,9 @@ struct spool_job *spool_crew_take(struct spool_crew *c)
 void spool_crew_wait(struct spool_crew *c)
 {
 	pthread_mutex_lock(&c->lock);
+	c->waited = true;
 	while (c->done.head == NULL && c->busy > 0)
 		pthread_cond_wait(&c->progress, &c->lock);
+	c->waited = false;
 	pthread_mutex_unlock(&c->lock);
 }
