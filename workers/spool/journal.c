@@ -70,6 +70,7 @@ struct journal_writer {
 	uint64_t appended, written, durable; /* outcomes, by number */
 	uint64_t lost_from, lost_to;         /* those of files that failed */
 	bool wanted;                         /* somebody waits for the sync */
+	int64_t began_us;                    /* the last sync; monotonic */
 	bool requested;
 	int prep_err;
 	struct mono_ms prep_retry_at;
@@ -189,6 +190,7 @@ int journal_writer_new(const struct journal_conf *conf, const struct spool_dirs 
 	w->conf = *conf;
 	w->conf.file_bytes = u64_max(conf->file_bytes, FILE_BYTES_MIN);
 	w->dirs = dirs;
+	w->began_us = clock_mono_us_raw() - conf->pace_us;
 	loop_timer_init(loop, &w->timer, timer_fired, w);
 	*w_r = w;
 	return 0;
@@ -354,7 +356,16 @@ static void sync_start(struct journal_writer *w, struct journal_file *f)
 	w->syncing.zeroed = f->zeroed;
 	w->syncing.times = f->end <= f->solid ? 1 : 2;
 	w->syncing.err = 0;
+	w->began_us = clock_mono_us_raw();
 	spool_crew_submit(w->crew, &w->syncing.job);
+}
+
+/* How long a sync that somebody waits for is put off still. */
+static int64_t pace_left_us(const struct journal_writer *w)
+{
+	if (w->conf.pace_us == 0)
+		return 0;
+	return w->began_us + w->conf.pace_us - clock_mono_us_raw();
 }
 
 static void sync_what_is_due(struct journal_writer *w)
@@ -372,7 +383,8 @@ static void sync_what_is_due(struct journal_writer *w)
 	struct journal_file *f = w->cur;
 
 	if (f != NULL && !f->failed && f->unsynced > 0 &&
-	    (w->wanted || mono_since_ms(w->oldest) >= w->conf.sync_window_ms)) {
+	    (mono_since_ms(w->oldest) >= w->conf.sync_window_ms ||
+	     (w->wanted && pace_left_us(w) <= 0))) {
 		w->oldest = clock_now(); /* of those that come from here on */
 		w->wanted = false;
 		sync_start(w, f);
@@ -388,6 +400,20 @@ static void show_risk(const struct journal_writer *w)
 		gauge_set(w->conf.counters, GAU_journal_outcomes_at_risk, n);
 }
 
+static void set_timer(struct journal_writer *w)
+{
+	if (w->cur == NULL || w->cur->unsynced == 0 || w->syncing.file != NULL)
+		return;
+	int64_t ms = w->conf.sync_window_ms - mono_since_ms(w->oldest);
+
+	if (w->wanted) {
+		int64_t pace_ms = (pace_left_us(w) + 999) / 1000;
+
+		ms = pace_ms < ms ? pace_ms : ms;
+	}
+	loop_timer_set(&w->timer, ms);
+}
+
 bool journal_writer_poll(void *writer)
 {
 	struct journal_writer *w = writer;
@@ -396,8 +422,7 @@ bool journal_writer_poll(void *writer)
 	flush(w);
 	rotate(w);
 	sync_what_is_due(w);
-	if (w->cur != NULL && w->cur->unsynced > 0 && w->syncing.file == NULL)
-		loop_timer_set(&w->timer, w->conf.sync_window_ms - mono_since_ms(w->oldest));
+	set_timer(w);
 	request(w);
 	show_risk(w);
 	return false;

@@ -133,6 +133,10 @@ int spool_reader_fd(struct spool_reader *r, uint32_t seg, int *fd_r);
  * checks the CRC. E_CORRUPT when it is not the record of `id`. */
 int spool_read_head(struct spool_reader *r, struct qid id, struct proto_place place, bool verify,
 		    struct spool_record *hdr_r, struct buf *envelope);
+/* The content of the record that spool_read_head() has just verified, when all of it was read at
+ * once (up to 64 KiB). A view until the next call on this reader. */
+bool spool_reader_has_content(const struct spool_reader *r, const struct spool_record *hdr,
+			      struct proto_place place, struct sv *content_r);
 /* Whether the header of the record of `id` stands at that place; one read, for the supervisor,
  * which does not take a writer's word. The file may be anything. 0; E_CORRUPT: it does not; another
  * error: cannot be told now. */
@@ -194,7 +198,10 @@ struct outcome {
 struct journal_writer;
 struct journal_conf {
 	int64_t sync_window_ms; /* outcomes older than this are synced (journal_sync_window) */
-	uint64_t file_bytes;    /* change to a new file past this size */
+	/* Syncs that somebody waits for (journal_has) begin at least so far apart: the longer, the
+	 * more outcomes share one. 0: back to back. */
+	int64_t pace_us;
+	uint64_t file_bytes; /* change to a new file past this size */
 	struct counters_shm *counters;
 	void (*need_file)(void *ctx);
 	void (*closed_file)(void *ctx, uint32_t number, uint64_t bytes);

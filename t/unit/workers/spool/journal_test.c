@@ -9,11 +9,12 @@ struct jfixture {
 	struct journal_conf conf;
 };
 
-static void j_init(struct jfixture *t, int64_t window_ms, uint64_t bytes)
+static void j_init_paced(struct jfixture *t, int64_t window_ms, uint64_t bytes, int64_t pace_us)
 {
 	memset(t, 0, sizeof(*t));
 	fx_init(&t->f, 0, 0);
 	t->conf = (struct journal_conf){ .sync_window_ms = window_ms,
+					 .pace_us = pace_us,
 					 .file_bytes = bytes,
 					 .counters = counters_of(&t->f.counters),
 					 .need_file = fx_need,
@@ -22,6 +23,11 @@ static void j_init(struct jfixture *t, int64_t window_ms, uint64_t bytes)
 	if (journal_writer_new(&t->conf, &t->f.dirs, t->f.loop, &t->j) != 0)
 		die("no journal");
 	loop_add_hook(t->f.loop, journal_writer_poll, t->j);
+}
+
+static void j_init(struct jfixture *t, int64_t window_ms, uint64_t bytes)
+{
+	j_init_paced(t, window_ms, bytes, 0);
 }
 
 static void j_turns(struct jfixture *t, int n)
@@ -175,6 +181,31 @@ static void test_position(void)
 	j_fini(&t);
 }
 
+/* With a pace, the first who waits is served at once, the next not before the time is over. */
+static void test_pace(void)
+{
+	struct outcome_reason reasons[2];
+	struct outcome o = sample(reasons);
+	struct proto_jref ref;
+	struct jfixture t;
+
+	j_init_paced(&t, 3600000, 1 << 20, (int64_t)3600 * 1000000);
+	for (int i = 0; journal_append(t.j, &o, &ref) == E_AGAIN && i < 1000; i++)
+		j_turns(&t, 1);
+	for (int i = 0; i < 1000 && journal_has(t.j, 1, true) == 0; i++)
+		j_turns(&t, 1);
+	is_int(journal_has(t.j, 1, true), 1, "the first one is synced for who waits");
+	is_int(journal_append(t.j, &o, &ref), 0, "another");
+	for (int i = 0; i < 20; i++) {
+		journal_has(t.j, 2, true);
+		j_turns(&t, 1);
+	}
+	is_int(journal_has(t.j, 2, true), 0, "which waits for its time");
+	is_int(journal_has(t.j, 2, false), 1, "though it is written");
+	is_int(counter(&t, CTR_journal_syncs), 1, "one sync so far");
+	j_fini(&t);
+}
+
 static void test_rotation(void)
 {
 	struct jfixture t;
@@ -237,6 +268,7 @@ int main(void)
 	test_round_trip();
 	test_window();
 	test_position();
+	test_pace();
 	test_rotation();
 	test_starved();
 	return tap_done();
