@@ -3,7 +3,8 @@
  * load: SMTP generator for benchmarks and for the crash tests' oracle. Each message carries
  *   X-Load-Id: PREFIX-NUMBER     X-Load-Crc: CRC32C of the body (hex)
  * and its recipients are rK.PREFIX-NUMBER@dN.DOMAIN, so that the sink (t/bench/sink.c) can tell
- * loss, duplicates, damage and mail in wrong hands. Ids that got a 250 are written to -o, with
+ * loss, duplicates, damage and mail in wrong hands. With -A domains are dA-B-C.DOMAIN, so that a table
+ * can make the address 127.A.B.C of each. Ids that got a 250 are written to -o, with
  * -m also when (clock_mono_us_raw()).
  * Prints one line of JSON.
  */
@@ -45,7 +46,7 @@ static struct {
 	struct sockaddr_in to;
 	unsigned sessions, rcpts, domains, per_conn, length;
 	unsigned long total, next, finished, acked, tempfail, permfail, lost, lat_count;
-	bool pipeline, reconnect, moments;
+	bool pipeline, reconnect, moments, numbered;
 	const char *prefix, *domain;
 	FILE *acked_file;
 	uint32_t *lat; /* us per acked message */
@@ -111,8 +112,12 @@ static void put_rcpt(struct session *s)
 	unsigned k = s->rcpt_sent++;
 
 	buf_printf(&s->out, "RCPT TO:<r%u.%s-%lu@", k, g.prefix, s->id);
-	if (g.domains > 1)
-		buf_printf(&s->out, "d%lu.", (s->id * g.rcpts + k) % g.domains);
+	unsigned long d = (s->id * g.rcpts + k) % g.domains;
+
+	if (g.numbered)
+		buf_printf(&s->out, "d%lu-%lu-%lu.", d / 62500, d / 250 % 250, d % 250 + 1);
+	else if (g.domains > 1)
+		buf_printf(&s->out, "d%lu.", d);
 	buf_printf(&s->out, "%s>\r\n", g.domain);
 }
 
@@ -364,7 +369,7 @@ static NORETURN void usage(void)
 {
 	die("usage: load [-s sessions] [-n messages] [-l bytes] [-r rcpts] [-d domain] [-D "
 	    "domains] "
-	    "[-k per_connection] [-t prefix] [-o acked_file] [-T seconds] [-p] [-R] [-m] "
+	    "[-k per_connection] [-t prefix] [-o acked_file] [-T seconds] [-p] [-R] [-m] [-A] "
 	    "address:port");
 }
 
@@ -373,7 +378,7 @@ static double parse_options(int argc, char **argv)
 	double limit_s = 0;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "s:n:l:r:d:D:k:t:o:T:pRm")) != -1) {
+	while ((opt = getopt(argc, argv, "s:n:l:r:d:D:k:t:o:T:pRmA")) != -1) {
 		unsigned long v = optarg == NULL ? 0 : strtoul(optarg, NULL, 10);
 
 		switch (opt) {
@@ -415,6 +420,9 @@ static double parse_options(int argc, char **argv)
 			break;
 		case 'm':
 			g.moments = true;
+			break;
+		case 'A':
+			g.numbered = true;
 			break;
 		default:
 			usage();

@@ -11,4 +11,4 @@ t_bench_rewrite_bench_LDADD = $(REWRITE_LIBS)
 noinst_PROGRAMS += t/bench/spool_bench
 t_bench_spool_bench_SOURCES = t/bench/spool_bench.c
 t_bench_spool_bench_LDADD = $(SPOOL_LIBS)
-EXTRA_DIST += t/bench/lib
+EXTRA_DIST += t/bench/lib t/bench/slowsync.c

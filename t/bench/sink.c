@@ -5,7 +5,8 @@
  * -T percent once with 450 (accepted when tried again), -P percent always with 550.
  * Writes "ID RECIPIENT" lines to -o before they are answered, with -m also when. Prints one line of
  * JSON when it is ended by SIGTERM, or after -n messages. With -w it waits so many ms before each
- * batch of replies. SIGUSR1 begins the time anew: "timed" messages came in "seconds" since then.
+ * batch of replies. SIGUSR1 begins the time anew: "timed" messages came in "seconds" since then. SIGUSR2 prints the
+ * report so far.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -26,6 +27,7 @@
 #include "lib/hash.h"
 #include "lib/log.h"
 #include "lib/loop.h"
+#include "lib/util.h"
 
 #define MAX_RCPTS 1000
 
@@ -332,6 +334,12 @@ static void report(void)
 	       g.connections, g.max_open, g.timed, s, s > 0 ? (double)g.timed / s : 0);
 }
 
+static void on_usr2(void *ctx UNUSED)
+{
+	report();
+	fflush(stdout);
+}
+
 static void listen_on(char *where)
 {
 	char *colon = where == NULL ? NULL : strrchr(where, ':');
@@ -384,6 +392,7 @@ int main(int argc, char **argv)
 	loop_signal_add(g.loop, SIGTERM, on_term, NULL);
 	loop_signal_add(g.loop, SIGINT, on_term, NULL);
 	loop_signal_add(g.loop, SIGUSR1, on_usr1, NULL);
+	loop_signal_add(g.loop, SIGUSR2, on_usr2, NULL);
 	loop_run(g.loop);
 	if (g.out != NULL)
 		fclose(g.out);

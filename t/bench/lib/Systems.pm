@@ -109,10 +109,8 @@ sub postfix {
 			return run_ok("$p/usr/sbin/$name", '-c', "$dir/conf", @args);
 		},
 		queued => sub {
-			my $n = 0;
-			$n += () = glob "$dir/q/$_/*" for qw(incoming active);
-			$n += () = glob("$dir/q/deferred/*/*"), glob("$dir/q/deferred/[0-9A-F]*");
-			return $n;
+			my @files = map { glob "$dir/q/$_" } qw(incoming/* active/* deferred/*/*);
+			return scalar @files;
 		},
 	};
 }

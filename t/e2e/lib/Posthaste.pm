@@ -457,6 +457,22 @@ sub finish {
 	return $self->{report};
 }
 
+# Begin the time of its report anew.
+sub restart { my ($self) = @_; return kill 'USR1', $self->{pid} }
+
+# Its report so far.
+sub progress {
+	my ($self) = @_;
+	my $seen = length Posthaste::slurp("$self->{dir}/json");
+	my $text;
+	kill 'USR2', $self->{pid};
+	Posthaste::wait_until(sub {
+		$text = substr Posthaste::slurp("$self->{dir}/json"), $seen;
+		return $text =~ /\n\z/;
+	}, 10);
+	return Posthaste::parse_json($text);
+}
+
 # { "ID RECIPIENT" => times } of what was accepted; after finish().
 sub received {
 	my ($self) = @_;
