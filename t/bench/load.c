@@ -3,10 +3,9 @@
  * load: SMTP generator for benchmarks and for the crash tests' oracle. Each message carries
  *   X-Load-Id: PREFIX-NUMBER     X-Load-Crc: CRC32C of the body (hex)
  * and its recipients are rK.PREFIX-NUMBER@dN.DOMAIN, so that the sink (t/bench/sink.c) can tell
- * loss, duplicates, damage and mail in wrong hands. With -A domains are dA-B-C.DOMAIN, so that a table
- * can make the address 127.A.B.C of each. Ids that got a 250 are written to -o, with
- * -m also when (clock_mono_us_raw()).
- * Prints one line of JSON.
+ * loss, duplicates, damage and mail in wrong hands. With -A domains are dA-B-C.DOMAIN, so that a
+ * table can make the address 127.A.B.C of each. Ids that got a 250 are written to -o, with -m also
+ * when (clock_mono_us_raw()). Prints one line of JSON.
  */
 #include <arpa/inet.h>
 #include <errno.h>

@@ -5,8 +5,8 @@
  * -T percent once with 450 (accepted when tried again), -P percent always with 550.
  * Writes "ID RECIPIENT" lines to -o before they are answered, with -m also when. Prints one line of
  * JSON when it is ended by SIGTERM, or after -n messages. With -w it waits so many ms before each
- * batch of replies. SIGUSR1 begins the time anew: "timed" messages came in "seconds" since then. SIGUSR2 prints the
- * report so far.
+ * batch of replies. SIGUSR1 begins the time anew: "timed" messages came in "seconds" since then.
+ * SIGUSR2 prints the report so far.
  */
 #include <arpa/inet.h>
 #include <errno.h>

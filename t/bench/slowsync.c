@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Makes a slow disk for benchmarks, by LD_PRELOAD: fdatasync and fsync take SLOW_SYNC_US longer. Built
- * by scripts/bench (profile p7) as a shared object. Waits on a futex, which every sandbox allows.
+ * Makes a slow disk for benchmarks, by LD_PRELOAD: fdatasync and fsync take SLOW_SYNC_US longer.
+ * Built by scripts/bench (profile p7) as a shared object. Waits on a futex, which every sandbox
+ * allows.
  */
 #include <dlfcn.h>
 #include <linux/futex.h>
