@@ -44,6 +44,9 @@ EXTRA_DIST += t/crash/07-clock.t
 check_PROGRAMS += t/crash/slow
 t_crash_slow_SOURCES = t/crash/slow.c
 t_crash_slow_LDADD = $(LIB_LIBS)
+check_PROGRAMS += t/crash/slowhop
+t_crash_slowhop_SOURCES = t/crash/slowhop.c
+t_crash_slowhop_LDADD = $(LIB_LIBS)
 EXTRA_DIST += t/crash/09-hostile-peers.t
 # Models and races; see t/model and t/stress.
 EXTRA_DIST += t/crash/12-models.t
