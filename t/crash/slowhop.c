@@ -64,7 +64,12 @@ static const struct vice {
 	{ "lines_rcpt", AT_RCPT, LINES },   { "long", AT_EHLO, LONG },
 	{ "reset_mail", AT_MAIL, RESET },   { "unread", AT_CONTENT, UNREAD },
 };
-enum { VICES = sizeof(vices) / sizeof(vices[0]), TICK_MS = 50, DRIBBLE_TICKS = 200, FLOOD_BYTES = 4096 };
+enum {
+	VICES = sizeof(vices) / sizeof(vices[0]),
+	TICK_MS = 50,
+	DRIBBLE_TICKS = 200,
+	FLOOD_BYTES = 4096
+};
 
 struct conn {
 	struct conn *next, *prev;
