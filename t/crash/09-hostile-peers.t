@@ -199,7 +199,7 @@ sub crowd {
 	my ($smtpd) = map { $_->{pid} } grep { $_->{class} eq 'smtpd' } $m->workers;
 	my $small = memory($m);
 	# each process of clients has so many descriptors, too
-	my @h = map { hold($m, $_, $many / 2) } qw(ehlo mail);
+	my @h = map { hold($m, $_, $many / 2) } qw(ehlo body);
 	ok wait_until(sub { stat_of($m, 'smtpd_full') > 0 }, 90), 'crowd: no room is left' or diag $m->log_tail;
 	my $sessions = stat_of($m, 'smtpd_sessions');
 	ok $m->wait_log(qr/entering STRESS mode with \d+ connections/, 5), 'crowd: stress is logged';
@@ -245,9 +245,9 @@ sub descriptors {
 	my $n = $full ? 2000 : 300;
 	$m->advance(1000); # no more stress
 	my @open = glob "/proc/$smtpd/fd/*";
-	my ($rc) = run_ok('prlimit', "--pid=$smtpd", '--nofile=' . (@open + $n / 2) . ':');
+	my ($rc, $said) = run_ok('prlimit', "--pid=$smtpd", '--nofile=' . (@open + $n / 2) . ':');
 	SKIP: {
-		skip 'the limit of open files cannot be lowered', 5 if $rc;
+		skip "the limit of open files cannot be lowered: $said", 5 if $rc;
 		my $h = hold($m, 'ehlo', $n);
 		ok $m->wait_log(qr/warning: accept connection: Too many open files/, 20), 'descriptors: used up, and logged'
 			or diag $m->log_tail;
@@ -305,10 +305,14 @@ sub hop_port {
 }
 
 sub start_hops {
-	my $hops = { port => hop_port(), out => "$acks/hops" . $round++ };
-	$hops->{pid} = Posthaste::spawn($hops->{out}, "$build/slowhop", "$hops->{out}.ids", $hops->{port});
-	wait_until(sub { slurp($hops->{out}) =~ /ready/ }, 20) or die 'no slow next hops';
-	return $hops;
+	for (1 .. 10) { # somebody else may take a port meanwhile
+		my $hops = { port => hop_port(), out => "$acks/hops" . $round++ };
+		$hops->{pid} = Posthaste::spawn($hops->{out}, "$build/slowhop", "$hops->{out}.ids", $hops->{port});
+		wait_until(sub { slurp($hops->{out}) =~ /ready/ || Posthaste::has_ended($hops->{pid}) }, 20);
+		return $hops if slurp($hops->{out}) =~ /ready/;
+		Posthaste::end_child($hops->{pid});
+	}
+	die 'no slow next hops';
 }
 
 # What they did so far: { vice => { connections, reached, bytes, messages } }.

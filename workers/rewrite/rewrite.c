@@ -15,6 +15,9 @@
 #define ARENA_LIMIT  (64u << 20)
 #define READER_FILES 64
 #define TICK_MS      1000
+#define SESSION_KEEP                                                                               \
+	(8u << 10) /* of a message that stops anywhere, beside what is gathered of it */
+#define PEER_MEMORY (64u << 20) /* gathered of all messages of a peer */
 
 static struct rewrite the_rewrite;
 
@@ -137,6 +140,7 @@ static int rewrite_start(struct worker *w)
 
 	commit_init(r);
 	r->ids.life = w->life;
+	r->peer_memory = PEER_MEMORY + (size_t)w->params->smtpd_session_limit * SESSION_KEEP;
 	r->names = names_new(NAMES_MAX);
 	message_init(&r->scratch, &r->rules);
 	arena_init(&r->load_arena, ARENA_CHUNK, ARENA_LIMIT);

@@ -63,6 +63,8 @@ struct rewrite {
 	struct pending *free_pending;
 	size_t pending_count;
 	struct peer *peers;
+	size_t peer_memory; /* for all open transactions of a peer */
+	int64_t next_shed_log_ms;
 	bool stalled; /* the spool had no room; submissions wait */
 	struct mono_ms stalled_since;
 	bool progress;         /* something happened that may end the stall */

@@ -14,6 +14,8 @@ struct tx { /* a message that comes in several pieces */
 	uint64_t content_bytes; /* in the stream */
 	size_t counted;         /* of the peer's memory */
 	uint32_t session, number;
+	struct tx *older, *newer; /* of the peer's list */
+	bool listed;
 };
 
 struct waiting {
@@ -27,8 +29,9 @@ struct peer {
 	struct worker_peer *wp;
 	struct blocks_view blocks;
 	uint32_t life;
-	struct idset ids;   /* queue ids it has used */
-	struct strmap *txs; /* open transactions by number */
+	struct idset ids;           /* queue ids it has used */
+	struct strmap *txs;         /* open transactions by number */
+	struct tx *oldest, *newest; /* those whose memory may be taken back */
 	size_t memory;
 	struct waiting *queue; /* ring of queue_cap */
 	size_t queue_head, queue_len, queue_cap;

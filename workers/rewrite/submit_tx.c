@@ -10,9 +10,9 @@
 #define PIECE_KEEP     (1u << 20)
 #define TX_MEMORY      (512u << 10) /* content of one message kept in memory */
 #define TX_ARENA_CHUNK (2u << 10)
-#define PEER_MEMORY    (64u << 20)  /* of all open transactions of a peer */
 #define STREAM_SLACK   (512u << 10) /* added headers and the envelope */
 #define STREAM_MAX     (2ull << 30) /* when message_size_limit is off */
+#define REPORT_MS      10000
 
 /* ---- transactions ---- */
 
@@ -25,12 +25,35 @@ struct tx *tx_open(struct rewrite *r, struct peer *peer, const struct proto_subm
 	tx->session = s->session;
 	tx->number = s->tx;
 	strmap_put(peer->txs, tx_key(&tx->number), tx);
+	tx->listed = true;
+	tx->older = peer->newest;
+	if (peer->newest != NULL)
+		peer->newest->newer = tx;
+	else
+		peer->oldest = tx;
+	peer->newest = tx;
 	return tx;
+}
+
+static void unlist(struct peer *peer, struct tx *tx)
+{
+	if (!tx->listed)
+		return;
+	tx->listed = false;
+	if (tx->older != NULL)
+		tx->older->newer = tx->newer;
+	else
+		peer->oldest = tx->newer;
+	if (tx->newer != NULL)
+		tx->newer->older = tx->older;
+	else
+		peer->newest = tx->older;
 }
 
 void tx_close(struct peer *peer, struct tx *tx)
 {
 	strmap_remove(peer->txs, tx_key(&tx->number));
+	unlist(peer, tx);
 	peer->memory -= tx->counted;
 	spool_stream_abort(&tx->stream);
 	message_fini(&tx->m);
@@ -53,6 +76,35 @@ void tx_fail(struct tx *tx, const struct message_verdict *v)
 		tx->m.failed = *v;
 	spool_stream_abort(&tx->stream);
 	buf_fini(&tx->m.out);
+}
+
+/* Too much is gathered of the peer's messages. Those that began first are given up, for they have
+ * taken their time: clients that stop in the middle of their content must not keep quick ones out.
+ * What goes to a stream only loses its spare memory. */
+static void shed(struct rewrite *r, struct peer *peer)
+{
+	uint64_t given_up = 0;
+
+	while (peer->memory > r->peer_memory && peer->oldest != NULL) {
+		struct tx *tx = peer->oldest;
+
+		unlist(peer, tx);
+		if (tx->stream != NULL && tx->m.out.len == 0) {
+			buf_fini(&tx->m.out);
+		} else if (tx->m.failed.verdict == SUBMIT_OK) {
+			tx_fail(tx, &verdict_no_space);
+			given_up++;
+		}
+		tx_count_memory(peer, tx);
+	}
+	if (given_up == 0)
+		return;
+	counter_add(r->w->counters, CTR_rewrite_given_up, given_up);
+	if (clock_now().ms < r->next_shed_log_ms)
+		return;
+	r->next_shed_log_ms = clock_now().ms + REPORT_MS;
+	log_warn("messages that are coming in take more than %zu MB: the oldest are refused",
+		 r->peer_memory >> 20);
 }
 
 static uint64_t stream_bytes(const struct rewrite *r, const struct tx *tx)
@@ -84,7 +136,7 @@ static void tx_add(struct rewrite *r, struct peer *peer, struct tx *tx, struct s
 	}
 	if (tx->stream == NULL && tx->m.out.len + body.len > TX_MEMORY) {
 		err = spool_stream_open(r->writer, stream_bytes(r, tx), &tx->stream);
-		if (err == E_AGAIN && peer->memory + body.len < PEER_MEMORY)
+		if (err == E_AGAIN && peer->memory + body.len < r->peer_memory)
 			err = 0; /* no segment yet: memory will do for the moment */
 	}
 	if (tx->stream == NULL && err == 0) {
@@ -289,8 +341,6 @@ void tx_piece(struct rewrite *r, struct peer *peer, struct tx *tx, const struct 
 	}
 	tx_add(r, peer, tx, body);
 	tx_count_memory(peer, tx);
-	if (peer->memory > PEER_MEMORY) {
-		tx_fail(tx, &verdict_no_space);
-		tx_count_memory(peer, tx);
-	}
+	if (peer->memory > r->peer_memory)
+		shed(r, peer);
 }

@@ -90,8 +90,24 @@ static void queue_remove(struct content_pool *p, struct content *c)
 
 /* ---- handing over ---- */
 
+/* Room that was asked for and not used: the bytes that came said nothing yet, as a lone dot at the
+ * beginning of a line does. A block without bytes is no piece of a message. */
+static void drop_empty(struct content_pool *p, struct content *c)
+{
+	if (c->first == BLOCK_NONE || c->env_len + c->data_len > 0)
+		return;
+	blocks_free_chain(&p->blocks, c->first);
+	c->first = c->last = BLOCK_NONE;
+	c->block_count = 0;
+	c->used_bytes = BLOCK_SIZE;
+	list_remove(p, c);
+}
+
 static void submit(struct content_pool *p, struct content *c, uint32_t flags)
 {
+	drop_empty(p, c);
+	if (c->first == BLOCK_NONE && flags == 0)
+		return;
 	struct proto_submit rec = {
 		.kind = PROTO_SUBMIT,
 		.flags = flags | (c->began ? 0 : SUBMIT_BEGIN),

@@ -230,6 +230,7 @@ static int rig_open(const char *main_cf)
 	rig.w.life = RIG_LIFE;
 	rig.r.w = &rig.w;
 	rig.r.ids.life = RIG_LIFE;
+	rig.r.peer_memory = 64u << 20;
 	rig.r.names = names_new(NAMES_MAX);
 	commit_init(&rig.r);
 	conf_diag_init(&d);

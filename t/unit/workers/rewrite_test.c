@@ -281,6 +281,50 @@ static void test_shares(void)
 	buf_fini(&env);
 }
 
+/* Clients that stop in the middle: what began first is given up, what comes now gets through. */
+static void test_shed(void)
+{
+	static char text[200000];
+	struct proto_submit s;
+	struct buf env = BUF_INIT;
+	struct proto_submit_done d;
+	uint32_t first = next_tx;
+	unsigned refused = 0, taken = 0;
+
+	for (size_t i = 0; i < sizeof(text); i += 80) {
+		memset(text + i, 'x', 78);
+		memcpy(text + i + 78, "\r\n", 2);
+	}
+	memcpy(text, "A: b\r\n\r\n", 8);
+	encode("s@x.test", "r@far.test", 0, &env);
+	rig.r.peer_memory = 1 << 20;
+	rig.count = 0;
+	for (int i = 0; i < 10; i++) {
+		s = record(SUBMIT_BEGIN, env.p, env.len, text, sizeof(text), next_tx++);
+		rig_submit(&s);
+	}
+	ok(rig.counters.counter[CTR_rewrite_given_up] >= 5, "too much: %u are given up",
+	   (unsigned)rig.counters.counter[CTR_rewrite_given_up]);
+	for (uint32_t tx = first; tx < next_tx; tx++) {
+		s = record(SUBMIT_END, "", 0, "the end\r\n", 9, tx);
+		rig_submit(&s);
+	}
+	rig_settle();
+	for (size_t i = 0; i < rig.count && i < RIG_CAUGHT; i++) {
+		memcpy(&d, rig.caught[i].rec, sizeof(d));
+		if (d.kind == PROTO_SUBMIT_DONE && d.tx < first + 5) {
+			refused += d.verdict == SUBMIT_TEMPFAIL && d.code == 452;
+		} else if (d.kind == PROTO_SUBMIT_DONE && d.tx > first + 6) {
+			taken += d.verdict == SUBMIT_OK;
+		}
+	}
+	is_int(refused, 5, "those that began first");
+	is_int(taken, 3, "the newest are taken");
+	is_int(rig.blocks.free_count, RIG_BLOCKS, "all blocks are free");
+	rig.r.peer_memory = 64u << 20;
+	buf_fini(&env);
+}
+
 static void expect_accused(struct proto_submit s, size_t len, const char *what)
 {
 	rig_detach();
@@ -660,6 +704,7 @@ int main(void)
 	test_refused();
 	test_waiting();
 	test_shares();
+	test_shed();
 	test_hostile();
 	test_idset();
 	test_load();

@@ -48,6 +48,7 @@ static void on_send(void *ctx, uint32_t peer, const struct proto_submit *rec)
 	g->ended = g->ended || (rec->flags & SUBMIT_END) != 0;
 	g->aborted = g->aborted || (rec->flags & SUBMIT_ABORT) != 0;
 	g->pieces++;
+	ok((len == 0) == (rec->first_block == BLOCK_NONE), "%zu bytes, blocks to match", len);
 	if (len == 0)
 		return;
 	char *place = buf_reserve(&g->bytes, len);
@@ -282,6 +283,43 @@ static void test_bad_peers(void)
 	bench_close(&b);
 }
 
+/* Room is asked for before it is known whether the bytes at hand need any: a lone dot and CR do not
+ * yet. */
+static void test_unused_room(void)
+{
+	struct bench b;
+	size_t len;
+
+	bench_open(&b, 4);
+	ASSERT(begin(&b, 0, "env") == 0);
+	ASSERT(content_room(&b.pool, &b.contents[0], &len) != NULL);
+	ASSERT(begin(&b, 1, "env") == 0);
+	ASSERT(begin(&b, 2, "env") == 0);
+	ASSERT(begin(&b, 3, "env") == 0);
+	ok(begin(&b, 4, "env") == E_AGAIN, "the region is used up: all is handed over");
+	free_all(&b);
+	ASSERT(begin(&b, 4, "env") == 0);
+	ASSERT(content_room(&b.pool, &b.contents[0], &len) != NULL);
+	content_advance(&b.pool, &b.contents[0], 0);
+	ASSERT(begin(&b, 5, "env") == 0);
+	ASSERT(begin(&b, 6, "env") == 0);
+	ok(begin(&b, 7, "env") == E_AGAIN, "... and again");
+	is_int(b.got[b.contents[0].tx].pieces, 1, "a block without bytes is not handed over");
+	is_int(b.pool.blocks.free_count, 1, "but free");
+	free_all(&b);
+	ASSERT(content_room(&b.pool, &b.contents[0], &len) != NULL);
+	content_advance(&b.pool, &b.contents[0], 0);
+	content_end(&b.pool, &b.contents[0]);
+	ok(b.got[b.contents[0].tx].ended, "an end without bytes");
+	is_int(b.got[b.contents[0].tx].bytes.len, 3 + strlen("Received: x\r\n"),
+	       "nothing is added");
+	for (unsigned i = 1; i < MESSAGES; i++)
+		content_abort(&b.pool, &b.contents[i]);
+	free_all(&b);
+	is_int(b.pool.blocks.free_count, 4, "all blocks are free");
+	bench_close(&b);
+}
+
 static void test_abort(void)
 {
 	struct bench b;
@@ -311,6 +349,7 @@ static void test_abort(void)
 int main(void)
 {
 	test_one();
+	test_unused_room();
 	test_small_region();
 	test_no_deadlock();
 	test_bad_peers();
