@@ -59,7 +59,13 @@ enum conf_address_preference {
 	ADDRESS_PREFERENCE_ANY,
 	ADDRESS_PREFERENCE_IPV4,
 	ADDRESS_PREFERENCE_IPV6
-};                                                    /* {smtp,lmtp}_address_preference */
+}; /* {smtp,lmtp}_address_preference */
+enum conf_header_from { HEADER_FROM_STANDARD, HEADER_FROM_OBSOLETE }; /* header_from_format */
+enum conf_line_endings {
+	LINE_ENDINGS_ALWAYS,
+	LINE_ENDINGS_STRICT,
+	LINE_ENDINGS_NEVER
+};                                                    /* sendmail_fix_line_endings */
 enum conf_in_doubt { IN_DOUBT_RETRY, IN_DOUBT_HOLD }; /* in_doubt_action */
 
 /* Problems found: errors make the configuration unusable, warnings do not. */

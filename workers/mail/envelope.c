@@ -30,6 +30,7 @@ enum env_tag { /* on disk: never renumber, only add */
 	       ENV_ARRIVAL_US = 17,
 	       ENV_SIZE_HINT = 18,
 	       ENV_PREPEND = 19,
+	       ENV_FULL_NAME = 20,
 	       ENV_RCPT = 32,
 	       ENV_RCPT_ORIG = 33,
 	       ENV_RCPT_ORCPT = 34,
@@ -57,6 +58,7 @@ static const struct {
 	{ ENV_FILTER, offsetof(struct envelope, filter) },
 	{ ENV_REDIRECT, offsetof(struct envelope, redirect) },
 	{ ENV_BOUNCE_OF, offsetof(struct envelope, bounce_of) },
+	{ ENV_FULL_NAME, offsetof(struct envelope, full_name) },
 };
 
 static struct sv *text_of(struct envelope *e, size_t i)

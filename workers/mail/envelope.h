@@ -50,6 +50,7 @@ struct envelope {
 	struct sv sasl_method, sasl_user, sasl_sender;
 	struct sv filter;    /* FILTER transport:nexthop from policy; empty = none */
 	struct sv redirect;  /* REDIRECT address */
+	struct sv full_name; /* of a local sender, for a From header that is missing */
 	struct sv bounce_of; /* for notifications: "QID first mask kind order life code" (the last
 				three: workers/spool/warrant.h) of the original, for
 				recovery */

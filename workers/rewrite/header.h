@@ -30,18 +30,21 @@ struct header_rules { /* from the configuration */
 				  */
 	struct sv undisclosed;   /* undisclosed_recipients_header */
 	bool always_add_missing; /* always_add_missing_headers */
-	size_t size_limit;       /* header_size_limit */
+	bool obsolete_from;      /* header_from_format */
+	const char *name_charset; /* full_name_encoding_charset */
+	size_t size_limit;        /* header_size_limit */
 	unsigned hopcount_limit;
 	struct sv drop[HEADER_DROP_MAX]; /* message_drop_headers */
 	size_t drop_count;
 	struct mapping *mapping; /* NULL = none; for addresses that are completed */
 };
 
-struct header_facts {     /* of the message */
-	bool local;       /* local_header_rewrite_clients: complete and add */
-	bool internal;    /* made by us: leave alone */
-	struct sv sender; /* envelope sender, internal form */
-	struct sv qid;    /* text */
+struct header_facts {        /* of the message */
+	bool local;          /* local_header_rewrite_clients: complete and add */
+	bool internal;       /* made by us: leave alone */
+	struct sv sender;    /* envelope sender, internal form */
+	struct sv full_name; /* for a From header that is missing; may be empty */
+	struct sv qid;       /* text */
 	int64_t arrival_s;
 	const struct sv *prepend; /* "Name: value" lines to go in front */
 	size_t prepend_count;

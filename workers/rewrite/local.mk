@@ -8,6 +8,7 @@ libph_rewrite_a_SOURCES = \
 	workers/rewrite/checks_act.c \
 	workers/rewrite/dsn.c workers/rewrite/dsn.h \
 	workers/rewrite/expand.c workers/rewrite/expand.h \
+	workers/rewrite/fromname.c workers/rewrite/fromname.h \
 	workers/rewrite/header.c workers/rewrite/header.h \
 	workers/rewrite/idset.c workers/rewrite/idset.h \
 	workers/rewrite/mapping.c workers/rewrite/mapping.h \

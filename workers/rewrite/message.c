@@ -90,6 +90,7 @@ static void begin_header(struct message *m)
 		.local = (m->env.flags & ENVF_LOCAL_CLIENT) != 0,
 		.internal = (m->env.flags & ENVF_INTERNAL) != 0,
 		.sender = m->env.sender,
+		.full_name = m->env.full_name,
 		.qid = sv_from(m->qid_text),
 		.arrival_s = m->env.arrival_us / 1000000,
 		.prepend = m->env.prepend,
@@ -240,6 +241,7 @@ static const struct message_verdict *build(struct message *m)
 	/* the record keeps what later stages need, not what was for this one */
 	m->env.prepend_count = 0;
 	m->env.redirect.len = 0;
+	m->env.full_name.len = 0;
 	if (env_encode(&m->env, &m->env_out) < 0)
 		return &verdict_no_space;
 	m->hdr = (struct spool_record){

@@ -20,6 +20,8 @@ static void set_header_rules(const struct params *p, struct header_rules *h)
 		.remote_domain = sv_from(p->remote_header_rewrite_domain),
 		.undisclosed = sv_from(p->undisclosed_recipients_header),
 		.always_add_missing = p->always_add_missing_headers,
+		.obsolete_from = p->header_from_format == HEADER_FROM_OBSOLETE,
+		.name_charset = p->full_name_encoding_charset,
 		.size_limit = (size_t)p->header_size_limit,
 		.hopcount_limit = (unsigned)p->hopcount_limit,
 	};
