@@ -186,8 +186,8 @@ static void put(struct content_pool *p, struct content *c, struct sv data)
 	}
 }
 
-int content_begin(struct content_pool *p, struct content *c, struct session *s,
-		  uint32_t session_number, struct proto_qid qid, struct sv envelope, struct sv head)
+int content_begin(struct content_pool *p, struct content *c, void *owner, uint32_t session_number,
+		  struct proto_qid qid, struct sv envelope, struct sv head)
 {
 	size_t total = envelope.len + head.len;
 	size_t need = (total + BLOCK_SIZE - 1) / BLOCK_SIZE;
@@ -200,7 +200,7 @@ int content_begin(struct content_pool *p, struct content *c, struct session *s,
 		*c = (struct content){ .first = BLOCK_NONE,
 				       .last = BLOCK_NONE,
 				       .used_bytes = BLOCK_SIZE,
-				       .session = s };
+				       .owner = owner };
 		c->tx = ++p->last_tx != 0 ? p->last_tx : ++p->last_tx;
 	}
 	c->session_number = session_number;
@@ -305,7 +305,7 @@ void content_serve_queue(struct content_pool *p)
 
 		queue_remove(p, c);
 		p->granted = c;
-		p->ops->room(p->ops->ctx, c->session);
+		p->ops->room(p->ops->ctx, c->owner);
 		p->granted = NULL;
 	}
 }

@@ -22,7 +22,6 @@
 #include "shm/proto.h"
 #include "shm/region.h"
 
-struct session;
 struct content;
 
 #define CONTENT_PIECE_BLOCKS 8u /* hand over after that many blocks (64 KiB) */
@@ -45,7 +44,7 @@ struct content {     /* one message; zero-initialised is none */
 	uint32_t need;                         /* blocks it waits for */
 	struct content *prev, *next;           /* list */
 	struct content *wait_prev, *wait_next; /* queue */
-	struct session *session;
+	void *owner;                           /* for content_ops->room */
 };
 
 struct content_ops {
@@ -53,7 +52,7 @@ struct content_ops {
 	/* A peer returned what it does not have. */
 	void (*accuse)(void *ctx, uint32_t peer, const char *why);
 	/* Room for the message at the head of the queue. */
-	void (*room)(void *ctx, struct session *s);
+	void (*room)(void *ctx, void *owner);
 	void *ctx;
 };
 
@@ -81,9 +80,8 @@ bool content_has_peer(const struct content_pool *p);
 
 /* 0; E_AGAIN: queued for room; E_CONFIG: no peer; E_LIMIT: envelope larger than the region takes.
  */
-int content_begin(struct content_pool *p, struct content *c, struct session *s,
-		  uint32_t session_number, struct proto_qid qid, struct sv envelope,
-		  struct sv head);
+int content_begin(struct content_pool *p, struct content *c, void *owner, uint32_t session_number,
+		  struct proto_qid qid, struct sv envelope, struct sv head);
 /* A place for at least one byte, or NULL: queued. */
 char *content_room(struct content_pool *p, struct content *c, size_t *len_r);
 void content_advance(struct content_pool *p, struct content *c, size_t len);

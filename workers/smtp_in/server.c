@@ -183,8 +183,10 @@ static void content_accuse(void *ctx, uint32_t peer, const char *why)
 	worker_accuse(sv->worker, sv->rewrites[peer], why);
 }
 
-static void content_has_room(void *ctx UNUSED, struct session *s)
+static void content_has_room(void *ctx UNUSED, void *owner)
 {
+	struct session *s = owner;
+
 	session_room(s);
 	conn_queue(conn_of(s));
 }

@@ -66,8 +66,9 @@ static void on_accuse(void *ctx, uint32_t peer UNUSED, const char *why UNUSED)
 	((struct bench *)ctx)->accused++;
 }
 
-static void on_room(void *ctx, struct session *s)
+static void on_room(void *ctx, void *owner)
 {
+	const struct session *s = owner;
 	struct bench *b = ctx;
 
 	b->woken[s->number] = true;
