@@ -593,7 +593,7 @@ void life_manage(struct supervisor *s)
 
 		/* the door opens last: not before the queue is known and mail has somewhere to go
 		 */
-		if ((c == CLASS_SMTP_IN || c == CLASS_STATS) &&
+		if ((c == CLASS_SMTP_IN || c == CLASS_PICKUP || c == CLASS_STATS) &&
 		    (!s->recovered || count_current(s, CLASS_REWRITE, true) == 0))
 			continue;
 		if (pc->exclusive && life_count(s, (enum worker_class)c, LIFE_REQUESTED) > 0)

@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <pwd.h>
@@ -214,9 +215,23 @@ static void make_root_directory(int base_fd, const char *base, const char *sub)
 	close(fd);
 }
 
+/* The group whose commands may leave mail in the maildrop. */
+static gid_t drop_group(const struct params *p, gid_t without)
+{
+	const struct group *gr = geteuid() == 0 ? getgrnam(p->setgid_group) : NULL;
+
+	if (gr == NULL && geteuid() == 0)
+		fprintf(stderr,
+			"posthaste: warning: setgid_group: unknown group: %s: only root can submit "
+			"mail by the sendmail command\n",
+			p->setgid_group);
+	return gr != NULL ? gr->gr_gid : without;
+}
+
 void plan_make_directories(const struct conf *c)
 {
-	static const char *const owned[] = { "seg", "spare", "journal", "corrupt", "control" };
+	static const char *const owned[] = { "seg",     "spare",   "journal",
+					     "corrupt", "control", "pickup" };
 	const struct params *p = conf_params(c);
 	uid_t uid = geteuid();
 	gid_t gid = getegid();
@@ -242,6 +257,10 @@ void plan_make_directories(const struct conf *c)
 	make_root_directory(fd, base, "pid");
 	for (size_t i = 0; i < ARRAY_LEN(owned); i++)
 		make_directory(fd, base, owned[i], 0700, uid, gid);
+	/* Others drop mail there by a set-gid command; they cannot look, nor touch what is not
+	 * theirs. */
+	make_directory(fd, base, "maildrop", geteuid() == 0 ? 01730 : 0700, uid,
+		       drop_group(p, gid));
 	close(fd);
 	make_directory(-1, p->data_directory, NULL, 0755, uid, gid);
 }

@@ -97,7 +97,8 @@ static pid_t running(const struct app *a)
 /* Let each worker class try to open its tables and compile its lists. */
 static bool check_workers(const struct app *a, int snap_fd)
 {
-	static const char *const programs[] = { "smtpd", "rewrite", "deliver", "local", "stats" };
+	static const char *const programs[] = { "smtpd", "rewrite", "deliver",
+						"local", "stats",   "pickup" };
 	bool ok = true;
 
 	for (size_t i = 0; i < ARRAY_LEN(programs); i++) {

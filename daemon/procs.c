@@ -97,6 +97,13 @@ const struct proc_class proc_classes[CLASS_COUNT] = {
 			  .exclusive = true,
 			  .brief_end = true,
 			  .all_regions = true },
+	/* never two: what one has in hand is in doubt for the next */
+	[CLASS_PICKUP] = { .name = "pickup",
+			   .count = count_one,
+			   .ring_to = 256 * KIB,
+			   .ring_from = 256 * KIB,
+			   .blocks = true,
+			   .exclusive = true },
 };
 
 const struct proc_link proc_links[] = {
@@ -110,6 +117,12 @@ const struct proc_link proc_links[] = {
 	  .b = CLASS_RESOLVER,
 	  .ring_ab = 256 * KIB,
 	  .ring_ba = 512 * KIB,
+	  .same_generation = true },
+	{ .a = CLASS_PICKUP,
+	  .b = CLASS_REWRITE,
+	  .ring_ab = 256 * KIB,
+	  .ring_ba = 256 * KIB,
+	  .give_blocks = true,
 	  .same_generation = true },
 	{ .a = CLASS_DELIVER,
 	  .b = CLASS_RESOLVER,

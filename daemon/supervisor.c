@@ -150,15 +150,16 @@ static void check_ready(struct supervisor *s)
 						    life_count(s, CLASS_SMTP_IN, LIFE_UP) +
 						    life_count(s, CLASS_DELIVER, LIFE_UP) +
 						    life_count(s, CLASS_LOCAL, LIFE_UP) +
-						    life_count(s, CLASS_STATS, LIFE_UP));
+						    life_count(s, CLASS_STATS, LIFE_UP) +
+						    life_count(s, CLASS_PICKUP, LIFE_UP));
 }
 
 /* Stop: the doors first, then those behind them, the log last. */
 static void stop_step(struct supervisor *s)
 {
-	static const enum worker_class order[] = { CLASS_SMTP_IN, CLASS_STATS,   CLASS_DELIVER,
-						   CLASS_LOCAL,   CLASS_REWRITE, CLASS_RESOLVER,
-						   CLASS_LOG };
+	static const enum worker_class order[] = { CLASS_SMTP_IN,  CLASS_PICKUP, CLASS_STATS,
+						   CLASS_DELIVER,  CLASS_LOCAL,  CLASS_REWRITE,
+						   CLASS_RESOLVER, CLASS_LOG };
 	bool late = clock_now().ms >= s->stop_deadline_ms;
 
 	for (size_t o = 0; o < ARRAY_LEN(order); o++) {
@@ -176,7 +177,7 @@ static void stop_step(struct supervisor *s)
 		}
 		/* rewrite serves the sessions and makes notifications: it waits for those before it
 		 */
-		if (alive > 0 && (order[o] == CLASS_SMTP_IN || o >= 3))
+		if (alive > 0 && (o <= 1 || o >= 4))
 			break;
 	}
 	if (life_count(s, CLASS_LOG, LIFE_STARTING) == 0 ||

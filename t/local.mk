@@ -5,6 +5,7 @@ include t/unit/conf/local.mk
 include t/unit/policy/local.mk
 include t/unit/workers/local.mk
 include t/unit/workers/rewrite.mk
+include t/unit/workers/pickup.mk
 include t/unit/workers/smtpin.mk
 include t/unit/workers/deliver.mk
 include t/unit/daemon/local.mk

@@ -12,6 +12,7 @@ enum worker_class {
 	CLASS_DELIVER,
 	CLASS_LOCAL,
 	CLASS_STATS,
+	CLASS_PICKUP,
 	CLASS_COUNT
 };
 

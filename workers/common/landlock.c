@@ -49,7 +49,9 @@ enum {
 	SCOPE_SIGNAL = 2,
 };
 
-#define OWN_FILES   (READ_FILE | WRITE_FILE | MAKE_REG | REMOVE_FILE | TRUNCATE)
+#define OWN_FILES (READ_FILE | WRITE_FILE | MAKE_REG | REMOVE_FILE | TRUNCATE)
+/* what others wrote is read, moved and removed */
+#define MOVED_FILES (READ_FILE | READ_DIR | MAKE_REG | REMOVE_FILE | REFER)
 #define MAX_PLACES  5
 #define VERSION_MIN 2 /* the first that lets a segment be renamed from spare/ to seg/ */
 
@@ -81,6 +83,10 @@ static const struct class_rules {
 	[CLASS_STATS] = { .net = NET_BIND | NET_CONNECT },
 	[CLASS_SMTP_IN] = { .net = NET_BIND | NET_CONNECT },
 	[CLASS_RESOLVER] = { .net = NET_BIND },
+	[CLASS_PICKUP] = { .net = NET_BIND | NET_CONNECT,
+			   .places = { { "maildrop", MOVED_FILES },
+				       { "pickup", MOVED_FILES },
+				       { "corrupt", MOVED_FILES } } },
 	/* smtp_bind_address binds */
 	[CLASS_DELIVER] = { .places = { { "seg", READ_FILE },
 					{ "journal", OWN_FILES },

@@ -50,6 +50,7 @@ static const char *const kind_names[SANDBOX_KINDS] = {
 	[CLASS_DELIVER] = "deliver",
 	[CLASS_LOCAL] = "local",
 	[CLASS_STATS] = "stats",
+	[CLASS_PICKUP] = "pickup",
 	[SANDBOX_AGENT] = "mailbox delivery",
 };
 

@@ -26,6 +26,7 @@
 #define DELIVER  (1u << CLASS_DELIVER)
 #define LOCAL    (1u << CLASS_LOCAL)
 #define STATS    (1u << CLASS_STATS)
+#define PICKUP   (1u << CLASS_PICKUP)
 #define AGENT    (1u << SANDBOX_AGENT)
 
 #define ALL     ((1u << SANDBOX_KINDS) - 1)
@@ -135,13 +136,13 @@ const struct sandbox_call sandbox_calls[] = {
 	CALL(faccessat2, FILES),
 	/* files: which ones is said by the file rules (workers/common/landlock.c) */
 	CALL(open, FILES),
-	CALL(openat, FILES),
-	CALL(pread64, FILES),
+	CALL(openat, FILES | PICKUP),
+	CALL(pread64, FILES | PICKUP),
 	CALL(pwrite64, FILES),
 	CALL(pwritev, WRITERS),
 	CALL(preadv, WRITERS),
 	CALL(pwritev2, WRITERS),
-	CALL(fsync, FILES),
+	CALL(fsync, FILES | PICKUP),
 	CALL(fdatasync, FILES),
 	CALL(sync_file_range, WRITERS),
 	CALL(fallocate, WRITERS),
@@ -150,11 +151,11 @@ const struct sandbox_call sandbox_calls[] = {
 	CALL(readahead, WRITERS),
 	CALL(flock, WRITERS),
 	CALL(unlink, FILES),
-	CALL(unlinkat, FILES),
+	CALL(unlinkat, FILES | PICKUP),
 	CALL(rename, FILES),
-	CALL(renameat, FILES),
-	CALL(renameat2, FILES),
-	CALL(getdents64, FILES),
+	CALL(renameat, FILES | PICKUP),
+	CALL(renameat2, FILES | PICKUP),
+	CALL(getdents64, FILES | PICKUP),
 	CALL(mkdir, FILES),
 	CALL(mkdirat, FILES),
 	CALL(fchmod, WRITERS),

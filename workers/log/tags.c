@@ -20,12 +20,13 @@ static const struct {
 	{ "error", 1u << CLASS_REWRITE | 1u << CLASS_DELIVER },
 	{ "smtpd", 1u << CLASS_SMTP_IN },
 	{ "stats", 1u << CLASS_STATS },
+	{ "pickup", 1u << CLASS_PICKUP },
 };
 
 static const char *const fallback[CLASS_COUNT] = {
 	[CLASS_SUPERVISOR] = "master", [CLASS_LOG] = "postlog",   [CLASS_RESOLVER] = "resolver",
 	[CLASS_REWRITE] = "cleanup",   [CLASS_SMTP_IN] = "smtpd", [CLASS_DELIVER] = "smtp",
-	[CLASS_LOCAL] = "virtual",     [CLASS_STATS] = "stats",
+	[CLASS_LOCAL] = "virtual",     [CLASS_STATS] = "stats",   [CLASS_PICKUP] = "pickup",
 };
 
 static bool is_plain(struct sv s)

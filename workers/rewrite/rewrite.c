@@ -181,13 +181,13 @@ static void rewrite_from_super(struct worker *w, const void *rec, size_t len)
 
 static void rewrite_attach(struct worker *w, struct worker_peer *peer)
 {
-	if (peer->class_id == CLASS_SMTP_IN)
+	if (peer->class_id == CLASS_SMTP_IN || peer->class_id == CLASS_PICKUP)
 		submit_attach(w->state, peer);
 }
 
 static void rewrite_detach(struct worker *w, struct worker_peer *peer)
 {
-	if (peer->class_id == CLASS_SMTP_IN)
+	if (peer->class_id == CLASS_SMTP_IN || peer->class_id == CLASS_PICKUP)
 		submit_detach(w->state, peer);
 }
 

@@ -1,0 +1,201 @@
+#!/usr/bin/perl
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Mail of local users: sendmail, postdrop, the maildrop and pickup. An exit status of 0 is a promise,
+# whether the system runs or not; what lies in the maildrop may come from anybody.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Posthaste qw(run_ok slurp spew wait_until);
+use File::Copy qw(copy);
+use Fcntl;
+use IO::Handle;
+use POSIX qw(mkfifo);
+use Socket qw(AF_UNIX SOCK_STREAM PF_UNSPEC);
+use Test::More;
+
+my $rec  = Posthaste->recorder;
+my $mta  = Posthaste->prepare(main => { relayhost => "[127.0.0.1]:$rec->{port}",
+	message_size_limit => 200000, myorigin => 'origin.test', hopcount_limit => 20 });
+my $sbin = Posthaste::prefix() . '/sbin';
+my $drop = "$mta->{dir}/spool/maildrop";
+my $user = (getpwuid $>)[0];
+
+# Run a command with this standard input; (exit status, what it said).
+sub feed {
+	my ($input, @cmd) = @_;
+	spew("$mta->{dir}/in", $input);
+	my $pid = open my $out, '-|';
+	die "fork: $!" unless defined $pid;
+	if (!$pid) {
+		open STDIN, '<', "$mta->{dir}/in" or POSIX::_exit(71);
+		open STDERR, '>&', \*STDOUT;
+		local $ENV{POSTHASTE_CLOCK} = "$mta->{dir}/clock";
+		exec { $cmd[0] } @cmd or POSIX::_exit(71);
+	}
+	local $/;
+	my $text = <$out> // '';
+	close $out;
+	return ($? >> 8, $text);
+}
+
+sub sendmail {
+	my ($input, @args) = @_;
+	return feed($input, "$sbin/sendmail", '-C', "$mta->{dir}/conf", @args);
+}
+
+# What the next hop got of the message with this subject; '' when it does not come.
+sub received {
+	my ($subject) = @_;
+	my $got = wait_until(sub {
+		my ($m) = grep { /^Subject: \Q$subject\E$/m } split /^\.\n/m, $rec->got =~ s/\r//gr;
+		return defined $m ? "$m.\n" : undef;
+	}, 20) or return '';
+	return $got;
+}
+sub lines { my ($n) = @_; my $i = 0; return join '', map { "line $_\n" } 1 .. $n }
+sub files { my ($dir) = @_; return grep { !m{/tmp\.} } glob "$mta->{dir}/spool/$dir/*" }
+
+# ---- while nothing runs ----
+
+my ($rc, $out) = sendmail("Subject: none\n\n", 'a@x.test');
+is $rc, 75, 'before the first start there is no maildrop: try again later';
+is(($mta->command('posthaste', 'start'))[0], 0, 'starts');
+is(($mta->command('posthaste', 'stop'))[0], 0, 'and stops: the directories exist now');
+
+($rc, $out) = sendmail("Subject: stopped\n\nThe daemon is down.\n", 'a@x.test');
+is $rc, 0, 'a message is taken while the system is stopped' or diag $out;
+my @files = files('maildrop');
+is scalar(@files), 1, 'it lies in the maildrop';
+is sprintf('%o', (stat $files[0])[2] & 07777), '444', '... readable, done, by its directory out of reach';
+copy($files[0], "$mta->{dir}/sample");
+is sprintf('%o', (stat $drop)[2] & 07777), $> == 0 ? '1730' : '700', 'the directory: others can add, not look';
+
+# ---- hostile files wait for the start ----
+
+sub put { my ($name, $text) = @_; spew("$drop/$name", $text); chmod 0444, "$drop/$name"; return }
+my $sample = slurp("$mta->{dir}/sample");
+put('garbage', 'x' x 5000);
+put('empty', '');
+put('head-only', substr $sample, 0, 32);
+put('cut', substr $sample, 0, -3);
+put('longer', "$sample tail");
+put('flipped', $sample =~ s/daemon is down/daemon is DOWN/r);
+put('huge-claim', substr($sample, 0, 16) . "\xff" x 7 . "\x7f" . substr $sample, 24);
+put('setuid', $sample);
+chmod 04444, "$drop/setuid";
+put('writable', $sample);
+chmod 0666, "$drop/writable";
+put('linked', $sample);
+link "$drop/linked", "$mta->{dir}/second-name";
+# no mail can be in these: they are removed
+symlink '/etc/passwd', "$drop/symlink";
+symlink 'nowhere', "$drop/dangling";
+mkfifo("$drop/fifo", 0444);
+mkdir "$drop/directory";
+spew("$drop/directory/inside", 'x');
+put('tmp.unfinished', substr $sample, 0, 20);
+put('tmp.forgotten', $sample);
+utime time - 100_000, time - 100_000, "$drop/tmp.forgotten";
+my $odd = "odd\nname\e[31m" . 'n' x 200;
+put($odd, 'rubbish');
+my $bad = 11;
+
+$mta->launch;
+like received('stopped'), qr/^The daemon is down\.$/m, 'the message of the stopped system is sent after the start';
+ok wait_until(sub { files('corrupt') >= $bad }, 20), 'what is no message is set aside';
+my @aside = files('corrupt');
+is scalar(@aside), $bad, "$bad files" or diag join "\n", @aside;
+is join(' ', sort map { m{([^/]+)$} } files('maildrop')), -d "$drop/directory" ? 'directory' : '', 'nothing else is left there';
+ok -e "$drop/tmp.unfinished", 'a message that is being written is left alone';
+ok !-e "$drop/tmp.forgotten", 'one that nobody finished within a day is removed';
+is slurp("$mta->{dir}/second-name"), $sample, 'a file with two names is not emptied';
+ok -e '/etc/passwd', 'nor is what a link leads to';
+like $mta->log, qr/pickup\[\d+\]: warning: flipped: uid=\d+: checksum does not match|pickup\[\d+\]: warning: \w+: uid=\d+: checksum does not match/, 'damage is named';
+like $mta->log, qr/pickup\[\d+\]: warning: garbage: uid=\d+: not a submitted message/, '... and who left it';
+unlike $mta->log, qr/\e/, 'no control characters get into the log';
+is $rec->got =~ s/DOWN//gr, $rec->got, 'the changed message was not sent';
+cmp_ok $mta->status->{damaged}, '>=', 0, 'the system is alive';
+
+# ---- content ----
+
+my $id = $mta->wait_log(qr/cleanup\[\d+\]: (\w+): message-id=/) // 'none';
+like $mta->log, qr/pickup\[\d+\]: $id: uid=$> from=<$user>\n/, "pickup's line: who submitted it";
+like $mta->log, qr/cleanup\[\d+\]: $id: message-id=<$id\@mx\.posthaste\.test>\n/, "cleanup's line";
+like $mta->log, qr/qmgr\[\d+\]: $id: from=<$user\@origin\.test>, size=\d+, nrcpt=1 \(queue active\)\n/, "qmgr's line";
+like received('stopped'), qr/^Received: by mx\.posthaste\.test \(Posthaste, from userid $>\)\n\tid $id; \w{3}, /m, 'Received';
+like received('stopped'), qr/^From: .*\b$user\@origin\.test>?\n/m, 'a From header is made';
+
+sendmail("From somebody Mon Jan 1\n>From again\nSubject: text\r\n\r\n.dots\r\n..\r\nlast", '-i', '-F', 'Jo "X" Doe', '-f', 'Jo <jo@y.test>', 'Bob <b@x.test>, carol@x.test');
+my $got = received('text');
+like $got, qr/^MAIL FROM:<jo\@y\.test>.*\nRCPT TO:<b\@x\.test>.*\nRCPT TO:<carol\@x\.test>/m, 'addresses in any form';
+like $got, qr/\n\n\.\.dots\n\.\.\.\nlast\n\.\n\z/, 'CRLF, dots and a missing line end';
+unlike $got, qr/^>?From /m, 'mailbox lines go';
+like $got, qr/^From: "Jo \\"X\\" Doe" <jo\@y\.test>$/m, 'the full name';
+
+sendmail("Subject: dot\n\nbefore\n.\nafter\n", 'a@x.test');
+like received('dot'), qr/\n\nbefore\n\.\n\z/, 'a lone dot ends the message without -i';
+sendmail("Subject: =8bit\n\nGr\xfc\xdfe\n", '-f', '', 'a@x.test');
+like received('=8bit'), qr/^MAIL FROM:<>.*\n(?:.*\n)*Gr\xfc\xdfe\n/m, '8-bit content, the null sender';
+sendmail("Subject: uml\n\nx\n", '-F', "J\xc3\xbcrgen", 'a@x.test');
+like received('uml'), qr/^From: =\?utf-8\?Q\?J=C3=BCrgen\?= </m, 'a full name beyond ASCII';
+
+sendmail("To: a\@x.test,\n\t\"B, C\" <b\@x.test>\nCc: group: c\@x.test;\nBCC: hidden\@x.test\nSubject: extract\n\nx\n", '-t', 'extra@x.test');
+$got = received('extract');
+is join(' ', sort $got =~ /^RCPT TO:<(\w+)\@x/mg), 'a b c extra hidden', '-t: recipients of the header and the command line';
+unlike $got, qr/^bcc:|^[^R].*hidden/mi, '... and no Bcc';
+sendmail("To: a\@x.test\nResent-To: r\@x.test\nResent-Bcc: s\@x.test\nSubject: resent\n\nx\n", '-t');
+$got = received('resent');
+is join(' ', sort $got =~ /^RCPT TO:<(\w+)\@x/mg), 'r s', '-t: Resent- headers count alone';
+like $got, qr/^To: a\@x\.test$/m, '... the others stay';
+unlike $got, qr/Resent-Bcc/i, '... but for Resent-Bcc';
+
+sendmail("Subject: dsn\n\nx\n", '-N', 'success,failure', '-R', 'hdrs', '-V', 'env-1', 'a@x.test');
+like received('dsn'), qr/^MAIL FROM:<\S+>.* RET=HDRS.* ENVID=env-1.*\nRCPT TO:<a\@x\.test> (?=.*NOTIFY=SUCCESS,FAILURE)(?=.*ORCPT=rfc822;a\@x\.test)/m, 'DSN options';
+
+# ---- refusals ----
+
+for my $case (
+	[ 64, qr/^sendmail: fatal: Recipient addresses must be specified on the command line or via the -t option$/m, [] ],
+	[ 64, qr/^sendmail: fatal: \S+: No recipient addresses found in message header$/m, ['-t'] ],
+	[ 64, qr/usage: sendmail/, [ '-Z', 'a@x.test' ] ],
+	[ 64, qr/bad -N option value/, [ '-N', 'sometimes', 'a@x.test' ] ],
+	[ 64, qr/bad -N option value/, [ '-N', 'never,delay', 'a@x.test' ] ],
+	[ 64, qr/bad -R option value/, [ '-R', 'half', 'a@x.test' ] ],
+	[ 64, qr/bad -V option value/, [ '-V', "a\nb", 'a@x.test' ] ],
+	[ 65, qr/control character in an address/, [ "\"a\nRCPT TO:<x>\"\@x.test" ] ],
+	[ 65, qr/sender: control character in an address/, [ '-f', "\"a\rb\"\@x.test", 'a@x.test' ] ],
+	[ 64, qr/bad recipient address/, [ 'a' x 1100 . '@x.test' ] ],
+	[ 65, qr/address is not UTF-8/, [ "\xff\@x.test" ] ],
+) {
+	my ($status, $re, $args) = @$case;
+	($rc, $out) = sendmail("Subject: refused\n\nx\n", @$args);
+	is $rc, $status, "sendmail @$args" =~ s/[^ -~]/?/gr =~ s/^(.{60}).*/$1.../r;
+	like $out, $re, '... and says why';
+}
+($rc, $out) = sendmail("Subject: big\n\n" . lines(30000), 'a@x.test');
+is $rc, 69, 'larger than message_size_limit';
+like $out, qr/message file too big/, '... and says so';
+is join(' ', glob "$drop/tmp.[0-9a-f]*.*"), '', 'nothing of it is left in the maildrop';
+($rc) = feed("posthaste submission 1\n\x05\x00\x00\x00abc", "$sbin/postdrop", '-c', "$mta->{dir}/conf");
+is $rc, 65, 'postdrop: input that was cut off';
+($rc) = feed("\x00" x 100, "$sbin/postdrop", '-c', "$mta->{dir}/conf");
+is $rc, 65, 'postdrop: input that is not from sendmail';
+for my $accepted (['-oi'], [ '-o', 'em' ], ['-odb'], ['-Am'], ['-U'], ['-m'], ['-n'], [ '-h', '3' ], [ '-L', 'tag' ], ['-G'], ['-om'], ['-v'], [ '-B', '8BITMIME' ], [ '-O', 'smtputf8=no' ], ['-o8']) {
+	($rc, $out) = sendmail("Subject: accepted\n\nx\n", @$accepted, 'a@x.test');
+	is "$rc$out", '0', "@$accepted is accepted";
+}
+
+# A message that is refused for good comes back to its sender.
+sendmail("Received: x\n" x 25 . "Subject: loop\n\nx\n", '-f', 'me@x.test', 'a@x.test');
+ok $mta->wait_log(qr/pickup\[\d+\]: warning: \w+: refused: 5\.4\.0 Error: too many hops\n/), 'too many hops: refused';
+ok $mta->wait_log(qr/pickup\[\d+\]: \w+: sender non-delivery notification: \w+\n/), '... the sender is told';
+ok wait_until(sub { $rec->got =~ /^MAIL FROM:<>.*\nRCPT TO:<me\@x\.test>.*\n/m }, 20), '... by mail';
+like received('Undelivered Mail Returned to Sender'), qr/^Subject: loop$/m, '... with the header';
+sendmail("Received: x\n" x 25 . "Subject: loop\n\nx\n", '-f', '', 'a@x.test');
+ok wait_until(sub { files('corrupt') > $bad }, 20), 'one without a sender is set aside';
+
+is join(' ', files('maildrop'), files('pickup')) =~ s/\S*directory//r, '', 'nothing waits';
+is $mta->stop, 0, 'stops';
+is $mta->crashes, '', 'nothing crashed';
+done_testing;

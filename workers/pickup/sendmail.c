@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * sendmail, mailq, newaliases: the command that programs and users send mail with, with the options
+ * of Postfix's. Has no rights of its own: mail goes to postdrop, the queue is listed by postqueue,
+ * aliases are made by postalias, SMTP on standard input is smtpd's.
+ */
+#include "workers/pickup/sendmail.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "conf/command.h"
+#include "lib/err.h"
+
+enum mode { MODE_SEND, MODE_LIST, MODE_ALIASES, MODE_SMTP, MODE_DAEMON, MODE_FLUSH };
+
+struct command {
+	struct sendmail s;
+	enum mode mode;
+	bool verify;      /* -bv */
+	bool queue_run;   /* -q, -q30m */
+	const char *id;   /* -qI */
+	const char *site; /* -qR */
+	char *conf_copy;
+};
+
+static NORETURN void usage(const char *text)
+{
+	command_fatal(EX_USAGE, "%s", text);
+}
+
+/* ---- option values ---- */
+
+static void set_mode(struct command *c, const char *arg)
+{
+	switch (arg[0]) {
+	case 'd':
+	case 'l':
+		c->mode = MODE_DAEMON;
+		break;
+	case 'i':
+		c->mode = MODE_ALIASES;
+		break;
+	case 'm':
+		c->mode = MODE_SEND;
+		break;
+	case 'p':
+		c->mode = MODE_LIST;
+		break;
+	case 's':
+		c->mode = MODE_SMTP;
+		break;
+	case 'v':
+		c->mode = MODE_SEND;
+		c->verify = true;
+		break;
+	default:
+		command_fatal(EX_USAGE, "unsupported: -b%s", arg);
+	}
+}
+
+static void set_body(struct command *c, const char *arg)
+{
+	if (str_eq_nocase(arg, "8BITMIME"))
+		c->s.body = BODY_8BIT;
+	else if (str_eq_nocase(arg, "7BIT"))
+		c->s.body = BODY_7BIT;
+	else
+		command_fatal(EX_USAGE, "-B option needs 8BITMIME or 7BIT, not: %s", arg);
+}
+
+static void set_notify(struct command *c, const char *arg)
+{
+	static const struct {
+		struct sv word;
+		uint8_t bit;
+	} words[] = {
+		{ { "never", 5 }, NOTIFY_NEVER },
+		{ { "success", 7 }, NOTIFY_SUCCESS },
+		{ { "failure", 7 }, NOTIFY_FAILURE },
+		{ { "delay", 5 }, NOTIFY_DELAY },
+	};
+	uint8_t bits = 0;
+
+	for (const char *at = arg; *at != '\0'; at += *at == ',') {
+		struct sv word = { at, strcspn(at, ",") };
+		size_t i = 0;
+
+		while (i < ARRAY_LEN(words) && !sv_eq_nocase(word, words[i].word))
+			i++;
+		if (i == ARRAY_LEN(words))
+			command_fatal(EX_USAGE, "bad -N option value -- specify never or any of "
+						"success,failure,delay");
+		bits |= words[i].bit;
+		at += word.len;
+	}
+	if (bits == 0 || ((bits & NOTIFY_NEVER) != 0 && bits != NOTIFY_NEVER))
+		usage("bad -N option value -- specify never or any of success,failure,delay");
+	c->s.notify = bits;
+}
+
+static void set_ret(struct command *c, const char *arg)
+{
+	if (str_eq_nocase(arg, "full"))
+		c->s.ret = DSN_RET_FULL;
+	else if (str_eq_nocase(arg, "hdrs"))
+		c->s.ret = DSN_RET_HDRS;
+	else
+		usage("bad -R option value -- specify full or hdrs");
+}
+
+static void set_envid(struct command *c, const char *arg)
+{
+	size_t len = strlen(arg);
+
+	for (size_t i = 0; i < len; i++) {
+		if ((unsigned char)arg[i] <= ' ' || (unsigned char)arg[i] > '~')
+			usage("bad -V option value -- printable text without blanks is needed");
+	}
+	if (len == 0 || len > 100)
+		usage("bad -V option value -- 1 to 100 characters are needed");
+	c->s.envid = arg;
+}
+
+/* -C: a configuration directory, or main.cf in it. */
+static void set_conf(struct command *c, const char *arg)
+{
+	struct stat st;
+
+	free(c->conf_copy);
+	c->conf_copy = xstrdup(arg);
+	if (stat(arg, &st) == 0 && !S_ISDIR(st.st_mode)) {
+		char *slash = strrchr(c->conf_copy, '/');
+
+		if (slash != NULL)
+			*slash = '\0';
+	}
+	c->s.conf_dir = c->conf_copy;
+}
+
+static void set_old_option(struct command *c, const char *arg)
+{
+	switch (arg[0]) {
+	case 'i':
+		c->s.ignore_dots = true;
+		break;
+	case '7':
+		c->s.body = BODY_7BIT;
+		break;
+	case '8':
+		c->s.body = BODY_8BIT;
+		break;
+	case 'A':
+		if (arg[1] == '\0')
+			usage("-oA requires pathname");
+		break;
+	default:
+		break; /* -o e, -o d and many more mean nothing here */
+	}
+}
+
+static void set_long_option(struct command *c, const char *arg)
+{
+	if (str_starts_nocase(arg, "smtputf8=")) {
+		c->s.smtputf8 = arg + 9;
+		if (strcmp(c->s.smtputf8, "yes") != 0 && strcmp(c->s.smtputf8, "no") != 0 &&
+		    strcmp(c->s.smtputf8, "auto") != 0)
+			usage("-O smtputf8= needs yes, no or auto");
+	} else if (str_starts_nocase(arg, "requiretls=")) {
+		command_fatal(EX_UNAVAILABLE, "-O requiretls is not supported");
+	}
+}
+
+static void set_queue_run(struct command *c, const char *arg)
+{
+	c->queue_run = true;
+	if (arg[0] == 'I' && arg[1] != '\0') {
+		c->id = arg + 1;
+	} else if (arg[0] == 'R' && arg[1] != '\0') {
+		c->site = arg + 1;
+	} else if (arg[0] == 'S') {
+		usage("-qS is not implemented");
+	}
+}
+
+static void option(struct command *c, int opt, const char *arg)
+{
+	switch (opt) {
+	case 'b':
+		set_mode(c, arg);
+		break;
+	case 'B':
+		set_body(c, arg);
+		break;
+	case 'C':
+		set_conf(c, arg);
+		break;
+	case 'f':
+	case 'r':
+		c->s.sender = arg;
+		break;
+	case 'F':
+		c->s.full_name = arg;
+		break;
+	case 'I':
+		c->mode = MODE_ALIASES;
+		break;
+	case 'i':
+		c->s.ignore_dots = true;
+		break;
+	case 'N':
+		set_notify(c, arg);
+		break;
+	case 'o':
+		set_old_option(c, arg);
+		break;
+	case 'O':
+		set_long_option(c, arg);
+		break;
+	case 'q':
+		set_queue_run(c, arg);
+		break;
+	case 'R':
+		set_ret(c, arg);
+		break;
+	case 't':
+		c->s.extract = true;
+		break;
+	case 'V':
+		set_envid(c, arg);
+		break;
+	case 'X':
+		if (arg[0] == 'V')
+			command_fatal(EX_UNAVAILABLE, "VERP (-XV) is not supported");
+		break;
+	case '?':
+		usage("usage: sendmail [options]");
+	default:
+		break; /* accepted for programs that give them to Sendmail */
+	}
+}
+
+/* Options as Postfix reads them: "-q" alone, "-V id" and "-XV" are none of getopt's. */
+static void read_options(struct command *c, int argc, char **argv)
+{
+	static char queue_run[] = "-q0", old_verp[] = "-XV";
+	int opt;
+
+	for (int i = 1; i < argc; i++) {
+		if (strcmp(argv[i], "--") == 0)
+			break;
+		if (strcmp(argv[i], "-q") == 0)
+			argv[i] = queue_run;
+		else if (strcmp(argv[i], "-V") == 0 && i + 1 == argc)
+			argv[i] = old_verp;
+	}
+	while ((opt = getopt(argc, argv,
+			     "+A:B:C:F:GIL:M:N:O:R:UV:X:b:cd:e:f:h:imno:p:q:r:s:tvx")) != -1)
+		option(c, opt, optarg != NULL ? optarg : "");
+}
+
+/* ---- modes ---- */
+
+static NORETURN void become(const struct command *c, const char *name, char *const *argv)
+{
+	char *path = xasprintf("%s/%s", c->s.p->command_directory, name);
+
+	if (c->s.conf_dir != NULL)
+		setenv("MAIL_CONFIG", c->s.conf_dir, 1);
+	execv(path, argv);
+	command_fatal(EX_UNAVAILABLE, "execute %s: %s", path, strerror(errno));
+}
+
+static NORETURN void list_queue(const struct command *c)
+{
+	static char name[] = "postqueue", p[] = "-p";
+
+	become(c, "postqueue", (char *[]){ name, p, NULL });
+}
+
+static NORETURN void flush_queue(const struct command *c)
+{
+	static char name[] = "postqueue", f[] = "-f", i[] = "-i", s[] = "-s";
+	char *arg = c->id != NULL ? xstrdup(c->id) : c->site != NULL ? xstrdup(c->site) : NULL;
+
+	become(c, "postqueue",
+	       arg == NULL ? (char *[]){ name, f, NULL }
+			   : (char *[]){ name, c->id != NULL ? i : s, arg, NULL });
+}
+
+/* The tables of alias_database, as `newaliases` does it. */
+static NORETURN void make_aliases(const struct command *c)
+{
+	static char name[] = "newaliases";
+
+	become(c, "newaliases", (char *[]){ name, NULL });
+}
+
+static NORETURN void start_daemon(const struct command *c)
+{
+	static char name[] = "posthaste", start[] = "start";
+
+	become(c, "posthaste", (char *[]){ name, start, NULL });
+}
+
+static NORETURN void serve_smtp(const struct command *c)
+{
+	char *path = xasprintf("%s/smtpd", c->s.p->daemon_directory);
+
+	if (c->s.conf_dir != NULL)
+		setenv("MAIL_CONFIG", c->s.conf_dir, 1);
+	execl(path, "smtpd", "-S", (char *)NULL);
+	command_fatal(EX_UNAVAILABLE, "execute %s: %s", path, strerror(errno));
+}
+
+static int send_message(struct command *c, int argc, char **argv)
+{
+	if (c->verify)
+		command_fatal(EX_UNAVAILABLE, "-bv is not supported");
+	c->s.rcpts = argv + optind;
+	c->s.rcpt_count = (unsigned)(argc - optind);
+	if (c->s.rcpt_count == 0 && !c->s.extract)
+		usage("Recipient addresses must be specified on the command line or via the -t "
+		      "option");
+	return sendmail_send(&c->s);
+}
+
+int main(int argc, char **argv)
+{
+	struct command c = { .mode = MODE_SEND };
+	const char *base = strrchr(argv[0], '/');
+
+	base = base == NULL ? argv[0] : base + 1;
+	command_start("sendmail");
+	if (strcmp(base, "mailq") == 0)
+		c.mode = MODE_LIST;
+	read_options(&c, argc, argv);
+	if (c.queue_run && c.mode == MODE_SEND)
+		c.mode = MODE_FLUSH;
+	c.s.conf = command_conf(c.s.conf_dir);
+	c.s.p = conf_params(c.s.conf);
+	switch (c.mode) {
+	case MODE_SEND:
+		break;
+	case MODE_LIST:
+		list_queue(&c);
+	case MODE_ALIASES:
+		make_aliases(&c);
+	case MODE_SMTP:
+		serve_smtp(&c);
+	case MODE_DAEMON:
+		start_daemon(&c);
+	case MODE_FLUSH:
+		flush_queue(&c);
+	}
+	int status = send_message(&c, argc, argv);
+
+	conf_free(&c.s.conf);
+	free(c.conf_copy);
+	return status;
+}

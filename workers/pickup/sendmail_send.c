@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* sendmail: from standard input to postdrop; see workers/pickup/sendmail.h. */
+#include "workers/pickup/sendmail.h"
+
+#include <errno.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "conf/command.h"
+#include "lib/err.h"
+#include "lib/io.h"
+#include "lib/mailaddr.h"
+#include "workers/pickup/compose.h"
+#include "workers/pickup/dropenv.h"
+#include "workers/pickup/maildrop.h"
+
+#define ARENA_CHUNK (64u << 10)
+#define READ_BYTES  65536u
+
+struct sending {
+	const struct sendmail *s;
+	struct compose text;
+	struct arena arena;
+	struct envelope env;
+	uint64_t extracted;
+	int pipe_fd; /* to postdrop */
+	pid_t pid;
+	struct buf out;
+};
+
+/* ---- envelope ---- */
+
+static void add_rcpt(void *ctx, struct sv addr)
+{
+	struct sending *se = ctx;
+	struct env_rcpt r = { .notify = se->s->notify };
+	const char *why;
+
+	if (!dropenv_address_ok(addr, &why))
+		command_fatal(EX_DATAERR, "%s: %.*s", why, (int)size_min(addr.len, 200), addr.p);
+	if (se->env.rcpt_count >= MAILDROP_RCPT_MAX)
+		command_fatal(EX_DATAERR, "too many recipients");
+	r.addr = (struct sv){ arena_strndup(&se->arena, addr.p, addr.len), addr.len };
+	env_add_rcpt(&se->env, &se->arena, &r);
+}
+
+static void add_extracted(void *ctx, struct sv addr)
+{
+	struct sending *se = ctx;
+	int64_t limit = se->s->p->extract_recipient_limit;
+
+	if (limit > 0 && ++se->extracted > (uint64_t)limit)
+		command_fatal(EX_DATAERR, "too many recipients in message header");
+	add_rcpt(ctx, addr);
+}
+
+static void keep_one(void *ctx, struct sv addr)
+{
+	struct buf *b = ctx;
+
+	buf_reset(b);
+	buf_add_sv(b, addr);
+}
+
+/* Of the command line: a line end there is an attempt at a header or a command. */
+static void check_argument(const char *what, const char *text)
+{
+	for (const char *at = text; *at != '\0'; at++) {
+		if ((unsigned char)*at < ' ' || *at == 0x7f)
+			command_fatal(EX_DATAERR, "%s: control character in an address", what);
+	}
+}
+
+/* -f: an address in any form, "" and "<>" for none. */
+static struct sv sender_of(struct sending *se)
+{
+	const char *given = se->s->sender;
+	const struct passwd *pw;
+	struct buf b = BUF_INIT;
+	const char *why;
+
+	if (given == NULL) {
+		pw = getpwuid(getuid());
+		if (pw == NULL)
+			command_fatal(EX_OSERR, "unable to find your login name");
+		return sv_from(arena_strdup(&se->arena, pw->pw_name));
+	}
+	check_argument("sender", given);
+	if (strspn(given, " \t<>") != strlen(given) &&
+	    compose_addresses(sv_from(given), keep_one, &b) == 0)
+		command_fatal(EX_USAGE, "bad sender address: %s", given);
+	struct sv sender = { arena_strndup(&se->arena, buf_cstr(&b), b.len), b.len };
+
+	buf_fini(&b);
+	if (!dropenv_address_ok(sender, &why))
+		command_fatal(EX_USAGE, "sender: %s", why);
+	return sender;
+}
+
+/* -F, else $NAME, else what the user database says; '&' there stands for the login name. */
+static struct sv full_name_of(struct sending *se)
+{
+	const struct passwd *pw = getpwuid(getuid());
+	const char *env = getenv("NAME");
+	struct buf b = BUF_INIT;
+
+	if (se->s->full_name != NULL) {
+		buf_add_str(&b, se->s->full_name);
+	} else if (env != NULL && env[0] != '\0') {
+		buf_add_str(&b, env);
+	} else if (pw != NULL && pw->pw_gecos != NULL) {
+		for (const char *g = pw->pw_gecos; *g != '\0' && *g != ','; g++) {
+			if (*g == '&' && pw->pw_name[0] >= 'a' && pw->pw_name[0] <= 'z')
+				buf_printf(&b, "%c%s", pw->pw_name[0] - 'a' + 'A', pw->pw_name + 1);
+			else if (*g == '&')
+				buf_add_str(&b, pw->pw_name);
+			else
+				buf_add_c(&b, *g);
+		}
+	}
+	for (size_t i = 0; i < b.len; i++) {
+		if ((unsigned char)b.p[i] < ' ' || b.p[i] == 0x7f)
+			b.p[i] = ' ';
+	}
+	if (b.len > 250 || !str_is_utf8(b.p, b.len))
+		buf_reset(&b);
+	struct sv name = { arena_strndup(&se->arena, buf_cstr(&b), b.len), b.len };
+
+	buf_fini(&b);
+	return name;
+}
+
+/* Does the message need an SMTPUTF8 path? Addresses and header fields that are not ASCII do. */
+static bool needs_utf8(const struct sending *se)
+{
+	const struct params *p = se->s->p;
+
+	if (!p->smtputf8_enable)
+		return false;
+	if (se->s->smtputf8 != NULL && strcmp(se->s->smtputf8, "auto") != 0)
+		return strcmp(se->s->smtputf8, "yes") == 0;
+	if (strstr(p->smtputf8_autodetect_classes, "sendmail") == NULL &&
+	    strstr(p->smtputf8_autodetect_classes, "all") == NULL)
+		return false;
+	if (!str_is_ascii(se->env.sender.p, se->env.sender.len))
+		return true;
+	for (size_t i = 0; i < se->env.rcpt_count; i++) {
+		if (!str_is_ascii(se->env.rcpts[i].addr.p, se->env.rcpts[i].addr.len))
+			return true;
+	}
+	struct sv header = buf_sv(&se->text.header);
+
+	return !str_is_ascii(header.p, header.len) && str_is_utf8(header.p, header.len);
+}
+
+static void make_envelope(struct sending *se)
+{
+	const struct sendmail *s = se->s;
+
+	se->env.sender = sender_of(se);
+	se->env.full_name = full_name_of(se);
+	se->env.envid = s->envid != NULL ? sv_from(s->envid) : SV("");
+	se->env.ret = s->ret;
+	se->env.body = s->body;
+	for (unsigned i = 0; i < s->rcpt_count; i++) {
+		check_argument("recipient", s->rcpts[i]);
+		if (compose_addresses(sv_from(s->rcpts[i]), add_rcpt, se) == 0)
+			command_fatal(EX_USAGE, "bad recipient address: %s", s->rcpts[i]);
+	}
+	if (s->extract) {
+		compose_recipients(buf_sv(&se->text.header), add_extracted, se);
+		if (se->env.rcpt_count == 0)
+			command_fatal(EX_USAGE,
+				      "%s(%u): No recipient addresses found in message header",
+				      command_user(getuid()), (unsigned)getuid());
+	}
+	if (needs_utf8(se))
+		se->env.flags |= ENVF_SMTPUTF8;
+}
+
+/* ---- postdrop ---- */
+
+static void start_postdrop(struct sending *se)
+{
+	char *path = xasprintf("%s/postdrop", se->s->p->command_directory);
+	int ends[2];
+
+	if (pipe(ends) < 0)
+		command_fatal(EX_OSERR, "pipe: %s", strerror(errno));
+	se->pid = fork();
+	if (se->pid < 0)
+		command_fatal(EX_OSERR, "fork: %s", strerror(errno));
+	if (se->pid == 0) {
+		/* the directory goes by the environment: postdrop judges it */
+		if (se->s->conf_dir != NULL)
+			setenv("MAIL_CONFIG", se->s->conf_dir, 1);
+		if (dup2(ends[0], STDIN_FILENO) >= 0) {
+			close(ends[0]);
+			close(ends[1]);
+			execl(path, "postdrop", "-r", (char *)NULL);
+		}
+		fprintf(stderr, "sendmail: fatal: execute %s: %s\n", path, strerror(errno));
+		_exit(EX_TEMPFAIL);
+	}
+	close(ends[0]);
+	se->pipe_fd = ends[1];
+	free(path);
+}
+
+/* False: it takes no more; its exit status says why. */
+static bool flush(struct sending *se)
+{
+	int err = io_write_all(se->pipe_fd, se->out.p, se->out.len);
+
+	buf_reset(&se->out);
+	return err == 0;
+}
+
+static bool put_content(struct sending *se, struct buf *b)
+{
+	bool ok = true;
+
+	for (size_t at = 0; ok && at < b->len; at += MAILDROP_PIECE_MAX) {
+		maildrop_put_piece(&se->out, b->p + at, size_min(b->len - at, MAILDROP_PIECE_MAX));
+		ok = flush(se);
+	}
+	buf_reset(b);
+	return ok;
+}
+
+static bool put_head(struct sending *se)
+{
+	struct buf env = BUF_INIT;
+
+	env_encode(&se->env, &env);
+	buf_add_str(&se->out, MAILDROP_PIPE_MAGIC);
+	maildrop_put_piece(&se->out, env.p, env.len);
+	buf_fini(&env);
+	return flush(se) && put_content(se, &se->text.header);
+}
+
+static int wait_postdrop(struct sending *se)
+{
+	int status;
+
+	while (waitpid(se->pid, &status, 0) < 0) {
+		if (errno != EINTR)
+			return EX_OSERR;
+	}
+	if (WIFEXITED(status))
+		return WEXITSTATUS(status);
+	fprintf(stderr, "sendmail: fatal: postdrop was ended by signal %d\n", WTERMSIG(status));
+	return EX_TEMPFAIL;
+}
+
+/* More of the message; false when input has failed or ended. */
+static bool read_more(struct sending *se)
+{
+	static char data[READ_BYTES];
+	ssize_t n;
+
+	do
+		n = read(STDIN_FILENO, data, sizeof(data));
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		command_fatal(EX_DATAERR, "%s(%u): error reading input: %s", command_user(getuid()),
+			      (unsigned)getuid(), strerror(errno));
+	if (n == 0)
+		compose_end(&se->text);
+	else
+		compose_feed(&se->text, data, (size_t)n);
+	return !se->text.done;
+}
+
+int sendmail_send(const struct sendmail *s)
+{
+	struct sending se = { .s = s, .pipe_fd = -1 };
+	bool more = true;
+
+	arena_init(&se.arena, ARENA_CHUNK, 0);
+	compose_init(&se.text, !s->ignore_dots,
+		     (enum conf_line_endings)s->p->sendmail_fix_line_endings);
+	while (more && !se.text.header_done)
+		more = read_more(&se);
+	make_envelope(&se);
+	start_postdrop(&se);
+	bool ok = put_head(&se) && put_content(&se, &se.text.body);
+
+	while (more && ok) {
+		more = read_more(&se);
+		ok = put_content(&se, &se.text.body);
+	}
+	if (ok) {
+		maildrop_put_piece(&se.out, "", 0);
+		flush(&se);
+	}
+	close(se.pipe_fd);
+	int status = wait_postdrop(&se);
+
+	compose_fini(&se.text);
+	arena_fini(&se.arena);
+	buf_fini(&se.out);
+	return status;
+}
