@@ -110,19 +110,21 @@ sub strike {
 sub healed {
 	my (@hit) = @_;
 	my %dead = map { $_->[1] => 1 } @hit;
-	my ($mta, $waited) = ($scene->mta, time);
-	return wait_until(sub {
+	my ($mta, $waited, $end) = ($scene->mta, time, time + 30);
+	while (time < $end) {
 		my ($rc, $out) = $mta->command('posthaste', 'status');
 		my %up;
 		while ($out =~ /^worker (\S+) \d+ \d+ (\d+) \d+ up$/mg) {
 			$up{$1} = 1 unless $dead{$2};
 		}
 		return 1 if keys %up == 7 && $out =~ /^ready 1$/m;
-		return 0 if time - $waited < (%up ? 0.4 : 0.1);
-		$waited = time;
-		$scene->kick;
-		return 0;
-	}, 30);
+		if (time - $waited > (%up ? 0.4 : 0.1)) {
+			$waited = time;
+			$scene->kick;
+		}
+		sleep 0.05;
+	}
+	return 0;
 }
 
 sub served {
@@ -220,33 +222,36 @@ sub start_again {
 	return 1;
 }
 
-# Two lives that end: of all that runs, at once, and then of one process at call $first, $first + $step,
-# ... of the next start, until starts make no more.
+# Of all that runs, at once; then of one process at call $first of the next start, at call $first + $step of
+# the one after that, and the next of a third, so that recoveries end at three depths; then a start that
+# serves. And so on, until starts make no more such calls.
 sub starts {
 	my ($name, $classes, $first, $step, $most) = @_;
 	begin($name, 'id=99 action=count');
-	my ($missed, $down, $points, $i) = (0, 0, 0, $scene->inject);
-	for (my $n = $first; $n <= $most && $missed < 3; $n += $step) {
-		my $what = "$name, call $n";
+	my ($missed, $down, $points, $n, $i) = (0, 0, 0, $first, $scene->inject);
+	while ($n <= $most && $missed < 3) {
+		my $what = "$name, calls from $n on";
 		$point_of_round[ $scene->{rounds} + 1 ] = $what;
 		if (!$scene->mail(messages => 3)->{acked}) {
 			$down++;
 			diag "no mail is taken before $what: ", $scene->mta->log_tail;
 		}
-		$scene->elapse if $n % 16 < $step;
+		$scene->elapse if $scene->{rounds} % 4 == 0;
 		note_existing();
-		$i->kill($scene->mta);
-		$scene->try_start("id=1 class=$classes action=kill nth=$n");
-		wait_until(sub { !$i->alive || $scene->ready(0.01) }, 10);
-		my $hit = hits();
-		$missed = $hit ? 0 : $missed + 1;
-		$points += $hit;
-		if ($i->alive && !healed()) {
-			$down++;
-			diag "half a start after $what: ", $scene->mta->log_tail;
+		for (1 .. 3) {
 			$i->kill($scene->mta);
+			my ($rc) = $scene->try_start("id=1 class=$classes action=kill nth=$n");
+			my $hit = hits();
+			$points += $hit;
+			$missed = $hit ? 0 : $missed + 1;
+			$n += $step;
+			# what starts may go on without the command that did it
+			next if $rc == 0 || wait_until(sub { !$i->alive }, $rc == 137 ? 0.3 : 10) || $scene->ready(10);
+			$down++;
+			diag "half a start before call $n: ", $scene->mta->log_tail;
 		}
-		$down++ unless $i->alive || start_again($what);
+		$i->kill($scene->mta) if $i->alive && $scene->{rounds} % 2; # or what went on serves
+		$down++ unless $i->alive ? healed(@last_hits) : start_again($what);
 	}
 	return over($name, $down, $points);
 }
@@ -261,6 +266,7 @@ sub births {
 	my $most = 20;
 	$most += $_ for values %{ $i->count(99)->{$class} };
 	$most = int($most / @lives);
+	my $late = 0;
 	for (my $n = $first; $n <= $most; $n += $step) {
 		my $what = "$name, call $n";
 		$point_of_round[ $scene->{rounds} + 1 ] = $what;
@@ -268,16 +274,22 @@ sub births {
 		my ($victim) = grep { $_->{class} eq $class } $scene->mta->workers;
 		$i->arm("id=1 class=$class action=kill nth=$n");
 		kill 'KILL', $victim->{pid} if $victim;
-		wait_until(sub { $i->acted(1) }, 0.4) || $scene->elapse(60) && wait_until(sub { $i->acted(1) }, 0.3);
+		for (1 .. 8) { # one that died young is started again later and later
+			last if wait_until(sub { $i->acted(1) }, 0.3);
+			$scene->elapse(60);
+			$scene->mail(messages => 1, seconds => 1) if $_ > 3;
+		}
 		$i->disarm(1);
 		my $hit = hits();
 		$points += $hit;
+		$late++ if !$hit;
 		if (!healed(@last_hits)) {
 			$down++;
 			diag "not all is back after $what: ", $scene->mta->log_tail;
 		}
 		$scene->elapse if $n % 8 < $step;
 	}
+	note "$name: $points calls, $late were not reached";
 	note_existing();
 	return over($name, $down, $points);
 }
@@ -296,7 +308,10 @@ sub during {
 		$i->arm("id=1 class=$class action=kill nth=$n");
 		$scene->mail_begin(sessions => 2, messages => 40, seconds => 3);
 		my $pid = $scene->mta->command_begin('posthaste', $command);
-		my $ended = wait_until(sub { Posthaste::has_ended($pid) }, 20);
+		my $log = -s $scene->mta->{dir} . '/log';
+		# a process that only checks the new configuration was the one: the old one stays in force
+		my $ended = wait_until(sub { Posthaste::has_ended($pid)
+			|| substr($scene->mta->log, $log) =~ /configuration not accepted/ }, 20);
 		Posthaste::end_child($pid);
 		if (!$ended) {
 			$down++;
@@ -331,9 +346,9 @@ sub command_dies {
 		$scene->mail(messages => 2);
 		($status) = $i->apart($scene->mta, "action=kill nth=$n", 'posthaste', $command);
 		$points += hits();
-		# it has told priv, or it has not
-		if ($command eq 'stop' && !$scene->mail(messages => 1, seconds => 2)->{acked}) {
-			wait_until(sub { !$i->alive }, 20);
+		if ($command eq 'stop' && $status == 137) { # it has told priv, or it has not
+			sleep 0.1;
+			wait_until(sub { !$i->alive }, 20) if ($scene->mta->status->{stopping} // 1) != 0;
 		}
 		$down++ unless $i->alive ? healed() : start_again($what);
 	} while ($status == 137 && $n < 1000);
@@ -386,12 +401,12 @@ sub plan_spread {
 
 sub plan_workers {
 	for my $class (@workers) {
-		plan_part('at work', $class, sub { sweep("$class at work", 1, 120, "class=$class action=kill") });
+		plan_part('at work', $class, sub { sweep("$class at work", 1, 80, "class=$class action=kill") });
 		plan_part('when the call was done', $class,
 			sub { sweep("$class at work, call done", 5, 150, "class=$class action=kill-after $told") });
 		next if $class eq 'local-agent';
 		plan_spread('at its start', $class, 1, 1, sub { births($class, @_) });
-		plan_part('during reload', $class, sub { during('reload', $class, 1 + $c->rand(9), 9, 500) });
+		plan_part('during reload', $class, sub { during('reload', $class, 1 + $c->rand(31), 31, 500) });
 		plan_part('during stop', $class, sub { during('stop', $class, 1, 2, 80) });
 	}
 	return;
@@ -399,14 +414,14 @@ sub plan_workers {
 
 sub plan_supervisor {
 	plan_spread('at start', 'supervisor', 3, 1, sub { starts("supervisor at start, from call $_[0]", 'supervisor', @_, 1200) });
-	plan_part('at work', 'supervisor', sub { sweep('supervisor at work', 1, 80, 'class=supervisor action=kill') });
+	plan_part('at work', 'supervisor', sub { sweep('supervisor at work', 2, 80, 'class=supervisor action=kill') });
 	plan_part('in recovery', 'supervisor', sub { sweep('supervisor while it recovers', 12, 900,
 		'class=supervisor action=kill', 'class=supervisor action=kill') });
 	plan_part('in the recovery from that', 'supervisor', sub { sweep('supervisor while it recovers, depth 3', 60, 800,
 		'class=supervisor action=kill', 'class=supervisor action=kill nth=' . (200 + $c->rand(200)),
 		'class=supervisor action=kill') });
-	plan_part('during reload', 'supervisor', sub { during('reload', 'supervisor', 1 + $c->rand(9), 9, 800) });
-	plan_part('during stop', 'supervisor', sub { during('stop', 'supervisor', 1, 3, 240) });
+	plan_part('during reload', 'supervisor', sub { during('reload', 'supervisor', 1 + $c->rand(25), 25, 800) });
+	plan_part('during stop', 'supervisor', sub { during('stop', 'supervisor', 1, 4, 240) });
 	return;
 }
 
@@ -420,7 +435,7 @@ sub plan_priv {
 	plan_part('at work', 'priv', sub { falls('priv at work',
 		map { [ [ 'class=resolver action=kill', "class=priv action=kill nth=$_" ] ] } 1 .. 24) });
 	plan_part('during reload', $_->[0], do { my $w = $_; sub { during('reload', $w->[0], 1, $w->[1], 400) } })
-		for [ 'priv', 1 ], [ 'priv-fork', 2 ], [ 'posthaste', 4 ];
+		for [ 'priv', 2 ], [ 'priv-fork', 3 ], [ 'posthaste', 6 ];
 	plan_part('during stop', 'priv', sub { during('stop', 'priv', 1, 1, 100) });
 	plan_part('itself', "posthaste $_", do { my $w = $_; sub { command_dies($w) } }) for qw(reload stop);
 	return;
@@ -428,12 +443,12 @@ sub plan_priv {
 
 sub plan_all {
 	plan_part('storage calls', 'all together', sub { falls('all, storage calls',
-		map { [ ["action=kill-all call=storage nth=$_"] ] } 1 .. 80) });
+		map { [ ["action=kill-all call=storage nth=$_"] ] } 1 .. 60) });
 	plan_part('any calls', 'all together', sub { falls('all, any call',
-		map { [ ['action=kill-all nth=' . (1 + $_ * 15 + $c->rand(15))] ] } 0 .. 49) });
+		map { [ ['action=kill-all nth=' . (1 + $_ * 15 + $c->rand(15))] ] } 0 .. 39) });
 	plan_part('three deaths in recovery each', 'all together', sub { falls("all, and again in recovery, $_[0]",
 		map { [ ['action=kill-all nth=' . (1 + $c->rand(600))],
-		map { 'action=kill-all call=storage,reads,net,event nth=' . (1 + $c->rand(900)) } 1 .. 3 ] } 1 .. 20) }) for 1, 2;
+		map { 'action=kill-all call=storage,reads,net,event nth=' . (1 + $c->rand(900)) } 1 .. 3 ] } 1 .. 15) }) for 1, 2;
 	return;
 }
 

@@ -15,6 +15,7 @@ use POSIX ();
 use Posthaste qw(run_ok slurp spew wait_until);
 use Prove;
 use Scene;
+use SideBySide;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
@@ -24,7 +25,9 @@ if (my $why = Inject->unusable) {
 }
 my @classes = qw(smtpd rewrite deliver local local-agent resolver log stats supervisor priv);
 @classes = split ' ', $ENV{POSTHASTE_CLASS} if $ENV{POSTHASTE_CLASS};
-my (%total, %kinds);
+my %total;
+my %kinds; # { class }{ call }{ error } that was given
+my %seen;  # { class }{ call } in rounds of mail and starts
 my ($scene, @point_of_round, $judged);
 
 # Which errors can come of which call. Calls that are not here cannot fail in a way that a program
@@ -93,8 +96,8 @@ sub finish {
 	my $share = idle_share($c->full ? 1 : 0.5);
 	cmp_ok $share, '<', 0.1, "$name: nothing spins afterwards";
 	my $v = $scene->judge($name);
-	$total{$_} += @{ $v->{$_} } for qw(lost twice);
-	$total{$_} += $v->{$_} for qw(acked damaged misdelivered never_sent unacked);
+	$total{$_} += @{ $v->{$_} } for qw(lost twice unlisted);
+	$total{$_} += $v->{$_} for qw(acked damaged misdelivered never_sent unacked foretold);
 	my %round = map { /^m(\d+)-/ ? ($1 => 1) : () } @{ $v->{lost} }, @{ $v->{unlisted} };
 	diag "round $_: " . ($point_of_round[$_] // "?") for sort { $a <=> $b } keys %round;
 	$total{permfail} += $scene->{permfail} || 0;
@@ -147,6 +150,8 @@ sub strike {
 	my ($what, @rules) = @_;
 	my $i = $scene->inject;
 	$scene->elapse(30);
+	$point_of_round[ $scene->{rounds} + 1 ] = $what;
+	$scene->mail(messages => 2, seconds => 3);
 	$i->arm_chain(@rules);
 	traffic($what, kick => !!($rules[0] =~ /class=supervisor/));
 	my $n = @rules;
@@ -193,6 +198,7 @@ sub at_work {
 	my ($class, $occurrences) = @_;
 	begin("$class at work");
 	my $most = calls_at_work($class);
+	$seen{$class}{$_} = 1 for keys %$most;
 	my ($stuck, $points) = (0, 0);
 	for my $call (sort keys %$most) {
 		for my $error (@{ $errors{"$class $call"} || $errors{$call} || [] }) {
@@ -202,7 +208,7 @@ sub at_work {
 				my $what = "$class, $call number $nth: $error";
 				next unless strike($what, "class=$class call=$call nth=$nth " . action($error));
 				$points++;
-				$kinds{"$class $call $error"} = 1;
+				$kinds{$class}{$call}{$error} = 1;
 				$stuck++ unless recover($what);
 			}
 		}
@@ -214,9 +220,9 @@ sub at_work {
 }
 
 # Each kind of call while a process of the class starts, or another one that is given: then what
-# the class does for that.
+# the class does for that: each error once, at one of the calls of its kind.
 sub at_start {
-	my ($class, $occurrences, $other) = @_;
+	my ($class, $other) = @_;
 	my $end = 'class=' . ($other || $class) . ' action=kill';
 	begin("$class at " . ($other ? "the start of $other" : 'its start'));
 	my $i = $scene->inject;
@@ -226,18 +232,15 @@ sub at_start {
 	strike("$class ends", $end);
 	healed();
 	my $count = $i->count(90)->{$class} || {};
+	$seen{$class}{$_} = 1 for keys %$count;
 	my ($stuck, $points) = (0, 0);
 	for my $call (sort keys %$count) {
-		my @errors = @{ $errors{$call} || [] } or next;
-		for my $k (0 .. $occurrences - 1) {
-			my $n = int $count->{$call};
-			my $nth = $n <= $occurrences ? $k + 1 : 1 + $c->rand($n);
-			last if $nth > $n;
-			my $error = $errors[ ($k + $c->rand(scalar @errors)) % @errors ];
+		for my $error (@{ $errors{"$class $call"} || $errors{$call} || [] }) {
+			my $nth = 1 + $c->rand($count->{$call});
 			my $what = "$class, $call number $nth at the start of " . ($other || 'itself') . ": $error";
 			next unless strike($what, $end, "class=$class call=$call nth=$nth " . action($error));
 			$points++;
-			$kinds{"$class $call $error"} = 1;
+			$kinds{$class}{$call}{$error} = 1;
 			$stuck++ unless recover($what);
 		}
 	}
@@ -315,7 +318,7 @@ sub lasting {
 		$i->disarm(1);
 		my $s = until_served();
 		$c->points(1) if $hit;
-		$kinds{"$class $calls $error"} = 1 if $hit;
+		$kinds{$class}{$calls}{$error} = 1 if $hit;
 		$slowest = $s if $s > $slowest;
 		note sprintf '%s: %d times; served after %.1f s', $what, $hit, $s;
 		$bad++ unless recover($what);
@@ -478,18 +481,16 @@ sub may_limit {
 }
 
 my $group = "/sys/fs/cgroup/memory/posthaste-test-$$";
+my $made_group = 0;
 sub limit_group {
 	my ($pid) = @_;
-	if (!-d $group) {
-		mkdir $group or return 0;
-	}
 	eval { spew("$group/memory.limit_in_bytes", 4096 * 16); spew("$group/cgroup.procs", $pid); 1 } or return 0;
 	return 1;
 }
 
 END {
 	my $status = $?;
-	if (-d $group) {
+	if ($made_group == $$) {
 		wait_until(sub { rmdir $group }, 5);
 	}
 	$? = $status;
@@ -497,44 +498,95 @@ END {
 
 my @with_memory = qw(smtpd rewrite deliver local resolver log stats supervisor);
 
+# ---- the whole ----
+
+my %plans = (
+	calls   => sub {
+		return map {
+			my $class = $_;
+			my @start = $class eq 'priv' ? qw(resolver supervisor) : $class eq 'local-agent' ? () : ('');
+			(($class eq 'priv' ? () : [ $class, 'at work', sub { at_work($class, 2) } ]),
+				map { my $other = $_; [ $class, 'at start', sub { at_start($class, $other) } ] } @start);
+		} @classes;
+	},
+	lasting => sub {
+		my @third = ([], [], []);
+		push @{ $third[ $_ % 3 ] }, $lasting[$_] for 0 .. $#lasting;
+		return map { my $l = $_; [ 'for a while', 'errors', sub { lasting(@$l); return scalar @$l } ] } @third;
+	},
+	sync    => sub { return [ 'sync', 'failed', sub { failed_sync(1 .. 20); return 20 } ] },
+	room    => sub {
+		return [ 'disk', 'full', sub { no_room('full disk', [], \&fill_space); return 1 } ],
+			[ 'inodes', 'used up', sub { no_room('no inodes', [ '-N', 128 ], \&fill_inodes); return 1 } ];
+	},
+	memory  => sub { return [ 'memory', 'limited', \&all_memory ], [ 'memory', 'killed for', \&all_killed ] },
+);
+
+sub all_memory {
+	SKIP: {
+		skip 'no right to limit processes of other users', 1 unless may_limit();
+		with_memory('address space at its limit', 'address space', \&limit_address_space, @with_memory);
+	}
+	return 1;
+}
+
+sub all_killed {
+	SKIP: {
+		skip 'no memory groups', 1 unless $> == 0 && mkdir $group;
+		$made_group = $$;
+		with_memory('killed for memory by the kernel', 'memory group', \&limit_group, @with_memory);
+	}
+	return 1;
+}
+
 sub whole {
-	for my $class (@classes) {
-		my $began = time;
-		my $n = $class eq 'priv' ? at_start('priv', 3, 'resolver') : at_work($class, 2);
-		my $m = $class eq 'local-agent' ? 0 : $class eq 'priv' ? at_start('priv', 3, 'supervisor') : at_start($class, 1);
-		$c->figure("points, $class", $n + $m, "$n at work, $m at its start");
-		note sprintf '%s: %.0f s', $class, time - $began;
+	my $n = 0;
+	my (@jobs, %points);
+	for my $part (map { $plans{$_}->() } split ' ', $ENV{POSTHASTE_PARTS} || 'room sync lasting calls memory') {
+		my ($who, $kind, $run) = @$part;
+		next if $ENV{POSTHASTE_ONLY} && "$who, $kind" !~ /$ENV{POSTHASTE_ONLY}/;
+		push @jobs, [ sprintf('%s, %s, %d', $who, $kind, ++$n) => sub {
+			return { who => $who, kind => $kind, points => $run->(), total => \%total, kinds => \%kinds, seen => \%seen };
+		} ];
+	}
+	my $results = SideBySide::run($c, $ENV{POSTHASTE_WIDTH} || 3, @jobs);
+	for my $r (grep { $_->{who} } values %$results) {
+		$points{ $r->{who} }{ $r->{kind} } += $r->{points};
+		$total{$_} += $r->{total}{$_} for keys %{ $r->{total} };
+		for my $class (keys %{ $r->{seen} }) {
+			$seen{$class}{$_} = 1 for keys %{ $r->{seen}{$class} };
+		}
+		for my $class (keys %{ $r->{kinds} }) {
+			for my $call (keys %{ $r->{kinds}{$class} }) {
+				$kinds{$class}{$call}{$_} = 1 for keys %{ $r->{kinds}{$class}{$call} };
+			}
+		}
+	}
+	for my $who (sort grep { /^[a-z-]+$/ && $seen{$_} } keys %points) {
+		$c->figure("points, $who", eval { my $s = 0; $s += $_ for values %{ $points{$who} }; $s },
+			join ', ', map { "$points{$who}{$_} $_" } sort keys %{ $points{$who} });
 	}
 	return;
 }
 
-my %parts = (
-	calls   => \&whole,
-	lasting => sub { lasting(@lasting) },
-	sync    => sub { failed_sync(1 .. 20) },
-	room    => sub {
-		no_room('full disk', [], \&fill_space);
-		no_room('no inodes', [ '-N', 128 ], \&fill_inodes);
-	},
-	memory  => sub {
-		SKIP: {
-			skip 'no right to limit processes of other users', 1 unless may_limit();
-			with_memory('address space at its limit', 'address space', \&limit_address_space, @with_memory);
-		}
-		SKIP: {
-			skip 'no memory groups', 1 unless $> == 0 && mkdir $group;
-			with_memory('killed for memory by the kernel', 'memory group', \&limit_group, @with_memory);
-		}
-	},
-);
 if ($c->full) {
-	$parts{$_}->() for split ' ', $ENV{POSTHASTE_PARTS} || 'calls lasting sync room memory';
+	whole();
 } else {
 	lasting($c->pick(1, grep { $_->[0] =~ /^(rewrite|deliver)$/ } @lasting));
 	failed_sync(1, 3);
 	no_room('full disk', [], \&fill_space);
 }
-$c->figure('kinds of errors (class, call, error)', scalar keys %kinds);
+# Kinds of calls by class: seen while it was counted, and those that returned an error.
+my $pairs = 0;
+for my $class (sort keys %kinds) {
+	$pairs += keys %{ $kinds{$class}{$_} } for keys %{ $kinds{$class} };
+	my @calls = sort keys %{ $seen{$class} || {} } or next;
+	my @not = grep { !$kinds{$class}{$_} } @calls;
+	$c->figure("kinds of calls that returned errors, $class", @calls - @not, 'of ' . @calls . ' seen'
+		. (@not ? ', not: ' . join ' ', @not : ''));
+}
+$c->figure('kinds of errors (class, call, error)', $pairs);
 $c->figure('acknowledged messages lost', $total{lost}, "of $total{acked}");
-$c->figure('messages delivered or reported twice', $total{twice}, "of $total{acked}");
+$c->figure('messages delivered or reported twice', $total{twice}, "of $total{acked}; neither on the list of "
+	. "deliveries in doubt nor foretold by the log: $total{unlisted}");
 $c->done;

@@ -11,6 +11,7 @@
 #   $o->bounces(@texts);                 # notifications
 #   $o->queue($mta);                     # what a running instance still holds
 #   $o->in_doubt($mta);                  # its list of deliveries in doubt: every duplicate is on it
+#   $o->foretold($mta->log);             # but for those that the log warns of
 #   my $v = $o->judge('after the cut');  # assertions, and the verdict
 package Oracle;
 use strict;
@@ -154,6 +155,15 @@ sub in_doubt {
 	return $count;
 }
 
+# What the log says of connections that ended behind the final dot: such a delivery is deferred, and
+# may come twice as the log says; it is on no list.
+sub foretold {
+	my ($self, $log) = @_;
+	$self->{foretold}{$2}{ lc $1 } = 1
+		while $log =~ / to=<($recipient)>, [^\n]* message may be sent more than once/g;
+	return;
+}
+
 sub verdict {
 	my ($self) = @_;
 	my %v = map { $_ => $self->{$_} } qw(damaged misdelivered never_sent copies);
@@ -169,7 +179,7 @@ sub verdict {
 		my @more = grep { ($got->{$_} || 0) + ($bounced->{$_} || 0) > 1 } keys %$got, keys %$bounced;
 		push @twice, $id if @more;
 		push @unlisted, $id if $self->{listed}
-			&& grep { ($got->{$_} || 0) > 1 && !$self->{listed}{$id}{$_} } keys %$got;
+			&& grep { ($got->{$_} || 0) > 1 && !$self->{listed}{$id}{$_} && !$self->{foretold}{$id}{$_} } keys %$got;
 	}
 	$v{acked}     = keys %{ $self->{acked} };
 	$v{delivered} = $at{got} || 0;
@@ -180,6 +190,7 @@ sub verdict {
 	$v{twice}     = [ sort @twice ];
 	$v{unlisted}  = [ sort @unlisted ];
 	$v{listed}    = keys %{ $self->{listed} || {} };
+	$v{foretold}  = keys %{ $self->{foretold} || {} };
 	return \%v;
 }
 

@@ -157,6 +157,7 @@ sub judge {
 	$o->maildir($mta->maildir_files('box'));
 	$o->bounces(map { slurp($_) } $mta->maildir_files('sender'));
 	Posthaste::end_child($self->{dns});
+	$o->foretold($mta->log);
 	my $v = $o->judge($name);
 	$self->tell_of(@{ $v->{lost} }, @{ $v->{unlisted} });
 	diag $status if @{ $v->{lost} };

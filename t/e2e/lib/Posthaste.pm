@@ -254,7 +254,8 @@ sub command_begin {
 	my ($self, $name, @args) = @_;
 	local $ENV{POSTHASTE_CLOCK} = "$self->{dir}/clock";
 	local $ENV{POSTHASTE_STDERR} = "$self->{dir}/stderr";
-	return spawn("$self->{dir}/command.out", prefix() . "/sbin/$name", '-c', "$self->{dir}/conf", @args);
+	return spawn("$self->{dir}/command.out", '/bin/sh', '-c', 'exec "$0" "$@" 2>&1', prefix() . "/sbin/$name",
+		'-c', "$self->{dir}/conf", @args);
 }
 
 # What sanitizers (builds with --enable-asan) found in this instance. Workers are locked in and see
