@@ -69,6 +69,17 @@ bool buf_add_c(struct buf *b, char c)
 	return buf_add(b, &c, 1);
 }
 
+bool buf_add_uint(struct buf *b, uint64_t value)
+{
+	char text[20], *p = text + sizeof(text);
+
+	do {
+		*--p = (char)('0' + value % 10);
+		value /= 10;
+	} while (value > 0);
+	return buf_add(b, p, (size_t)(text + sizeof(text) - p));
+}
+
 bool buf_vprintf(struct buf *b, const char *fmt, va_list ap)
 {
 	va_list again;

@@ -28,6 +28,7 @@ char *buf_reserve(struct buf *b, size_t extra);
 bool buf_add(struct buf *b, const void *data, size_t len);
 bool buf_add_str(struct buf *b, const char *s);
 bool buf_add_sv(struct buf *b, struct sv s);
+bool buf_add_uint(struct buf *b, uint64_t value); /* decimal */
 bool buf_add_c(struct buf *b, char c);
 bool buf_printf(struct buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
 bool buf_vprintf(struct buf *b, const char *fmt, va_list ap) PRINTF_LIKE(2, 0);

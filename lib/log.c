@@ -48,6 +48,15 @@ void log_set_syslog_name(const char *name)
 	snprintf(syslog_name, sizeof(syslog_name), "%s", name);
 }
 
+static void emit_line(enum log_level level, const char *prog, char *line, size_t used)
+{
+	str_make_printable(line, used);
+	if (sink_fn != NULL)
+		sink_fn(sink_ctx, level, prog, line, used);
+	else
+		fprintf(stderr, "%s[%d]: %.*s\n", prog, (int)getpid(), (int)used, line);
+}
+
 PRINTF_LIKE(3, 0)
 static void emit(enum log_level level, const char *prog, const char *fmt, va_list ap)
 {
@@ -60,11 +69,7 @@ static void emit(enum log_level level, const char *prog, const char *fmt, va_lis
 	if (n < 0)
 		n = 0;
 	used += size_min((size_t)n, sizeof(line) - used - 1);
-	str_make_printable(line, used);
-	if (sink_fn != NULL)
-		sink_fn(sink_ctx, level, prog, line, used);
-	else
-		fprintf(stderr, "%s[%d]: %.*s\n", prog, (int)getpid(), (int)used, line);
+	emit_line(level, prog, line, used);
 }
 
 #define EMIT(level, prog)                                                                          \
@@ -90,12 +95,33 @@ void log_error(const char *fmt, ...)
 	EMIT(LOG_LEVEL_ERROR, program);
 }
 
+/* "postfix/smtp": on the way of every message, so without a format. */
+static const char *tag_of(const char *name, char *tag, size_t size)
+{
+	size_t n = strlen(syslog_name), m = size_min(strlen(name), size - n - 2);
+
+	memcpy(tag, syslog_name, n);
+	tag[n] = '/';
+	memcpy(tag + n + 1, name, m);
+	tag[n + 1 + m] = '\0';
+	return tag;
+}
+
 void log_as(const char *name, enum log_level level, const char *fmt, ...)
 {
-	char prog[sizeof(syslog_name) + 64];
+	char tag[sizeof(syslog_name) + 64];
 
-	snprintf(prog, sizeof(prog), "%s/%s", syslog_name, name);
-	EMIT(level, prog);
+	EMIT(level, tag_of(name, tag, sizeof(tag)));
+}
+
+void log_text_as(const char *name, const char *text, size_t len)
+{
+	char line[LINE_MAX_BYTES], tag[sizeof(syslog_name) + 64];
+
+	len = size_min(len, sizeof(line) - 1);
+	memcpy(line, text, len);
+	line[len] = '\0';
+	emit_line(LOG_LEVEL_INFO, tag_of(name, tag, sizeof(tag)), line, len);
 }
 
 void die(const char *fmt, ...)

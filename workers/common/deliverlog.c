@@ -2,30 +2,29 @@
 /* Delivery log lines; see workers/common/deliverlog.h. */
 #include "workers/common/deliverlog.h"
 
-#include <inttypes.h>
-
 #include "lib/log.h"
 
 #define LINE_MAX_BYTES 4000u
 
 void deliver_delay_format(struct buf *out, int64_t us)
 {
-	int64_t centi;
+	uint64_t centi;
 
 	if (us < 0)
 		us = 0;
 	if (us >= 9950000) {
-		buf_printf(out, "%" PRId64, (us + 500000) / 1000000);
+		buf_add_uint(out, (uint64_t)(us + 500000) / 1000000);
 		return;
 	}
 	/* two significant digits: tenths from one second on, hundredths below */
-	centi = us >= 995000 ? (us + 50000) / 100000 * 10 : (us + 5000) / 10000;
+	centi = (uint64_t)(us >= 995000 ? (us + 50000) / 100000 * 10 : (us + 5000) / 10000);
+	buf_add_uint(out, centi / 100);
 	if (centi % 100 == 0)
-		buf_printf(out, "%" PRId64, centi / 100);
-	else if (centi % 10 == 0)
-		buf_printf(out, "%" PRId64 ".%" PRId64, centi / 100, centi % 100 / 10);
-	else
-		buf_printf(out, "%" PRId64 ".%02" PRId64, centi / 100, centi % 100);
+		return;
+	buf_add_c(out, '.');
+	buf_add_uint(out, centi % 100 / 10);
+	if (centi % 10 != 0)
+		buf_add_uint(out, centi % 10);
 }
 
 static void add_delays(struct buf *b, const struct deliver_delays *d)
@@ -40,6 +39,14 @@ static void add_delays(struct buf *b, const struct deliver_delays *d)
 	for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
 		buf_add_str(b, i == 0 ? ", delays=" : "/");
 		deliver_delay_format(b, parts[i]);
+	}
+}
+
+static void add_dsn(struct buf *b, const uint8_t dsn[3])
+{
+	for (int i = 0; i < 3; i++) {
+		buf_add_str(b, i == 0 ? ", dsn=" : ".");
+		buf_add_uint(b, dsn[i]);
 	}
 }
 
@@ -60,11 +67,16 @@ void deliver_log(const struct deliver_log_line *l)
 	}
 	buf_add_str(&b, ", relay=");
 	buf_add_sv(&b, l->relay.len > 0 ? l->relay : SV("none"));
-	if (l->conn_use > 1)
-		buf_printf(&b, ", conn_use=%u", l->conn_use);
+	if (l->conn_use > 1) {
+		buf_add_str(&b, ", conn_use=");
+		buf_add_uint(&b, l->conn_use);
+	}
 	add_delays(&b, &l->delays);
-	buf_printf(&b, ", dsn=%u.%u.%u, status=%s (", l->dsn[0], l->dsn[1], l->dsn[2], l->status);
+	add_dsn(&b, l->dsn);
+	buf_add_str(&b, ", status=");
+	buf_add_str(&b, l->status);
+	buf_add_str(&b, " (");
 	buf_add(&b, l->text.p, size_min(l->text.len, LINE_MAX_BYTES));
 	buf_add_c(&b, ')');
-	log_as(l->program, LOG_LEVEL_INFO, "%s", buf_cstr(&b));
+	log_text_as(l->program, b.p, b.len);
 }

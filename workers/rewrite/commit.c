@@ -4,7 +4,6 @@
  * promise of the whole: the supervisor's ring gets the message first, the client's answer goes out
  * after it, so whoever has seen a 250 finds the message on disk and announced.
  */
-#include <inttypes.h>
 #include <string.h>
 
 #include "lib/err.h"
@@ -171,13 +170,21 @@ static void announce(struct rewrite *r, const struct pending *p, const struct pr
 
 static void log_queued(const struct pending *p)
 {
+	static struct buf line; /* keeps its memory */
 	char id[QID_TEXT_SIZE];
 
 	if (p->flags & MSGF_HOLD)
 		return;
-	log_as("qmgr", LOG_LEVEL_INFO,
-	       "%s: from=<%s>, size=%" PRIu32 ", nrcpt=%" PRIu32 " (queue active)",
-	       qid_format(p->qid, id), buf_cstr(&p->sender), p->size, p->rcpt_count);
+	buf_reset(&line);
+	buf_add_str(&line, qid_format(p->qid, id));
+	buf_add_str(&line, ": from=<");
+	buf_add_sv(&line, buf_sv(&p->sender));
+	buf_add_str(&line, ">, size=");
+	buf_add_uint(&line, p->size);
+	buf_add_str(&line, ", nrcpt=");
+	buf_add_uint(&line, p->rcpt_count);
+	buf_add_str(&line, " (queue active)");
+	log_text_as("qmgr", line.p, line.len);
 }
 
 static void message_committed(struct rewrite *r, const struct pending *p,

@@ -112,6 +112,19 @@ sub rest {
 	return $cpu;
 }
 
+# On a busy machine processes rest without being done: until nothing has come for a second.
+sub silence {
+	my ($sink) = @_;
+	my ($seen, $since) = (-1, clock_mono());
+	wait_until(sub {
+		my $now = $sink->progress->{recipients};
+		($seen, $since) = ($now, clock_mono()) if $now != $seen;
+		sleep 0.1;
+		return clock_mono() - $since > 1;
+	}, 300);
+	return;
+}
+
 # Was every message of the run received once, and intact?
 sub judge {
 	my ($sink, $got, $load, $want) = @_;
@@ -148,6 +161,7 @@ sub warm_up {
 	my $much = $run->{system} eq 'posthaste' ? $run->{profile}{warm} || 0 : 0;
 	Posthaste->load(qw(-s 50 -p -t warmer -n), $much, $run->{to}) if $much;
 	Posthaste->load(@{ $run->{profile}{args} }, '-n', int($count / 10) || 1, '-t', 'warm', $run->{to});
+	silence($run->{sink});
 	rest($run->{mta}{pid});
 	sleep 8 if $much; # until what is dead has become spare
 	return;
@@ -165,6 +179,7 @@ sub timed_load {
 	my $memory = memory_of($mta->{pid});
 	# what is tried again later leaves the processes idle meanwhile
 	wait_until(sub { $sink->progress->{timed} >= $count }, 120) if $run->{profile}{patient};
+	silence($sink);
 	my $cpu1 = rest($mta->{pid});
 	my $timed = $sink->progress;
 	return {

@@ -52,6 +52,14 @@ static void test_buf(void)
 	ok(buf_add_str(&b, "0123456789"), "up to the limit");
 	ok(!buf_add_c(&b, 'x') && b.overflow, "one more is refused and remembered");
 	ok(!buf_printf(&b, "%d", 5), "printf respects the limit");
+	ok(!buf_add_uint(&b, 5), "and so do numbers");
+	struct buf num = BUF_INIT;
+
+	buf_add_uint(&num, 0);
+	buf_add_c(&num, ' ');
+	buf_add_uint(&num, UINT64_MAX);
+	is_str(buf_cstr(&num), "0 18446744073709551615", "numbers");
+	buf_fini(&num);
 	is_str(buf_cstr(&b), "0123456789", "content is whole");
 	buf_fini(&b);
 }
@@ -112,11 +120,30 @@ static void test_hash_keyed(void)
 	ok(hash_keyed(key, text, 0) == 0x726fdb47dd0e0e31, "and of none");
 }
 
+/* Long input goes through lanes side by side; byte by byte it must come to the same. */
+static void test_crc_lanes(void)
+{
+	static unsigned char text[8192];
+	unsigned wrong = 0;
+	uint32_t seed = 1, slow = 0;
+
+	for (size_t i = 0; i < sizeof(text); i++)
+		text[i] = (unsigned char)((seed = seed * 1664525 + 1013904223) >> 24);
+	for (size_t n = 0; n < sizeof(text); n++) {
+		wrong += crc32c(0, text, n) != slow;
+		slow = crc32c(slow, text + n, 1);
+	}
+	is_int(wrong, 0, "CRC32C of every length up to 8 KiB");
+	is_int(crc32c(crc32c(0, text, 3001), text + 3001, sizeof(text) - 3001),
+	       crc32c(0, text, sizeof(text)), "in two long pieces");
+}
+
 int main(void)
 {
 	test_hash_keyed();
 	is_int(crc32c(0, "123456789", 9), 0xe3069283, "CRC32C check value");
 	is_int(crc32c(crc32c(0, "1234", 4), "56789", 5), 0xe3069283, "in two pieces");
+	test_crc_lanes();
 	test_str();
 	test_buf();
 	test_arena();
@@ -124,6 +151,8 @@ int main(void)
 	log_set_sink(sink, NULL);
 	log_as("qmgr", LOG_LEVEL_WARN, "bad %s", "by\nte");
 	is_str(logged, "postfix/qmgr: warning: bad by?te", "one line stays one line");
+	log_text_as("smtp", "a\001b", 3);
+	is_str(logged, "postfix/smtp: a?b", "text as it is, but for what cannot be printed");
 	is_str(err_str(E_STALE), "stale owner or sequence", "own error text");
 	is_str(err_str(E_NOSPC), "No space left on device", "errno text");
 	return tap_done();
