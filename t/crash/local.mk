@@ -37,7 +37,7 @@ check_PROGRAMS += t/crash/spool_flip
 UNIT_TESTS += t/crash/spool_flip
 t_crash_spool_flip_SOURCES = t/crash/spool_flip.c t/crash/spool_flip_how.c t/crash/spool_flip.h
 t_crash_spool_flip_LDADD = $(SCHED_TEST_LIBS)
-EXTRA_DIST += t/crash/08-corruption.t
+EXTRA_DIST += t/crash/08-corruption.t t/crash/13-submission.t
 EXTRA_DIST += t/crash/01-power-cut.t t/crash/mutants
 EXTRA_DIST += t/crash/07-clock.t
 # Peers that stall; see t/crash/slow.c.
