@@ -195,6 +195,71 @@ like received('Undelivered Mail Returned to Sender'), qr/^Subject: loop$/m, '...
 sendmail("Received: x\n" x 25 . "Subject: loop\n\nx\n", '-f', '', 'a@x.test');
 ok wait_until(sub { files('corrupt') > $bad }, 20), 'one without a sender is set aside';
 
+# ---- postdrop with the right of a group, run by an ordinary user ----
+
+my $unshare = $> == 0 && run_ok(qw(unshare -m setpriv --reuid=games --regid=games --clear-groups true));
+SKIP: {
+	skip 'needs root, unshare and setpriv', 19 unless $unshare;
+	my $conf = (run_ok("$sbin/postconf", '-dh', 'config_directory'))[1] =~ s/\s//gr;
+	my $own  = "$mta->{dir}/sbin";
+	mkdir $own;
+	copy("$sbin/$_", "$own/$_") for qw(sendmail postdrop);
+	chmod 0755, "$own/sendmail";
+	my $group = (getgrnam 'mail')[2];
+	chown 0, $group, "$own/postdrop";
+	chmod 02755, "$own/postdrop";
+	my %main = (setgid_group => 'mail', command_directory => $own);
+	$mta->configure(%main);
+	is(($mta->command('posthaste', 'reload'))[0], 0, 'reload makes the directories anew');
+	my @st = stat $drop;
+	is sprintf('%o %d', $st[2] & 07777, $st[5]), "1730 $group", 'the maildrop is open to the group';
+	# its built-in configuration is this instance's, in a mount namespace of its own
+	my $games = (getpwnam 'games')[2];
+	my $as_user = sub {
+		my ($input, $shell, @args) = @_;
+		my @parts = split m{/}, $conf;
+		my $script = "mount -t tmpfs tmpfs $parts[1] 2>/dev/null || mount -t tmpfs tmpfs " .
+			join('/', @parts[0 .. 2]) . " && mkdir -p $conf && cp $mta->{dir}/conf/* $conf/ && " .
+			"chmod -R a+rX $conf && exec setpriv --reuid=games --regid=games --clear-groups sh -c '$shell' sh \"\$@\"";
+		return feed($input, 'unshare', '-m', 'sh', '-c', $script, 'sh', "$own/sendmail", @args);
+	};
+	($rc, $out) = $as_user->("Subject: user\n\nx\n", 'exec "$@"', 'a@x.test');
+	is "$rc$out", '0', 'a user submits mail';
+	like received('user'), qr/^Received: by \S+ \(Posthaste, from userid $games\)$/m, '... and is named';
+	like $mta->log, qr/pickup\[\d+\]: \w+: uid=$games from=<games>\n/, '... in the log';
+	($rc) = $as_user->("Subject: look\n\nx\n", "ls $drop", 'a@x.test');
+	isnt $rc, 0, 'nobody looks into the maildrop';
+	($rc, $out) = $as_user->("Subject: limit\n\n" . lines(20000), 'ulimit -f 8; exec "$@"', 'a@x.test');
+	is $rc, 75, 'a limit of file sizes is a failure';
+	is join(' ', glob "$drop/tmp.[0-9a-f]*.*"), '', '... that leaves nothing behind';
+	($rc, $out) = $as_user->("Subject: closed\n\nx\n", 'exec "$@" 2>&-', 'a@x.test');
+	is $rc, 0, 'closed descriptors do no harm';
+	like received('closed'), qr/^x$/m, '... the message is whole';
+	mkdir "$mta->{dir}/forged";
+	spew("$mta->{dir}/forged/main.cf", slurp("$mta->{dir}/conf/main.cf") =~ s/^queue_directory.*/queue_directory = \/tmp/mr);
+	spew("$mta->{dir}/forged/master.cf", '');
+	($rc, $out) = $as_user->("Subject: forged\n\nx\n", 'exec "$@"', '-C', "$mta->{dir}/forged", 'a@x.test');
+	like $out, qr/not listed in alternate_config_directories|No such file/, 'a configuration of the user is refused';
+	isnt $rc, 0, '... and the message with it';
+	($rc, $out) = $as_user->("Subject: env\n\nx\n", "MAIL_CONFIG=$mta->{dir}/forged exec $own/postdrop", 'a@x.test');
+	is $rc, 77, 'nor one named in the environment of postdrop';
+	like $out, qr/$mta->{dir}\/forged is not listed in alternate_config_directories/, '... which says so';
+	$mta->configure(%main, alternate_config_directories => "/nowhere, $mta->{dir}/conf");
+	($rc, $out) = $as_user->("Subject: listed\n\nx\n", 'exec "$@"', '-C', "$mta->{dir}/conf", 'a@x.test');
+	is "$rc$out", '0', 'one that is listed is taken';
+	$mta->configure(%main, authorized_submit_users => '!games, static:all');
+	($rc, $out) = $as_user->("Subject: denied\n\nx\n", 'exec "$@"', 'a@x.test');
+	is $rc, 77, 'authorized_submit_users';
+	like $out, qr/fatal: User games\($games\) is not allowed to submit mail/, '... and says so';
+	$mta->configure(%main, local_login_sender_maps => 'inline:{{games = games, other@x.test}}', smtpd_peername_lookup => 'no');
+	($rc, $out) = $as_user->("Subject: as other\n\nx\n", 'exec "$@"', '-f', 'other@x.test', 'a@x.test');
+	is "$rc$out", '0', 'local_login_sender_maps: an address of the user';
+	($rc, $out) = $as_user->("Subject: as boss\n\nx\n", 'exec "$@"', '-f', 'boss@x.test', 'a@x.test');
+	is $rc, 77, '... and one of somebody else';
+	$mta->configure;
+}
+wait_until(sub { !files('pickup') && (grep { !/directory$/ } files('maildrop')) == 0 }, 20);
+
 is join(' ', files('maildrop'), files('pickup')) =~ s/\S*directory//r, '', 'nothing waits';
 is $mta->stop, 0, 'stops';
 is $mta->crashes, '', 'nothing crashed';
