@@ -286,6 +286,19 @@ sub refusals {
 	return scalar @lines;
 }
 
+# Programs as they are, but one of them started with so few descriptors; before launch().
+sub limit_files {
+	my ($self, $program, $most) = @_;
+	my $dir = "$self->{dir}/programs";
+	make_path($dir);
+	symlink $_, "$dir/" . ($_ =~ s{.*/}{}r) for glob prefix() . '/libexec/posthaste/*';
+	unlink "$dir/$program";
+	spew("$dir/$program", "#!/bin/sh\nulimit -n $most\nexec " . prefix() . "/libexec/posthaste/$program \"\$@\"\n");
+	chmod 0755, "$dir/$program";
+	$self->configure(daemon_directory => $dir);
+	return;
+}
+
 sub launch {
 	my ($self) = @_;
 	my ($rc, $out) = $self->command('posthaste', 'start');
