@@ -7,9 +7,12 @@
 # nothing acknowledged is lost, and what comes twice is counted.
 #
 # How the rate is measured: a second system that no hostile peer knows does the same work at the same
-# moment, so that what else this machine does meets both. A round gives the share of the first in the rate
-# of the second; rounds without hostile peers, with them and without them again follow each other, and
-# the median with them is set against the median without.
+# moment, so that what else this machine does meets both. A round gives two quotients, of the first system
+# by the second: messages a second, and messages a second of processor time, which is the rate that a
+# machine of its own would give and hardly feels what else is going on. Rounds without hostile peers, with
+# them and without them again follow each other, and the median with them is set against the median
+# without. By processor time it is always held to the bound, by the clock when the machine has nothing
+# else to do (the load at the start of the phase is below twice the number of processors).
 use strict;
 use warnings;
 use FindBin;
@@ -27,8 +30,8 @@ use Time::HiRes qw(sleep time);
 my $c = Prove->new(name => '09-hostile-peers', title => 'Hostile peers');
 my $full    = $c->full;
 my $clients = $full ? 10_000 : 450;
-my $rounds  = $full ? 4 : 1;        # before, as many on either side of the hostile ones' arrival and end
-my $seconds = $full ? 1.5 : 0.5;
+my $rounds  = $full ? 3 : 1;        # before, as many on either side of the hostile ones' arrival and end
+my $seconds = $full ? 1.2 : 0.5;
 my $honest  = $full ? 6000 : 500;   # messages in a round of deliveries
 # percent of the rate; a test run on a busy machine only asserts that honest mail is served at all
 my $least   = $full ? 90 : 1;
@@ -37,6 +40,7 @@ my $addresses = $full ? 4 : 1;      # of each vice
 my $each    = $full ? 5 : 1;        # messages for each of them
 my $build   = Posthaste::build_dir() . '/t/crash';
 my $oracle  = Oracle->new;
+my $busy_phases = 0; # when the machine had other work
 my @bad; # traces of crashes found in logs that were truncated since
 
 sub median { my @v = sort { $a <=> $b } @_; return @v % 2 ? $v[ @v / 2 ] : ($v[ @v / 2 - 1 ] + $v[ @v / 2 ]) / 2 }
@@ -58,6 +62,40 @@ sub cpu {
 	my ($pid) = @_;
 	my @f = split ' ', slurp("/proc/$pid/stat") =~ s/^.*\) //r;
 	return ($f[11] + $f[12]) / 100;
+}
+
+# Processor time of all its workers and the supervisor, seconds.
+sub work {
+	my ($m) = @_;
+	my $ns = 0;
+	for my $pid (@{ $m->{pids} ||= [ $m->status->{pid}, map { $_->{pid} } $m->workers ] }) {
+		$ns += (split ' ', slurp($_))[0] // 0 for glob "/proc/$pid/task/*/schedstat";
+	}
+	return $ns / 1e9;
+}
+
+my $cpus = () = slurp('/proc/cpuinfo') =~ /^processor/mg;
+sub is_quiet { return (split ' ', slurp('/proc/loadavg'))[0] < 2 * $cpus }
+
+# The medians with the hostile peers by those without them, in percent: by the clock, by processor time.
+sub shares { my ($with, $without) = @_; return map { my $k = $_; 100 * median(map { $_->[$k] } @$with) / median(map { $_->[$k] } @$without) } 0, 1 }
+sub quotients { my ($k, @rounds) = @_; return join ' ', map { sprintf '%.2f', $_->[$k] } @rounds }
+
+# Holds the shares to the bound, and says how they came about.
+sub judge_shares {
+	my ($what, $quiet, $with, $without) = @_;
+	my ($clock, $work) = shares($with, $without);
+	cmp_ok $work, '>=', $least, sprintf '%s: honest rate by processor time %.0f %% (with %s; without %s)', $what, $work,
+		quotients(1, @$with), quotients(1, @$without);
+	my $text = sprintf '%s: honest rate by the clock %.0f %% (with %s; without %s)', $what, $clock,
+		quotients(0, @$with), quotients(0, @$without);
+	if ($quiet) {
+		cmp_ok $clock, '>=', $least, $text;
+	} else {
+		note $text;
+		$busy_phases++;
+	}
+	return ($clock, $work);
 }
 
 # A next hop may break the protocol, a worker may not.
@@ -107,19 +145,22 @@ sub release {
 	return Posthaste::parse_json(slurp($h->{out}));
 }
 
-# Both systems at the same moment: what the first accepts for each message of the second.
+# A round. Both systems at the same moment: [quotient by the clock, by processor time], rate of the first.
 sub accepts {
 	my ($m, $other) = @_;
+	my @before = map { work($_) } $m, $other;
 	my @job = map {
 		my $name = 'round' . $round++;
 		[ $name, Posthaste::spawn("$acks/$name.json", Posthaste::build_dir() . '/t/bench/load', '-t', $name, '-s', 10,
 			'-n', 1_000_000, '-T', $seconds, '-o', "$acks/$name", "127.0.0.1:$_->{port}") ];
 	} $m, $other;
 	Posthaste::wait_child($_->[1]) for @job;
-	my @rate = map { Posthaste::parse_json(slurp("$acks/$_->[0].json"))->{rate} } @job;
+	my @did = map { Posthaste::parse_json(slurp("$acks/$_->[0].json")) } @job;
 	$oracle->acked("$acks/$_->[0]") for @job;
 	idle($_) for $m, $other;
-	return ($rate[0] / $rate[1], $rate[0]);
+	my @after = map { work($_) } $m, $other;
+	my @by_work = map { $did[$_]{acked} / ($after[$_] - $before[$_]) } 0, 1;
+	return ([ $did[0]{rate} / $did[1]{rate}, $by_work[0] / $by_work[1] ], $did[0]{rate});
 }
 
 my $sink = Posthaste->sink;
@@ -134,6 +175,7 @@ my %main = (
 sub phase {
 	my ($m, $other, $small, $phase) = @_;
 	my (@with, @without, @rates, %grown);
+	my $quiet = is_quiet();
 	push @without, (accepts($m, $other))[0] for 1 .. $rounds;
 	my $h = hold($m, $phase, $clients);
 	arrived($h) or diag "$phase: the hostile clients did not arrive";
@@ -159,9 +201,7 @@ sub phase {
 	is $sum{closed} + $sum{refused} + $sum{denied}, 0, "$phase: none was refused or cut off";
 	cmp_ok $sessions, '>=', $clients, "$phase: the server has $sessions sessions";
 	cmp_ok $sum{dribbled}, '>=', $due, "$phase: they sent $sum{dribbled} bytes there";
-	my $share = 100 * median(@with) / median(@without);
-	cmp_ok $share, '>=', $least, sprintf '%s: honest rate %.0f %% (with %s; without %s)', $phase, $share,
-		map { join ' ', map { sprintf '%.2f', $_ } @$_ } \@with, \@without;
+	my ($clock, $work) = judge_shares($phase, $quiet, \@with, \@without);
 	cmp_ok $busy, '<', 50, sprintf '%s: they use %.0f %% of a processor', $phase, $busy;
 	my $cost = $grown{smtpd} / $clients;
 	cmp_ok $cost, '<=', 64, sprintf '%s: each costs %.1f KiB of smtpd', $phase, $cost;
@@ -169,9 +209,9 @@ sub phase {
 	cmp_ok $grown{$worst}, '<=', 128 << 10, sprintf '%s: of the others %s grew most, by %.1f MiB', $phase, $worst,
 		$grown{$worst} / 1024;
 	$c->points($sum{arrived});
-	$c->figure("$clients clients stall: $phase", sprintf('%.0f %%', $share), sprintf 'of the honest rate (bound %d %%;'
-		. ' %.0f messages/s beside another system); %.1f KiB of smtpd each; %s grew by %.1f MiB; %.0f %% of a processor',
-		$least, median(@rates), $cost, $worst, $grown{$worst} / 1024, $busy);
+	$c->figure("$clients clients stall: $phase", sprintf('%.0f %%', $work), sprintf 'of the honest rate by processor time'
+		. ' (bound %d %%), %.0f %% by the clock (%.0f messages/s beside another system); %.1f KiB of smtpd each; %s grew by'
+		. ' %.1f MiB; %.0f %% of a processor', $least, $clock, median(@rates), $cost, $worst, $grown{$worst} / 1024, $busy);
 	return;
 }
 
@@ -337,9 +377,10 @@ sub vice_of { my ($n) = @_; return $vices[ $kinds[ $n % @kinds ] ] }
 
 sub sent_by { my ($m) = @_; return stat_of($m, 'deliver_sent') }
 
-# Both systems at the same moment: how many deliveries of the first for each of the second.
+# The same for deliveries.
 sub deliveries {
 	my ($m, $other) = @_;
+	my @before = map { work($_) } $m, $other;
 	my @job = map {
 		my $name = 'round' . $round++;
 		{ m => $_, name => $name, goal => sent_by($_) + $honest, pid => Posthaste::spawn("$acks/$name.json",
@@ -355,7 +396,9 @@ sub deliveries {
 	}, 120) or die 'honest mail is stuck: ', $m->log_tail;
 	Posthaste::wait_child($_->{pid}) for @job;
 	$oracle->acked("$acks/$_->{name}") for @job;
-	return ($job[1]{took} / $job[0]{took}, $honest / $job[0]{took});
+	idle($other);
+	my @spent = map { work(($m, $other)[$_]) - $before[$_] } 0, 1;
+	return ([ $job[1]{took} / $job[0]{took}, $spent[1] / $spent[0] ], $honest / $job[0]{took});
 }
 
 sub hops {
@@ -367,6 +410,7 @@ sub hops {
 	}
 	my $alive = pids($m);
 	my (@with, @without, @rates);
+	my $calm = is_quiet();
 	push @without, (deliveries($m, $quiet))[0] for 1 .. 2 * $rounds;
 	my $small = memory($m);
 	my $domains = @kinds * $addresses;
@@ -387,17 +431,16 @@ sub hops {
 		push @with, $share;
 		push @rates, $rate;
 	}
-	my $share = 100 * median(@with) / median(@without);
-	cmp_ok $share, '>=', $least, sprintf 'hops: honest rate %.0f %% (with %s; without %s) beside %d connections', $share,
-		(map { join ' ', map { sprintf '%.2f', $_ } @$_ } \@with, \@without), $open;
+	my ($clock, $work) = judge_shares('hops', $calm, \@with, \@without);
 	my $now = memory($m);
 	my ($worst) = sort { $now->{$b} - $small->{$b} <=> $now->{$a} - $small->{$a} } keys %$small;
 	my $more = ($now->{$worst} - $small->{$worst}) / 1024;
 	cmp_ok $more, '<', 64, sprintf 'hops: %s grew by %.1f MiB', $worst, $more;
 	$c->points($stalled + 2);
 	$c->figure(@vices . " kinds of next hop on $addresses addresses each, $stalled messages for them",
-		sprintf('%.0f %%', $share), sprintf 'of the honest rate (bound %d %%; %.0f deliveries/s beside another system);'
-		. ' %d connections held; %s grew by %.1f MiB (bound 64)', $least, median(@rates), $open, $worst, $more);
+		sprintf('%.0f %%', $work), sprintf 'of the honest rate by processor time (bound %d %%), %.0f %% by the clock'
+		. ' (%.0f deliveries/s beside another system); %d connections held; %s grew by %.1f MiB (bound 64)', $least, $clock,
+		median(@rates), $open, $worst, $more);
 	$quiet->stop;
 	step_by_step($m, $hops);
 	is pids($m), $alive, 'hops: no process ended';
@@ -558,5 +601,7 @@ $sink->finish;
 $oracle->sink($sink);
 my $v = $oracle->judge('hostile peers');
 is scalar(grep { !$oracle->{expected_twice}{$_} } @{ $v->{twice} }), 0, 'nothing else is delivered twice';
+$c->remark("The machine had other work during $busy_phases of the phases: rates by the clock are shown for them, and"
+	. ' not held to the bound.') if $full && $busy_phases;
 $c->figure('acknowledged messages lost', scalar @{ $v->{lost} }, "of $v->{acked}");
 $c->done;
