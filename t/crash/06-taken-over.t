@@ -51,6 +51,7 @@ sub cpu {
 }
 
 sub new_system {
+	my (%more) = @_;
 	my $sink = Posthaste->sink;
 	my $mta  = Posthaste->prepare(main => {
 		relayhost => "[127.0.0.1]:$sink->{port}", virtual_mailbox_domains => 'box.test',
@@ -58,6 +59,7 @@ sub new_system {
 		virtual_gid_maps => "static:$gid", smtpd_error_sleep_time => '0s', smtpd_workers => 2,
 		rewrite_workers => 2, deliver_workers => 2, local_workers => 2, smtpd_peername_lookup => 'yes',
 		worker_watchdog_time => "${watchdog}s", stop_drain_time => '10s', log_ring_size => '256k',
+		%more,
 	});
 	$mta->configure(virtual_mailbox_base => "$mta->{dir}/mail");
 	my $page = "$mta->{dir}/evil";
@@ -238,6 +240,39 @@ for my $class (@victims) {
 	my @forged = grep { /^Jan  1 00:00:00 mx/ || /forged/ && !m{^\S+ +\d+ \S+ mx \S*(?:$tag)\[} ||
 		/[\x00-\x08\x0b-\x1f]/ } split /\n/, $mta->log;
 	is scalar @forged, 0, "$class: no line of the log is forged" or diag @forged[0 .. 3];
+}
+# A control: what one worker writes into the log in some seconds, with the limit and without it.
+sub flooded {
+	my ($limit) = @_;
+	my $sys = new_system(log_rate_limit => $limit);
+	my $mta = $sys->{mta};
+	all_up($sys) or return (0, 0);
+	arm($sys, 'smtpd', 'log', 1);
+	my $taken = wait_until(sub { (page($sys))[0] }, 10) or return (0, 0);
+	my $began = time;
+	sleep 5;
+	kill 'KILL', $taken;
+	my $most = ($limit || 65536) * 1.5 * (time - $began + 10); # ten seconds' worth are saved up
+	my $bytes = -s "$mta->{dir}/log";
+	$mta->advance(61);
+	if ($limit) {
+		ok all_up($sys, $taken), 'log: the flooding process is replaced';
+		$mta->advance(11);
+		ok $mta->wait_log(qr{\d+ log lines of postfix/smtpd \(slot \d+, life \d+\) suppressed: more than log_rate_limit}, 10),
+			'log: and what is missing is told' or diag $mta->log_tail;
+	}
+	$mta->stop;
+	$sys->{sink}->finish;
+	return ($bytes, $most);
+}
+
+if ($c->full) {
+	my ($held, $most) = flooded(65536);
+	cmp_ok $held, '<', $most, sprintf 'log: with log_rate_limit one worker writes %.1f MB', $held / 1e6;
+	my ($free, $bound) = flooded(0);
+	cmp_ok $free, '>', $bound, sprintf 'control: without it %.1f MB', $free / 1e6;
+	$c->control('a worker that floods the log, no log_rate_limit', sprintf '%.1f MB in 5 s, bound %.1f (%.1f MB with the limit)',
+		$free / 1e6, $bound / 1e6, $held / 1e6);
 }
 is $breaches, 0, 'no region of anybody else could be mapped for writing';
 $c->points($trials);
