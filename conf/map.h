@@ -69,6 +69,10 @@ enum map_status map_list_get(struct map_list *l, struct sv key, struct buf *out)
  * only. `delimiters` is recipient_delimiter. */
 enum map_status map_list_get_addr(struct map_list *l, struct sv addr, const char *delimiters,
 				  bool bare, struct buf *out, struct sv *ext_r);
+/* transport_maps: user+ext@domain, user@domain, domain, .parent domains (with `parents`: parent
+ * domains without the dot), "*", in this order. `rcpt` is in internal form and has a domain. */
+enum map_status map_list_get_transport(struct map_list *l, struct sv rcpt, const char *delimiters,
+				       bool parents, struct buf *out);
 
 /* Match lists: mynetworks, mydestination, relay_domains ...: names, .parents, networks with
  * prefix length, type:table, /file, !negation, in order, first match decides. */

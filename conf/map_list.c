@@ -158,3 +158,48 @@ enum map_status map_list_get_addr(struct map_list *l, struct sv addr, const char
 		*ext_r = (struct sv){ ext.p - 1, ext.len + 1 };
 	return status;
 }
+
+/* ---- transport_maps ---- */
+
+static enum map_status get_domain(struct map_list *l, struct sv key, bool parents, struct buf *out)
+{
+	while (key.len > 0) {
+		enum map_status st = map_list_get(l, key, out);
+		const char *dot;
+
+		if (st != MAP_NOT_FOUND)
+			return st;
+		/* behind the next dot; the dot itself belongs to the key unless parents match */
+		dot = memchr(key.p + 1, '.', key.len - 1);
+		if (key.p[0] == '[' || dot == NULL)
+			break;
+		key.len -= (size_t)(dot - key.p);
+		key.p = dot;
+		if (parents && key.len > 1) {
+			key.p++;
+			key.len--;
+		}
+	}
+	return map_list_get(l, SV("*"), out);
+}
+
+enum map_status map_list_get_transport(struct map_list *l, struct sv rcpt, const char *delimiters,
+				       bool parents, struct buf *out)
+{
+	struct sv local, domain, base, ext;
+	enum map_status st;
+
+	buf_reset(out);
+	st = map_list_get(l, rcpt, out);
+	mail_addr_split(rcpt, &local, &domain);
+	if (st == MAP_NOT_FOUND && mail_addr_split_ext(local, delimiters, &base, &ext)) {
+		struct buf key = BUF_INIT;
+
+		buf_add_sv(&key, base);
+		buf_add_c(&key, '@');
+		buf_add_sv(&key, domain);
+		st = map_list_get(l, buf_sv(&key), out);
+		buf_fini(&key);
+	}
+	return st != MAP_NOT_FOUND ? st : get_domain(l, domain, parents, out);
+}

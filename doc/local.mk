@@ -16,7 +16,7 @@ EXTRA_DIST += scripts/doc-parameters
 
 dist_man_MANS += doc/postmap.1 doc/postalias.1 doc/newaliases.1
 
-EXTRA_DIST += doc/content.md doc/INTERNALS.md doc/PROOF.md doc/SECURITY.md doc/statistics.md doc/tables.md
+EXTRA_DIST += doc/COMPATIBILITY.md doc/content.md doc/INTERNALS.md doc/PROOF.md doc/SECURITY.md doc/statistics.md doc/tables.md
 EXTRA_DIST += doc/shm-layout.md
 EXTRA_DIST += doc/spool-format.md
 

@@ -51,7 +51,7 @@ const char *policy_fix_dsn(const char *dsn, const char *reply_class, char out[12
 }
 
 /* "5.7.1 text": a status in front of the text replaces the default. Returns the rest. */
-static const char *split_dsn(const char *text, const char *dflt, char dsn[12])
+const char *policy_split_dsn(const char *text, const char *dflt, char dsn[12])
 {
 	size_t i = 1;
 
@@ -83,7 +83,7 @@ static const char *split_dsn(const char *text, const char *dflt, char dsn[12])
 static enum policy_verdict refuse(const struct access *a, int64_t code, const char *dflt_dsn)
 {
 	char dsn[12], fixed[12];
-	const char *text = split_dsn(a->text, dflt_dsn, dsn);
+	const char *text = policy_split_dsn(a->text, dflt_dsn, dsn);
 
 	return policy_reject(a->r, code, policy_fix_dsn(dsn, a->reply_class, fixed),
 			     "<%s>: %s rejected: %s", a->reply_name, a->reply_class,
@@ -113,7 +113,7 @@ static enum policy_verdict act_defer(const struct access *a)
 static enum policy_verdict act_defer_if_permit(const struct access *a)
 {
 	char dsn[12], fixed[12];
-	const char *text = split_dsn(a->text, "4.7.1", dsn);
+	const char *text = policy_split_dsn(a->text, "4.7.1", dsn);
 
 	return policy_defer_if_permit(a->r, a->r->pc->p->access_map_defer_code,
 				      policy_fix_dsn(dsn, a->reply_class, fixed),
@@ -124,7 +124,7 @@ static enum policy_verdict act_defer_if_permit(const struct access *a)
 static enum policy_verdict act_defer_if_reject(const struct access *a)
 {
 	char dsn[12], fixed[12];
-	const char *text = split_dsn(a->text, "4.7.1", dsn);
+	const char *text = policy_split_dsn(a->text, "4.7.1", dsn);
 
 	policy_defer_if_reject(a->r, a->r->pc->p->access_map_defer_code,
 			       policy_fix_dsn(dsn, a->reply_class, fixed), "<%s>: %s rejected: %s",

@@ -137,6 +137,51 @@ static enum policy_verdict check_class(struct policy_run *r, const char *addr,
 	return user_unknown(r, by_class[c].code, addr, class_name, by_class[c].table);
 }
 
+/* "error:text" or "retry:text" of transport_maps. */
+static enum policy_verdict refuse_transport(struct policy_run *r, const char *spec,
+					    const char *addr, const char *class_name)
+{
+	bool retry = str_starts_nocase(spec, "retry:"), sender = class_name == policy_class_sender;
+	char dsn[12], fixed[12];
+	const char *text, *dflt = sender ? "5.1.0" : "5.1.1";
+
+	if (!retry && !str_starts_nocase(spec, "error:"))
+		return POLICY_DUNNO;
+	if (retry)
+		dflt = sender ? "4.1.0" : "4.1.1";
+	text = policy_split_dsn(spec + 6, dflt, dsn);
+	return policy_reject(r, retry ? 450 : 550, policy_fix_dsn(dsn, class_name, fixed),
+			     "<%s>: %s rejected: %s", addr, class_name,
+			     *text != '\0' ? text : "Address is undeliverable");
+}
+
+/* Recipients that have moved, or whose transport is one that only refuses. */
+static enum policy_verdict check_transport(struct policy_run *r, const char *addr,
+					   const char *class_name)
+{
+	struct policy_conf *pc = r->pc;
+	int moved = listed(pc, pc->relocated_maps, pc->rcpt.class_id == ADDR_LOCAL);
+
+	if (moved < 0)
+		return policy_retry(r, addr);
+	if (moved > 0)
+		return policy_reject(r, 550, "5.1.6", "<%s>: %s rejected: User has moved to %s",
+				     addr, class_name, buf_cstr(&pc->value));
+	if (map_list_is_empty(pc->transport_maps))
+		return POLICY_DUNNO;
+	switch (map_list_get_transport(pc->transport_maps, buf_sv(&pc->rcpt.addr),
+				       pc->p->recipient_delimiter, pc->transport_parents,
+				       &pc->value)) {
+	case MAP_FOUND:
+		return refuse_transport(r, buf_cstr(&pc->value), addr, class_name);
+	case MAP_NOT_FOUND:
+		return POLICY_DUNNO;
+	case MAP_ERROR:
+		break;
+	}
+	return policy_retry(r, addr);
+}
+
 static enum policy_verdict check_listed(struct policy_run *r, const char *addr,
 					const char *class_name)
 {
@@ -162,6 +207,12 @@ static enum policy_verdict check_listed(struct policy_run *r, const char *addr,
 			return policy_retry(r, addr);
 		if (hit > 0)
 			return POLICY_DUNNO;
+	}
+	if (pc->rcpt.class_id != ADDR_VIRTUAL_ALIAS) {
+		enum policy_verdict v = check_transport(r, addr, class_name);
+
+		if (v != POLICY_DUNNO)
+			return v;
 	}
 	return check_class(r, addr, class_name);
 }

@@ -400,6 +400,8 @@ static int open_lists(struct policy_conf *pc, struct conf_diag *d)
 		{ "sender_canonical_maps", p->sender_canonical_maps, &pc->sender_canonical_maps },
 		{ "recipient_canonical_maps", p->recipient_canonical_maps,
 		  &pc->recipient_canonical_maps },
+		{ "transport_maps", p->transport_maps, &pc->transport_maps },
+		{ "relocated_maps", p->relocated_maps, &pc->relocated_maps },
 	};
 	int status = 0;
 
@@ -493,6 +495,7 @@ int policy_conf_new(const struct conf *c, const struct conf_service *s, struct p
 	pc->service = s;
 	pc->p = s != NULL ? s->params : conf_params(c);
 	pc->dynamic = strmap_new();
+	pc->transport_parents = has_word(pc->p->parent_domain_matches_subdomains, "transport_maps");
 	pc->access_parent = has_word(pc->p->parent_domain_matches_subdomains, "smtpd_access_maps");
 	pc->skip_unlisted =
 		has_word(pc->p->receive_override_options, "no_unknown_recipient_checks");
@@ -556,6 +559,8 @@ void policy_conf_free(struct policy_conf **pcp)
 	map_list_close(&pc->canonical_maps);
 	map_list_close(&pc->sender_canonical_maps);
 	map_list_close(&pc->recipient_canonical_maps);
+	map_list_close(&pc->transport_maps);
+	map_list_close(&pc->relocated_maps);
 	own_addrs_fini(&pc->own);
 	buf_fini(&pc->rcpt.addr);
 	buf_fini(&pc->value);

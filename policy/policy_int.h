@@ -97,10 +97,11 @@ struct policy_conf {
 		*virtual_mailbox_domains, *relay_domains;
 	struct map_list *local_recipient_maps, *virtual_alias_maps, *virtual_mailbox_maps,
 		*relay_recipient_maps, *canonical_maps, *sender_canonical_maps,
-		*recipient_canonical_maps;
+		*recipient_canonical_maps, *transport_maps, *relocated_maps;
 	struct policy_item *rewrite_clients; /* local_header_rewrite_clients */
 	unsigned rewrite_client_count;
 	bool access_parent;        /* smtpd_access_maps in parent_domain_matches_subdomains */
+	bool transport_parents;    /* transport_maps there */
 	bool skip_unlisted;        /* receive_override_options = no_unknown_recipient_checks */
 	struct addr_resolved rcpt; /* scratch */
 	struct buf value;          /* scratch: table answers */
@@ -116,6 +117,10 @@ const struct policy_lst *policy_dynamic(struct policy_conf *pc, const char *text
 
 /* run.c */
 void policy_plans_make(struct policy_conf *pc);
+
+/* access.c: the text behind an enhanced status code, which goes to `dsn`; without one that is
+ * `dflt`. */
+const char *policy_split_dsn(const char *text, const char *dflt, char dsn[12]);
 
 /* run.c: verdicts */
 enum policy_verdict policy_reject(struct policy_run *r, int64_t code, const char *dsn,

@@ -30,7 +30,7 @@ check-local: $(check_PROGRAMS)
 check-long: $(check_PROGRAMS)
 	POSTHASTE_STRESS=$${POSTHASTE_STRESS:-10} POSTHASTE_FUZZ_RUNS=$${POSTHASTE_FUZZ_RUNS:-1000000} \
 		prove -j2 -e '' $(UNIT_TESTS) $(srcdir)/t/model/run
-	POSTHASTE_MESSAGES=$${POSTHASTE_MESSAGES:-50000} $(MAKE) check-e2e
+	POSTHASTE_MESSAGES=$${POSTHASTE_MESSAGES:-50000} POSTHASTE_SITUATIONS=all $(MAKE) check-e2e
 
 # Every campaign of t/crash in whole, as root; their results make doc/PROOF.md (scripts/prove).
 # POSTHASTE_SEED=n for other choices. Some of them: POSTHASTE_CAMPAIGNS='07-clock 12-models'

@@ -3,6 +3,7 @@
 #include "workers/common/deliverlog.h"
 
 #include "lib/log.h"
+#include "lib/mailaddr.h"
 
 #define LINE_MAX_BYTES 4000u
 
@@ -58,11 +59,11 @@ void deliver_log(const struct deliver_log_line *l)
 	buf_reset(&b);
 	buf_add_str(&b, qid_format(l->qid, id));
 	buf_add_str(&b, ": to=<");
-	buf_add_sv(&b, l->to);
+	mail_addr_quote(l->to, &b);
 	buf_add_c(&b, '>');
 	if (l->orig_to.len > 0 && !sv_eq(l->orig_to, l->to)) {
 		buf_add_str(&b, ", orig_to=<");
-		buf_add_sv(&b, l->orig_to);
+		mail_addr_quote(l->orig_to, &b);
 		buf_add_c(&b, '>');
 	}
 	buf_add_str(&b, ", relay=");

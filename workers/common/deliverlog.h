@@ -26,7 +26,7 @@ struct deliver_log_line {
 	const char
 		*program; /* log tag after syslog_name: "smtp", "lmtp", "virtual", "local", ... */
 	struct qid qid;
-	struct sv to;
+	struct sv to;      /* internal form, like the next; logged in external form */
 	struct sv orig_to; /* empty or equal to `to`: left out */
 	struct sv relay;   /* "host[ip]:25", "virtual", "none" */
 	unsigned conn_use; /* transactions over this connection; 0 and 1 are left out */

@@ -166,7 +166,6 @@ static void count_masks(struct local *l, const struct masks *m)
 
 static void log_rcpt(const struct job *j, const struct rcpt_job *r)
 {
-	static struct buf to, orig;
 	int64_t active = (int64_t)j->p.active_us;
 	const char *relay = j->transport->kind == TRANSPORT_LOCAL ? "local" : "virtual";
 	struct deliver_log_line line = {
@@ -183,13 +182,8 @@ static void log_rcpt(const struct job *j, const struct rcpt_job *r)
 		.text = sv_from(r->result.text),
 	};
 
-	buf_reset(&to);
-	buf_reset(&orig);
-	mail_addr_quote(r->rcpt->addr, &to);
-	if (r->rcpt->orig_addr.len > 0)
-		mail_addr_quote(r->rcpt->orig_addr, &orig);
-	line.to = buf_sv(&to);
-	line.orig_to = buf_sv(&orig);
+	line.to = r->rcpt->addr;
+	line.orig_to = r->rcpt->orig_addr;
 	deliver_log(&line);
 	/* the clock may have been set back meanwhile */
 	histogram_add(j->l->w->counters, HIS_delay_d,

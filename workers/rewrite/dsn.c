@@ -176,9 +176,9 @@ static void add_header(const struct dsn_facts *f, struct buf *out)
 	mail_date_add(f->now_s, false, out);
 	buf_add_str(out, "\r\n");
 	add_date(out, "Date", f->now_s);
-	buf_add_str(out, "From: ");
+	buf_add_str(out, f->obsolete_from ? "From: " : "From: Mail Delivery System <");
 	add_addr(out, f->from, is_utf8_mail(f));
-	buf_add_str(out, " (Mail Delivery System)\r\n");
+	buf_add_str(out, f->obsolete_from ? " (Mail Delivery System)\r\n" : ">\r\n");
 	buf_printf(out, "Subject: %s\r\n", subject);
 	buf_add_str(out, "To: ");
 	add_addr(out, f->to, is_utf8_mail(f));

@@ -34,6 +34,7 @@ struct dsn_facts {
 	enum bounce_kind kind;
 	enum dsn_audience audience;
 	struct sv myhostname, myorigin, mail_name;
+	bool obsolete_from;   /* header_from_format: "address (Name)" */
 	struct sv from;       /* address in the From header: MAILER-DAEMON@... */
 	struct sv to;         /* address in the To header, internal form */
 	struct sv postmaster; /* whom to ask */

@@ -363,18 +363,26 @@ static bool is_mailer_daemon(const struct expander *x, struct sv sender)
 	       sv_eq_nocase(local, SV("MAILER-DAEMON")) && sv_eq_nocase(domain, x->rules->myorigin);
 }
 
-static void finish_sender(struct expand_work *w)
+static struct sv final_sender(struct expand_work *w)
 {
-	struct envelope *e = w->e;
 	struct sv full;
 
-	if (addr_complete(w->x->rules, e->sender, true, w->a, &full) < 0) {
+	if (addr_complete(w->x->rules, w->e->sender, true, w->a, &full) < 0) {
 		w->verdict = EXPAND_MEMORY;
-		return;
+		return w->e->sender;
 	}
 	if (is_mailer_daemon(w->x, full))
 		full.len = 0;
-	e->sender = full.len == 0 ? full : final_addr(w, full, MAPPING_ENVELOPE_SENDER);
+	return full.len == 0 ? full : final_addr(w, full, MAPPING_ENVELOPE_SENDER);
+}
+
+struct sv expand_sender(struct expander *x, const struct envelope *e, struct arena *a)
+{
+	struct envelope copy = *e;
+	struct expand_work w = { .x = x, .a = a, .e = &copy };
+	struct sv sender = final_sender(&w);
+
+	return w.verdict == EXPAND_OK ? sender : e->sender;
 }
 
 enum expand_verdict expand_envelope(struct expander *x, struct envelope *e, struct arena *a)
@@ -386,7 +394,7 @@ enum expand_verdict expand_envelope(struct expander *x, struct envelope *e, stru
 		memset(x->dups, 0, (x->dup_mask + 1) * sizeof(*x->dups));
 		x->round = 1;
 	}
-	finish_sender(&w);
+	e->sender = final_sender(&w);
 	if (w.verdict == EXPAND_OK)
 		add_all(&w);
 	if (a->full)

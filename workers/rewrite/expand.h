@@ -32,5 +32,7 @@ enum expand_verdict {
 /* Replaces sender and recipients of `e` by the final ones; all memory is in the arena. A recipient
  * that changed keeps its first form in orig_addr. */
 enum expand_verdict expand_envelope(struct expander *x, struct envelope *e, struct arena *a);
+/* The sender as expand_envelope() will leave it, or as it is when that will fail. */
+struct sv expand_sender(struct expander *x, const struct envelope *e, struct arena *a);
 
 #endif

@@ -98,25 +98,17 @@ static bool is_missing(const struct header_state *h, enum header_id plain, enum 
 	return (h->seen & BIT(is_resent ? resent : plain)) == 0;
 }
 
-/* Defined with the other users of tables, below. */
-static struct sv map_sender(struct header_state *h, struct sv addr);
-
 static void add_from(struct header_state *h, const char *prefix)
 {
-	struct sv sender = h->facts->sender;
+	struct sv sender = h->facts->sender(h->facts->sender_ctx);
 
 	buf_add_str(h->out, prefix);
 	buf_add_str(h->out, "From: ");
-	if (sender.len > 0) {
-		if (h->complete)
-			sender = map_sender(h, sender);
+	if (sender.len > 0)
 		from_value_add(h->facts->full_name, sender, h->rules->obsolete_from,
 			       h->rules->name_charset, h->out);
-	} else {
-		buf_add_str(h->out, "MAILER-DAEMON@");
-		buf_add_sv(h->out, h->rules->addr.myorigin);
-		buf_add_str(h->out, " (Mail Delivery System)");
-	}
+	else
+		buf_add_str(h->out, "MAILER-DAEMON");
 	buf_add_str(h->out, "\r\n");
 }
 
@@ -212,18 +204,6 @@ static struct sv map_address(void *ctx, struct sv addr)
 }
 
 /* The envelope sender as it stands in a From header. */
-static struct sv map_sender(struct header_state *h, struct sv addr)
-{
-	struct header_mapping hm = { .h = h, .use = MAPPING_HEADER_SENDER };
-	struct sv full = addr;
-
-	if (addr_complete(&h->addr, addr, true, h->facts->arena, &full) < 0)
-		h->map_error = E_LIMIT;
-	if (!h->facts->no_mapping && mapping_acts(h->rules->mapping, hm.use))
-		full = map_address(&hm, full);
-	return full;
-}
-
 static void output_header(struct header_state *h, struct sv value, struct sv whole,
 			  const struct header_desc *desc)
 {

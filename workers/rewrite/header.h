@@ -39,10 +39,13 @@ struct header_rules { /* from the configuration */
 	struct mapping *mapping; /* NULL = none; for addresses that are completed */
 };
 
-struct header_facts {        /* of the message */
-	bool local;          /* local_header_rewrite_clients: complete and add */
-	bool internal;       /* made by us: leave alone */
-	struct sv sender;    /* envelope sender, internal form */
+struct header_facts {  /* of the message */
+	bool local;    /* local_header_rewrite_clients: complete and add */
+	bool internal; /* made by us: leave alone */
+	/* the envelope sender as it will be in the end, internal form; asked when a From is missing
+	 */
+	struct sv (*sender)(void *ctx);
+	void *sender_ctx;
 	struct sv full_name; /* for a From header that is missing; may be empty */
 	struct sv qid;       /* text */
 	int64_t arrival_s;

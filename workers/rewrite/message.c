@@ -81,6 +81,13 @@ static void begin(struct message *m, struct qid qid)
 	m->failed = verdict_ok;
 }
 
+static struct sv sender_for_header(void *ctx)
+{
+	struct message *m = ctx;
+
+	return expand_sender(m->rules->expander, &m->env, &m->arena);
+}
+
 static void begin_header(struct message *m)
 {
 	m->checked = (m->env.flags & (ENVF_INTERNAL | ENVF_NO_CHECKS)) == 0 &&
@@ -89,7 +96,8 @@ static void begin_header(struct message *m)
 	m->facts = (struct header_facts){
 		.local = (m->env.flags & ENVF_LOCAL_CLIENT) != 0,
 		.internal = (m->env.flags & ENVF_INTERNAL) != 0,
-		.sender = m->env.sender,
+		.sender = sender_for_header,
+		.sender_ctx = m,
 		.full_name = m->env.full_name,
 		.qid = sv_from(m->qid_text),
 		.arrival_s = m->env.arrival_us / 1000000,

@@ -27,7 +27,6 @@ struct resolver {
 	struct map_list *sender_transport;
 	bool transport_parents; /* transport_maps is in parent_domain_matches_subdomains */
 	struct buf value;       /* of the table asked last */
-	struct buf key;
 };
 
 /* ---- tables ---- */
@@ -123,7 +122,6 @@ void resolver_close(struct resolver **rp)
 		map_list_close(member(r, map_descs[i].offset));
 	ownaddr_free(&r->own);
 	buf_fini(&r->value);
-	buf_fini(&r->key);
 	free(r);
 	*rp = NULL;
 }
@@ -216,7 +214,8 @@ static enum map_status ask_sender(struct resolver *r, struct map_list *l, struct
 	if (sender.len == 0)
 		st = map_list_get(l, sv_from(empty_key), &r->value);
 	else
-		st = map_list_get_addr(l, sender, "", false, &r->value, &ext);
+		st = map_list_get_addr(l, sender, r->p->recipient_delimiter, false, &r->value,
+				       &ext);
 	if (st == MAP_FOUND && sv_eq_nocase(buf_sv(&r->value), SV("DUNNO")))
 		st = MAP_NOT_FOUND;
 	return st;
@@ -305,57 +304,12 @@ static bool set_class_route(struct resolver *r, struct sv sender, struct sv doma
 
 /* ---- transport_maps ---- */
 
-/* Ask for the domain, then for its parents (".parent", or "parent" as configured). */
-static enum map_status ask_domain(struct resolver *r, struct sv domain)
-{
-	struct sv key = domain;
-
-	while (key.len > 0) {
-		enum map_status st = map_list_get(r->transport_maps, key, &r->value);
-		const char *dot;
-
-		if (st != MAP_NOT_FOUND)
-			return st;
-		/* behind the next dot; the dot itself belongs to the key unless parents match */
-		dot = memchr(key.p + 1, '.', key.len - 1);
-		if (key.p[0] == '[' || dot == NULL)
-			break;
-		key.len -= (size_t)(dot - key.p);
-		key.p = dot;
-		if (r->transport_parents && key.len > 1) {
-			key.p++;
-			key.len--;
-		}
-	}
-	return map_list_get(r->transport_maps, SV("*"), &r->value);
-}
-
-static enum map_status ask_transport(struct resolver *r, struct sv rcpt, struct sv domain)
-{
-	struct sv local, base, ext, ignored;
-	enum map_status st;
-
-	buf_reset(&r->value);
-	st = map_list_get(r->transport_maps, rcpt, &r->value);
-	if (st != MAP_NOT_FOUND)
-		return st;
-	mail_addr_split(rcpt, &local, &ignored);
-	if (mail_addr_split_ext(local, r->p->recipient_delimiter, &base, &ext)) {
-		buf_reset(&r->key);
-		buf_add_sv(&r->key, base);
-		buf_add_c(&r->key, '@');
-		buf_add_sv(&r->key, domain);
-		st = map_list_get(r->transport_maps, buf_sv(&r->key), &r->value);
-		if (st != MAP_NOT_FOUND)
-			return st;
-	}
-	return ask_domain(r, domain);
-}
-
 static bool set_transport_map(struct resolver *r, struct sv rcpt, struct sv domain, struct arena *a,
 			      struct route *route)
 {
-	enum map_status st = ask_transport(r, rcpt, domain);
+	enum map_status st =
+		map_list_get_transport(r->transport_maps, rcpt, r->p->recipient_delimiter,
+				       r->transport_parents, &r->value);
 
 	if (st == MAP_FOUND)
 		apply_spec(route, keep(a, buf_sv(&r->value)), domain);

@@ -44,7 +44,7 @@ const struct smtp_cmd smtp_cmds[CMD_COUNT] = {
 			   .rfc = "3207",
 			   .text = "not offered" },
 	[CMD_AUTH] = { .verb = "AUTH",
-		       .apply = cmd_no_apply,
+		       .apply = cmd_auth_apply,
 		       .flags = CMD_NO_HELP,
 		       .event = -1,
 		       .rfc = "4954",
@@ -220,6 +220,12 @@ enum cmd_outcome cmd_ehlo_apply(struct session *s)
 enum cmd_outcome cmd_no_apply(struct session *s)
 {
 	session_reply(s, "502 5.5.1 Error: command not implemented");
+	return CMD_FAILED;
+}
+
+enum cmd_outcome cmd_auth_apply(struct session *s)
+{
+	session_reply(s, "503 5.5.1 Error: authentication not enabled");
 	return CMD_FAILED;
 }
 

@@ -42,6 +42,7 @@ bool cmd_helo_check(struct session *s, struct sv args);
 enum cmd_outcome cmd_helo_apply(struct session *s);
 enum cmd_outcome cmd_ehlo_apply(struct session *s);
 enum cmd_outcome cmd_no_apply(struct session *s);
+enum cmd_outcome cmd_auth_apply(struct session *s);
 enum cmd_outcome cmd_not_authorised(struct session *s);
 bool cmd_mail_check(struct session *s, struct sv args);
 enum cmd_outcome cmd_mail_apply(struct session *s);

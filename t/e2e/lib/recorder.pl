@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # A next hop for tests: speaks just enough SMTP (LMTP when the client says LHLO), writes every line it
 # is told to a file, and accepts everything but what it was asked not to.
-# usage: recorder.pl [ADDRESS:]PORT FILE [caps=EHLO-WORD,...] [banner=TEXT] [eol=lf] [REGEX=>REPLY ...]
+# usage: recorder.pl [ADDRESS:]PORT FILE [caps=EHLO-WORD,...] [banner=TEXT] [eol=lf] [whole] [REGEX=>REPLY ...]
 # The first REGEX that matches a command, or the content of a message, or with LMTP the recipient and
 # then the content, gives the reply. "close" as a reply ends the connection without one, "silence"
-# sends nothing.
+# sends nothing. With "whole" the lines of a connection are written together, when a message or the
+# connection ends.
 use strict;
 use warnings;
 use IO::Socket::INET;
@@ -14,11 +15,12 @@ use IO::Select;
 my ($port, $file, @rest) = @ARGV;
 my @caps = qw(PIPELINING 8BITMIME DSN SIZE);
 my @rules;
-my ($banner, $eol) = ('220 recorder ESMTP', "\r\n");
+my ($banner, $eol, $whole) = ('220 recorder ESMTP', "\r\n");
 for (@rest) {
 	if (/^caps=(.*)/) { @caps = split /,/, $1 }
 	elsif (/^banner=(.*)/s) { $banner = $1 }
 	elsif ($_ eq 'eol=lf') { $eol = "\n" }
+	elsif ($_ eq 'whole') { $whole = 1 }
 	elsif (/^(.*?)=>(.*)/s) { push @rules, [ qr/$1/s, $2 ] }
 	else { die "$_?" }
 }
@@ -42,6 +44,7 @@ sub reply_to {
 
 sub hang_up {
 	my ($s) = @_;
+	print $out delete($conn{$s}{held}) // '';
 	$select->remove($s);
 	delete $conn{$s};
 	close $s;
@@ -108,7 +111,8 @@ while (1) {
 		}
 		while ($st->{buf} =~ s/^(.*?\n)//s) {
 			my $line = $1;
-			print $out $line;
+			$st->{held} .= $line;
+			print $out delete $st->{held} if !$whole || ($st->{data} && $line eq ".\r\n");
 			if (!$st->{data}) {
 				command($s, $st, $line) or last;
 			} elsif ($line eq ".\r\n") {

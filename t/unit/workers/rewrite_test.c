@@ -620,7 +620,7 @@ static void test_bounces(void)
 		   (MSGF_NULL_SENDER | MSGF_INTERNAL),
 	   "null sender, internal");
 	content_of(&new_msg, &text);
-	ok(has(&text, "\r\nFrom: MAILER-DAEMON@mx.example.org (Mail Delivery System)\r\n"), "From");
+	ok(has(&text, "\r\nFrom: Mail Delivery System <MAILER-DAEMON@mx.example.org>\r\n"), "From");
 	ok(has(&text, "\r\nSubject: Undelivered Mail Returned to Sender\r\n"), "Subject");
 	ok(has(&text, "\r\nTo: joe@x.test\r\n"), "To");
 	ok(has(&text, "\r\nAuto-Submitted: auto-replied\r\n"), "Auto-Submitted");

@@ -147,7 +147,7 @@ static void test_syntax(void)
 		{ "VRFY\r\n", "501 5.5.4 Syntax: VRFY address [SMTPUTF8]\r\n" },
 		{ "VRFY u@local.test\r\n", "252 2.0.0 u@local.test\r\n" },
 		{ "STARTTLS\r\n", "502 5.5.1 Error: command not implemented\r\n" },
-		{ "AUTH PLAIN AAA=\r\n", "502 5.5.1 Error: command not implemented\r\n" },
+		{ "AUTH PLAIN AAA=\r\n", "503 5.5.1 Error: authentication not enabled\r\n" },
 		{ "XCLIENT ADDR=10.0.0.1\r\n", "550 5.7.0 Error: insufficient authorization\r\n" },
 		{ "ETRN local.test\r\n", "503 Error: MAIL transaction in progress\r\n" },
 		{ "NOOP with words\r\n", "250 2.0.0 Ok\r\n" },
