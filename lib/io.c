@@ -130,6 +130,25 @@ void io_close(int *fd)
 	*fd = -1;
 }
 
+/* The name of a fresh directory is to last as long as what will be put into it. */
+static int sync_parent(char *path)
+{
+	char *slash = strrchr(path, '/');
+
+	if (slash != NULL)
+		*slash = '\0';
+	int fd = open(slash == NULL   ? "."
+		      : slash == path ? "/"
+				      : path,
+		      O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int err = fd < 0 || fsync(fd) < 0 ? err_errno() : 0;
+
+	if (slash != NULL)
+		*slash = '/';
+	io_close(&fd);
+	return err;
+}
+
 int io_mkdir_p(const char *path, mode_t mode)
 {
 	char *copy = xstrdup(path);
@@ -141,7 +160,9 @@ int io_mkdir_p(const char *path, mode_t mode)
 		bool last = *p == '\0';
 
 		*p = '\0';
-		if (mkdir(copy, mode) < 0 && errno != EEXIST)
+		if (mkdir(copy, mode) == 0)
+			err = sync_parent(copy);
+		else if (errno != EEXIST)
 			err = err_errno();
 		if (last)
 			break;

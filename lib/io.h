@@ -20,7 +20,7 @@ int io_set_nonblock(int fd);
  * away. */
 void io_eventfd_drain(int fd);
 void io_close(int *fd); /* closes when >= 0 and sets -1 */
-/* Create `path` and missing parents. */
+/* Create `path` and missing parents; their names are durable then. */
 int io_mkdir_p(const char *path, mode_t mode);
 
 /* One datagram-like message with descriptors over a SOCK_SEQPACKET socket. send: E_AGAIN when the

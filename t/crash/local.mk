@@ -25,6 +25,10 @@ t_crash_blocklog_LDADD = $(LIB_LIBS)
 t_crash_blockplay_SOURCES = t/crash/blockplay.c t/crash/blockimage.c t/crash/blockimage.h t/crash/blocklog.h
 t_crash_blockplay_LDADD = $(SCHED_TEST_LIBS)
 EXTRA_DIST += t/crash/02-block-replay.t
+# A file system that keeps what was synced and no more; see t/crash/strictfs.c.
+check_PROGRAMS += t/crash/strictfs
+t_crash_strictfs_SOURCES = t/crash/strictfs.c t/crash/strictfs_tree.c t/crash/strictfs.h
+t_crash_strictfs_LDADD = $(LIB_LIBS)
 EXTRA_DIST += t/crash/00-found.t t/crash/04-error-every-call.t
 # A queue of a million; see t/crash/make_queue.c.
 check_PROGRAMS += t/crash/make_queue

@@ -4,6 +4,9 @@
 # goes into a mount namespace of its own: a namespace that somebody else made meanwhile would hold a copy
 # of the mount, and a mount of the same device would find the dead file system again.
 #
+# fs => 'strict' is t/crash/strictfs, which keeps what was synced and nothing else; with some => SEED also
+# a random part of the rest after every second cut.
+#
 #   my $d = Disk->new(fs => 'ext4', mb => 256) or plan skip_all => Disk->why_not;
 #   $d->mount("$dir/spool", 'nobody');
 #   $d->cut;  ... kill everything ...  $d->umount;  $d->remount;
@@ -14,9 +17,10 @@ use Carp qw(croak);
 use Fcntl;
 use File::Temp qw(tempdir);
 use POSIX ();
-use Posthaste qw(run_ok wait_until);
+use Posthaste qw(run_ok spawn wait_until);
 
 use constant SHUTDOWN_IOCTL    => 0x8004587d;
+use constant SETTLE_IOCTL      => 0x587e;
 use constant NO_LOG_FLUSH      => 2;
 use constant O_DIRECTORY_LINUX => 0200000;
 
@@ -46,8 +50,16 @@ sub new {
 		return;
 	}
 	go_apart();
-	my $self = bless { fs => $fs, dir => tempdir('posthaste-disk-XXXXXX', TMPDIR => 1, CLEANUP => 1) },
+	if ($fs eq 'strict' && !-w '/dev/fuse') {
+		$why_not = 'no /dev/fuse';
+		return;
+	}
+	my $self = bless { %opt, fs => $fs, dir => tempdir('posthaste-disk-XXXXXX', TMPDIR => 1, CLEANUP => 1) },
 		$class;
+	if ($fs eq 'strict') {
+		push @disks, $self;
+		return $self;
+	}
 	my $image = "$self->{dir}/image";
 	open my $fh, '>', $image or croak "$image: $!";
 	truncate $fh, ($opt{mb} || ($fs eq 'xfs' ? 512 : 256)) << 20 or croak "$image: $!";
@@ -74,6 +86,8 @@ sub mount {
 	my ($self, $at, $owner) = @_;
 	mkdir $at;
 	$self->{at} = $at;
+	$self->{pid} = spawn(undef, Posthaste::build_dir() . '/t/crash/strictfs',
+		defined $self->{some} ? ('-r', '-s', $self->{some}) : (), $at) if $self->{fs} eq 'strict';
 	$self->remount or croak "cannot mount $self->{fs} on $at";
 	if (defined $owner) {
 		my ($uid, $gid) = (getpwnam $owner)[2, 3];
@@ -82,12 +96,20 @@ sub mount {
 	return 1;
 }
 
+# A file system is mounted there, and not a dead one.
+sub alive {
+	my ($at) = @_;
+	return run_ok('mountpoint', '-q', $at) && mkdir("$at/alive") && rmdir("$at/alive");
+}
+
 # A process of the last life may hold the dead file system for a moment yet: then mount() finds that.
 sub remount {
 	my ($self) = @_;
 	return wait_until(sub {
+		# this one mounts itself
+		return $self->{mounted} = alive($self->{at}) if $self->{fs} eq 'strict';
 		$self->{mounted} = run_ok('mount', '-t', $self->{fs}, $self->{loop}, $self->{at}) or return 0;
-		return 1 if mkdir "$self->{at}/alive" and rmdir "$self->{at}/alive";
+		return 1 if alive($self->{at});
 		$self->umount;
 		return 0;
 	}, 5);
@@ -101,14 +123,22 @@ sub umount {
 	return 1;
 }
 
-# From here on every call on it fails, and what its log held unwritten is gone.
-sub cut {
-	my ($self) = @_;
+sub tell {
+	my ($self, $number, $arg) = @_;
 	sysopen my $dir, $self->{at}, O_RDONLY | O_DIRECTORY_LINUX or croak "$self->{at}: $!";
-	my $flags = pack 'L', NO_LOG_FLUSH;
-	ioctl $dir, SHUTDOWN_IOCTL, $flags or croak "shutdown of $self->{at}: $!";
+	ioctl $dir, $number, $arg or croak "ioctl of $self->{at}: $!";
 	close $dir;
 	return;
+}
+
+# From here on every call on it fails, and what its log held unwritten is gone.
+sub cut { my ($self) = @_; return $self->tell(SHUTDOWN_IOCTL, pack 'L', NO_LOG_FLUSH) }
+
+# All that is on it now is durable: what an installation has had on its disk for long.
+sub settle {
+	my ($self) = @_;
+	return $self->tell(SETTLE_IOCTL, 0) if $self->{fs} eq 'strict';
+	return run_ok('sync', '-f', $self->{at});
 }
 
 END {
@@ -116,7 +146,8 @@ END {
 	@disks = () if $$ != $owner;
 	for my $d (@disks) {
 		run_ok('umount', '-l', $d->{at}) if $d->{mounted};
-		run_ok('losetup', '-d', $d->{loop});
+		run_ok('losetup', '-d', $d->{loop}) if $d->{loop};
+		Posthaste::end_child($d->{pid}) if $d->{pid};
 	}
 	$? = $status;
 }

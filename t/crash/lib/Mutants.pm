@@ -19,6 +19,10 @@ my @folders = qw(workers/spool workers/local daemon);
 my @once = (
 	[ 'workers/spool/commit.c',  qr/written_end \? (2) : 1/ ],
 	[ 'workers/spool/journal.c', qr/k < (2); k\+\+/ ],
+	[ 'workers/spool/state.c',   qr/i < (2) && err == 0; i\+\+/ ],
+);
+# Those without which nothing is lost, and what they are there for.
+my %needless = (
 );
 
 # All of them, in the order of the source: { file, line, call, text }.
@@ -60,6 +64,9 @@ sub twice {
 }
 
 sub name { my ($self) = @_; return "$self->{file}:$self->{line} $self->{call}" }
+
+# Why nothing is lost without it; undef when something is.
+sub needless { my ($self) = @_; return $needless{"$self->{file} $self->{call}"} }
 
 sub id {
 	my ($self) = @_;

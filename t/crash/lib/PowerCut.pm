@@ -19,8 +19,8 @@ use Time::HiRes qw(clock_gettime sleep stat CLOCK_MONOTONIC CLOCK_REALTIME);
 
 sub new {
 	my ($class, %opt) = @_;
-	my $queue = Disk->new(fs => $opt{fs}) or return;
-	my $boxes = Disk->new(fs => $opt{fs}) or return;
+	my $queue = Disk->new(fs => $opt{fs}, some => $opt{some}) or return;
+	my $boxes = Disk->new(fs => $opt{fs}, some => $opt{some}) or return;
 	my $sink  = Posthaste->sink(args => [ '-m', '-T', 10, '-P', 5 ]);
 	my $nobody = join ' ', (getpwnam 'nobody')[2, 3];
 	my ($uid, $gid) = split ' ', $nobody;
@@ -44,6 +44,7 @@ sub new {
 	$boxes->mount("$mta->{dir}/boxes", $mta->{owner});
 	mkdir "$self->{at}/data";
 	chown $uid, $gid, "$self->{at}/data";
+	$_->settle for $queue, $boxes;
 	$mta->configure(queue_directory => "$self->{at}/spool", data_directory => "$self->{at}/data",
 		virtual_mailbox_base => "$mta->{dir}/boxes", %{ $opt{main} || {} });
 	return $self;
@@ -78,6 +79,15 @@ sub mail_until {
 	return 0;
 }
 
+# No life of a worker may have the number of an earlier one.
+sub see_lives {
+	my ($self) = @_;
+	my @lives = sort { $a <=> $b } map { $_->{life} } $self->{mta}->workers or return;
+	$self->{numbers_again}++ if $lives[0] <= ($self->{last_life} || 0);
+	$self->{last_life} = $lives[-1];
+	return;
+}
+
 # One life under the injector, with the rule armed from its first call on. How many calls a life makes
 # depends on what happens to come together; so when it does not come to the one that was chosen, the
 # next of that kind is taken, and then the next of any kind. Returns which of the three cut the power:
@@ -94,7 +104,7 @@ sub run {
 	my ($rc) = $i->try($mta, 'storage', $rule . $where);
 	my $hit = $rc ? $struck->() : 0;
 	if (!$rc) {
-		eval { $self->{oracle}->in_doubt($mta) }; # what it says before it dies
+		$self->see_lives;
 		$hit = $self->mail_until($struck);
 		for my $n (2, 3) {
 			last if $hit || $rule =~ /action=count/;
@@ -154,7 +164,7 @@ sub copies {
 		split /\n/, slurp("$self->{sink}{dir}/ids");
 	my @in_boxes;
 	for my $file (glob "$self->{mta}{dir}/boxes/box/new/*") {
-		my $head = (split /\n\n/, slurp($file), 2)[0];
+		my $head = (split /\n\n/, slurp($file), 2)[0] // ''; # an empty file has none
 		my ($id, $rcpt) = ($head =~ /^X-Load-Id: (\S+)/m, $head =~ /^X-Original-To: (\S+)/m);
 		push @in_boxes, [ "$id $rcpt", (stat $file)[9] ] if defined $rcpt;
 	}
@@ -183,16 +193,32 @@ sub repeats {
 	return \@repeats;
 }
 
-# Drain, stop, judge: { fields of the oracle's verdict, left, in_doubt, repeats, panic, cuts }.
+# As long as there are fewer from time to time; what is left. What was with too many workers when
+# they died is on hold: an operator releases it.
+sub drain {
+	my ($self) = @_;
+	my $mta = $self->{mta};
+	my ($least, $idle, $left) = (1e9, 0);
+	while ($idle < 8) {
+		return 0 if wait_until(sub { $left = $mta->status->{messages}; defined $left && $left == 0 }, 2);
+		$idle = ($left // 1e9) < $least ? 0 : $idle + 1;
+		$least = $left if defined $left && $left < $least;
+		$mta->command('postsuper', '-H', 'ALL');
+		$mta->advance(1500);
+	}
+	my ($rc, $out) = $mta->command('postqueue', '-j');
+	my %in;
+	$in{$1}++ while $out =~ /"queue_name":\s*"(\w+)"/g;
+	return join ', ', $left // 'no answer', map { "$in{$_} $_" } sort keys %in;
+}
+
+# Drain, stop, judge: { fields of the oracle's verdict, left, in_doubt, repeats, panic,
+# torn (lines of the log that tell of damage), numbers_again, cuts }.
 sub end {
 	my ($self) = @_;
 	my ($mta, $o) = @$self{qw(mta oracle)};
 	$mta->launch;
-	for (1 .. 12) {
-		last if wait_until(sub { ($mta->status->{messages} // 1) == 0 }, 2);
-		$mta->advance(1500);
-	}
-	my $left = $mta->status->{messages} // 'no answer';
+	my $left = $self->drain;
 	$o->queue($mta);
 	my $listed = $o->in_doubt($mta);
 	$mta->stop;
@@ -201,8 +227,10 @@ sub end {
 	$o->maildir(glob "$mta->{dir}/boxes/box/new/*");
 	$o->bounces(map { slurp($_) } glob "$mta->{dir}/boxes/sender/new/*");
 	my $panic = () = $mta->log =~ /panic:/g;
+	# what a cut has torn is never anything that counts: no file of the spool is damaged afterwards
+	my @damage = grep { /spool state was|its head is damaged|lines are damaged|damaged outcomes/ } split /\n/, $mta->log;
 	return { %{ $o->verdict }, left => $left, in_doubt => $listed, repeats => $self->repeats,
-		panic => $panic, cuts => scalar @{ $self->{cuts} } };
+		panic => $panic, torn => \@damage, numbers_again => $self->{numbers_again} || 0, cuts => scalar @{ $self->{cuts} } };
 }
 
 1;
