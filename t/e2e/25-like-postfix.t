@@ -63,7 +63,8 @@ sub talk {
 	my @lines = ref $sender ? @$sender
 		: ("EHLO client.test", "MAIL FROM:<$sender>", (map { "RCPT TO:<$_>" } @$rcpts), 'DATA',
 			\($message // "Subject: x\n\nbody\n"), 'QUIT');
-	my $smtp = eval { $mta->smtp($port, $client eq 'out' ? '127.0.0.2' : '127.0.0.1') } or BAIL_OUT("greeting of " . ($port // 'posthaste') . ": $@");
+	my $smtp = eval { $mta->smtp($port, $client eq 'out' ? '127.0.0.2' : '127.0.0.1') }
+		or BAIL_OUT('greeting of ' . ($port // 'posthaste') . ": $@");
 	my (@replies, @qids);
 	for my $line (@lines) {
 		my $text = ref $line ? "X-Number: $number\n$$line" : $line;
@@ -73,7 +74,7 @@ sub talk {
 			$text =~ s/^\./../mg;
 			$text .= '.';
 		}
-		my $reply = eval { $smtp->cmd($text) } // ($@ ? BAIL_OUT("port $port: $text: $@") : undef) // '(closed)';
+		my $reply = $smtp->cmd($text) // '(closed)';
 		push @qids, $1 if $reply =~ /queued as (\w+)/;
 		push @replies, normal_reply($reply);
 		last if $reply eq '(closed)';
