@@ -71,6 +71,9 @@ is sprintf('%o', (stat $files[0])[2] & 07777), '444', '... readable, done, by it
 copy($files[0], "$mta->{dir}/sample");
 is sprintf('%o', (stat $drop)[2] & 07777), $> == 0 ? '1730' : '700', 'the directory: others can add, not look';
 
+($rc, $out) = sendmail("HELO me\r\nMAIL FROM:<s\@x.test>\r\nRCPT TO:<r\@x.test>\r\nDATA\r\nSubject: bs-stopped\r\n\r\nx\r\n.\r\nQUIT\r\n", '-bs');
+like $out, qr/\n250 2\.0\.0 Ok: queued as .*\n221 /s, 'so is one by SMTP on standard input';
+
 # ---- hostile files wait for the start ----
 
 sub put { my ($name, $text) = @_; spew("$drop/$name", $text); chmod 0444, "$drop/$name"; return }
@@ -103,6 +106,7 @@ my $bad = 11;
 
 $mta->launch;
 like received('stopped'), qr/^The daemon is down\.$/m, 'the message of the stopped system is sent after the start';
+like received('bs-stopped'), qr/^From: s\@x\.test$/m, '... and the one by SMTP';
 ok wait_until(sub { files('corrupt') >= $bad }, 20), 'what is no message is set aside';
 my @aside = files('corrupt');
 is scalar(@aside), $bad, "$bad files" or diag join "\n", @aside;
@@ -119,7 +123,7 @@ cmp_ok $mta->status->{damaged}, '>=', 0, 'the system is alive';
 
 # ---- content ----
 
-my $id = $mta->wait_log(qr/cleanup\[\d+\]: (\w+): message-id=/) // 'none';
+my ($id) = received('stopped') =~ /^Message-Id: <(\w+)\@/m;
 like $mta->log, qr/pickup\[\d+\]: $id: uid=$> from=<$user>\n/, "pickup's line: who submitted it";
 like $mta->log, qr/cleanup\[\d+\]: $id: message-id=<$id\@mx\.posthaste\.test>\n/, "cleanup's line";
 like $mta->log, qr/qmgr\[\d+\]: $id: from=<$user\@origin\.test>, size=\d+, nrcpt=1 \(queue active\)\n/, "qmgr's line";
@@ -185,6 +189,25 @@ for my $accepted (['-oi'], [ '-o', 'em' ], ['-odb'], ['-Am'], ['-U'], ['-m'], ['
 	($rc, $out) = sendmail("Subject: accepted\n\nx\n", @$accepted, 'a@x.test');
 	is "$rc$out", '0', "@$accepted is accepted";
 }
+
+# ---- SMTP on standard input ----
+
+sub dialogue { my (@lines) = @_; return sendmail(join('', map { "$_\r\n" } @lines), '-bs') }
+($rc, $out) = dialogue('EHLO me', 'MAIL FROM:<s@x.test> RET=HDRS ENVID=bs-1', 'RCPT TO:<r@x.test> NOTIFY=SUCCESS', 'RCPT TO:<any@where.test>', 'DATA',
+	'Subject: bs', '', '..dot', 'text', '.', 'MAIL FROM:<s2@x.test>', 'RCPT TO:<r2@x.test>', 'BDAT 15', 'Subject: bdat', 'BDAT 3 LAST', 'x', 'NOOP', 'QUIT');
+is $rc, 0, 'sendmail -bs';
+like $out, qr/\A220 mx\.posthaste\.test ESMTP.*\r\n250-mx\.posthaste\.test\r\n/, '... greets';
+like $out, qr/\r\n250 2\.0\.0 Ok: queued as [0-9a-f.]+\r\n.*\r\n250 2\.0\.0 Ok: 18 bytes queued as [0-9a-f.]+\r\n250 2\.0\.0 Ok\r\n221 2\.0\.0 Bye\r\n\z/s, '... takes messages';
+$got = received('bs');
+like $got, qr/^MAIL FROM:<s\@x\.test>.* RET=HDRS ENVID=bs-1.*\nRCPT TO:<r\@x\.test>.* NOTIFY=SUCCESS.*\nRCPT TO:<any\@where\.test>/m, '... with their envelopes';
+like $got, qr/\n\n\.\.dot\ntext\n\.\n\z/, '... and content';
+is scalar(() = $got =~ /^Received: /mg), 1, '... and one Received header';
+like received('bdat'), qr/^MAIL FROM:<s2\@x\.test>/m, '... by BDAT, too';
+($rc, $out) = dialogue('EHLO me', 'MAIL FROM:<s@x.test>', 'RCPT TO:<a b@x.test>', 'RCPT TO:<r@x.test>', 'DATA', 'Subject: cut', '', 'no end');
+like $out, qr/\r\n501 5\.1\.3 .*\r\n354 /s, '-bs: bad addresses are refused';
+is join(' ', glob "$drop/tmp.[0-9a-f]*.*"), '', '... and a message without an end is not taken';
+($rc, $out) = dialogue('EHLO me', 'MAIL FROM:<s@x.test>', 'RCPT TO:<r@x.test>', 'DATA', 'Subject: big', '', ('x' x 70) x 4000, '.', 'QUIT');
+like $out, qr/\r\n552 5\.3\.4 .*\r\n221 /s, '-bs: message_size_limit';
 
 # A message that is refused for good comes back to its sender.
 sendmail("Received: x\n" x 25 . "Subject: loop\n\nx\n", '-f', 'me@x.test', 'a@x.test');

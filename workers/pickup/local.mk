@@ -4,6 +4,7 @@ noinst_LIBRARIES += libph_pickup.a
 libph_pickup_a_SOURCES = \
 	workers/pickup/compose.c workers/pickup/compose.h \
 	workers/pickup/dropenv.c workers/pickup/dropenv.h \
+	workers/pickup/droppipe.c workers/pickup/droppipe.h \
 	workers/pickup/maildrop.c workers/pickup/maildrop.h
 
 pkglibexec_PROGRAMS += workers/pickup/pickup

@@ -217,12 +217,15 @@ static void take_message(const struct conf *c)
 int main(int argc, char **argv)
 {
 	const char *dir = NULL;
+	bool tell = false;
 	int opt;
 
 	command_start("postdrop");
 	while ((opt = getopt(argc, argv, "c:rv")) != -1) {
 		if (opt == 'c')
 			dir = optarg;
+		else if (opt == 'r')
+			tell = true;
 		else if (opt == '?')
 			command_fatal(EX_USAGE, "usage: postdrop [-c config_dir] [-rv]");
 	}
@@ -237,6 +240,8 @@ int main(int argc, char **argv)
 	signal(SIGINT, on_signal);
 	signal(SIGTERM, on_signal);
 	take_message(c);
+	if (tell) /* whoever wants to know is gone or not: the message is safe */
+		(void)!printf("%s\n", writer.name);
 	conf_free(&c);
 	return EX_OK;
 }

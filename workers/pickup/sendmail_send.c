@@ -6,17 +6,15 @@
 #include <pwd.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <sysexits.h>
 #include <unistd.h>
 
 #include "conf/command.h"
 #include "lib/err.h"
-#include "lib/io.h"
 #include "lib/mailaddr.h"
 #include "workers/pickup/compose.h"
 #include "workers/pickup/dropenv.h"
-#include "workers/pickup/maildrop.h"
+#include "workers/pickup/droppipe.h"
 
 #define ARENA_CHUNK (64u << 10)
 #define READ_BYTES  65536u
@@ -27,9 +25,7 @@ struct sending {
 	struct arena arena;
 	struct envelope env;
 	uint64_t extracted;
-	int pipe_fd; /* to postdrop */
-	pid_t pid;
-	struct buf out;
+	struct droppipe pipe;
 };
 
 /* ---- envelope ---- */
@@ -182,81 +178,6 @@ static void make_envelope(struct sending *se)
 		se->env.flags |= ENVF_SMTPUTF8;
 }
 
-/* ---- postdrop ---- */
-
-static void start_postdrop(struct sending *se)
-{
-	char *path = xasprintf("%s/postdrop", se->s->p->command_directory);
-	int ends[2];
-
-	if (pipe(ends) < 0)
-		command_fatal(EX_OSERR, "pipe: %s", strerror(errno));
-	se->pid = fork();
-	if (se->pid < 0)
-		command_fatal(EX_OSERR, "fork: %s", strerror(errno));
-	if (se->pid == 0) {
-		/* the directory goes by the environment: postdrop judges it */
-		if (se->s->conf_dir != NULL)
-			setenv("MAIL_CONFIG", se->s->conf_dir, 1);
-		if (dup2(ends[0], STDIN_FILENO) >= 0) {
-			close(ends[0]);
-			close(ends[1]);
-			execl(path, "postdrop", "-r", (char *)NULL);
-		}
-		fprintf(stderr, "sendmail: fatal: execute %s: %s\n", path, strerror(errno));
-		_exit(EX_TEMPFAIL);
-	}
-	close(ends[0]);
-	se->pipe_fd = ends[1];
-	free(path);
-}
-
-/* False: it takes no more; its exit status says why. */
-static bool flush(struct sending *se)
-{
-	int err = io_write_all(se->pipe_fd, se->out.p, se->out.len);
-
-	buf_reset(&se->out);
-	return err == 0;
-}
-
-static bool put_content(struct sending *se, struct buf *b)
-{
-	bool ok = true;
-
-	for (size_t at = 0; ok && at < b->len; at += MAILDROP_PIECE_MAX) {
-		maildrop_put_piece(&se->out, b->p + at, size_min(b->len - at, MAILDROP_PIECE_MAX));
-		ok = flush(se);
-	}
-	buf_reset(b);
-	return ok;
-}
-
-static bool put_head(struct sending *se)
-{
-	struct buf env = BUF_INIT;
-
-	env_encode(&se->env, &env);
-	buf_add_str(&se->out, MAILDROP_PIPE_MAGIC);
-	maildrop_put_piece(&se->out, env.p, env.len);
-	buf_fini(&env);
-	return flush(se) && put_content(se, &se->text.header);
-}
-
-static int wait_postdrop(struct sending *se)
-{
-	int status;
-
-	while (waitpid(se->pid, &status, 0) < 0) {
-		if (errno != EINTR)
-			return EX_OSERR;
-	}
-	if (WIFEXITED(status))
-		return WEXITSTATUS(status);
-	fprintf(stderr, "sendmail: fatal: postdrop was ended by signal %d\n", WTERMSIG(status));
-	return EX_TEMPFAIL;
-}
-
 /* More of the message; false when input has failed or ended. */
 static bool read_more(struct sending *se)
 {
@@ -276,9 +197,17 @@ static bool read_more(struct sending *se)
 	return !se->text.done;
 }
 
+static void put_content(struct sending *se, struct buf *b)
+{
+	droppipe_put(&se->pipe, b->p, b->len);
+	buf_reset(b);
+}
+
 int sendmail_send(const struct sendmail *s)
 {
-	struct sending se = { .s = s, .pipe_fd = -1 };
+	struct sending se = { .s = s };
+	struct buf env = BUF_INIT;
+	char name[MAILDROP_NAME_SIZE];
 	bool more = true;
 
 	arena_init(&se.arena, ARENA_CHUNK, 0);
@@ -287,22 +216,21 @@ int sendmail_send(const struct sendmail *s)
 	while (more && !se.text.header_done)
 		more = read_more(&se);
 	make_envelope(&se);
-	start_postdrop(&se);
-	bool ok = put_head(&se) && put_content(&se, &se.text.body);
+	env_encode(&se.env, &env);
+	int err = droppipe_start(&se.pipe, s->p, s->conf_dir, buf_sv(&env));
 
-	while (more && ok) {
+	if (err != 0)
+		command_fatal(EX_OSERR, "cannot start postdrop: %s", err_str(err));
+	put_content(&se, &se.text.header);
+	put_content(&se, &se.text.body);
+	while (more && !se.pipe.failed) {
 		more = read_more(&se);
-		ok = put_content(&se, &se.text.body);
+		put_content(&se, &se.text.body);
 	}
-	if (ok) {
-		maildrop_put_piece(&se.out, "", 0);
-		flush(&se);
-	}
-	close(se.pipe_fd);
-	int status = wait_postdrop(&se);
+	int status = droppipe_end(&se.pipe, name);
 
+	buf_fini(&env);
 	compose_fini(&se.text);
 	arena_fini(&se.arena);
-	buf_fini(&se.out);
 	return status;
 }

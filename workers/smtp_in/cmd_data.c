@@ -364,15 +364,19 @@ static void finish_message(struct session *s)
 	s->ops->end(s->ops->ctx, s);
 }
 
-static void say_queued(struct session *s)
+/* `name`: what it is queued as; empty = the queue id. */
+static void say_queued(struct session *s, struct sv name)
 {
+	if (name.len == 0)
+		name = sv_from(session_qid(s));
+
 	counter_add(session_counters, CTR_smtpd_messages, 1);
 	s->error_count = s->junk_count = 0;
 	if (s->bdat != BDAT_NONE)
-		session_reply(s, "250 2.0.0 Ok: %llu bytes queued as %s",
-			      (unsigned long long)s->tx->chunk_bytes, session_qid(s));
+		session_reply(s, "250 2.0.0 Ok: %llu bytes queued as %.*s",
+			      (unsigned long long)s->tx->chunk_bytes, (int)name.len, name.p);
 	else
-		session_reply(s, "250 2.0.0 Ok: queued as %s", session_qid(s));
+		session_reply(s, "250 2.0.0 Ok: queued as %.*s", (int)name.len, name.p);
 }
 
 void session_submit_done(struct session *s, enum submit_verdict v, unsigned code,
@@ -385,7 +389,7 @@ void session_submit_done(struct session *s, enum submit_verdict v, unsigned code
 	s->tx->begun = false;
 	s->wait = WAIT_NONE;
 	if (v == SUBMIT_OK || v == SUBMIT_DISCARDED) {
-		say_queued(s);
+		say_queued(s, text);
 	} else if (code / 100 == (temp ? 4u : 5u) && dsn[0] == code / 100 && text.len > 0) {
 		session_reply(s, "%u %u.%u.%u %.*s", code, dsn[0], dsn[1], dsn[2],
 			      (int)size_min(text.len, PROTO_TEXT_MAX), text.p);

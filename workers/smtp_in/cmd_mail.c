@@ -226,6 +226,8 @@ static bool take_address(struct session *s, struct sv args, bool utf8, struct sv
 	}
 	if (addr->len == 0)
 		return true;
+	if (s->listener->policy == NULL)
+		return true;
 	policy_resolve(s->listener->policy, buf_cstr(addr), &resolved);
 	if (!resolved.tempfail && !resolved.invalid && !utf8) {
 		struct sv dom = { resolved.addr.p + resolved.domain_off,
@@ -372,7 +374,7 @@ enum cmd_outcome cmd_mail_apply(struct session *s)
 		t->env.flags |= ENVF_SMTPUTF8;
 	t->env.flags |= s->listener->env_flags;
 	t->env.filter = sv_from(s->listener->p->content_filter);
-	if (policy_is_local_rewrite(s->listener->policy, &v) > 0)
+	if (s->listener->policy != NULL && policy_is_local_rewrite(s->listener->policy, &v) > 0)
 		t->env.flags |= ENVF_LOCAL_CLIENT;
 	s->act_size = 0;
 	session_reply(s, "250 2.1.0 Ok");

@@ -174,6 +174,18 @@ int listener_init(struct listener *l, const struct conf *c, const struct conf_se
 	return 0;
 }
 
+int listener_init_alone(struct listener *l, const struct conf *c, struct conf_diag *d)
+{
+	struct sv bad;
+
+	*l = (struct listener){ .p = conf_params(c), .service_name = xstrdup("smtp") };
+	l->discard_mask = listener_discard_mask(l->p->smtpd_discard_ehlo_keywords, &bad);
+	if (open_matchlists(l, c, d) == 0)
+		return 0;
+	listener_fini(l);
+	return E_CONFIG;
+}
+
 int listener_init_stress(struct listener *l, const struct listener *normal, const struct conf *c,
 			 struct conf_diag *d)
 {

@@ -56,6 +56,8 @@ int listener_init(struct listener *l, const struct conf *c, const struct conf_se
  * differ, as with our defaults. */
 int listener_init_stress(struct listener *l, const struct listener *normal, const struct conf *c,
 			 struct conf_diag *d);
+/* For one session of the user who runs us (sendmail -bs): no restrictions, `policy` is NULL. */
+int listener_init_alone(struct listener *l, const struct conf *c, struct conf_diag *d);
 void listener_fini(struct listener *l);
 /* Mask of "silent-discard, dsn ..."; unknown words are returned in bad_r (first one, or empty). */
 uint32_t listener_discard_mask(const char *words, struct sv *bad_r);

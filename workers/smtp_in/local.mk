@@ -15,5 +15,6 @@ libph_smtpin_a_SOURCES = \
 
 pkglibexec_PROGRAMS += workers/smtp_in/smtpd
 workers_smtp_in_smtpd_SOURCES = workers/smtp_in/smtpd.c workers/smtp_in/conn.c \
+	workers/smtp_in/standalone.c workers/smtp_in/standalone.h \
 	workers/smtp_in/server.c workers/smtp_in/server.h
-workers_smtp_in_smtpd_LDADD = libph_smtpin.a $(WORKER_LIBS)
+workers_smtp_in_smtpd_LDADD = libph_smtpin.a libph_pickup.a $(WORKER_LIBS)

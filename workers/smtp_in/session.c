@@ -295,7 +295,8 @@ static bool check_pipelining(struct session *s, struct sv rest)
 {
 	struct buf shown = BUF_INIT;
 
-	if (rest.len == 0 || s->ill_pipelining)
+	/* who talks to himself (sendmail -bs) may give it all at once, from a file */
+	if (rest.len == 0 || s->ill_pipelining || s->listener->policy == NULL)
 		return false;
 	escape_into(&shown, (struct sv){ rest.p, size_min(rest.len, PIPELINED_SHOWN) });
 	log_info("improper command pipelining after %s from %s: %s", s->where, s->namaddr,

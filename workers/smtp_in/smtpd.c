@@ -2,7 +2,10 @@
 /* The smtp-in worker: main() and the hooks of the worker frame. */
 #include "workers/smtp_in/server.h"
 
+#include <string.h>
 #include <time.h>
+
+#include "workers/smtp_in/standalone.h"
 
 static struct server the_server;
 
@@ -61,5 +64,7 @@ int main(int argc, char **argv)
 		.drain = smtpd_drain,
 	};
 
+	if (argc >= 2 && strcmp(argv[1], "-S") == 0)
+		return standalone_main();
 	return worker_main(argc, argv, &ops);
 }
