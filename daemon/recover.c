@@ -3,62 +3,83 @@
 #include "daemon/recover.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
 
 #include "daemon/doubts.h"
 #include "daemon/recover_int.h"
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/log.h"
+#include "lib/util.h"
+
+#define HUGE_PAGE ((size_t)2 << 20)
 
 /* ---- table of records by queue id ---- */
 
-static void rehash(struct recovery *r)
+#define AHEAD 16u /* memory that will be looked at soon is fetched so many steps before */
+
+/* The bucket where the id is or belongs. Most strangers are told by the part of the hash that
+ * stands in their bucket. */
+static struct rbucket *bucket_of(const struct recovery *r, struct qid id)
 {
-	r->bucket_count = r->bucket_count == 0 ? 4096 : r->bucket_count * 4;
-	free(r->buckets);
-	r->buckets = xmalloc(r->bucket_count * sizeof(*r->buckets));
-	memset(r->buckets, 0xff, r->bucket_count * sizeof(*r->buckets));
-	for (size_t i = 0; i < r->msg_count; i++) {
-		size_t b = qid_hash(r->msgs[i].qid) & (r->bucket_count - 1);
+	uint64_t hash = qid_hash(id);
+	size_t b = hash & (r->bucket_count - 1);
 
-		while (r->buckets[b] != RMSG_NONE)
-			b = (b + 1) & (r->bucket_count - 1);
-		r->buckets[b] = (uint32_t)i;
-	}
-}
-
-/* The bucket where the id is or belongs. */
-static uint32_t *bucket_of(struct recovery *r, struct qid id)
-{
-	size_t b = qid_hash(id) & (r->bucket_count - 1);
-
-	while (r->buckets[b] != RMSG_NONE && !qid_eq(r->msgs[r->buckets[b]].qid, id))
+	while (r->buckets[b].msg != RMSG_NONE && (r->buckets[b].tag != (uint32_t)(hash >> 32) ||
+						  !qid_eq(r->msgs[r->buckets[b].msg].qid, id)))
 		b = (b + 1) & (r->bucket_count - 1);
 	return &r->buckets[b];
 }
 
-static struct rmsg *find_msg(struct recovery *r, struct qid id)
+static struct rmsg *find_msg(const struct recovery *r, struct qid id)
 {
 	if (r->bucket_count == 0)
 		return NULL;
-	uint32_t i = *bucket_of(r, id);
+	uint32_t i = bucket_of(r, id)->msg;
 
 	return i == RMSG_NONE ? NULL : &r->msgs[i];
 }
 
-static struct rmsg *add_msg(struct recovery *r, struct qid id)
+static void make_buckets(struct recovery *r)
 {
-	if (r->msg_count * 2 >= r->bucket_count)
-		rehash(r);
-	if (r->msg_count == r->msg_cap) {
-		r->msg_cap = r->msg_cap == 0 ? 4096 : r->msg_cap * 2;
-		r->msgs = xrealloc(r->msgs, r->msg_cap * sizeof(*r->msgs));
-	}
-	*bucket_of(r, id) = (uint32_t)r->msg_count;
-	struct rmsg *m = &r->msgs[r->msg_count++];
+	size_t bytes;
 
-	*m = (struct rmsg){ .qid = id, .pieces = RMSG_NONE };
-	return m;
+	free(r->buckets);
+	for (r->bucket_count = 4096; r->bucket_count < 2 * r->msg_count;)
+		r->bucket_count *= 2;
+	bytes = r->bucket_count * sizeof(*r->buckets);
+	r->buckets = aligned_alloc(HUGE_PAGE, align_up(bytes, HUGE_PAGE));
+	if (r->buckets == NULL)
+		die("out of memory");
+	madvise(r->buckets, align_up(bytes, HUGE_PAGE), MADV_HUGEPAGE);
+	memset(r->buckets, 0xff, bytes);
+}
+
+/* A copy-forward that was cut short leaves two equal records: the newer place is taken. */
+static void index_msgs(struct recovery *r)
+{
+	size_t n = 0;
+
+	make_buckets(r);
+	for (size_t i = 0; i < r->msg_count; i++) {
+		const struct rmsg m = r->msgs[i];
+
+		if (i + AHEAD < r->msg_count)
+			__builtin_prefetch(&r->buckets[qid_hash(r->msgs[i + AHEAD].qid) &
+						       (r->bucket_count - 1)],
+					   1);
+		struct rbucket *b = bucket_of(r, m.qid);
+
+		if (b->msg != RMSG_NONE) {
+			r->duplicates++;
+			r->msgs[b->msg] = m;
+			continue;
+		}
+		*b = (struct rbucket){ (uint32_t)n, (uint32_t)(qid_hash(m.qid) >> 32) };
+		r->msgs[n++] = m;
+	}
+	r->msg_count = n;
 }
 
 static struct rpiece *add_piece(struct recovery *r, struct rmsg *m)
@@ -131,17 +152,16 @@ struct seg_scan {
 
 void recover_add_record(struct recovery *r, const struct spool_found *found, struct buf *reports)
 {
-	struct rmsg *m = find_msg(r, found->qid);
-
-	/* a copy-forward that was cut short leaves two equal records: the newer place is taken */
-	if (m != NULL)
-		r->duplicates++;
-	else
-		m = add_msg(r, found->qid);
-	m->place = found->place;
-	m->rcpt_count = found->rcpt_count;
-	m->flags = (uint16_t)found->flags;
-	m->commit_us = found->commit_us;
+	if (r->msg_count == r->msg_cap) {
+		r->msg_cap = r->msg_cap == 0 ? 4096 : r->msg_cap * 2;
+		r->msgs = xrealloc(r->msgs, r->msg_cap * sizeof(*r->msgs));
+	}
+	r->msgs[r->msg_count++] = (struct rmsg){ .qid = found->qid,
+						 .place = found->place,
+						 .rcpt_count = found->rcpt_count,
+						 .flags = (uint16_t)found->flags,
+						 .commit_us = found->commit_us,
+						 .pieces = RMSG_NONE };
 	if (found->bounce_of.len > 0) {
 		bool warranted = r->key != NULL && found->place.seg >= r->key->first_file;
 
@@ -207,6 +227,7 @@ static void apply_report(struct recovery *r, const char *text, bool warranted)
 
 void recover_apply_reports(struct recovery *r, const struct buf *reports)
 {
+	index_msgs(r);
 	for (size_t at = 0; at < reports->len; at += strlen(reports->p + at) + 1)
 		apply_report(r, reports->p + at + 1, reports->p[at] == 'w');
 }
@@ -295,16 +316,26 @@ static void result(struct recovery *r, struct rmsg *m, const struct outcome *o,
 		unsure(r, m, o, ref);
 }
 
+/* Attempts come about in the order of arrival, and a few workers share them: often it is one of the
+ * records behind the last one, or the same. */
+static struct rmsg *next_msg(const struct recovery *r, struct qid id)
+{
+	size_t end = size_min(r->last_msg + 6, r->msg_count);
+
+	for (size_t i = r->last_msg; i < end; i++) {
+		if (qid_eq(r->msgs[i].qid, id))
+			return &r->msgs[i];
+	}
+	return NULL;
+}
+
 static int found_outcome(void *ctx, const struct outcome *o, struct proto_jref ref)
 {
 	struct recovery *r = ctx;
 	struct rmsg *m;
 
-	/* attempts come about in the order of arrival: often it is the record behind the last one
-	 */
-	if (r->last_msg + 1 < r->msg_count && qid_eq(r->msgs[r->last_msg + 1].qid, o->qid))
-		m = &r->msgs[r->last_msg + 1];
-	else
+	m = next_msg(r, o->qid);
+	if (m == NULL)
 		m = find_msg(r, o->qid);
 	if (m != NULL)
 		r->last_msg = (size_t)(m - r->msgs);
@@ -467,6 +498,10 @@ static int fill_queue(struct recovery *r, struct sched *s, struct files *f, stru
 
 	sched_expect_found(s, r->msg_count);
 	for (size_t i = 0; err == 0 && i < r->msg_count; i++) {
+		if (i + AHEAD < r->msg_count)
+			sched_prefetch_found(s, r->msgs[i + AHEAD].qid, false);
+		if (i + AHEAD / 2 < r->msg_count)
+			sched_prefetch_found(s, r->msgs[i + AHEAD / 2].qid, true);
 		recover_plan(r, &r->msgs[i], &plan);
 		if (plan.count == 0)
 			continue;

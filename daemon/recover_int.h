@@ -59,10 +59,15 @@ struct rdoubt { /* an attempt that began and has no outcome */
 	bool unsure; /* as of the piece */
 };
 
+struct rbucket {
+	uint32_t msg; /* RMSG_NONE: empty */
+	uint32_t tag; /* upper half of the hash */
+};
+
 struct recovery {
 	struct rmsg *msgs;
 	size_t msg_count, msg_cap;
-	uint32_t *buckets;
+	struct rbucket *buckets;
 	size_t last_msg;     /* that an outcome was found for */
 	size_t bucket_count; /* power of two */
 	struct rpiece *pieces;

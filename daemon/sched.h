@@ -180,6 +180,8 @@ bool sched_adopt_copy(struct sched *s, uint32_t life, struct qid id, uint32_t rc
 /* So many are about to be found: before the first one. */
 void sched_expect_found(struct sched *s, size_t messages);
 /* E_EXIST when the message is known already, E_NOSPC when the table is full. */
+/* One of this id is about to be added: soon, or sooner (called for each in this order). */
+void sched_prefetch_found(const struct sched *s, struct qid id, bool sooner);
 int sched_add_found(struct sched *s, const struct sched_found *m, const struct sched_found_entry *e,
 		    size_t count);
 

@@ -373,6 +373,14 @@ void sched_expect_found(struct sched *s, size_t messages)
 	qtab_reserve(s->q, (uint32_t)size_min(messages, UINT32_MAX));
 }
 
+void sched_prefetch_found(const struct sched *s, struct qid id, bool sooner)
+{
+	if (sooner)
+		qtab_prefetch_more(s->q, id);
+	else
+		qtab_prefetch(s->q, id);
+}
+
 int sched_add_found(struct sched *s, const struct sched_found *m, const struct sched_found_entry *e,
 		    size_t count)
 {

@@ -291,6 +291,22 @@ uint32_t qtab_msg_find(const struct qtab *t, struct qid id)
 	return find_in(t, qtab_bucket_of(t, id), id);
 }
 
+void qtab_prefetch(const struct qtab *t, struct qid id)
+{
+	if (id.life != 0 && t->buckets != NULL)
+		__builtin_prefetch(&t->buckets[qtab_bucket_of(t, id)], 1);
+}
+
+void qtab_prefetch_more(const struct qtab *t, struct qid id)
+{
+	if (id.life == 0 || t->buckets == NULL)
+		return;
+	uint32_t msg = bucket_first(t, qtab_bucket_of(t, id));
+
+	if (msg != QTAB_NONE)
+		__builtin_prefetch(&t->msgs[msg]);
+}
+
 static void hash_remove(struct qtab *t, uint32_t msg)
 {
 	uint32_t bucket = qtab_bucket_of(t, qtab_msg_qid(&t->msgs[msg]));

@@ -128,6 +128,9 @@ int qtab_msg_alloc(struct qtab *t, struct qid id, uint32_t *msg_r);
 void qtab_reserve(struct qtab *t, uint32_t messages);
 void qtab_msg_free(struct qtab *t, uint32_t msg);            /* its entries must be gone */
 uint32_t qtab_msg_find(const struct qtab *t, struct qid id); /* QTAB_NONE when absent */
+/* It will be looked for soon; sooner, after a while (what the first one fetched is used). */
+void qtab_prefetch(const struct qtab *t, struct qid id);
+void qtab_prefetch_more(const struct qtab *t, struct qid id);
 struct qid qtab_msg_qid(const struct qmsg *m);
 
 /* Entries. alloc leaves the entry in QS_FRESH, empty (mask 0, no destination, on no list), and
