@@ -18,7 +18,7 @@
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "workers/mail/envelope.h"
-#include "workers/spool/spool.h"
+#include "workers/spool/warrant.h"
 
 #define MAX_BACKOFF_S 4000
 #define AGE_S         40000 /* so old that every retry waits for the longest time */
@@ -38,6 +38,7 @@ static struct {
 	char *body;
 	struct buf env, content;
 	struct arena arena;
+	struct warrant_key key;
 } g = { .count = 1000, .due = 10, .body_len = 500, .prefix = "big" };
 
 static void on_commit(void *ctx UNUSED, void *cookie UNUSED, int err,
@@ -72,12 +73,33 @@ static uint32_t next_file(void)
 	return n;
 }
 
+static void grant_journal(void)
+{
+	uint32_t number = next_file();
+
+	journal_writer_grant(
+		g.j, number,
+		(struct journal_owner){ g.life, warrant_file_code(&g.key, number, g.life) });
+}
+
+/* The leave that the supervisor of this spool would have given. */
+static struct proto_warrant warrant_for(const struct outcome *o, unsigned i)
+{
+	struct warrant_of of = { .life = g.life,
+				 .kind = o->kind,
+				 .mask = o->mask,
+				 .order = ((uint64_t)g.life << WARRANT_LIFE_SHIFT) + i + 1,
+				 .qid = o->qid };
+
+	return (struct proto_warrant){ of.order, warrant_code(&g.key, &of) };
+}
+
 static void turn(int wait_ms)
 {
 	for (; g.seg_needs > 0; g.seg_needs--)
 		spool_writer_grant(g.w, next_file(), 0);
 	for (; g.jnl_needs > 0; g.jnl_needs--)
-		journal_writer_grant(g.j, next_file(), (struct journal_owner){ 0, 0 });
+		grant_journal();
 	loop_turn(g.loop, wait_ms);
 }
 
@@ -158,6 +180,7 @@ static void append_outcome(unsigned i)
 	struct proto_jref ref;
 	int err;
 
+	o.warrant = warrant_for(&o, i);
 	while ((err = journal_append(g.j, &o, &ref)) == E_AGAIN)
 		turn(1);
 	if (err != 0)
@@ -180,6 +203,8 @@ static void open_spool(const char *dir)
 		err = spool_state_open(&g.dirs, &g.state);
 	if (err == 0)
 		err = spool_state_next_life(g.state, &g.life);
+	if (err == 0)
+		err = warrant_key_open(&g.dirs, true, spool_state_unused_file(g.state), &g.key);
 	if (err == 0)
 		err = spool_writer_new(&conf, &ops, &g.dirs, g.loop, &g.w);
 	if (err == 0)
