@@ -302,6 +302,7 @@ void files_recovered(struct files *f)
 	}
 	f->recovered = true;
 	f->search_ms = clock_now().ms + SEARCH_FIRST_MS;
+	f->search_live_ms = clock_now().ms + SEARCH_LIVE_MS;
 }
 
 void files_each_segment_of(struct files *f, uint32_t life, files_seg_fn fn, void *ctx)

@@ -12,7 +12,8 @@
 #define COPY_AGE_MS     60000 /* what was just closed mostly dies by itself */
 #define COPY_AGAIN_MS   60000
 #define LOOK_MS         2000  /* between looks for something to remove or to copy */
-#define SEARCH_FIRST_MS 2000  /* after the start, the search for hidden records begins */
+#define SEARCH_FIRST_MS 2000  /* after the start, dead segments are searched for hidden records */
+#define SEARCH_LIVE_MS  60000 /* and then those that hold mail */
 #define SEARCH_PAUSE    9     /* times as long as one segment took, before the next */
 #define JREF_SLOTS      1024u /* journals that queue entries can refer to at once */
 #define JREF_OFF_BITS   22    /* in units of 16 bytes: the first 64 MiB of a journal */
@@ -95,7 +96,7 @@ struct files {
 	/* search for hidden records: one segment at a time */
 	struct fseg *searching;
 	struct files_hidden hidden;
-	int64_t search_ms; /* not before */
+	int64_t search_ms, search_live_ms; /* not before */
 	/* helper thread */
 	pthread_t thread;
 	pthread_mutex_t lock;

@@ -13,8 +13,8 @@
 #include "lib/log.h"
 #include "lib/util.h"
 
-/* A dead one first: its space is wanted. */
-static struct fseg *choose(const struct files *f)
+/* A dead one first: its space is wanted. The others when the first rush is over. */
+static struct fseg *choose(const struct files *f, int64_t now)
 {
 	struct fseg *any = NULL;
 
@@ -25,7 +25,7 @@ static struct fseg *choose(const struct files *f)
 			continue;
 		if (seg->live == 0)
 			return seg;
-		if (any == NULL)
+		if (any == NULL && now >= f->search_live_ms)
 			any = seg;
 	}
 	return any;
@@ -35,7 +35,7 @@ void files_search_next(struct files *f, int64_t now)
 {
 	if (f->searching != NULL || now < f->search_ms)
 		return;
-	f->searching = choose(f);
+	f->searching = choose(f, now);
 	if (f->searching != NULL)
 		files_thread_give(f, FJOB_SEARCH, f->searching->number);
 	else

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -494,10 +495,18 @@ static void raise_descriptor_limit(void)
 	}
 }
 
+/* What recovery and listings took for a moment goes back at once, however much it was. */
+static void return_memory(void)
+{
+	mallopt(M_MMAP_THRESHOLD, 1 << 20);
+	mallopt(M_TRIM_THRESHOLD, 1 << 20);
+}
+
 int main(void)
 {
 	struct supervisor *s = &the_supervisor;
 
+	return_memory();
 	clock_init();
 	FAULT_INIT(CLASS_SUPERVISOR);
 	signal(SIGPIPE, SIG_IGN);

@@ -48,6 +48,10 @@ for my $k (0 .. length($text) / 64 - 2) {
 }
 spew($index, $text);
 $mta->launch;
+for (1 .. 20) {
+	$mta->advance(10);
+	last if $mta->wait_log(qr/its index had hidden/, 1);
+}
 ok $mta->wait_log(qr/its index had hidden 3 records; 1 messages are in the queue again/, 30),
 	'the search finds what the rows hide';
 like $mta->log, qr/$qid{deferred}: the index of segment \w+ had a wrong place for it/, 'a place is mended';

@@ -50,6 +50,8 @@ enum {
 };
 
 #define OWN_FILES (READ_FILE | WRITE_FILE | MAKE_REG | REMOVE_FILE | TRUNCATE)
+/* made and written, but neither read nor removed: other lives' journals have their warrants */
+#define BLIND_FILES (WRITE_FILE | MAKE_REG | TRUNCATE)
 /* what others wrote is read, moved and removed */
 #define MOVED_FILES (READ_FILE | READ_DIR | MAKE_REG | REMOVE_FILE | REFER)
 #define MAX_PLACES  5
@@ -89,7 +91,7 @@ static const struct class_rules {
 				       { "corrupt", MOVED_FILES } } },
 	/* smtp_bind_address binds */
 	[CLASS_DELIVER] = { .places = { { "seg", READ_FILE },
-					{ "journal", OWN_FILES },
+					{ "journal", BLIND_FILES },
 					{ "corrupt", OWN_FILES } } },
 	[CLASS_REWRITE] = { .net = NET_BIND | NET_CONNECT,
 			    .places = { { "", READ_DIR },

@@ -96,7 +96,7 @@ static int file_make(struct journal_prep *p)
 	char name[SPOOL_NAME_SIZE];
 
 	f->fd = openat(p->dirs->journal, spool_name(f->number, "jnl", name),
-		       O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+		       O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (f->fd < 0)
 		return err_errno();
 	give_to_owner(p->dirs->journal, f->fd);

@@ -693,7 +693,7 @@ static void search(struct scene *sc)
 {
 	struct recover_hidden *h = NULL;
 
-	for (int i = 0; i < 40; i++) {
+	for (int i = 0; i < 100; i++) {
 		pass(sc, 1000);
 		recover_hidden_tick(&h, sc->w.s, sc->files, &sc->f.dirs);
 	}

@@ -57,7 +57,8 @@ enum {
 	TRUNCATES = 512,
 	SIGNALS = 1024,
 	DEVICES = 2048, /* and pipes, sockets, symbolic links */
-	ALL = 4095
+	READ_JOURNAL = 4096,
+	ALL = 8191
 };
 
 #define MAILBOX  CLASS_COUNT /* the child of local delivery, for its base */
@@ -100,7 +101,8 @@ static int look(unsigned class_id, int limit)
 	bits |= opens("seg/1", O_RDONLY) ? READ_SEG : 0;
 	bits |= opens("seg/1", O_WRONLY) ? WRITE_SEG : 0;
 	bits |= opens("seg/3", O_WRONLY | O_CREAT | O_EXCL) ? MAKE_SEG : 0;
-	bits |= opens("journal/3", O_RDWR | O_CREAT | O_EXCL) ? MAKE_JOURNAL : 0;
+	bits |= opens("journal/3", O_WRONLY | O_CREAT | O_EXCL) ? MAKE_JOURNAL : 0;
+	bits |= opens("journal/1", O_RDONLY) ? READ_JOURNAL : 0;
 	bits |= opens("state", O_RDONLY) ? READ_STATE : 0;
 	bits |= rename(from, to) == 0 ? RENAME : 0;
 	bits |= binds() ? BINDS : 0;
@@ -129,6 +131,7 @@ static void make_spool(void)
 	}
 	touch("seg/1");
 	touch("spare/1");
+	touch("journal/1");
 	touch("state");
 }
 
@@ -169,10 +172,11 @@ static const struct {
 	{ CLASS_RESOLVER, "resolver", OWN_FD },
 	{ CLASS_DELIVER, "deliver", READ_SEG | MAKE_JOURNAL | BINDS | OWN_FD },
 	{ CLASS_REWRITE, "rewrite",
-	  READ_SEG | WRITE_SEG | MAKE_SEG | MAKE_JOURNAL | RENAME | OWN_FD | TRUNCATES },
-	{ CLASS_SUPERVISOR, "supervisor",
-	  READ_SEG | WRITE_SEG | MAKE_SEG | MAKE_JOURNAL | READ_STATE | RENAME | OWN_FD |
+	  READ_SEG | WRITE_SEG | MAKE_SEG | MAKE_JOURNAL | READ_JOURNAL | RENAME | OWN_FD |
 		  TRUNCATES },
+	{ CLASS_SUPERVISOR, "supervisor",
+	  READ_SEG | WRITE_SEG | MAKE_SEG | MAKE_JOURNAL | READ_JOURNAL | READ_STATE | RENAME |
+		  OWN_FD | TRUNCATES },
 	{ CLASS_LOCAL, "local", ALL & ~(BINDS | SIGNALS | DEVICES) },
 	{ MAILBOX, "mailbox delivery", WRITE_SEG | MAKE_SEG | RENAME | OWN_FD | TRUNCATES },
 };
