@@ -178,7 +178,8 @@ static const struct {
 	  READ_SEG | WRITE_SEG | MAKE_SEG | MAKE_JOURNAL | READ_JOURNAL | READ_STATE | RENAME |
 		  OWN_FD | TRUNCATES },
 	{ CLASS_LOCAL, "local", ALL & ~(BINDS | SIGNALS | DEVICES) },
-	{ MAILBOX, "mailbox delivery", WRITE_SEG | MAKE_SEG | RENAME | OWN_FD | TRUNCATES },
+	{ MAILBOX, "mailbox delivery",
+	  WRITE_SEG | MAKE_SEG | MAKE_JOURNAL | RENAME | OWN_FD | TRUNCATES },
 };
 
 static int expected(int can, int version)
