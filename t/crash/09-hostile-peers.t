@@ -550,15 +550,14 @@ hops();
 sub served_beside {
 	my (%opt) = @_;
 	my $m = Posthaste->start(main => { %main, smtpd_session_limit => 80, %opt });
-	my $h = hold($m, 'greeting', 200);
+	my $h = hold($m, 'greeting', 100);
 	wait_until(sub { stat_of($m, 'smtpd_full') > 0 }, 30);
-	$m->advance(11) for 1 .. 3;
 	my $acked = 0;
 	my $name = 'round' . $round++;
-	my $pid = Posthaste::spawn("$acks/$name.json", Posthaste::build_dir() . '/t/bench/load', '-t', $name, '-s', 5, '-T', 8,
+	my $pid = Posthaste::spawn("$acks/$name.json", Posthaste::build_dir() . '/t/bench/load', '-t', $name, '-s', 5, '-T', 60,
 		'-n', 300, '-o', "$acks/$name", "127.0.0.1:$m->{port}");
-	for (1 .. 6) { # clients that wait in the queue become sessions, and have ten seconds
-		last if wait_until(sub { Posthaste::has_ended($pid) }, 1.5);
+	for (1 .. 12) { # clients that wait in the queue become sessions, and have ten seconds
+		last if wait_until(sub { Posthaste::has_ended($pid) }, 1);
 		$m->advance(11);
 	}
 	Posthaste::end_child($pid);
