@@ -344,7 +344,7 @@ sub command_dies {
 		my $what = "$name, call " . ++$n;
 		$point_of_round[ $scene->{rounds} + $_ ] = $what for 1, 2;
 		$scene->mail(messages => 2);
-		($status) = $i->apart($scene->mta, "action=kill nth=$n", 'posthaste', $command);
+		($status) = $i->apart($scene->mta, "class=posthaste action=kill nth=$n", 'posthaste', $command);
 		$points += hits();
 		if ($command eq 'stop' && $status == 137) { # it has told priv, or it has not
 			sleep 0.1;
@@ -446,7 +446,7 @@ sub plan_all {
 		map { [ ["action=kill-all call=storage nth=$_"] ] } 1 .. 60) });
 	plan_part('any calls', 'all together', sub { falls('all, any call',
 		map { [ ['action=kill-all nth=' . (1 + $_ * 15 + $c->rand(15))] ] } 0 .. 39) });
-	plan_part('three deaths in recovery each', 'all together', sub { falls("all, and again in recovery, $_[0]",
+	plan_part('three deaths in recovery each', 'all together', sub { falls("all, and again in recovery",
 		map { [ ['action=kill-all nth=' . (1 + $c->rand(600))],
 		map { 'action=kill-all call=storage,reads,net,event nth=' . (1 + $c->rand(900)) } 1 .. 3 ] } 1 .. 15) }) for 1, 2;
 	return;

@@ -141,7 +141,8 @@ sub queue {
 }
 
 # The list of deliveries in doubt (postqueue -D): every duplicate must be on it. Called again, it
-# adds. Returns how many deliveries the list has. It has no names where the record could not be read.
+# adds. Returns how many deliveries the list has. It has no names where the record could not be read:
+# then the log tells whose it is.
 sub in_doubt {
 	my ($self, $mta) = @_;
 	my ($rc, $out) = $mta->command('postqueue', '-D', '-j');
@@ -151,6 +152,9 @@ sub in_doubt {
 	for my $line (grep { /^\{/ } split /\n/, $out) {
 		$count++;
 		$self->{listed}{$2}{ lc $1 }++ while $line =~ /"($recipient)"/g;
+		next unless $line =~ /"queue_id":\s*"(\w+)".*"recipients":\s*\[\s*\]/;
+		my ($id) = $mta->log =~ / $1: message-id=<([\w.]+-\d+)\@/ or next;
+		$self->{listed}{$id}{any}++;
 	}
 	return $count;
 }
@@ -179,7 +183,8 @@ sub verdict {
 		my @more = grep { ($got->{$_} || 0) + ($bounced->{$_} || 0) > 1 } keys %$got, keys %$bounced;
 		push @twice, $id if @more;
 		push @unlisted, $id if $self->{listed}
-			&& grep { ($got->{$_} || 0) > 1 && !$self->{listed}{$id}{$_} && !$self->{foretold}{$id}{$_} } keys %$got;
+			&& grep { ($got->{$_} || 0) > 1 && !$self->{listed}{$id}{$_} && !$self->{listed}{$id}{any}
+				&& !$self->{foretold}{$id}{$_} } keys %$got;
 	}
 	$v{acked}     = keys %{ $self->{acked} };
 	$v{delivered} = $at{got} || 0;
