@@ -23,7 +23,7 @@ my $c = Prove->new(name => '03-kill-every-call', title => 'kill -9 at every syst
 if (my $why = Inject->unusable) {
 	plan skip_all => $why;
 }
-my @workers = qw(smtpd rewrite deliver local local-agent resolver log stats);
+my @workers = qw(smtpd rewrite deliver local local-agent resolver log stats pickup);
 my %total;   # as the oracle says
 my %tried;   # { class }{ call } points
 my %existed; # { class }{ call } seen in a round
@@ -117,7 +117,7 @@ sub healed {
 		while ($out =~ /^worker (\S+) \d+ \d+ (\d+) \d+ up$/mg) {
 			$up{$1} = 1 unless $dead{$2};
 		}
-		return 1 if keys %up == 7 && $out =~ /^ready 1$/m;
+		return 1 if keys %up == $scene->{classes} && $out =~ /^ready 1$/m;
 		if (time - $waited > (%up ? 0.4 : 0.1)) {
 			$waited = time;
 			$scene->kick;
@@ -311,14 +311,15 @@ sub during {
 		my $log = -s $scene->mta->{dir} . '/log';
 		# a process that only checks the new configuration was the one: the old one stays in force
 		my $ended = wait_until(sub { Posthaste::has_ended($pid)
-			|| substr($scene->mta->log, $log) =~ /configuration not accepted/ }, 20);
+			|| !$i->alive || substr($scene->mta->log, $log) =~ /configuration not accepted/ }, 20);
 		Posthaste::end_child($pid);
 		if (!$ended) {
 			$down++;
 			diag "$command does not come back in $what: ", $scene->mta->log_tail;
 		}
-		wait_until(sub { eval { $i->acted(1) } || !$i->alive }, $command eq 'stop' ? 10 : 0.2);
+		my $acted = wait_until(sub { eval { $i->acted(1) } || !$i->alive }, $command eq 'stop' ? 10 : 0.2);
 		eval { $i->disarm(1) };
+		wait_until(sub { !$i->alive }, 10) if $acted && $class eq 'priv'; # all goes with it
 		if ($command eq 'stop' && !wait_until(sub { !$i->alive }, 10)) {
 			$down++;
 			diag "processes are left after $what: ", $scene->mta->log_tail;

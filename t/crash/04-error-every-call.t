@@ -23,7 +23,7 @@ my $c = Prove->new(name => '04-error-every-call', title => 'Errors at every syst
 if (my $why = Inject->unusable) {
 	plan skip_all => $why;
 }
-my @classes = qw(smtpd rewrite deliver local local-agent resolver log stats supervisor priv);
+my @classes = qw(smtpd rewrite deliver local local-agent resolver log stats pickup supervisor priv);
 @classes = split ' ', $ENV{POSTHASTE_CLASS} if $ENV{POSTHASTE_CLASS};
 my %total;
 my %kinds; # { class }{ call }{ error } that was given
@@ -128,7 +128,7 @@ sub healed {
 	return wait_until(sub {
 		my ($rc, $out) = $mta->command('posthaste', 'status');
 		my %up = map { $_ => 1 } $out =~ /^worker (\S+) \d+ \d+ \d+ \d+ up$/mg;
-		return 1 if keys %up == 7 && $out =~ /^ready 1$/m;
+		return 1 if keys %up == $scene->{classes} && $out =~ /^ready 1$/m;
 		if (!$mta->master_pid || !kill 0, $mta->master_pid) {
 			$mta->{running} = 0;
 			return 1;
@@ -504,7 +504,7 @@ END {
 	$? = $status;
 }
 
-my @with_memory = qw(smtpd rewrite deliver local resolver log stats supervisor);
+my @with_memory = qw(smtpd rewrite deliver local resolver log stats pickup supervisor);
 
 # ---- the whole ----
 

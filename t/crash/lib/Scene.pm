@@ -52,11 +52,27 @@ sub mta { return $_[0]{mta} }
 sub inject { return $_[0]{inject} }
 sub spool { return "$_[0]{mta}{dir}/spool" }
 
-sub start { my ($self, @rules) = @_; return $self->{inject}->launch($self->{mta}, $self->{calls} || 'all', @rules) }
+sub start {
+	my ($self, @rules) = @_;
+	$self->{inject}->launch($self->{mta}, $self->{calls} || 'all', @rules);
+	return $self->note_classes;
+}
+
+# How many classes of workers there are: when as many are up, all is as it was.
+sub note_classes {
+	my ($self) = @_;
+	my %class = map { $_->{class} => 1 } $self->{mta}->workers;
+	$self->{classes} ||= keys %class;
+	return;
+}
 sub try_start { my ($self, @rules) = @_; return $self->{inject}->try($self->{mta}, $self->{calls} || 'all', @rules) }
 
 # Start without faults, and without the injector.
-sub start_plain { my ($self) = @_; return $self->{mta}->launch }
+sub start_plain {
+	my ($self) = @_;
+	$self->{mta}->launch;
+	return $self->note_classes;
+}
 
 # One round of mail: messages, bytes, sessions, seconds (at most). The report of t/bench/load.
 # With kick the clients do not wait for the back-off of a supervisor that died.
