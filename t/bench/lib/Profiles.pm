@@ -6,6 +6,7 @@
 #   n, peer      messages for us and for the other one (it is slower: both get about the same time)
 #   settings     main.cf, as a hash, or a sub that gets { sink port, folder } and returns one
 #   env          for the mail system
+#   before_start called with our instance when it is prepared
 #   around       a sub that does more than load and drain; it gets the run and returns what it found
 #   rows         of the table, beside the usual ones: [ label, key, format ]
 package Profiles;
@@ -35,14 +36,14 @@ my %profiles = (
 	p6b => { name => 'p6b: 5 MB messages', args => [qw(-s 8 -p -l 5000000)], n => 120, peer => 60,
 		around => \&bytes_too, rows => [ [ 'MB/s at the sink', 'mb_s', '%.1f' ] ] },
 	p7 => { name => 'p7: a disk that takes 5 ms more to sync, 200 sessions', args => [qw(-s 200 -p)],
-		n => 40000, peer => 3000, env => \&slow_disk, settings => sub { { spool_syncs_in_flight => 2 } },
+		n => 40000, peer => 3000, env => \&slow_disk, settings => sub { +{ spool_syncs_in_flight => 2 } },
 		around => \&batches_too, rows => [ [ 'messages per fdatasync', 'batch', '%.1f' ] ] },
 	p8 => { name => 'p8: every reply of the next hop takes 100 ms', args => [qw(-s 50 -p)],
 		sink => [qw(-w 100)], patient => 1, n => 6000, peer => 3000,
-		settings => sub { { default_destination_concurrency_limit => 100, default_process_limit => 150 } } },
+		settings => sub { +{ default_destination_concurrency_limit => 100, default_process_limit => 150 } } },
 	p8b => { name => 'p8b: the next hop refuses 20 % once', args => [qw(-s 50 -p)], sink => [qw(-T 20)],
 		n => 20000, peer => 3000, patient => 1,
-		settings => sub { { minimal_backoff_time => '2s', queue_run_delay => '2s', maximal_backoff_time => '4s' } },
+		settings => sub { +{ minimal_backoff_time => '2s', queue_run_delay => '2s', maximal_backoff_time => '4s' } },
 		rows => [ [ 'seconds until all is delivered', 'drained', '%.1f' ] ] },
 	p9 => { name => 'p9: another destination is dead, much mail waits for it', args => [qw(-s 50 -p)],
 		n => 60000, peer => 4000, settings => \&dead_destination, around => \&beside_the_dead,
@@ -149,7 +150,7 @@ sub begin {
 	my %env = $profile->{env} ? $profile->{env}->() : ();
 	local @ENV{ keys %env } = values %env;
 	my $settings = ref $profile->{settings} ? $profile->{settings}->($sink->{port}, $dir) : {};
-	my $mta = Systems->can($system)->($sink->{port}, $settings) or return;
+	my $mta = Systems->can($system)->($sink->{port}, $settings, $profile->{before_start}) or return;
 	return { system => $system, profile => $profile, sink => $sink, mta => $mta, dir => $dir,
 		to => "127.0.0.1:$mta->{port}" };
 }

@@ -20,11 +20,13 @@ my %common = (
 	mailbox_size_limit => 0,
 );
 
+# before_start gets the instance, which is prepared and not started.
 sub posthaste {
-	my ($sink_port, $settings) = @_;
+	my ($sink_port, $settings, $before_start) = @_;
 	my $mta = Posthaste->prepare(main => {
 		%common, relayhost => "[127.0.0.1]:$sink_port", %{ $settings || {} },
 	});
+	$before_start->($mta) if $before_start;
 	$mta->launch;
 	return {
 		name => 'Posthaste', port => $mta->{port}, pid => $mta->master_pid, mta => $mta,
