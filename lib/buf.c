@@ -82,6 +82,9 @@ bool buf_add_uint(struct buf *b, uint64_t value)
 
 bool buf_vprintf(struct buf *b, const char *fmt, va_list ap)
 {
+	/* constant texts are most of what is written in a dialogue */
+	if (strchr(fmt, '%') == NULL)
+		return buf_add_str(b, fmt);
 	va_list again;
 	char *place = buf_reserve(b, 120);
 	size_t room = place == NULL ? 0 : b->cap - b->len;

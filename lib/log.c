@@ -114,14 +114,26 @@ void log_as(const char *name, enum log_level level, const char *fmt, ...)
 	EMIT(level, tag_of(name, tag, sizeof(tag)));
 }
 
-void log_text_as(const char *name, const char *text, size_t len)
+static void emit_text(const char *tag, const char *text, size_t len)
 {
-	char line[LINE_MAX_BYTES], tag[sizeof(syslog_name) + 64];
+	char line[LINE_MAX_BYTES];
 
 	len = size_min(len, sizeof(line) - 1);
 	memcpy(line, text, len);
 	line[len] = '\0';
-	emit_line(LOG_LEVEL_INFO, tag_of(name, tag, sizeof(tag)), line, len);
+	emit_line(LOG_LEVEL_INFO, tag, line, len);
+}
+
+void log_text_as(const char *name, const char *text, size_t len)
+{
+	char tag[sizeof(syslog_name) + 64];
+
+	emit_text(tag_of(name, tag, sizeof(tag)), text, len);
+}
+
+void log_text(const char *text, size_t len)
+{
+	emit_text(program, text, len);
 }
 
 void die(const char *fmt, ...)

@@ -48,8 +48,9 @@ void log_error(const char *fmt, ...) PRINTF_LIKE(1, 2);
 /* A line under another program name than the process's own: "postfix/qmgr" lines come from the
  * rewrite worker and the supervisor. `name` is the part after syslog_name, e.g. "qmgr". */
 void log_as(const char *name, enum log_level level, const char *fmt, ...) PRINTF_LIKE(3, 4);
-/* The same for text that is there already, at level info: lines that every message has. */
+/* The same and log_info() for text that is there already: lines that every message has. */
 void log_text_as(const char *name, const char *text, size_t len);
+void log_text(const char *text, size_t len);
 /* The syslog_name prefix that log_as() uses; default "postfix". Copied. */
 void log_set_syslog_name(const char *syslog_name);
 

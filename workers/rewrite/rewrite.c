@@ -15,6 +15,9 @@
 #define ARENA_LIMIT  (64u << 20)
 #define READER_FILES 64
 #define TICK_MS      1000
+/* With few sessions every message waits for the disk alone or nearly so, and the way through a
+ * thread only adds to that; with many, the next batch is made while one is on its way. */
+#define INLINE_COMMITS 8
 #define SESSION_KEEP                                                                               \
 	(8u << 10) /* of a message that stops anywhere, beside what is gathered of it */
 #define PEER_MEMORY (64u << 20) /* gathered of all messages of a peer */
@@ -100,7 +103,7 @@ static int open_spool(struct rewrite *r)
 	struct spool_writer_conf wc = { .segment_bytes = (uint64_t)p->spool_segment_size,
 					.sync = p->spool_sync,
 					.max_syncs = (unsigned)p->spool_syncs_in_flight,
-					.inline_max = 1,
+					.inline_max = INLINE_COMMITS,
 					.counters = r->w->counters };
 	struct spool_writer_ops ops = { .committed = commit_done,
 					.need_file = need_segment,

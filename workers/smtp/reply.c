@@ -78,10 +78,11 @@ int smtp_reply_parse(struct sv text, struct smtp_reply *r)
 
 bool smtp_reply_write(const struct smtp_reply *r, struct buf *out)
 {
-	if (r->dsn[0] == 0)
-		return buf_printf(out, "%03u %s\r\n", r->code, r->text);
-	return buf_printf(out, "%03u %u.%u.%u %s\r\n", r->code, r->dsn[0], r->dsn[1], r->dsn[2],
-			  r->text);
+	bool ok = buf_add_uint(out, r->code) && buf_add_c(out, ' ');
+
+	for (int i = 0; i < 3 && ok && r->dsn[0] != 0; i++)
+		ok = buf_add_uint(out, r->dsn[i]) && buf_add_c(out, i < 2 ? '.' : ' ');
+	return ok && buf_add_str(out, r->text) && buf_add(out, "\r\n", 2);
 }
 
 void smtp_reply_parser_init(struct smtp_reply_parser *p)

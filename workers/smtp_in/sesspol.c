@@ -203,31 +203,42 @@ void session_log_connect(const struct session *s)
 	log_info("connect from %s", s->namaddr);
 }
 
+/* "=1/2": good ones of all. */
+static void add_counts(struct buf *line, uint64_t good, uint64_t total, bool both)
+{
+	buf_add_c(line, '=');
+	buf_add_uint(line, good);
+	if (!both)
+		return;
+	buf_add_c(line, '/');
+	buf_add_uint(line, total);
+}
+
 void session_log_disconnect(const struct session *s)
 {
-	struct buf line = BUF_INIT;
-	unsigned long long good = 0, total = 0;
+	static struct buf line; /* keeps its memory */
+	uint64_t good = 0, total = 0;
 
-	buf_printf(&line, "disconnect from %s", s->namaddr);
+	buf_reset(&line);
+
+	buf_add_str(&line, "disconnect from ");
+	buf_add_str(&line, s->namaddr);
 	for (unsigned i = 0; i < CMD_COUNT; i++) {
-		char verb[16];
-
 		if (s->counts_total[i] == 0)
 			continue;
 		good += s->counts_good[i];
 		total += s->counts_total[i];
-		snprintf(verb, sizeof(verb), "%s",
-			 i == CMD_UNKNOWN ? "unknown" : smtp_cmds[i].verb);
-		str_lower(verb, strlen(verb));
-		buf_printf(&line, " %s=%u", verb, s->counts_good[i]);
-		if (s->counts_good[i] != s->counts_total[i])
-			buf_printf(&line, "/%u", s->counts_total[i]);
+		buf_add_c(&line, ' ');
+		size_t at = line.len;
+
+		buf_add_str(&line, i == CMD_UNKNOWN ? "unknown" : smtp_cmds[i].verb);
+		str_lower(line.p + at, line.len - at);
+		add_counts(&line, s->counts_good[i], s->counts_total[i],
+			   s->counts_good[i] != s->counts_total[i]);
 	}
-	buf_printf(&line, " commands=%llu", good);
-	if (good != total || total == 0)
-		buf_printf(&line, "/%llu", total);
+	buf_add_str(&line, " commands");
+	add_counts(&line, good, total, good != total || total == 0);
 	if (s->noted_bare_lf)
 		buf_add_str(&line, " notes=bare_lf");
-	log_info("%s", buf_cstr(&line));
-	buf_fini(&line);
+	log_text(line.p, line.len);
 }
