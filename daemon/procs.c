@@ -9,10 +9,13 @@
 #define KIB 1024u
 #define MIB (1024u * KIB)
 
+/* Asked once: the supervisor plans its processes in every turn, and this opens files. */
 static unsigned cores(void)
 {
-	long n = sysconf(_SC_NPROCESSORS_ONLN);
+	static long n;
 
+	if (n == 0)
+		n = sysconf(_SC_NPROCESSORS_ONLN);
 	return n < 1 ? 1 : (unsigned)n;
 }
 

@@ -5,11 +5,9 @@
 package Count;
 use strict;
 use warnings;
-use Machine qw(tree cpu_by_name idle_seconds count_start count_stop);
-use Systems;
+use Machine qw(tree cpu_by_name count_start count_stop);
 use Posthaste;
 use Profiles;
-use Time::HiRes qw(sleep time);
 
 # Columns of the table; a process's name is its program's.
 my @columns = qw(smtpd rewrite supervisor deliver log); # priv, local, resolver and stats do nothing
@@ -21,9 +19,10 @@ sub names_of {
 }
 
 sub load_once {
-	my ($profile, $mta, $n, $prefix) = @_;
-	Posthaste->load(@{ $profile->{args} }, '-n', $n, '-t', $prefix, "127.0.0.1:$mta->{port}");
-	return Profiles::rest($mta->{pid});
+	my ($run, $n, $prefix) = @_;
+	Posthaste->load(@{ $run->{profile}{args} }, '-n', $n, '-t', $prefix, $run->{to});
+	Profiles::silence($run->{sink});
+	return Profiles::rest($run->{mta}{pid});
 }
 
 # Our own statistics as a flat hash: counters, and count and sum of the histograms.
@@ -85,22 +84,20 @@ sub ratio {
 sub run {
 	my ($profile, $n) = @_;
 	$n ||= $profile->{n};
-	my $sink = Posthaste->sink(args => $profile->{sink});
-	my $mta = Systems::posthaste($sink->{port}, $profile->{settings});
+	my $run = Profiles::begin('posthaste', $profile);
+	my $mta = $run->{mta};
 	my @pids = tree($mta->{pid});
-	load_once($profile, $mta, $n / 10, 'warm');
+	Profiles::warm_up($run, $n);
 	my $cpu0 = cpu_by_name(@pids);
 	my $s0 = statistics($mta);
-	my $idle0 = idle_seconds();
-	my $t0 = time;
-	load_once($profile, $mta, $n, 'time');
+	load_once($run, $n, 'time');
 	my ($cpu1, $s1) = (cpu_by_name(@pids), statistics($mta));
 	# a second time for the calls, because counting them costs CPU
 	my $counting = count_start(names_of($cpu1)) or die "perf stat does not work here\n";
-	load_once($profile, $mta, $n, 'count');
+	load_once($run, $n, 'count');
 	my $calls = count_stop($counting);
 	$mta->{stop}->();
-	$sink->finish;
+	$run->{sink}->finish;
 	print "\n$profile->{name}: $n messages\n";
 	print_calls($calls, $n);
 	print_cpu($cpu0, $cpu1, $n);

@@ -10,7 +10,7 @@ use File::Temp qw(tempdir);
 use POSIX ();
 use Posthaste qw(slurp spawn wait_until);
 use Time::HiRes qw(sleep time);
-our @EXPORT_OK = qw(machine_line load_line tree cpu_of cpu_by_name memory_of pss_of idle_seconds
+our @EXPORT_OK = qw(machine_line load_line tree cpu_of cpu_by_name memory_of pss_of
 	count_start count_stop median clock_mono);
 
 my $hz = POSIX::sysconf(POSIX::_SC_CLK_TCK());
@@ -122,9 +122,6 @@ sub memory_of {
 	$kib += pss_of($_) for tree($root);
 	return $kib / 1024;
 }
-
-# Idle seconds of all cores together.
-sub idle_seconds { return (split ' ', slurp('/proc/stat'))[4] / $hz }
 
 # ---- system calls, counted by the kernel's tracepoints (perf stat: no record per call) ----
 
