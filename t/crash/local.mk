@@ -39,8 +39,11 @@ EXTRA_DIST += t/crash/06-taken-over.t
 # Damage to a spool; see t/crash/spool_flip.c. At length: t/crash/spool_flip -a
 check_PROGRAMS += t/crash/spool_flip
 UNIT_TESTS += t/crash/spool_flip
-t_crash_spool_flip_SOURCES = t/crash/spool_flip.c t/crash/spool_flip_how.c t/crash/spool_flip.h
+t_crash_spool_flip_SOURCES = t/crash/spool_flip.c t/crash/spool_flip_how.c t/crash/spool_flip_text.c \
+	t/crash/spool_flip.h
 t_crash_spool_flip_LDADD = $(SCHED_TEST_LIBS)
+# for the control, in which checksums say nothing
+t_crash_spool_flip_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=crc32c
 EXTRA_DIST += t/crash/08-corruption.t t/crash/13-submission.t
 EXTRA_DIST += t/crash/01-power-cut.t t/crash/mutants
 EXTRA_DIST += t/crash/07-clock.t

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* The spool that t/crash/spool_flip.c damages, and the ways to damage it (spool_flip_how.c). */
+/* The spool that t/crash/spool_flip.c damages, and the ways to damage it (spool_flip_how.c,
+ * spool_flip_text.c). */
 #ifndef PH_T_CRASH_SPOOL_FLIP_H
 #define PH_T_CRASH_SPOOL_FLIP_H
 
@@ -51,6 +52,8 @@ struct flip {
 	bool report_late; /* the notification was hidden at first */
 	unsigned seed;
 	bool all;
+	bool blind;                                /* checksums say nothing */
+	unsigned long text_damages, text_failures; /* spool_flip_text.c */
 };
 
 static inline struct qid flip_id(unsigned k)
@@ -64,9 +67,11 @@ static inline unsigned flip_number(struct qid id)
 }
 
 void flip_make(struct flip *t);
+void flip_make_state(struct flip *t); /* while the spool is empty */
 void flip_empty_corrupt(const struct flip *t);
 void flip_try(struct flip *t, const struct damage *d);
 void flip_bytes(struct flip *t);
 void flip_files(struct flip *t);
+void flip_texts(struct flip *t);
 
 #endif

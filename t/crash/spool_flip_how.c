@@ -179,6 +179,7 @@ void flip_make(struct flip *t)
 	struct spool_row closing;
 
 	fx_init(&t->f, 1, 0);
+	flip_make_state(t);
 	write_messages(t);
 	uint32_t seg1 = t->msg[0].place.seg, seg2 = t->msg[8].place.seg;
 
@@ -323,7 +324,7 @@ static void file_bytes(struct flip *t, unsigned file, bool index)
 /* Headers of records and rows are small and matter most: all of them also in a sample. */
 static void headers(struct flip *t, bool index)
 {
-	for (unsigned k = 0; !t->all && k < FLIP_MSGS; k++)
+	for (unsigned k = 0; !t->all && !t->blind && k < FLIP_MSGS; k++)
 		for (unsigned i = 0; i < sizeof(struct spool_record); i++)
 			one_byte(t, plan[k].second ? SEG2 : SEG1,
 				 (uint64_t)t->msg[k].place.off8 * SPOOL_ALIGN + i, index);
