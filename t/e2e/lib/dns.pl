@@ -1,14 +1,16 @@
 #!/usr/bin/perl
 # SPDX-License-Identifier: GPL-3.0-or-later
 # A name server for tests: answers over UDP from a list of records, authoritative for everything.
-# usage: dns.pl PORT FILE, FILE having lines "NAME TYPE DATA" (A, AAAA, MX, PTR), "NAME SERVFAIL",
+# usage: dns.pl PORT FILE [TTL], FILE having lines "NAME TYPE DATA" (A, AAAA, MX, PTR), "NAME SERVFAIL",
 # "NAME NODATA". Names that are not in the list do not exist. Logs each question to FILE.log.
 use strict;
 use warnings;
 use IO::Socket::INET;
 use Socket qw(inet_aton inet_pton AF_INET6);
 
-my ($port, $file) = @ARGV;
+my ($port, $file, $ttl) = @ARGV;
+$ttl //= 300;
+my $soa_ttl = $ttl < 60 ? $ttl : 60;
 my %type = (A => 1, PTR => 12, MX => 15, AAAA => 28);
 my %number = reverse %type;
 my %zone;
@@ -50,9 +52,10 @@ while (defined(my $peer = $sock->recv(my $q, 4096))) {
 	print $log "$name $type\n";
 	my $answer = join '', map {
 		my $rd = rdata($type, @$_);
-		pack('nnnNn', 0xc00c, $qtype, 1, 300, length $rd) . $rd;
+		pack('nnnNn', 0xc00c, $qtype, 1, $ttl, length $rd) . $rd;
 	} @rr;
-	my $soa = @rr || $rcode == 2 ? '' : "\0" . pack('nnNn', 6, 1, 60, 22) . "\0\0" . pack('N5', 1, 2, 3, 4, 60);
+	my $soa = @rr || $rcode == 2 ? '' : "\0" . pack('nnNn', 6, 1, $soa_ttl, 22) . "\0\0" .
+		pack('N5', 1, 2, 3, 4, $soa_ttl);
 	$sock->send(pack('nnnnnn', $id, 0x8580 | $rcode, 1, scalar @rr, $soa ne '' ? 1 : 0, 0)
 		. $question . $answer . $soa, 0, $peer);
 }
