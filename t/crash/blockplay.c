@@ -5,12 +5,13 @@
  * then: each of its recipients must be in the queue with the whole content, or have been delivered
  * before the cut. Started by t/crash/02-block-replay.t as root. Prints one line of JSON.
  *
- *   usage: blockplay -a ACKED -d DELIVERED [-f ext4|xfs] [-n IMAGES] [-s SEED] [-r RCPTS] [-e]
- *                    [-x NUMBER -o FILE] BASE LOG
+ *   usage: blockplay -a ACKED -d DELIVERED [-f ext4|xfs] [-n IMAGES] [-p PART/PARTS] [-s SEED]
+ *                    [-r RCPTS] [-e] [-x NUMBER -o FILE] BASE LOG
  *
  * ACKED and DELIVERED are what t/bench/load and t/bench/sink write with -m. With -e the last
  * flushes before each cut are left out: a control, it must report losses. With -x only that image
- * is made, and written to a file.
+ * is made, and written to a file. With -p 0/2 only every second image is tried, beginning with the
+ * first: several can share the work.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -50,7 +51,7 @@ struct verdict { /* shared with the child that looks */
 
 static struct {
 	const char *fs;
-	unsigned count, rcpts;
+	unsigned count, part, parts, rcpts;
 	uint64_t seed;
 	int64_t *acked;     /* by id */
 	int64_t *delivered; /* by id and recipient: the first time */
@@ -58,7 +59,7 @@ static struct {
 	int dev_fd;
 	struct images images;
 	struct verdict *v;
-} g = { .fs = "ext4", .count = 100, .rcpts = 1, .seed = 1 };
+} g = { .fs = "ext4", .count = 100, .parts = 1, .rcpts = 1, .seed = 1 };
 
 static volatile sig_atomic_t stopped;
 
@@ -405,7 +406,7 @@ static void play(void)
 	if (mkdtemp(g.mnt) == NULL)
 		die("%s: %s", g.mnt, strerror(errno));
 	attach();
-	for (unsigned i = 0; i < g.count && !stopped; i++)
+	for (unsigned i = g.part; i < g.count && !stopped; i += g.parts)
 		one_image(i, &t);
 	close(g.dev_fd);
 	rmdir(g.mnt);
@@ -442,7 +443,7 @@ int main(int argc, char **argv)
 	int only = -1, opt;
 
 	log_set_program("blockplay");
-	while ((opt = getopt(argc, argv, "a:d:f:n:s:r:ex:o:")) != -1) {
+	while ((opt = getopt(argc, argv, "a:d:f:n:p:s:r:ex:o:")) != -1) {
 		switch (opt) {
 		case 'a':
 			acked = optarg;
@@ -455,6 +456,10 @@ int main(int argc, char **argv)
 			break;
 		case 'n':
 			g.count = (unsigned)atoi(optarg);
+			break;
+		case 'p':
+			if (sscanf(optarg, "%u/%u", &g.part, &g.parts) != 2 || g.part >= g.parts)
+				die("-p %s: not a part", optarg);
 			break;
 		case 's':
 			g.seed = strtoull(optarg, NULL, 10);
