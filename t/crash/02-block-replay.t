@@ -9,6 +9,7 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib", "$FindBin::Bin/../e2e/lib";
+use Disk;
 use File::Temp qw(tempdir);
 use Posthaste qw(run_ok slurp spawn wait_until);
 use Prove;
@@ -16,6 +17,7 @@ use Test::More;
 
 plan skip_all => 'needs root (loop devices, mounts)' if $> != 0;
 plan skip_all => 'no /dev/fuse' unless -w '/dev/fuse';
+Disk::go_apart();
 my $c = Prove->new(name => '02-block-replay', title => 'Reordered and torn block writes');
 my $tools = Posthaste::build_dir() . '/t/crash';
 my $bench = Posthaste::build_dir() . '/t/bench';

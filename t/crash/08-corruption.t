@@ -18,12 +18,12 @@ my $c = Prove->new(name => '08-corruption', title => 'Damage to every byte of a 
 
 my ($rc, $out) = run_ok(build_dir() . '/t/crash/spool_flip', $c->full ? '-a' : ('-s', $c->seed % 100000));
 is $rc, 0, 'recovery from every damaged copy of a small spool' or diag grep { /^not ok|^# / } split /^/, $out;
+my ($texts) = $out =~ /^# texts (\d+)/m;
 my %n = $out =~ /([\w-]+) (\d+)/g if $out =~ /^# damages .*/m && ($out = $&);
 cmp_ok $n{damages} || 0, '>', $c->full ? 400_000 : 3000, 'damaged copies';
 $c->points($n{damages});
 $c->figure('damaged copies read by recovery', $n{damages}, $c->full ?
 	'every byte of segments, indexes and the journal in four ways, every length, pages, files exchanged' : 'a sample');
-my ($texts) = $out =~ /^# texts (\d+)/m;
 cmp_ok $texts || 0, '>', $c->full ? 30_000 : 2000, 'damaged copies of state, clock and list';
 $c->points($texts);
 $c->figure('damaged copies of `state`, `clock` and `in_doubt` read', $texts,

@@ -19,6 +19,7 @@
 #include <limits.h>
 #include <linux/fs.h>
 #include <linux/loop.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
@@ -311,7 +312,9 @@ static bool mount_image(void)
 	/* what the kernel remembers of the last image */
 	if (ioctl(g.dev_fd, BLKFLSBUF, 0) < 0)
 		die("%s: %s", g.dev, strerror(errno));
-	return mount(g.dev, g.mnt, g.fs, MS_NOATIME, NULL) == 0;
+	/* xfs: another blockplay may have an image of the same base mounted */
+	return mount(g.dev, g.mnt, g.fs, MS_NOATIME, strcmp(g.fs, "xfs") == 0 ? "nouuid" : NULL) ==
+	       0;
 }
 
 static bool repair_image(void)
@@ -406,6 +409,10 @@ static void play(void)
 	if (mkdtemp(g.mnt) == NULL)
 		die("%s: %s", g.mnt, strerror(errno));
 	attach();
+	/* A namespace that somebody else makes meanwhile must not hold a copy of the mount: the
+	 * next image would be read through the file system of the last one. */
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		die("no mounts of its own: %s", strerror(errno));
 	for (unsigned i = g.part; i < g.count && !stopped; i += g.parts)
 		one_image(i, &t);
 	close(g.dev_fd);
