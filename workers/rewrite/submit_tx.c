@@ -219,56 +219,13 @@ static void log_discarded(const struct message *m)
 	log_as("cleanup", LOG_LEVEL_INFO, "%s: removed (discarded)", m->qid_text);
 }
 
-/* A whole message in one piece. E_AGAIN: untouched, try again. */
-int tx_one_piece(struct rewrite *r, struct peer *peer, const struct proto_submit *s)
-{
-	struct message *m = &r->scratch;
-	const struct message_verdict *v;
-	struct pending *pending;
-	struct sv body;
-	int err;
-	size_t len = (size_t)s->env_len + s->data_len;
-	char *p;
+/* ---- the end ---- */
 
-	p = piece_room(r, len + 1);
-	if (blocks_view_copy(&peer->blocks, s->first_block, 0, p, len) < 0 ||
-	    message_begin(m, qid_of_proto(s->qid), (struct sv){ p, s->env_len }) < 0 ||
-	    message_feed(m, p + s->env_len, s->data_len, &body) < 0) {
-		peer_accuse(r, peer, "damaged message");
-		return 0;
-	}
-	v = message_finish(m, &err);
-	if (err < 0) {
-		peer_accuse(r, peer, "content does not end with a line");
-		return 0;
-	}
-	if (v->verdict == SUBMIT_OK) {
-		pending = submit_pending(r, peer, s);
-		err = append_message(r, m, body, pending);
-		if (err != 0)
-			pending_drop(r, pending);
-		if (err == E_AGAIN)
-			return E_AGAIN;
-		if (err != 0)
-			v = verdict_of_error(err);
-	} else if (v->verdict == SUBMIT_DISCARDED) {
-		log_discarded(m);
-	} else {
-		count_refusal(r, m);
-	}
-	peer_give_back(r, peer, s);
-	if (v->verdict != SUBMIT_OK)
-		submit_answer(r, peer, s->session, s->tx, v);
-	return 0;
-}
-
-static int tx_append(struct rewrite *r, struct tx *tx, struct pending *pending)
+static int append_stream(struct rewrite *r, struct tx *tx, struct pending *pending)
 {
 	struct message *m = &tx->m;
 	int err;
 
-	if (tx->stream == NULL)
-		return append_message(r, m, (struct sv){ "", 0 }, pending);
 	if (!names_room(r->names, m->plan.dest_count, r->pending_count == 0))
 		return E_AGAIN;
 	tx->content_bytes += m->out.len;
@@ -284,38 +241,76 @@ static int tx_append(struct rewrite *r, struct tx *tx, struct pending *pending)
 	return 0;
 }
 
-/* All pieces are in. E_AGAIN: try again with the same record. */
-int tx_end(struct rewrite *r, struct peer *peer, struct tx *tx, const struct proto_submit *s)
+/* Into the spool, from where the commit answers. */
+static int submit_append(struct rewrite *r, struct peer *peer, struct tx *tx,
+			 const struct proto_submit *s, struct sv body)
 {
-	const struct message_verdict *v;
-	struct pending *pending;
+	struct pending *pending = submit_pending(r, peer, s);
+	int err = tx != NULL && tx->stream != NULL
+			  ? append_stream(r, tx, pending)
+			  : append_message(r, tx != NULL ? &tx->m : &r->scratch, body, pending);
+
+	if (err != 0)
+		pending_drop(r, pending);
+	return err;
+}
+
+/* The whole message is there: in the transaction, or (tx is NULL) in r->scratch and `body`.
+ * E_AGAIN: no room for it yet, nothing was done that cannot be done again. */
+static int submit_end(struct rewrite *r, struct peer *peer, struct tx *tx,
+		      const struct proto_submit *s, struct sv body)
+{
+	struct message *m = tx != NULL ? &tx->m : &r->scratch;
+	const struct message_verdict *v = tx != NULL ? tx->verdict : NULL;
 	int err = 0;
 
-	if (tx->verdict == NULL)
-		tx->verdict = message_finish(&tx->m, &err);
+	if (v == NULL)
+		v = message_finish(m, &err);
 	if (err < 0) {
 		peer_accuse(r, peer, "content does not end with a line");
 		return 0;
 	}
-	v = tx->verdict;
+	if (tx != NULL)
+		tx->verdict = v;
 	if (v->verdict == SUBMIT_OK) {
-		pending = submit_pending(r, peer, s);
-		err = tx_append(r, tx, pending);
-		if (err != 0)
-			pending_drop(r, pending);
+		err = submit_append(r, peer, tx, s, body);
 		if (err == E_AGAIN)
 			return E_AGAIN;
 		if (err != 0)
 			v = verdict_of_error(err);
 	} else if (v->verdict == SUBMIT_DISCARDED) {
-		log_discarded(&tx->m);
+		log_discarded(m);
 	} else {
-		count_refusal(r, &tx->m);
+		count_refusal(r, m);
 	}
+	if (tx == NULL)
+		peer_give_back(r, peer, s); /* not before: the next try copies it again */
 	if (v->verdict != SUBMIT_OK)
 		submit_answer(r, peer, s->session, s->tx, v);
-	tx_close(peer, tx);
+	if (tx != NULL)
+		tx_close(peer, tx);
 	return 0;
+}
+
+int tx_one_piece(struct rewrite *r, struct peer *peer, const struct proto_submit *s)
+{
+	struct message *m = &r->scratch;
+	size_t len = (size_t)s->env_len + s->data_len;
+	struct sv body;
+	char *p = piece_room(r, len + 1);
+
+	if (blocks_view_copy(&peer->blocks, s->first_block, 0, p, len) < 0 ||
+	    message_begin(m, qid_of_proto(s->qid), (struct sv){ p, s->env_len }) < 0 ||
+	    message_feed(m, p + s->env_len, s->data_len, &body) < 0) {
+		peer_accuse(r, peer, "damaged message");
+		return 0;
+	}
+	return submit_end(r, peer, NULL, s, body);
+}
+
+int tx_end(struct rewrite *r, struct peer *peer, struct tx *tx, const struct proto_submit *s)
+{
+	return submit_end(r, peer, tx, s, SV(""));
 }
 
 void tx_piece(struct rewrite *r, struct peer *peer, struct tx *tx, const struct proto_submit *s)
