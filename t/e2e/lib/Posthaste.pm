@@ -141,6 +141,21 @@ sub run_ok {
 	return wantarray ? ($? >> 8, defined $out ? $out : '') : $? == 0;
 }
 
+# The command to put before one that wants to mount file systems: it runs in a mount namespace of its own.
+# An ordinary user keeps his number and gets a user namespace around it; empty when the kernel allows none.
+sub mount_namespace {
+	my @cmd = ('unshare', '-m', $> == 0 ? () : qw(-U --map-current-user --keep-caps));
+	return run_ok(@cmd, 'true') ? @cmd : ();
+}
+
+# Without mount(8), which believes in root alone.
+sub mount_tmpfs {
+	my ($at, $size) = @_;
+	my $number = { x86_64 => 165, aarch64 => 40 }->{ (POSIX::uname())[4] } or return 0;
+	my ($fs, $data) = ('tmpfs', "size=$size");
+	return syscall($number, $fs, $at, $fs, 0, $data) == 0;
+}
+
 # A sink that judges what t/bench/load sent (t/bench/sink.c).
 sub sink {
 	my ($class, %opt) = @_;
