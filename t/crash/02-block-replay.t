@@ -85,7 +85,7 @@ sub record {
 	mount_at($mta, $opt{fs}, "$dir/fuse/disk", '--direct-io=on') or die 'cannot mount';
 	$mta->launch;
 	my $rcpts = $opt{rcpts} || 1;
-	Posthaste->load('-s', $opt{sessions} || 8, '-n', 100000, '-T', $opt{seconds}, '-l', 1500, '-p',
+	Posthaste->load('-s', $opt{sessions} || 8, '-n', $opt{messages}, '-T', 60, '-l', 1500, '-p',
 		'-r', $rcpts, '-D', $rcpts, '-k', 20, '-t', 'blk', '-m', '-o', "$dir/acked",
 		"127.0.0.1:$mta->{port}");
 	$mta->crash;
@@ -177,19 +177,19 @@ sub start_on {
 
 my @kinds = (
 	# name, options, images in the whole run
-	[ 'next hop away, ext4', { fs => 'ext4', away => 1 }, 1000 ],
-	[ 'mail flows, ext4', { fs => 'ext4', rcpts => 2, sink => [ '-T', 10 ] }, 1400 ],
+	[ 'next hop away, ext4', { fs => 'ext4', away => 1 }, 1600 ],
+	[ 'mail flows, ext4', { fs => 'ext4', rcpts => 2, sink => [ '-T', 10 ] }, 2000 ],
 	[ 'two commits in flight, ext4', { fs => 'ext4', rcpts => 2, sessions => 20,
-			main => { spool_syncs_in_flight => 2 } }, 800 ],
-	[ 'next hop away, xfs', { fs => 'xfs', away => 1 }, 300 ],
-	[ 'mail flows, xfs', { fs => 'xfs', rcpts => 2, sink => [ '-T', 10 ] }, 500 ],
+			main => { spool_syncs_in_flight => 2 } }, 1400 ],
+	[ 'next hop away, xfs', { fs => 'xfs', away => 1 }, 400 ],
+	[ 'mail flows, xfs', { fs => 'xfs', rcpts => 2, sink => [ '-T', 10 ] }, 600 ],
 );
 @kinds = $kinds[1] unless $c->full;
 my $first;
 for my $kind (@kinds) {
 	my ($name, $opt, $images) = @$kind;
-	$images = $ENV{POSTHASTE_IMAGES} || 20 unless $c->full;
-	my $r = record(%$opt, seconds => $c->full && !$opt->{away} ? 3 : 1) or do {
+	$images = $ENV{POSTHASTE_IMAGES} || ($c->full ? $images : 20);
+	my $r = record(%$opt, messages => $c->full && !$opt->{away} ? 4000 : 1500) or do {
 		$c->remark("$name: no such file system here");
 		next;
 	};
@@ -201,7 +201,7 @@ for my $kind (@kinds) {
 	$c->control('the flushes of the last twelve writes before each cut left out',
 		"$v->{bad_images} of $v->{images} images lose $v->{lost} messages");
 }
-my $r = record(fs => 'ext4', away => 1, seconds => 1, main => { spool_sync => 'no' });
+my $r = record(fs => 'ext4', away => 1, messages => 1500, main => { spool_sync => 'no' });
 my $v = play($r, $c->full ? 100 : 10);
 cmp_ok $v->{lost} // 0, '>', 0, "control: without syncs $v->{lost} are lost";
 $c->control('spool_sync = no', "$v->{bad_images} of $v->{images} images lose $v->{lost} messages");

@@ -16,6 +16,8 @@ my $mta  = Posthaste->start(main => {
 	minimal_backoff_time => '300s',
 	maximal_backoff_time => '300s',
 	bounce_queue_lifetime => '5d',
+	smtp_data_xfer_timeout => '10d', # the clock jumps, perhaps while something is being sent
+	smtp_data_done_timeout => '10d',
 });
 my $smtp = $mta->smtp;
 $smtp->ok('EHLO client.example');
