@@ -596,6 +596,7 @@ void files_tick(struct files *f)
 	if (now < f->next_look_ms)
 		return;
 	f->next_look_ms = now + LOOK_MS;
+	files_marks_tick(f);
 	gauges(f);
 	if (!f->recovered)
 		return;

@@ -87,6 +87,7 @@ struct files {
 	struct journal_writer *marks;
 	struct journal_reader *reader;
 	bool marks_unsynced;
+	bool mark_file_owed; /* it was asked for, and there was no number */
 	/* copy-forward: one segment at a time */
 	struct fseg *copying;
 	struct qid *copy_ids;
@@ -117,6 +118,7 @@ struct fjob *files_thread_done(struct files *f); /* a list, newest first; the ca
 /* files_mark.c */
 int files_marks_new(struct files *f);
 void files_marks_free(struct files *f);
+void files_marks_tick(struct files *f);
 
 /* files_search.c */
 void files_search_next(struct files *f, int64_t now);

@@ -15,9 +15,16 @@ static void need_file(void *ctx)
 	struct files *f = ctx;
 	struct proto_file grant;
 
-	if (files_grant(f, 0, SPOOL_JOURNAL, &grant) == 0)
+	f->mark_file_owed = files_grant(f, 0, SPOOL_JOURNAL, &grant) != 0;
+	if (!f->mark_file_owed)
 		journal_writer_grant(f->marks, grant.number,
 				     (struct journal_owner){ 0, grant.code });
+}
+
+void files_marks_tick(struct files *f)
+{
+	if (f->mark_file_owed && f->marks != NULL)
+		need_file(f);
 }
 
 static void closed_file(void *ctx, uint32_t number, uint64_t bytes)

@@ -230,6 +230,7 @@ int sched_worker_up(struct sched *s, enum worker_class class_id, unsigned slot, 
 	w->complaints = 0;
 	w->refused = false;
 	w->files_ms = 0;
+	memset(w->owed, 0, sizeof(w->owed));
 	order_rebuild(s, p);
 	return 0;
 }
@@ -423,6 +424,7 @@ void sched_tick(struct sched *s)
 	gauges(s);
 	dest_tick(s);
 	work_copy_tick(s);
+	input_give_owed(s);
 	if (s->su.files != NULL)
 		files_tick(s->su.files);
 }

@@ -670,29 +670,69 @@ static bool may_have_file(struct sched *s, struct sched_worker *w)
 	return w->files_left-- > 0;
 }
 
-static int in_file_need(struct sched *s, struct sched_worker *w, enum worker_class class_id,
-			unsigned slot, const void *rec, size_t len)
+/* A number of that kind to the worker. A writer asks once: when there is none now (the spool's
+ * state cannot be written), it is given one later. */
+static int give_file(struct sched *s, struct sched_worker *w, enum worker_class class_id,
+		     unsigned slot, uint32_t kind)
 {
-	struct proto_file r, grant;
-
-	if (len != sizeof(r) || s->su.files == NULL)
-		return E_PEER;
-	memcpy(&r, rec, sizeof(r));
-	if (!may_have_file(s, w))
-		return E_PEER;
-	int err = files_grant(s->su.files, w->life, r.file_kind, &grant);
+	struct proto_file grant;
+	int err = files_grant(s->su.files, w->life, kind, &grant);
 
 	if (err == E_PEER || err == E_LIMIT || err == E_INVAL)
 		return E_PEER;
 	if (err != 0) {
 		if (may_complain(w))
 			log_error("no number for a new spool file: %s", err_str(err));
+		if (w->owed[kind] < UINT8_MAX)
+			w->owed[kind]++;
 		return 0;
 	}
 	err = s->su.ops.send(s->su.ops.ctx, class_id, slot, &grant, sizeof(grant));
 	if (err != 0 && may_complain(w))
 		log_error("ring to worker %u is full: a file grant is lost", slot);
 	return err == 0 ? 0 : E_PEER;
+}
+
+static void give_owed(struct sched *s, enum worker_class class_id)
+{
+	struct pool *p = sched_pool(s, class_id);
+
+	for (unsigned slot = 0; slot < SCHED_SLOTS; slot++) {
+		struct sched_worker *w = &p->w[slot];
+
+		for (uint32_t kind = SPOOL_SEGMENT; w->up && kind <= SPOOL_JOURNAL; kind++) {
+			unsigned owed = w->owed[kind];
+
+			/* a full ring is tried again: this time nobody has asked */
+			for (w->owed[kind] = 0; owed > 0; owed--) {
+				if (give_file(s, w, class_id, slot, kind) != 0)
+					w->owed[kind]++;
+			}
+		}
+	}
+}
+
+void input_give_owed(struct sched *s)
+{
+	if (s->su.files == NULL || s->now_ms < s->owed_ms)
+		return;
+	s->owed_ms = s->now_ms + 1000;
+	give_owed(s, CLASS_REWRITE);
+	give_owed(s, CLASS_DELIVER);
+	give_owed(s, CLASS_LOCAL);
+}
+
+static int in_file_need(struct sched *s, struct sched_worker *w, enum worker_class class_id,
+			unsigned slot, const void *rec, size_t len)
+{
+	struct proto_file r;
+
+	if (len != sizeof(r) || s->su.files == NULL)
+		return E_PEER;
+	memcpy(&r, rec, sizeof(r));
+	if (!may_have_file(s, w))
+		return E_PEER;
+	return give_file(s, w, class_id, slot, r.file_kind);
 }
 
 static int in_file_closed(struct sched *s, struct sched_worker *w, const void *rec, size_t len)

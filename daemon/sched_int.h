@@ -188,7 +188,8 @@ struct sched_worker {
 	int64_t open_ms;   /* when the message that is announced in part began */
 	int64_t files_ms;  /* files_left: grants it may ask for now; at files_ms it was so */
 	int64_t files_left;
-	unsigned complaints; /* lines of the log that were about it */
+	uint8_t owed[SPOOL_JOURNAL + 1]; /* by kind: asked for, and there was no number */
+	unsigned complaints;             /* lines of the log that were about it */
 	bool refused;        /* a record of it was: what it announces behind that is adopted */
 	uint32_t open_msg;   /* announced in part; QTAB_NONE */
 	uint32_t open_guard; /* entry that keeps it meanwhile */
@@ -274,6 +275,7 @@ struct sched {
 	struct pool rewrite, deliver, local;
 	struct sched_worker
 		*holder; /* whose record is being applied: holds the entry, most likely */
+	int64_t owed_ms;
 	struct copy_out copies[COPIES_MAX];
 	struct lost_copy lost_copies[LOST_COPIES];
 	unsigned lost_copy_next;
@@ -376,6 +378,8 @@ void death_take_back(struct sched *s, struct sched_worker *w);
 /* sched_input.c */
 /* What became of an attempt; E_PEER when it cannot be that entry's. */
 int input_result(struct sched *s, struct sched_worker *w, const struct proto_result *r);
+/* Tick: files that could not be given when they were asked for. */
+void input_give_owed(struct sched *s);
 void input_open_abandon(struct sched *s, struct sched_worker *w);
 /* Room in the entry table for n more, besides what is promised. */
 bool input_has_entries(const struct sched *s, uint32_t n);

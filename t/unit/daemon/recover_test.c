@@ -844,6 +844,39 @@ static void test_accounting(void)
 	finish(&sc);
 }
 
+/* The spool's state cannot be written for a while: who asked for a file gets it afterwards. */
+static void test_late_grant(void)
+{
+	static struct scene sc;
+	struct proto_file need = { .kind = PROTO_FILE_NEED, .file_kind = SPOOL_JOURNAL };
+	struct proto_file g;
+
+	begin(&sc);
+	restart(&sc, "");
+	world_up(&sc.w, CLASS_REWRITE, 0, RW);
+	for (int i = 0; i < 1023; i++) { /* to the end of what is reserved */
+		files_grant(sc.files, 1000000u + (uint32_t)i, SPOOL_JOURNAL, &g);
+	}
+	int root = sc.f.dirs.root;
+
+	sc.f.dirs.root = -1;
+	while (files_grant(sc.files, 2000000u, SPOOL_JOURNAL, &g) == 0)
+		;
+	is_int(sched_input(sc.w.s, CLASS_REWRITE, 0, RW, &need, sizeof(need)), 0, "asked for");
+	is_int(world_left(&sc.w), 0, "there is none");
+	world_pass(&sc.w, 1100);
+	is_int(world_left(&sc.w), 0, "still none");
+	sc.f.dirs.root = root;
+	world_pass(&sc.w, 1100);
+	struct sent_rec *r = world_next(&sc.w);
+
+	ok(r != NULL && r->u.kind == PROTO_FILE_GRANT && r->u.file.file_kind == SPOOL_JOURNAL,
+	   "it comes when it can");
+	world_pass(&sc.w, 1100);
+	is_int(world_left(&sc.w), 0, "once");
+	finish(&sc);
+}
+
 /* A worker died with a record that it had committed and not announced. */
 static void test_adopt(void)
 {
@@ -1272,6 +1305,7 @@ int main(void)
 	test_mark_refused();
 	test_accounting();
 	test_adopt();
+	test_late_grant();
 	test_adopt_refused();
 	doubt_when_worker_dies(false);
 	doubt_when_worker_dies(true);
