@@ -51,7 +51,9 @@ sub measure {
 	local $ENV{POSTHASTE_CLOCK} = "$mta->{dir}/clock";
 	my $pid = Posthaste::spawn($out, @cmd);
 	my $most = 0;
+	my $own  = readlink '/proc/self/exe';
 	while (waitpid($pid, WNOHANG) == 0) {
+		next if (readlink("/proc/$pid/exe") // $own) eq $own; # it is a copy of us yet
 		slurp("/proc/$pid/status") =~ /^VmHWM:\s+(\d+)/m and $1 > $most and $most = $1;
 		sleep 0.005;
 	}
