@@ -13,6 +13,9 @@ use warnings;
 use Carp qw(croak);
 use IO::Socket::UNIX;
 use Posthaste qw(run_ok slurp wait_until);
+use Scalar::Util qw(weaken);
+
+my @started; # in this process
 
 sub program { return Posthaste::build_dir() . '/t/crash/inject' }
 
@@ -25,7 +28,10 @@ sub unusable {
 
 sub new {
 	my ($class, %opt) = @_;
-	return bless { dir => $opt{dir}, runs => 0 }, $class;
+	my $self = bless { dir => $opt{dir}, runs => 0, owner => $$ }, $class;
+	push @started, $self;
+	weaken $started[-1];
+	return $self;
 }
 
 # A fresh injector with its command; returns (status, output) of the command. What it started is
@@ -124,6 +130,15 @@ sub kill {
 	wait_until(sub { !$self->alive }, 20) or croak 'the injector does not end';
 	delete $mta->{running} if $mta;
 	return;
+}
+
+# A story that is ended in the middle of a start leaves nothing behind.
+END {
+	my $status = $?;
+	for my $i (grep { $_ && $_->{owner} == $$ && $_->{runs} } @started) {
+		eval { $i->ask('kill') };
+	}
+	$? = $status;
 }
 
 1;
