@@ -305,14 +305,20 @@ void files_recovered(struct files *f)
 	f->search_live_ms = clock_now().ms + SEARCH_LIVE_MS;
 }
 
-void files_each_segment_of(struct files *f, uint32_t life, files_seg_fn fn, void *ctx)
+void files_each_orphan(struct files *f, files_orphan_fn fn, void *ctx)
 {
 	for (size_t i = 0; i < f->segs.count; i++) {
 		struct fseg *seg = f->segs.p[i];
+		struct files_orphan o = { .seg = seg->number,
+					  .life = seg->life,
+					  .known_end = seg->known_end,
+					  .again = seg->looked };
 
-		if (seg->life != life || !seg->orphan)
+		if (!seg->orphan)
 			continue;
-		fn(ctx, seg->number, seg->known_end);
+		seg->looked = true;
+		if (!fn(ctx, &o))
+			continue;
 		seg->orphan = false;
 		seg->life = 0;
 	}

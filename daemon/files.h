@@ -69,9 +69,15 @@ struct proto_warrant files_warrant(struct files *f, uint32_t life, enum outcome_
 void files_each_outcome(struct files *f, uint32_t life, outcome_found_fn fn, void *ctx);
 const struct warrant_key *files_key(const struct files *f);
 const struct spool_dirs *files_dirs(const struct files *f);
-/* Visits the segments of a life, ascending, with the end of its last known record; for adoption. */
-typedef void (*files_seg_fn)(void *ctx, uint32_t seg, uint64_t known_end);
-void files_each_segment_of(struct files *f, uint32_t life, files_seg_fn fn, void *ctx);
+/* Visits the segments of writers that died, ascending, with the end of the last known record; for
+ * adoption. One for which `fn` returns false is visited again the next time. */
+struct files_orphan {
+	uint32_t seg, life;
+	uint64_t known_end;
+	bool again;
+};
+typedef bool (*files_orphan_fn)(void *ctx, const struct files_orphan *o);
+void files_each_orphan(struct files *f, files_orphan_fn fn, void *ctx);
 
 /* ---- messages ---- */
 /* A live message at `place`. With a life: E_PEER when the place is not in a segment that this life

@@ -29,6 +29,7 @@ struct fseg {
 	int64_t copy_not_before_ms;
 	bool closed;
 	bool orphan;  /* its writer died: to be adopted from before it can be retired */
+	bool looked;  /* ... and that failed before */
 	bool leaving; /* with the helper thread */
 	bool pinned;  /* holds mail that is not in the queue table: stays for the next start */
 	/* was there at start, and recovery has believed its index: not retired before it was read

@@ -457,7 +457,7 @@ void life_exited(struct supervisor *s, const struct priv_msg *msg)
 	if (scheduled && (w->state == LIFE_UP || w->state == LIFE_DRAINING)) {
 		sched_worker_gone(s->sched, w->class_id, w->slot, w->life);
 		if (w->class_id == CLASS_REWRITE && !FAULT_SKIPS(ADOPT))
-			recover_adopt(s->sched, s->files, &s->dirs, w->life);
+			recover_adopt(s->sched, s->files, &s->dirs);
 	}
 	peers_disconnect(s, w);
 	if (w->counters.base != NULL)

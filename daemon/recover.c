@@ -621,25 +621,27 @@ static int adopt_record(void *ctx, const struct spool_found *found)
 	return 0;
 }
 
-static void adopt_segment(void *ctx, uint32_t seg, uint64_t known_end)
+static bool adopt_segment(void *ctx, const struct files_orphan *o)
 {
 	struct adoption *a = ctx;
 	uint64_t unreadable = a->stats.unreadable;
-	int err = spool_scan_segment(a->dirs, seg, known_end, adopt_record, a, &a->stats);
 
-	/* what could not be looked at stays for the next start */
-	if ((err != 0 && err != E_NOENT) || a->stats.unreadable != unreadable)
-		files_pin(a->f, seg);
-	if (err != 0 && err != E_NOENT)
-		log_error("segment %08x: %s", seg, err_str(err));
+	a->life = o->life;
+	int err = spool_scan_segment(a->dirs, o->seg, o->known_end, adopt_record, a, &a->stats);
+
+	/* what could not be read stays for the next start */
+	if (a->stats.unreadable != unreadable)
+		files_pin(a->f, o->seg);
+	if (err != 0 && err != E_NOENT && !o->again)
+		log_error("segment %08x: %s", o->seg, err_str(err));
+	return err == 0 || err == E_NOENT;
 }
 
-unsigned recover_adopt(struct sched *s, struct files *f, const struct spool_dirs *dirs,
-		       uint32_t life)
+unsigned recover_adopt(struct sched *s, struct files *f, const struct spool_dirs *dirs)
 {
-	struct adoption a = { .s = s, .f = f, .dirs = dirs, .life = life };
+	struct adoption a = { .s = s, .f = f, .dirs = dirs };
 
-	files_each_segment_of(f, life, adopt_segment, &a);
+	files_each_orphan(f, adopt_segment, &a);
 	recover_plan_fini(&a.plan);
 	return a.count;
 }

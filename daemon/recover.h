@@ -15,9 +15,8 @@
 /* Scan journals, then segments, and give what is left to the scheduler. */
 int recover_all(struct sched *s, struct files *f, const struct spool_dirs *dirs);
 /* After sched_worker_gone() of a rewrite worker: take messages it committed and could not announce.
- * Returns how many. */
-unsigned recover_adopt(struct sched *s, struct files *f, const struct spool_dirs *dirs,
-		       uint32_t life);
+ * Again about once a second: what cannot be read now is not lost. Returns how many. */
+unsigned recover_adopt(struct sched *s, struct files *f, const struct spool_dirs *dirs);
 /* Takes into the queue what lying indexes had hidden (files_hidden()). *h is NULL at first. */
 struct recover_hidden;
 void recover_hidden_tick(struct recover_hidden **h, struct sched *s, struct files *f,

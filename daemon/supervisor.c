@@ -24,6 +24,7 @@
 #include "daemon/recover.h"
 #include "lib/clock.h"
 #include "lib/err.h"
+#include "lib/fault.h"
 #include "lib/io.h"
 #include "workers/common/drop.h"
 #include "workers/common/landlock.h"
@@ -224,6 +225,8 @@ static void tick(void *ctx)
 		s->next_slow_ms = clock_now().ms + SLOW_TICK_MS;
 		check_space(s);
 		check_damage(s);
+		if (!FAULT_SKIPS(ADOPT))
+			recover_adopt(s->sched, s->files, &s->dirs);
 		life_watch(s);
 		check_tables(s);
 		tell_refused(s);

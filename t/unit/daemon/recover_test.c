@@ -912,11 +912,11 @@ static void test_adopt(void)
 	sched_worker_gone(sc.w.s, CLASS_REWRITE, 0, RW);
 	pass(&sc, 20000);
 	ok(exists(&sc, "seg", g.number, "seg"), "its segment waits for adoption");
-	is_int(recover_adopt(sc.w.s, sc.files, &sc.f.dirs, RW), 1, "the other one is adopted");
+	is_int(recover_adopt(sc.w.s, sc.files, &sc.f.dirs), 1, "the other one is adopted");
 	s = look(&sc, 2);
 	is_int(s.entries, 2, "with all its recipients");
 	is_int(sc.w.q.shm->msg_live, 2, "the announced one counts once");
-	is_int(recover_adopt(sc.w.s, sc.files, &sc.f.dirs, RW), 0, "adoption is not repeated");
+	is_int(recover_adopt(sc.w.s, sc.files, &sc.f.dirs), 0, "adoption is not repeated");
 	finish(&sc);
 }
 
@@ -958,7 +958,11 @@ static void test_adopt_refused(void)
 	}
 	is_int(sc.w.q.shm->msg_live, 1, "the third waits");
 	sched_worker_gone(sc.w.s, CLASS_REWRITE, 0, RW);
-	is_int(recover_adopt(sc.w.s, sc.files, &sc.f.dirs, RW), 2, "two are adopted");
+	struct spool_dirs broken = sc.f.dirs;
+
+	broken.seg = -1;
+	is_int(recover_adopt(sc.w.s, sc.files, &broken), 0, "the segment cannot be read now");
+	is_int(recover_adopt(sc.w.s, sc.files, &sc.f.dirs), 2, "two are adopted");
 	ok(look(&sc, 2).entries == 1 && look(&sc, 3).entries == 1, "each once");
 	finish(&sc);
 }
@@ -1256,7 +1260,7 @@ static void test_copy_of_dead_worker(bool reported)
 	if (reported)
 		is_int(sched_input(sc.w.s, CLASS_REWRITE, 0, RW, &r, sizeof(r)), 0, "copied");
 	sched_worker_gone(sc.w.s, CLASS_REWRITE, 0, RW);
-	is_int(recover_adopt(sc.w.s, sc.files, &sc.f.dirs, RW), 1, "one is adopted");
+	is_int(recover_adopt(sc.w.s, sc.files, &sc.f.dirs), 1, "one is adopted");
 	is_int(look(&sc, 1).entries, 0, "not the copy");
 	is_int(look(&sc, 30).entries, 1, "but the new one");
 	is_int(files_mark_sync(sc.files), 0, "marks are on disk");
