@@ -390,11 +390,15 @@ my @whole;
 
 sub plan_part { my ($kind, $who, $run) = @_; push @whole, { kind => $kind, who => $who, run => $run }; return }
 
+# Every call of a start; on a slow machine every POSTHASTE_STRIDE-th.
+my $stride = $ENV{POSTHASTE_STRIDE} || 1;
+
 # One in $of parts takes every $of-th call.
 sub plan_spread {
 	my ($kind, $who, $of, $step, $run) = @_;
+	$step *= $stride;
 	for my $k (1 .. $of) {
-		my $first = 1 + ($k - 1) * $step;
+		my $first = 1 + ($k - 1) * $step + $c->rand($stride);
 		plan_part($kind, $who, sub { $run->($first, $of * $step) });
 	}
 	return;
@@ -495,6 +499,7 @@ my %plans = (workers => \&plan_workers, supervisor => \&plan_supervisor, priv =>
 if ($c->full) {
 	$plans{$_}->() for split ' ', $ENV{POSTHASTE_PARTS} || 'supervisor priv all workers';
 	@whole = grep { "$_->{who}, $_->{kind}" =~ /$ENV{POSTHASTE_ONLY}/ } @whole if $ENV{POSTHASTE_ONLY};
+	$c->remark("In this run every $stride. call of the starts of workers and the supervisor.") if $stride > 1;
 	whole();
 } else {
 	sample();
