@@ -4,7 +4,7 @@
 # sync is missing. Second syncs are for ext4 and xfs that shut down: t/crash/spool_cut tries those.
 # Used by t/crash/01-power-cut.t and t/crash/mutants.
 #
-#   my ($fate, $why) = MutantCut->new(seed => 7)->try($mutant);   # 'caught', 'needless' or 'not caught'
+#   my ($fate, $why) = MutantCut->new(seed => 7)->try($mutant);   # 'caught', 'needless', 'elsewhere', 'not caught'
 package MutantCut;
 use strict;
 use warnings;
@@ -49,17 +49,31 @@ sub symptoms {
 sub batch {
 	my ($self, $libexec, $lives) = @_;
 	my $p = PowerCut->new(fs => 'strict', some => 1 + $self->dice(10000),
+		$self->dice(2) ? (bytes => 20_000) : (bytes => 300, messages => 250),
 		main => { $libexec ? (daemon_directory => $libexec) : () }) or die PowerCut->why_not;
 	for my $n (1 .. $lives) {
 		my ($class, $call, $most) = @{ $places[ $self->dice(scalar @places) ] };
 		my $boxes = $class eq 'local-agent';
+		# in some lives a worker dies first; in the first there is time for what comes of it
+		($class, $call, $most, $boxes) = ('rewrite', 'fdatasync', 0, 0) if $n == 1;
+		my $nth = $most ? 1 + $self->dice($most) : 100_000;
+		my @also = $n > 1 && $self->dice(3) ? () : (also => 'id=2 action=kill class=deliver,local call=fdatasync nth=' .
+			(1 + $self->dice(10)));
 		eval {
-			$p->life("class=$class call=$call nth=" . (1 + $self->dice($most)) . ' action=cut', boxes => $boxes);
+			$p->life("class=$class call=$call nth=$nth action=cut", boxes => $boxes, @also);
 			1;
 		} or return "does not go on: $@";
 	}
 	my $v = eval { $p->end } or return "does not start again: $@";
 	return symptoms($v);
+}
+
+# Messages that were deleted and came back.
+sub operator {
+	my ($self, $libexec) = @_;
+	my $p = PowerCut->new(fs => 'strict', main => { defer_transports => 'smtp relay virtual',
+		$libexec ? (daemon_directory => $libexec) : () }) or die PowerCut->why_not;
+	return $p->operator;
 }
 
 # With the second of two syncs left out: ext4 and xfs while they shut down.
@@ -75,15 +89,18 @@ sub spool_cut {
 
 sub try {
 	my ($self, $m) = @_;
-	if (my $why = $m->needless) {
-		return ('needless', $why);
-	}
+	return ('needless', $m->needless) if $m->needless;
+	return ('elsewhere', $m->elsewhere) if $m->elsewhere;
 	my $second = $m->{call} eq 'the second sync';
 	$m->build($second ? 't/crash/spool_cut' : $m->{file} =~ m{^daemon/} ? () : @programs,
 		$second ? () : 'daemon/supervisor');
 	if ($second) {
 		my $why = $self->spool_cut($m);
 		return $why ? ('caught', $why) : ('not caught', 'by t/crash/spool_cut');
+	}
+	if ($m->{file} =~ /journal/) {
+		my @back = $self->operator("$m->{dir}/libexec");
+		return ('caught', @back . ' deleted messages are back') if @back;
 	}
 	my $lives = 0;
 	for my $n (@batches) {

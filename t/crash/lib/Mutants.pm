@@ -10,6 +10,7 @@ package Mutants;
 use strict;
 use warnings;
 use Carp qw(croak);
+use Fcntl qw(:flock);
 use File::Basename qw(basename);
 use File::Path qw(make_path);
 use Posthaste qw(slurp spew);
@@ -20,9 +21,24 @@ my @once = (
 	[ 'workers/spool/commit.c',  qr/written_end \? (2) : 1/ ],
 	[ 'workers/spool/journal.c', qr/k < (2); k\+\+/ ],
 	[ 'workers/spool/state.c',   qr/i < (2) && err == 0; i\+\+/ ],
+	[ 'workers/spool/doubt.c',   qr/i < (2) && err == 0; i\+\+/ ],
 );
-# Those without which nothing is lost, and what they are there for.
+# Those without which nothing is lost on any file system, and what they are there for.
 my %needless = (
+	'workers/spool/journal.c fsync(f->fd)' => 'the first sync of its outcomes covers head and size of the ' .
+		'file, too; done ahead, that one is quick',
+	'workers/spool/segment.c fsync(s->fd)' => 'the first commit covers head and size of the file, too, and a ' .
+		'file with another head is left alone; done ahead, the commit is quick',
+);
+# Those that these power cuts cannot show: what they are for takes more than a power cut.
+my %elsewhere = (
+	'daemon/qclock_file.c fdatasync(f->fd)' => 'a jump of the wall clock, a power cut and another boot',
+	'workers/spool/doubt.c the second sync' => 'as in commit.c, whose mutant is caught',
+	'workers/spool/quarantine.c fsync(to)' => 'damage of the disk before the power cut; no mail is lost with it',
+	'workers/spool/quarantine.c fsync(d->corrupt)' => 'damage of the disk before the power cut; no mail is lost with it',
+	'workers/spool/warrant.c fsync(fd)' => 'a worker that was taken over: outcomes from before the cut count ' .
+		'without warrants then; no mail is lost with it',
+	'workers/spool/scan_mend.c fdatasync(fd)' => 'damage of an index before the power cut',
 );
 
 # All of them, in the order of the source: { file, line, call, text }.
@@ -68,16 +84,33 @@ sub name { my ($self) = @_; return "$self->{file}:$self->{line} $self->{call}" }
 # Why nothing is lost without it; undef when something is.
 sub needless { my ($self) = @_; return $needless{"$self->{file} $self->{call}"} }
 
+# What it takes to see it; undef when power cuts alone show it.
+sub elsewhere { my ($self) = @_; return $elsewhere{"$self->{file} $self->{call}"} }
+
 sub id {
 	my ($self) = @_;
 	return join '-', map { s/\W+/_/gr } $self->{file} =~ s/\.c$//r, $self->{line}, $self->{call} =~ s/\W+$//r;
 }
 
-# What make would do, as it says in a dry run: the shell command that makes $what.
+# What make would do, as it says in a dry run. Even that makes the Makefile anew: one at a time, once.
+sub dry_run {
+	my $build = Posthaste::build_dir();
+	my $file  = "$build/mutants/commands";
+	make_path("$build/mutants");
+	open my $lock, '>', "$file.lock" or croak "$file.lock: $!";
+	flock $lock, LOCK_EX or croak "$file.lock: $!";
+	if (!-s $file || (stat "$build/Makefile")[9] > (stat $file)[9]) {
+		my $text = `make -C $build -nB all check_programs 2>&1`;
+		spew($file, $text);
+	}
+	return slurp($file) =~ s/\\\n//gr;
+}
+
+# The shell command that makes $what.
 my $said;
 sub command_for {
 	my ($what) = @_;
-	$said //= `make -C ${\ Posthaste::build_dir() } -nB all check_programs 2>&1` =~ s/\\\n//gr;
+	$said //= dry_run();
 	my ($cmd) = $said =~ /(?<![^;\s])([\w.\/-]*(?:gcc|clang|cc)[\w.-]* [^\n;]* -o \Q$what\E [^\n&]*)/;
 	return $cmd || croak "make does not say how it makes $what";
 }

@@ -59,7 +59,7 @@ sub load {
 	my $file = "$self->{mta}{dir}/acked$n";
 	$self->{oracle}->sent("c$n");
 	my $load = { file => $file, pid => spawn("$file.json", Posthaste::build_dir() . '/t/bench/load', '-s', 6,
-		'-n', $self->{messages} || 90, '-r', 2, '-D', 2, '-d', 'x.test', '-l', 9000, '-T', 2, '-R', '-p', '-t',
+		'-n', $self->{messages} || 90, '-r', 2, '-D', 2, '-d', 'x.test', '-l', $self->{bytes} || 9000, '-T', 2, '-R', '-p', '-t',
 		"c$n", '-o', $file, "127.0.0.1:$self->{mta}{port}") };
 	push @{ $self->{running} }, $load;
 	return $load;
@@ -101,7 +101,7 @@ sub run {
 		' mount=' . ($opt{alone} ? '' : "$self->{at},") . "$mta->{dir}/boxes";
 	my @rules  = map { $_ . $where } $rule =~ s/\bnth=\d+/nth=1/r, $rule =~ s/\b(?:class|call|nth)=\S+//gr;
 	my $struck = sub { slurp($i->log_file) =~ /^\S+ cut/m };
-	my ($rc) = $i->try($mta, 'storage', $rule . $where);
+	my ($rc) = $i->try($mta, 'storage', $rule . $where, $opt{also} || ());
 	my $hit = $rc ? $struck->() : 0;
 	if (!$rc) {
 		$self->see_lives;
@@ -141,6 +141,35 @@ sub end_life {
 sub life {
 	my ($self, $rule, %opt) = @_;
 	return $self->end_life($self->run($rule, %opt), %opt);
+}
+
+# An operator deletes what is deferred, and the power is cut at the next sync of the supervisor. What was
+# answered must be gone afterwards: returns the queue ids that are there again.
+sub operator {
+	my ($self) = @_;
+	my ($mta, $i) = @$self{qw(mta inject)};
+	my $ids = sub {
+		my ($rc, $out) = $mta->command('postqueue', '-j');
+		return $rc ? () : $out =~ /"queue_id":\s*"(\w+)"/g;
+	};
+	$i->launch($mta, 'storage');
+	my $load = $self->load;
+	wait_until(sub { Posthaste::has_ended($load->{pid}) }, 5);
+	my @left = $ids->();
+	my @deleted;
+	unlink $i->log_file;
+	$i->arm("class=supervisor call=fdatasync action=cut path=$self->{at} mount=$self->{at},$mta->{dir}/boxes");
+	for my $id (@left[ 0 .. ($#left < 9 ? $#left : 9) ]) {
+		my ($rc, $out) = $mta->command('postsuper', '-d', $id);
+		push @deleted, $id if $rc == 0 && $out =~ /Deleted: 1 message/;
+		last if slurp($i->log_file) =~ /^\S+ cut/m;
+	}
+	my $hit = slurp($i->log_file) =~ /^\S+ cut/m;
+	$self->end_life($hit);
+	$mta->launch;
+	my %there = map { $_ => 1 } $ids->();
+	$mta->stop;
+	return grep { $there{$_} } @deleted;
 }
 
 # What storage calls a life makes, when nothing happens to it.
@@ -184,7 +213,7 @@ sub repeats {
 			my ($id, $rcpt) = split ' ', $what;
 			if (defined(my $t = $first{$what})) {
 				my ($cut) = grep { $self->{cuts}[$_] + 0.1 > $t } 0 .. $#{ $self->{cuts} };
-				push @repeats, { what => $what, cut => $cut // -1, listed => $listed->{$id}{$rcpt} || 0,
+				push @repeats, { what => $what, cut => $cut // -1, listed => $listed->{$id}{$rcpt} || $listed->{$id}{any} || 0,
 					age => defined $cut ? $self->{cuts}[$cut] - $t : 0 };
 			}
 			$first{$what} = $s;
@@ -227,8 +256,8 @@ sub end {
 	$o->maildir(glob "$mta->{dir}/boxes/box/new/*");
 	$o->bounces(map { slurp($_) } glob "$mta->{dir}/boxes/sender/new/*");
 	my $panic = () = $mta->log =~ /panic:/g;
-	# what a cut has torn is never anything that counts: no file of the spool is damaged afterwards
-	my @damage = grep { /spool state was|its head is damaged|lines are damaged|damaged outcomes/ } split /\n/, $mta->log;
+	# what was being made may be torn, but not what is put in place by a name
+	my @damage = grep { /spool state was/ } split /\n/, $mta->log;
 	return { %{ $o->verdict }, left => $left, in_doubt => $listed, repeats => $self->repeats,
 		panic => $panic, torn => \@damage, numbers_again => $self->{numbers_again} || 0, cuts => scalar @{ $self->{cuts} } };
 }

@@ -40,7 +40,7 @@ sub make_postfix {
 	};
 	my $peer = Peers->postfix(home => 'load.test', next => $self->{sink}{port}, main => $postfix_conf,
 		prepare => $mount) or croak 'Postfix does not run';
-	run_ok('sync', '-f', "$peer->{dir}/q/pid"); # what an installation has had on its disk for long
+	$self->{$_}->settle for qw(queue boxes); # what an installation has had on its disk for long
 	@$self{qw(peer port boxes_at queue_at running)} = ($peer, $peer->{port}, "$peer->{dir}/mail",
 		"$peer->{dir}/q", 1);
 	return;
@@ -61,6 +61,7 @@ sub make_posthaste {
 	$mta->configure(virtual_mailbox_base => "$mta->{dir}/boxes");
 	$self->{queue}->mount("$mta->{dir}/spool", $mta->{owner});
 	$self->{boxes}->mount("$mta->{dir}/boxes", $mta->{owner});
+	$self->{$_}->settle for qw(queue boxes);
 	@$self{qw(mta port boxes_at)} = ($mta, $mta->{port}, "$mta->{dir}/boxes");
 	return;
 }
