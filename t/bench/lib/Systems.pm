@@ -9,6 +9,7 @@ use Cwd qw(abs_path);
 use File::Path qw(make_path);
 use File::Temp qw(tempdir);
 use IO::Socket::INET;
+use Peers;
 use Posthaste qw(free_port slurp spew spawn wait_until run_ok);
 use Time::HiRes qw(sleep);
 
@@ -115,6 +116,16 @@ sub postfix {
 			return scalar @files;
 		},
 	};
+}
+
+# Only its rate can be had: its deliveries are not below it in the process tree.
+sub exim {
+	my ($sink_port) = @_;
+	return if Peers->obstacle;
+	my $exim = Peers->exim(home => 'exim.test', next => $sink_port,
+		main => "smtp_accept_max = 300\nsmtp_accept_max_per_connection = 0\n"
+			. "smtp_accept_queue_per_connection = 0\nrecipients_max = 1000\n") or return;
+	return { name => 'Exim', port => $exim->{port}, pid => $exim->{pid}, stop => sub { $exim->stop } };
 }
 
 1;

@@ -135,10 +135,12 @@ sub postfix_run {
 	return $self->run('true', '/usr/lib/postfix/sbin/master', '-c', "$self->{dir}/conf", '-d');
 }
 
+# main: more lines for the main part of the configuration.
 sub exim {
 	my ($class, %opt) = @_;
 	my $self = $class->new('exim', %opt) or return;
 	my $dir = $self->{dir};
+	my $main = $opt{main} || '';
 	make_path("$dir/spool", "$dir/log", "$dir/lib/exim4");
 	chown +(getpwnam 'games')[2, 3], "$dir/spool", "$dir/log";
 	# in the place it was built to look; with -C it would give up its privileges
@@ -155,6 +157,7 @@ tls_advertise_hosts =
 chunking_advertise_hosts = *
 dsn_advertise_hosts = *
 domainlist home = $opt{home}
+$main
 acl_smtp_rcpt = rcpt
 begin acl
 rcpt:
