@@ -19,6 +19,7 @@ struct scene {
 	struct world w; /* the new supervisor */
 	struct spool_state *state;
 	struct files *files;
+	struct loop *loop; /* the supervisor's */
 	unsigned n;
 };
 
@@ -146,6 +147,7 @@ static void restart(struct scene *sc, const char *main_cf)
 		journal_end(sc);
 	fx_end_writer(&sc->f);
 	world_init_sized(&sc->w, main_cf, table_size, 1024, NULL);
+	sc->loop = loop_new();
 	err = spool_state_open(&sc->f.dirs, &sc->state);
 	fs = (struct files_setup){ .dirs = &sc->f.dirs,
 				   .state = sc->state,
@@ -154,7 +156,7 @@ static void restart(struct scene *sc, const char *main_cf)
 				   .counters = sc->w.counters,
 				   .key = the_key,
 				   .life = 300,
-				   .loop = sc->f.loop };
+				   .loop = sc->loop };
 	if (err == 0)
 		err = files_new(&fs, &sc->files);
 	sc->w.s->su.files = sc->files;
@@ -166,6 +168,7 @@ static void restart(struct scene *sc, const char *main_cf)
 static void end_supervisor(struct scene *sc)
 {
 	files_free(&sc->files);
+	loop_free(&sc->loop);
 	spool_state_close(&sc->state);
 	world_fini(&sc->w);
 }
@@ -621,7 +624,7 @@ static void wait_for_marks(struct scene *sc)
 	struct qid nobody = msg_id(999);
 
 	while (files_mark(sc->files, OUTCOME_RELEASED, nobody) != 0 && clock_mono_us_raw() < end) {
-		loop_turn(sc->f.loop, 2);
+		loop_turn(sc->loop, 2);
 		files_turn(sc->files);
 	}
 	sc->w.log_len = 0;
@@ -1149,8 +1152,6 @@ static void test_copy_forward(void)
 	   "its reason came along: %s", reason);
 	uint32_t old_due = s.due_s;
 
-	fx_end_writer(&sc.f);
-	sc.files->su.loop = NULL;
 	end_supervisor(&sc);
 	sc.j = NULL;
 	restart(&sc, "");
@@ -1206,8 +1207,6 @@ static void test_copy_of_finished(void)
 	sc.w.s->su.files = sc.files;
 	is_int(sched_input(sc.w.s, CLASS_REWRITE, 0, RW, &r, sizeof(r)), 0, "copied");
 	is_int(files_mark_sync(sc.files), 0, "marks are on disk");
-	fx_end_writer(&sc.f);
-	sc.files->su.loop = NULL;
 	end_supervisor(&sc);
 	sc.j = NULL;
 	restart(&sc, "");
@@ -1264,8 +1263,6 @@ static void test_copy_of_dead_worker(bool reported)
 	is_int(look(&sc, 1).entries, 0, "not the copy");
 	is_int(look(&sc, 30).entries, 1, "but the new one");
 	is_int(files_mark_sync(sc.files), 0, "marks are on disk");
-	fx_end_writer(&sc.f);
-	sc.files->su.loop = NULL;
 	end_supervisor(&sc);
 	sc.j = NULL;
 	restart(&sc, "");
