@@ -18,8 +18,9 @@ libph_daemon_a_SOURCES = \
 DAEMON_LIBS = libph_daemon.a $(WORKER_LIBS)
 
 pkglibexec_PROGRAMS += daemon/priv
-daemon_priv_SOURCES = daemon/priv.c daemon/priv_plan.c daemon/priv_plan.h daemon/priv_proto.h
-daemon_priv_LDADD = libph_lib.a
+daemon_priv_SOURCES = daemon/priv.c daemon/priv_plan.c daemon/priv_plan.h daemon/priv_proto.h \
+	daemon/priv_rights.c daemon/priv_rights.h
+daemon_priv_LDADD = libph_worker.a libph_lib.a
 
 sbin_PROGRAMS += daemon/posthaste
 daemon_posthaste_SOURCES = daemon/posthaste.c daemon/plan.c daemon/plan.h

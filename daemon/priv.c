@@ -26,12 +26,14 @@
 
 #include "daemon/priv_plan.h"
 #include "daemon/priv_proto.h"
+#include "daemon/priv_rights.h"
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/io.h"
 #include "lib/log.h"
 #include "lib/util.h"
 #include "workers/common/ctl.h"
+#include "workers/common/drop.h"
 
 #define MAX_CHILDREN   512
 #define BACKOFF_MIN_MS 1000
@@ -568,6 +570,20 @@ static int arg_fd(const char *text)
 	return fd;
 }
 
+/* Who started us may have left us more than we ask for. */
+static void drop_other_descriptors(int *fds, unsigned count)
+{
+	for (unsigned i = 1; i < count; i++) {
+		for (unsigned k = i; k > 0 && fds[k - 1] > fds[k]; k--) {
+			int higher = fds[k - 1];
+
+			fds[k - 1] = fds[k];
+			fds[k] = higher;
+		}
+	}
+	drop_descriptors(3, fds, count);
+}
+
 int main(int argc, char **argv)
 {
 	sigset_t mask;
@@ -582,6 +598,7 @@ int main(int argc, char **argv)
 	snapshot_fd = arg_fd(argv[2]);
 	ready_fd = arg_fd(argv[3]);
 	pid_fd = arg_fd(argv[4]);
+	drop_other_descriptors((int[]){ plan_fd, snapshot_fd, ready_fd, pid_fd }, 4);
 	if (plan_read(plan_fd, &plan) != 0)
 		die("the plan cannot be read");
 	close(plan_fd);
@@ -593,6 +610,7 @@ int main(int argc, char **argv)
 	signal_fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (signal_fd < 0)
 		die("signalfd: %s", strerror(errno));
+	priv_give_up_rights();
 	if (open_listeners(&plan) != 0)
 		exit(1);
 	start_supervisor();

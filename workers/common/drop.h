@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Giving up rights: the steps between start-up and work. Called by worker_main and supervisor. */
+/* Giving up rights: the steps between start-up and work. Called by worker_main, supervisor and
+ * priv. Builds with --enable-fault-points do nothing here when POSTHASTE_UNCAGED is set: tests show
+ * so that what is refused is refused by this. */
 #ifndef PH_WORKERS_COMMON_DROP_H
 #define PH_WORKERS_COMMON_DROP_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct drop_plan {
 	const char *user;   /* mail_owner; NULL = keep the user (local delivery) */
@@ -14,11 +17,17 @@ struct drop_plan {
 /* no_new_privs, not dumpable, no core of secrets, chroot, groups, gid, uid. Dies on failure: a
  * worker that cannot drop its rights must not run. */
 void drop_rights(const struct drop_plan *plan);
+/* Keep no capability but those of `keep` (bits: 1 << CAP_...), now and in programs that are
+ * executed. To be called as root; does nothing otherwise. Dies on failure. */
+void drop_capabilities(uint64_t keep);
 /* For local delivery: act as `user` on the spool and elsewhere, but keep the right to become
  * somebody else again. take_back_user() is for the child that is about to become a recipient. */
 void drop_effective_user(const char *user);
 void take_back_user(void);
 /* Close every descriptor from `first` on that is not in keep[] (keep ascending). */
 void drop_descriptors(int first, const int *keep, unsigned keep_count);
+
+/* No rights are to be given up (POSTHASTE_UNCAGED). */
+bool drop_nothing(void);
 
 #endif

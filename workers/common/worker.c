@@ -2,6 +2,7 @@
 /* The frame of every worker process; see workers/common/worker.h. */
 #include "workers/common/worker.h"
 
+#include <linux/capability.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +28,9 @@
 #define MAX_PEERS        (OUTBOX_COUNT - 1)
 #define RECORDS_PER_TURN 512
 #define BEAT_MS          1000
+
+/* to become a recipient, and to end a child that has */
+#define LOCAL_CAPS (UINT64_C(1) << CAP_SETUID | UINT64_C(1) << CAP_SETGID | UINT64_C(1) << CAP_KILL)
 
 struct worker_private {
 	const struct worker_ops *ops;
@@ -573,8 +577,10 @@ static void become(struct worker *w)
 		.chroot = class_rights[id].chroot ? buf_cstr(&dir) : NULL,
 		.privileged = w->privileged,
 	});
-	if (class_rights[id].keep_user && w->privileged)
+	if (class_rights[id].keep_user && w->privileged) {
+		drop_capabilities(LOCAL_CAPS);
 		drop_effective_user(w->params->mail_owner);
+	}
 	buf_fini(&dir);
 	landlock_enter(rules);
 }

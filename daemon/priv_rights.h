@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* What priv gives up before it starts anything, and so everything it starts. Called by priv. */
+#ifndef PH_DAEMON_PRIV_RIGHTS_H
+#define PH_DAEMON_PRIV_RIGHTS_H
+
+/* All capabilities but the ten that the system's processes need between them, programs with more
+ * rights than their caller (no_new_privs), and system calls that none of them makes. A list of what
+ * is allowed would have to hold for all programs it starts; those have their own
+ * (workers/common/sandbox.h). Dies on failure; a kernel without filters is no failure. */
+void priv_give_up_rights(void);
+
+#endif
