@@ -27,6 +27,7 @@
 #include "lib/fault.h"
 #include "lib/io.h"
 #include "workers/common/drop.h"
+#include "workers/common/evil.h"
 #include "workers/common/landlock.h"
 #include "workers/common/sandbox.h"
 
@@ -218,6 +219,7 @@ static void tick(void *ctx)
 {
 	struct supervisor *s = ctx;
 
+	evil_probe_turn();
 	clock_tick();
 	sched_tick(s->sched);
 	recover_hidden_tick(&s->hidden, s->sched, s->files, &s->dirs);
@@ -505,13 +507,31 @@ static void return_memory(void)
 	mallopt(M_TRIM_THRESHOLD, 1 << 20);
 }
 
-int main(void)
+/* What processes are allowed, for scripts/privileges. */
+static int print_allowed(void)
+{
+	for (unsigned k = 0; k < SANDBOX_KINDS; k++) {
+		struct buf files = BUF_INIT;
+		unsigned conditional, calls = sandbox_allowed(k, &conditional);
+
+		landlock_describe(k, &files);
+		printf("%s\t%u\t%u\t%s\n", sandbox_kind_name(k), calls, conditional,
+		       buf_cstr(&files));
+		buf_fini(&files);
+	}
+	return 0;
+}
+
+int main(int argc, char **argv)
 {
 	struct supervisor *s = &the_supervisor;
 
+	if (argc == 2 && strcmp(argv[1], "-S") == 0)
+		return print_allowed();
 	return_memory();
 	clock_init();
 	FAULT_INIT(CLASS_SUPERVISOR);
+	evil_init(CLASS_SUPERVISOR);
 	signal(SIGPIPE, SIG_IGN);
 	s->priv_sock = PRIV_SOCK;
 	hello(s);

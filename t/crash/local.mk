@@ -16,6 +16,7 @@ t_crash_inject_SOURCES = t/crash/inject.c t/crash/inject_act.c t/crash/inject_ct
 t_crash_inject_LDADD = $(LIB_LIBS) $(SECCOMP_LIBS)
 EXTRA_DIST += t/crash/00-inject.t
 EXTRA_DIST += t/crash/11-in-doubt.t
+EXTRA_DIST += t/crash/12-privileges.t
 EXTRA_DIST += t/crash/05-shm-points.t
 EXTRA_DIST += t/crash/03-kill-every-call.t
 # Reordered and torn block writes; see t/crash/blocklog.h.

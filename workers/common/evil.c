@@ -376,7 +376,7 @@ static void one_act(enum evil_mode mode)
 		[EVIL_SCRIBBLE] = scribble, [EVIL_CHOSEN] = bend, [EVIL_RECORDS] = evil_record,
 		[EVIL_LIES] = evil_lie,     [EVIL_MUTE] = NULL,   [EVIL_SPIN] = NULL,
 		[EVIL_CONTROL] = control,   [EVIL_WAKE] = wake,   [EVIL_LOG] = log_lines,
-		[EVIL_MIXED] = NULL,
+		[EVIL_MIXED] = NULL,        [EVIL_PROBE] = NULL,
 	};
 
 	if (acts[mode] != NULL)
@@ -410,18 +410,34 @@ static void go(enum evil_mode mode)
 	}
 }
 
-void evil_turn(const struct evil_body *b)
+static bool our_turn(void)
 {
 	uint32_t one = 1;
 
 	if (evil.page == NULL || atomic_load(&evil.page->armed) == 0 ||
 	    evil.page->who != evil.who ||
 	    !atomic_compare_exchange_strong(&evil.page->armed, &one, 0))
+		return false;
+	atomic_store(&evil.page->taken, (uint32_t)getpid());
+	return true;
+}
+
+void evil_probe_turn(void)
+{
+	if (our_turn())
+		evil_probe();
+}
+
+void evil_turn(const struct evil_body *b)
+{
+	if (!our_turn())
 		return;
 	evil.b = b;
 	evil.state = evil.page->seed * 0x9e3779b97f4a7c15u + 1;
-	atomic_store(&evil.page->taken, (uint32_t)getpid());
-	go((enum evil_mode)(evil.page->mode % EVIL_MODE_COUNT));
+	if (evil.page->mode == EVIL_PROBE)
+		evil_probe();
+	else
+		go((enum evil_mode)(evil.page->mode % EVIL_MODE_COUNT));
 }
 
 #endif

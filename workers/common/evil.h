@@ -3,7 +3,7 @@
  * A taken-over worker, for the tests: compiled in by ./configure --enable-fault-points only, never
  * in what is installed for use. t/crash/06-taken-over.t writes the page that POSTHASTE_EVIL names;
  * the first worker of class `who` that sees it armed stops working and does its worst until it is
- * killed. Called by the worker frame alone.
+ * killed. Called by the worker frame, the supervisor and the child of local delivery.
  *
  * The attacker is taken for one that runs any code inside the worker: it has the worker's memory,
  * descriptors and rights, and knows the protocol. What it does not do here is what concerns the
@@ -32,10 +32,17 @@ enum evil_mode {
 	EVIL_WAKE,     /* eventfds: filled, made blocking, written without end */
 	EVIL_LOG,      /* log lines without end, with control characters and others' names */
 	EVIL_MIXED,    /* all of it in turn */
+	EVIL_PROBE,    /* each forbidden action once; t/crash/12-privileges.t */
 	EVIL_MODE_COUNT
 };
 
 #define EVIL_PAGE_MAGIC 0x4c495645u /* "EVIL" */
+
+#define EVIL_TEXTS       5
+#define EVIL_TEXT_SIZE   200
+#define EVIL_ACTIONS_MAX 128
+
+enum evil_text { EVIL_SPOOL, EVIL_KEY, EVIL_MAILBOX, EVIL_CONF, EVIL_SOCKET };
 
 struct evil_page { /* t/crash/06-taken-over.t has the same offsets */
 	uint32_t magic;
@@ -49,8 +56,18 @@ struct evil_page { /* t/crash/06-taken-over.t has the same offsets */
 	_Atomic uint32_t breaches;
 	_Atomic uint32_t regions; /* that it writes to */
 	_Atomic uint32_t kinds;   /* bits by enum shm_kind: of the breaches */
-	uint32_t spare[54];
+	/* for EVIL_PROBE, which goes back to work when it is done */
+	uint32_t sibling, supervisor, priv; /* processes to act on */
+	uint32_t port;                      /* TCP, something listens on loopback */
+	_Atomic uint32_t done;
+	uint32_t spare[49];
+	char text[EVIL_TEXTS][EVIL_TEXT_SIZE]; /* see enum evil_text */
+	uint8_t wanted[EVIL_ACTIONS_MAX];      /* 1: try this one */
+	_Atomic int32_t result[EVIL_ACTIONS_MAX];
 };
+
+/* A result is EVIL_STARTED while the action is under way, and stays so when it is the end. */
+enum { EVIL_STARTED = 1, EVIL_PERMITTED = 2 /* negative: refused, -errno */ };
 
 struct evil_body { /* what the frame gives: its own state, seen from inside */
 	struct worker *w;
@@ -66,7 +83,11 @@ void evil_saw(const void *rec, size_t len);              /* a record that came o
 /* Does not return once it is armed for this worker. */
 void evil_turn(const struct evil_body *b);
 void evil_flush_log(void); /* in worker.c */
+/* The same for processes outside the frame, which know EVIL_PROBE only: the supervisor, and the
+ * children of local delivery as class CLASS_COUNT. */
+void evil_probe_turn(void);
 #else
+#define evil_probe_turn()           ((void)0)
 #define evil_init(who)              ((void)0)
 #define evil_saw_fd(fd, kind, ours) ((void)0)
 #define evil_saw(rec, len)          ((void)0)

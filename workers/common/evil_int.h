@@ -47,5 +47,17 @@ uint64_t evil_rand(void);
 uint64_t evil_value(void); /* random, or one of those that hurt */
 void evil_record(void);    /* one record of any kind to anybody */
 void evil_lie(void);       /* one that is well formed and not true */
+void evil_probe(void);     /* every action that is wanted */
+
+/* ---- actions of the probe: 0 = it was permitted, else -errno ---- */
+
+typedef int evil_action_fn(void);
+
+#define PROBE(name, text) evil_action_fn evil_do_##name;
+#include "workers/common/evil_probe.inc"
+#undef PROBE
+
+const char *evil_path(enum evil_text which, const char *below); /* static */
+int evil_result(long rc);                                       /* -1 and errno */
 
 #endif

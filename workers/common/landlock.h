@@ -7,6 +7,7 @@
 #ifndef PH_WORKERS_COMMON_LANDLOCK_H
 #define PH_WORKERS_COMMON_LANDLOCK_H
 
+#include "lib/buf.h"
 #include "workers/common/classes.h"
 
 /* The rules of the class for the spool below queue_directory, as a descriptor for
@@ -22,6 +23,10 @@ int landlock_mailbox_rules(const char *base, int limit, int *fd_r);
 /* From now on they hold for this process and its children, not for threads that exist; closes the
  * descriptor, nothing is done with -1. Needs no_new_privs. Dies on failure. */
 void landlock_enter(int rules_fd);
+
+/* The rules of a class (CLASS_COUNT: of the child of local delivery) on this kernel in words, for
+ * lists: "seg: read; TCP: connect". Appended to out. */
+void landlock_describe(unsigned class_id, struct buf *out);
 
 /* The limit for the above: none. Builds with --enable-fault-points obey POSTHASTE_LANDLOCK, so that
  * tests can run the system as on an older kernel. */

@@ -6,6 +6,7 @@ libph_worker_a_SOURCES = \
 	workers/common/deliverlog.c workers/common/deliverlog.h \
 	workers/common/drop.c workers/common/drop.h \
 	workers/common/evil.c workers/common/evil.h workers/common/evil_int.h \
+	workers/common/evil_probe.c workers/common/evil_probe.inc workers/common/evil_probe_proc.c \
 	workers/common/evil_records.c \
 	workers/common/landlock.c workers/common/landlock.h \
 	workers/common/logring.c workers/common/logring.h \

@@ -15,6 +15,7 @@
 #include "lib/log.h"
 #include "lib/util.h"
 #include "workers/common/drop.h"
+#include "workers/common/evil.h"
 #include "workers/common/landlock.h"
 #include "workers/common/sandbox.h"
 
@@ -117,6 +118,7 @@ static bool serve(struct agent *a)
 				   .content_len = q.content_len,
 				   .hostname = a->host };
 
+	evil_probe_turn();
 	maildir_deliver(&job, &result);
 	result.refused_call = sandbox_last_refused();
 	io_close(&fd);
@@ -131,6 +133,7 @@ int agent_main(void)
 	prctl(PR_SET_PDEATHSIG, 0);
 	umask(077);
 	clock_init();
+	evil_init(CLASS_COUNT);
 	sandbox_watch(); /* the worker's filter holds here too */
 	while (serve(&a))
 		;
