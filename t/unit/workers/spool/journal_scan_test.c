@@ -290,6 +290,19 @@ static void test_sync_fails(void)
 	fx_fini(&t.f);
 }
 
+/* True when a turn of the loop waits. */
+static bool sleeps(struct live *t)
+{
+	for (int i = 0; i < 20; i++) {
+		int64_t at = clock_mono_us_raw();
+
+		loop_turn(t->f.loop, 100);
+		if (clock_mono_us_raw() - at > 90000)
+			return true;
+	}
+	return false;
+}
+
 static void test_write_fails(void)
 {
 	struct live t;
@@ -305,6 +318,7 @@ static void test_write_fails(void)
 	ok(err < 0, "a failed write is told (%s)", err_str(err));
 	turns(&t, 20);
 	ok(journal_append(t.j, &o, &ref) < 0, "while the disk is full outcomes are refused");
+	ok(sleeps(&t), "and nobody looks again and again");
 	atomic_store(&fail_pwrite, 0);
 	err = append_soon(&t, &o, &ref);
 	is_int(err, 0, "with space again they are taken");
