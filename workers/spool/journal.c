@@ -407,8 +407,7 @@ static void set_timer(struct journal_writer *w)
 	int64_t ms = w->conf.sync_window_ms - mono_since_ms(w->oldest);
 
 	if (w->cur->failed) {
-		ms = PREP_RETRY_MS; /* it is not synced any more; a successor may have been refused
-				     */
+		ms = PREP_RETRY_MS; /* it is not synced any more: its successor is due */
 	} else if (w->wanted) {
 		int64_t pace_ms = (pace_left_us(w) + 999) / 1000;
 
