@@ -35,6 +35,12 @@ daemon_postqueue_SOURCES = daemon/postqueue.c
 daemon_postqueue_LDADD = $(QUEUE_LIBS)
 daemon_mailq_SOURCES = daemon/postqueue.c
 daemon_mailq_LDADD = $(QUEUE_LIBS)
+sbin_PROGRAMS += daemon/postmulti
+daemon_postmulti_SOURCES = daemon/postmulti.c daemon/postmulti.h daemon/postmulti_life.c
+daemon_postmulti_LDADD = $(CONF_LIBS)
+sbin_PROGRAMS += daemon/postkick
+daemon_postkick_SOURCES = daemon/postkick.c
+daemon_postkick_LDADD = $(QUEUE_LIBS)
 daemon_postsuper_SOURCES = daemon/postsuper.c
 daemon_postsuper_LDADD = $(QUEUE_LIBS)
 pkglibexec_PROGRAMS += daemon/supervisor
@@ -46,3 +52,4 @@ daemon_supervisor_SOURCES = \
 	daemon/supervisor.c daemon/supervisor.h
 daemon_supervisor_LDADD = $(DAEMON_LIBS) $(JANSSON_LIBS)
 
+dist_sbin_SCRIPTS = daemon/qshape

@@ -452,6 +452,33 @@ static const struct {
 	{ "plan", cmd_plan, NULL },
 };
 
+/* The primary instance's command is for all instances, when it says so. The wrapper calls us again,
+ * once for each, with -c. */
+static void run_wrapper(const char *command)
+{
+	static const char *const wrapped[] = { "start", "stop",   "abort", "reload",
+					       "flush", "status", "check" };
+	struct conf *c;
+	struct conf_diag d;
+	bool known = false;
+
+	for (size_t i = 0; i < ARRAY_LEN(wrapped); i++)
+		known = known || strcmp(command, wrapped[i]) == 0;
+	conf_diag_init(&d);
+	if (known && conf_load_dir(PH_CONFIG_DIR, &c, &d) == 0) {
+		const struct params *p = conf_params(c);
+
+		if (p->multi_instance_enable && p->multi_instance_wrapper[0] != '\0') {
+			char *line = xasprintf("%s \"$@\"", p->multi_instance_wrapper);
+
+			execl("/bin/sh", "sh", "-c", line, "sh", command, (char *)NULL);
+			die("cannot execute %s: %s", p->multi_instance_wrapper, strerror(errno));
+		}
+		conf_free(&c);
+	}
+	conf_diag_fini(&d);
+}
+
 static NORETURN void usage(void)
 {
 	fprintf(stderr, "usage: posthaste [-c config_dir] command\n");
@@ -464,7 +491,8 @@ static NORETURN void usage(void)
 
 int main(int argc, char **argv)
 {
-	struct app a = { .conf_path = PH_CONFIG_DIR };
+	static const char own_path[] = PH_CONFIG_DIR;
+	struct app a = { .conf_path = own_path };
 	int opt;
 
 	log_set_program("posthaste");
@@ -478,6 +506,8 @@ int main(int argc, char **argv)
 	}
 	if (optind != argc - 1)
 		usage();
+	if (a.conf_path == own_path)
+		run_wrapper(argv[optind]);
 	ssize_t n = readlink("/proc/self/exe", a.self, sizeof(a.self) - 1);
 
 	a.self[n < 0 ? 0 : n] = '\0';

@@ -105,7 +105,7 @@ $mta->stop;
 
 # man pages: the options a program takes, by its usage text, are in its page
 for my $program (qw(posthaste.8 postconf.1 postmap.1 postalias.1 newaliases.1 postqueue.1 mailq.1
-	postsuper.1 postcat.1)) {
+	postsuper.1 postcat.1 sendmail.1 postdrop.1 postlog.1 postlock.1 postkick.1 qshape.1 postmulti.1)) {
 	my ($name) = $program =~ /(\w+)/;
 	my $page = slurp("$top/doc/$program");
 	$page = slurp("$top/doc/$1") if $page =~ m{^\.so man\d/(\S+)}m;

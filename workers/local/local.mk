@@ -9,3 +9,6 @@ workers_local_local_SOURCES = \
 	workers/local/pool.c workers/local/pool.h \
 	workers/local/target.c workers/local/target.h
 workers_local_local_LDADD = $(WORKER_LIBS)
+sbin_PROGRAMS += workers/local/postlock
+workers_local_postlock_SOURCES = workers/local/postlock.c
+workers_local_postlock_LDADD = $(CONF_LIBS)

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * postmulti: several instances on one machine. The primary one's main.cf lists the configuration
+ * directories of the others (multi_instance_directories); each says its name, its group and whether
+ * it is enabled. Here: options, choosing instances, running commands for them. Making and removing
+ * instances is daemon/postmulti_life.c.
+ */
+#include "daemon/postmulti.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "conf/command.h"
+#include "lib/err.h"
+
+enum mode { MODE_NONE, MODE_LIST, MODE_SYSTEM, MODE_COMMAND, MODE_LIFE };
+
+struct choice {
+	enum mode mode;
+	const char *action;       /* -e */
+	const char *group, *name; /* -g, -i; NULL = all */
+	bool reverse;
+	struct life_options life;
+};
+
+static NORETURN void usage(void)
+{
+	command_fatal(EX_USAGE, "usage: postmulti -l|-p|-x [-aRv] [-g group] [-i name] [command "
+				"...], or -e action [-aGIgiv] [name=value ...]");
+}
+
+/* ---- instances ---- */
+
+static char *value_of(const struct conf *c, const char *name)
+{
+	const char *value = conf_get(c, name);
+
+	return xstrdup(value != NULL ? value : "");
+}
+
+static void add_instance(struct instances *list, struct conf *c, bool primary)
+{
+	list->v = xrealloc(list->v, (list->count + 1) * sizeof(*list->v));
+	struct instance *in = &list->v[list->count++];
+
+	*in = (struct instance){ .dir = xstrdup(conf_dir(c)),
+				 .name = value_of(c, "multi_instance_name"),
+				 .group = value_of(c, "multi_instance_group"),
+				 .queue = xstrdup(conf_params(c)->queue_directory),
+				 .data = xstrdup(conf_params(c)->data_directory),
+				 .command_dir = xstrdup(conf_params(c)->command_directory),
+				 .daemon_dir = xstrdup(conf_params(c)->daemon_directory),
+				 .primary = primary };
+	char *enabled = value_of(c, "multi_instance_enable");
+
+	in->enabled = primary || str_eq_nocase(enabled, "yes");
+	free(enabled);
+}
+
+void instances_load(struct instances *list, const char *primary_dir)
+{
+	struct conf *c = command_conf(primary_dir);
+	char *others = value_of(c, "multi_instance_directories"), *save = NULL;
+	char *enabled = value_of(c, "multi_instance_enable");
+
+	*list = (struct instances){ .managed = str_eq_nocase(enabled, "yes") };
+	add_instance(list, c, true);
+	conf_free(&c);
+	for (char *d = strtok_r(others, ", \t\r\n", &save); d != NULL && list->managed;
+	     d = strtok_r(NULL, ", \t\r\n", &save)) {
+		c = command_conf(d);
+		add_instance(list, c, false);
+		conf_free(&c);
+	}
+	free(others);
+	free(enabled);
+}
+
+void instances_free(struct instances *list)
+{
+	for (size_t i = 0; i < list->count; i++) {
+		struct instance *in = &list->v[i];
+		char *const strings[] = { in->dir,  in->name,        in->group,     in->queue,
+					  in->data, in->command_dir, in->daemon_dir };
+
+		for (size_t k = 0; k < ARRAY_LEN(strings); k++)
+			free(strings[k]);
+	}
+	free(list->v);
+	*list = (struct instances){ 0 };
+}
+
+struct instance *instances_find(const struct instances *list, const char *name)
+{
+	for (size_t i = 0; i < list->count; i++) {
+		struct instance *in = &list->v[i];
+
+		if (strcmp(name, "-") == 0 ? in->primary
+					   : (in->name[0] != '\0' && strcmp(in->name, name) == 0) ||
+						     strcmp(in->dir, name) == 0)
+			return in;
+	}
+	return NULL;
+}
+
+static bool is_chosen(const struct choice *ch, const struct instances *list,
+		      const struct instance *in)
+{
+	if (ch->name != NULL)
+		return instances_find(list, ch->name) == in;
+	return ch->group == NULL || strcmp(in->group, ch->group) == 0;
+}
+
+/* ---- commands ---- */
+
+static void export_instance(const struct instance *in)
+{
+	setenv("MAIL_CONFIG", in->dir, 1);
+	setenv("config_directory", in->dir, 1);
+	setenv("queue_directory", in->queue, 1);
+	setenv("data_directory", in->data, 1);
+	setenv("command_directory", in->command_dir, 1);
+	setenv("daemon_directory", in->daemon_dir, 1);
+	setenv("multi_instance_name", in->name, 1);
+	setenv("multi_instance_group", in->group, 1);
+	setenv("multi_instance_enable", in->enabled ? "yes" : "no", 1);
+}
+
+int instance_run(const struct instance *in, const char *path, char *const *argv)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid < 0)
+		command_fatal(EX_OSERR, "fork: %s", strerror(errno));
+	if (pid == 0) {
+		export_instance(in);
+		execvp(path, argv);
+		fprintf(stderr, "postmulti: fatal: execute %s: %s\n", path, strerror(errno));
+		_exit(EX_UNAVAILABLE);
+	}
+	while (waitpid(pid, &status, 0) < 0) {
+		if (errno != EINTR)
+			return EX_OSERR;
+	}
+	return WIFEXITED(status) ? WEXITSTATUS(status) : EX_SOFTWARE;
+}
+
+static bool is_word(const char *word, const char *list)
+{
+	size_t n = strlen(word);
+
+	for (const char *at = list; (at = strstr(at, word)) != NULL; at += n) {
+		if ((at == list || at[-1] == ' ') && (at[n] == ' ' || at[n] == '\0'))
+			return true;
+	}
+	return false;
+}
+
+/* A command of `posthaste`. What is not enabled is checked, not started, and otherwise left alone.
+ */
+static int run_system(const struct instance *in, int argc, char **argv)
+{
+	static char name[] = "posthaste", c[] = "-c", check[] = "check";
+	char *path = xasprintf("%s/posthaste", in->command_dir);
+	char *list[4] = { name, c, in->dir, argv[0] };
+	char **args = xcalloc((size_t)argc + 4, sizeof(*args));
+	int status = 0;
+
+	if (!in->enabled && is_word(argv[0], "start start-fg"))
+		list[3] = check;
+	memcpy(args, list, sizeof(list));
+	memcpy(args + 4, argv + 1, ((size_t)argc - 1) * sizeof(*args));
+	if (in->enabled || !is_word(argv[0], "reload flush stop abort"))
+		status = instance_run(in, path, args);
+	free(args);
+	free(path);
+	return status;
+}
+
+static void print(const struct instance *in)
+{
+	printf("%-15s %-15s %-9s %s\n", in->name[0] != '\0' ? in->name : "-",
+	       in->group[0] != '\0' ? in->group : "-", in->enabled ? "y" : "n", in->dir);
+}
+
+static int iterate(const struct choice *ch, const struct instances *list, int argc, char **argv)
+{
+	/* what is ended goes the other way round */
+	bool reverse = ch->reverse != (ch->mode == MODE_SYSTEM && is_word(argv[0], "stop abort"));
+	int result = 0;
+	bool any = false;
+
+	for (size_t i = 0; i < list->count; i++) {
+		struct instance *in = &list->v[reverse ? list->count - 1 - i : i];
+		int status = 0;
+
+		if (!is_chosen(ch, list, in))
+			continue;
+		any = true;
+		if (ch->mode == MODE_LIST)
+			print(in);
+		else if (ch->mode == MODE_SYSTEM)
+			status = run_system(in, argc, argv);
+		else
+			status = instance_run(in, argv[0], argv);
+		result = status != 0 ? status : result;
+	}
+	if (!any)
+		command_fatal(EX_USAGE, "no instance is called %s",
+			      ch->name != NULL    ? ch->name
+			      : ch->group != NULL ? ch->group
+						  : "so");
+	return result;
+}
+
+/* ---- options ---- */
+
+static void set_mode(struct choice *ch, enum mode mode)
+{
+	if (ch->mode != MODE_NONE)
+		usage();
+	ch->mode = mode;
+}
+
+static void option(struct choice *ch, int opt)
+{
+	switch (opt) {
+	case 'l':
+		set_mode(ch, MODE_LIST);
+		break;
+	case 'p':
+		set_mode(ch, MODE_SYSTEM);
+		break;
+	case 'x':
+		set_mode(ch, MODE_COMMAND);
+		break;
+	case 'e':
+		set_mode(ch, MODE_LIFE);
+		ch->action = optarg;
+		break;
+	case 'g':
+		ch->group = optarg;
+		break;
+	case 'i':
+		ch->name = optarg;
+		break;
+	case 'G':
+		ch->life.group = optarg;
+		break;
+	case 'I':
+		ch->life.name = optarg;
+		break;
+	case 'R':
+		ch->reverse = true;
+		break;
+	case 'a':
+	case 'v':
+		break;
+	default:
+		usage();
+	}
+}
+
+int main(int argc, char **argv)
+{
+	struct choice ch = { .mode = MODE_NONE };
+	struct instances list;
+	const char *dir = NULL;
+	int opt, status;
+
+	command_start("postmulti");
+	while ((opt = getopt(argc, argv, "+ac:e:g:G:i:I:lpRvx")) != -1) {
+		if (opt == 'c')
+			dir = optarg;
+		else
+			option(&ch, opt);
+	}
+	argc -= optind;
+	argv += optind;
+	bool wants_command = ch.mode == MODE_SYSTEM || ch.mode == MODE_COMMAND;
+
+	if (ch.mode == MODE_NONE || wants_command != (argc > 0 && ch.mode != MODE_LIFE))
+		usage();
+	if (dir == NULL)
+		dir = getenv("MAIL_CONFIG") != NULL ? getenv("MAIL_CONFIG") : PH_CONFIG_DIR;
+	instances_load(&list, dir);
+	ch.life.chosen = ch.name;
+	ch.life.settings = argv;
+	ch.life.setting_count = (unsigned)argc;
+	if (ch.mode == MODE_LIFE)
+		status = life_action(&list, ch.action, &ch.life);
+	else
+		status = iterate(&ch, &list, argc, argv);
+	instances_free(&list);
+	return status;
+}
