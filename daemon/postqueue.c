@@ -8,7 +8,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#include "conf/conf.h"
+#include "conf/command.h"
 #include "daemon/control.h"
 #include "daemon/qcmd.h"
 #include "daemon/qdoubt.h"
@@ -109,6 +109,17 @@ static int flush_all(const struct params *p)
 	return flush(p, 1, argv, "mail queue");
 }
 
+static void check_user(const struct conf *c, bool lists)
+{
+	uid_t uid = getuid();
+
+	if (command_user_may(c, lists ? "authorized_mailq_users" : "authorized_flush_users", uid))
+		return;
+	fprintf(stderr, "postqueue: fatal: User %s(%u) is not allowed to %s the mail queue\n",
+		command_user(uid), (unsigned)uid, lists ? "view" : "flush");
+	exit(EX_NOPERM);
+}
+
 int main(int argc, char **argv)
 {
 	const char *dir = NULL, *arg = NULL, *base = strrchr(argv[0], '/');
@@ -134,6 +145,8 @@ int main(int argc, char **argv)
 		return usage();
 	struct conf *conf = qcmd_conf("postqueue", dir);
 	const struct params *p = conf_params(conf);
+
+	check_user(conf, mode == 'p' || mode == 'j');
 	int status = mode == 'f'   ? flush_all(p)
 		     : mode == 'i' ? flush_one(p, arg)
 		     : mode == 's' ? flush_site(p, arg)

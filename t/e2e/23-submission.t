@@ -220,6 +220,23 @@ like received('Undelivered Mail Returned to Sender'), qr/^Subject: loop$/m, '...
 sendmail("Received: x\n" x 25 . "Subject: loop\n\nx\n", '-f', '', 'a@x.test');
 ok wait_until(sub { files('corrupt') > $bad }, 20), 'one without a sender is set aside';
 
+# ---- options of the pickup service ----
+
+my $filter = Posthaste->recorder;
+my $listener = "127.0.0.1:$mta->{port} inet n - n - - smtpd\n";
+$mta->{opt}{master} = $listener . "pickup unix n - n 60 1 pickup\n  -o content_filter=smtp:[127.0.0.1]:$filter->{port}\n  -o receive_override_options=no_address_mappings\n";
+$mta->configure(always_bcc => 'bcc@x.test');
+is(($mta->command('posthaste', 'reload'))[0], 0, 'reload with options for pickup');
+sendmail("Subject: filtered\n\nx\n", 'a@x.test');
+ok wait_until(sub { $filter->got =~ /^Subject: filtered\r$/m }, 20), 'content_filter takes local mail';
+unlike $filter->got, qr/bcc\@x/, 'no_address_mappings: no always_bcc';
+$mta->{opt}{master} = $listener;
+$mta->configure(always_bcc => 'bcc@x.test');
+$mta->command('posthaste', 'reload');
+sendmail("Subject: copied\n\nx\n", 'a@x.test');
+ok wait_until(sub { received('copied') && $rec->got =~ /^RCPT TO:<bcc\@x\.test>/m }, 20), 'always_bcc';
+$mta->configure;
+
 # ---- postdrop with the right of a group, run by an ordinary user ----
 
 my $unshare = $> == 0 && run_ok(qw(unshare -m setpriv --reuid=games --regid=games --clear-groups true));

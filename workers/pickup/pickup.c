@@ -15,12 +15,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "conf/map.h"
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/hash.h"
 #include "lib/io.h"
 #include "lib/log.h"
+#include "workers/smtp_in/listener.h"
 
 #define TICK_MS        1000
 #define LOOK_MS        10000 /* a look without a reason: a notice may have been missed */
@@ -355,7 +355,7 @@ static int pickup_init(struct worker *w)
 {
 	struct pickup *p = &the_pickup;
 	const struct conf_service *s = conf_service_find(w->conf, "pickup", SERVICE_UNIX);
-	const char *options;
+	struct conf_diag d;
 	int err;
 
 	tzset();
@@ -363,11 +363,13 @@ static int pickup_init(struct worker *w)
 	p->w = w;
 	if (s == NULL)
 		s = conf_service_find(w->conf, "pickup", SERVICE_FIFO);
-	options = s != NULL ? s->params->receive_override_options : "";
-	if (matchlist_word_in(options, "no_address_mappings"))
-		p->envelope_flags |= ENVF_NO_RECIPIENT_MAPS;
-	if (w->check_only)
-		return 0;
+	conf_diag_init(&d);
+	err = listener_overrides(s != NULL ? s->params : w->params, &d, &p->envelope_flags);
+	conf_diag_log(&d);
+	conf_diag_fini(&d);
+	p->filter = (s != NULL ? s->params : w->params)->content_filter;
+	if (w->check_only || err != 0)
+		return err;
 	err = open_dir(w->params, MAILDROP_DIR, &p->drop_fd);
 	if (err == 0)
 		err = open_dir(w->params, MAILDROP_TAKEN_DIR, &p->taken_fd);

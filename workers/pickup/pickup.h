@@ -86,6 +86,7 @@ struct pickup {
 	struct worker_peer *rewrites[CONTENT_MAX_PEERS];
 	struct qid_source ids;
 	uint32_t envelope_flags; /* receive_override_options of the service */
+	const char *filter;      /* its content_filter */
 	char read_buf[65536];
 };
 

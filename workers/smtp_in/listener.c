@@ -115,8 +115,7 @@ static int open_matchlists(struct listener *l, const struct conf *c, struct conf
 	return status;
 }
 
-/* receive_override_options: what the rest of the way leaves out. */
-static int read_overrides(struct listener *l, struct conf_diag *d)
+int listener_overrides(const struct params *p, struct conf_diag *d, uint32_t *flags_r)
 {
 	static const struct {
 		const char *word;
@@ -127,7 +126,7 @@ static int read_overrides(struct listener *l, struct conf_diag *d)
 		{ "no_header_body_checks", ENVF_NO_CHECKS },
 		{ "no_milters", 0 },
 	};
-	const char *text = l->p->receive_override_options;
+	const char *text = p->receive_override_options;
 
 	for (size_t n; text += strspn(text, ", \t\r\n"), *text != '\0'; text += n) {
 		size_t i = 0;
@@ -144,7 +143,7 @@ static int read_overrides(struct listener *l, struct conf_diag *d)
 				      (int)n, text);
 			return E_CONFIG;
 		}
-		l->env_flags |= words[i].flags;
+		*flags_r |= words[i].flags;
 	}
 	return 0;
 }
@@ -165,7 +164,7 @@ int listener_init(struct listener *l, const struct conf *c, const struct conf_se
 	int err2 = map_list_open(c, l->p->smtpd_discard_ehlo_keyword_address_maps,
 				 "smtpd_discard_ehlo_keyword_address_maps", &l->discard_maps, d);
 	int err3 = policy_conf_new(c, s, &l->policy, d);
-	int err4 = read_overrides(l, d);
+	int err4 = listener_overrides(l->p, d, &l->env_flags);
 
 	if (err != 0 || err2 != 0 || err3 != 0 || err4 != 0) {
 		listener_fini(l);

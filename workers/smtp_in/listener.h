@@ -56,6 +56,9 @@ int listener_init(struct listener *l, const struct conf *c, const struct conf_se
  * differ, as with our defaults. */
 int listener_init_stress(struct listener *l, const struct listener *normal, const struct conf *c,
 			 struct conf_diag *d);
+/* receive_override_options: what the rest of the way leaves out, as ENVF_* added to *flags_r. For
+ * pickup, too. E_CONFIG with a diagnostic. */
+int listener_overrides(const struct params *p, struct conf_diag *d, uint32_t *flags_r);
 /* For one session of the user who runs us (sendmail -bs): no restrictions, `policy` is NULL. */
 int listener_init_alone(struct listener *l, const struct conf *c, struct conf_diag *d);
 void listener_fini(struct listener *l);
