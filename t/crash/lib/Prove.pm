@@ -26,7 +26,7 @@ sub new {
 	my ($class, %opt) = @_;
 	my $seed = defined $ENV{POSTHASTE_SEED} ? $ENV{POSTHASTE_SEED} : $fixed_seed;
 	my $self = bless { name => $opt{name}, title => $opt{title}, seed => $seed + 0, began => time,
-		points => 0, figures => [], controls => [], notes => [] }, $class;
+		points => 0, figures => [], controls => [], notes => [], commit => commit() }, $class;
 	$self->{state} = $self->{seed} ^ 0x5eed;
 	note sprintf '%s, seed %d, %s', $self->{title}, $self->{seed}, $self->full ? 'whole' : 'sample';
 	return $self;
@@ -79,7 +79,7 @@ sub machine {
 	return sprintf '%d x %s, %.0f GiB, Linux %s', $cpus, $cpu || '?', $mem / 1048576, $kernel;
 }
 
-# What was tested; "" outside a git checkout.
+# What was tested, as it stood at the beginning; "" outside a git checkout.
 sub commit {
 	my $id = `git -C "$FindBin::Bin" describe --always --dirty 2>/dev/null` // '';
 	chomp $id;
@@ -103,7 +103,7 @@ sub done {
 			whole => $self->full ? JSON::PP::true : JSON::PP::false, ok => $ok,
 			points => $self->{points}, figures => $self->{figures},
 			controls => $self->{controls}, notes => $self->{notes},
-			seconds => int(time - $self->{began}), machine => machine(), commit => commit(),
+			seconds => int(time - $self->{began}), machine => machine(), commit => $self->{commit},
 			date => sprintf('%d-%02d-%02d', $utc[5] + 1900, $utc[4] + 1, $utc[3]),
 		});
 		open my $fh, '>', "$dir/$self->{name}.json" or die "$dir/$self->{name}.json: $!";
