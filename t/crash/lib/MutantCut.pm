@@ -54,13 +54,14 @@ sub batch {
 	for my $n (1 .. $lives) {
 		my ($class, $call, $most) = @{ $places[ $self->dice(scalar @places) ] };
 		my $boxes = $class eq 'local-agent';
-		# in some lives a worker dies first; in the first there is time for what comes of it
-		($class, $call, $most, $boxes) = ('rewrite', 'fdatasync', 0, 0) if $n == 1;
-		my $nth = $most ? 1 + $self->dice($most) : 100_000;
+		my $rule = "class=$class call=$call nth=" . (1 + $self->dice($most));
+		# in some lives a worker dies first
 		my @also = $n > 1 && $self->dice(3) ? () : (also => 'id=2 action=kill class=deliver,local call=fdatasync nth=' .
 			(1 + $self->dice(10)));
+		# in the first what it leaves is listed, delivered again, and then nothing more gets its name
+		($rule, $boxes) = ('after=2 class=supervisor call=fsync nth=1', 0) if $n == 1;
 		eval {
-			$p->life("class=$class call=$call nth=$nth action=cut", boxes => $boxes, @also);
+			$p->life("$rule action=cut", boxes => $boxes, @also);
 			1;
 		} or return "does not go on: $@";
 	}
@@ -103,7 +104,8 @@ sub try {
 		return ('caught', @back . ' deleted messages are back') if @back;
 	}
 	my $lives = 0;
-	for my $n (@batches) {
+	# a list of doubts that is there already hides the sync of its name: the first life, again and again
+	for my $n (($m->{file} =~ /doubt/ ? (1) x 8 : ()), @batches) {
 		my $why = $self->batch("$m->{dir}/libexec", $n);
 		$lives += $n;
 		return ('caught', "$why, after $lives cuts") if $why;
