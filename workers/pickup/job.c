@@ -41,11 +41,12 @@ static void job_free(struct job *j)
 /* It stays, for a human, where nobody else looks at it. */
 static void set_aside(struct pickup *p, int dir_fd, const char *name, uid_t uid, const char *why)
 {
-	char as[NAME_MAX + 1];
+	char as[NAME_MAX + 1], id[QID_TEXT_SIZE];
 
 	pickup_complain(p, name, uid, why);
 	counter_add(p->w->counters, CTR_pickup_damaged, 1);
-	snprintf(as, sizeof(as), "drop-%.200s", name);
+	/* a name of our own: nobody's file replaces another's */
+	snprintf(as, sizeof(as), "drop-%s-%.180s", qid_format(qid_make(&p->ids), id), name);
 	if (renameat(dir_fd, name, p->corrupt_fd, as) < 0)
 		pickup_later(p, name, STUCK_MS);
 }

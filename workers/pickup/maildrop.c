@@ -242,8 +242,10 @@ int maildrop_read_envelope(const struct maildrop_file *f, struct buf *out)
 	int err =
 		room == NULL ? E_LIMIT : io_pread_all(f->fd, room, f->env_len, MAILDROP_HEAD_BYTES);
 
-	if (err == 0)
+	if (err == 0) {
 		out->len += f->env_len;
+		out->p[out->len] = '\0'; /* buffers always end with one */
+	}
 	return err == E_EOF ? E_CORRUPT : err;
 }
 
