@@ -402,7 +402,9 @@ static void show_risk(const struct journal_writer *w)
 
 static void set_timer(struct journal_writer *w)
 {
-	if (w->cur == NULL || w->cur->unsynced == 0 || w->syncing.file != NULL)
+	/* what has failed is never due, and a timer that is over at once would keep the loop awake
+	 */
+	if (w->cur == NULL || w->cur->failed || w->cur->unsynced == 0 || w->syncing.file != NULL)
 		return;
 	int64_t ms = w->conf.sync_window_ms - mono_since_ms(w->oldest);
 

@@ -408,12 +408,58 @@ static void test_no_space(void)
 	fx_fini(&f);
 }
 
+/* A journal on a disk that is gone, with outcomes that nobody can sync, lets its process sleep. */
+static void test_failed_journal_sleeps(void)
+{
+	struct fixture f;
+	struct journal_writer *j;
+	struct outcome o = { .kind = OUTCOME_STARTED, .qid = { 1234567, 9 }, .mask = 1 };
+	struct proto_jref ref;
+	unsigned turns = 0;
+
+	forget();
+	clock_fake_off();
+	fx_init(&f, 0, 0);
+	struct journal_conf conf = {
+		.file_bytes = 1 << 20, .need_file = fx_need, .closed_file = fx_closed, .ctx = &f
+	};
+
+	if (journal_writer_new(&conf, &f.dirs, f.loop, &j) != 0)
+		die("no journal");
+	loop_add_hook(f.loop, journal_writer_poll, j);
+	while (journal_append(j, &o, &ref) == E_AGAIN) {
+		while (f.needs > 0) {
+			f.needs--;
+			journal_writer_grant(j, f.next_number++, (struct journal_owner){ 0, 0 });
+		}
+		loop_turn(f.loop, 2);
+	}
+	fail_call = CALL_FDATASYNC;
+	fault = FAULT_EIO;
+	fail_at = 1;
+	fail_for = 1000;
+	arm(true);
+	journal_has(j, 1, true);
+	journal_writer_poll(j);
+	is_int(journal_append(j, &o, &ref), 0, "one more while the first is synced");
+	for (int i = 0; i < 1000 && journal_has(j, 1, true) != E_IO; i++)
+		loop_turn(f.loop, 2);
+	is_int(journal_has(j, 1, true), E_IO, "the sync has failed");
+	for (int64_t end = clock_mono_us_raw() + 200000; clock_mono_us_raw() < end; turns++)
+		loop_turn(f.loop, 20);
+	ok(turns < 50, "%u turns of the loop in 200 ms", turns);
+	arm(false);
+	journal_writer_free(&j);
+	fx_fini(&f);
+}
+
 int main(void)
 {
 	clock_init();
 	log_set_sink(log_sink, NULL);
 	negative_control();
 	test_no_space();
+	test_failed_journal_sleeps();
 	for (int c = 0; c < CALL_COUNT; c++) {
 		sweep((enum call)c, FAULT_EIO, 1);
 		sweep((enum call)c, FAULT_ENOSPC, 3);
