@@ -32,6 +32,7 @@ my %needless = (
 );
 # Those that these power cuts cannot show: what they are for takes more than a power cut.
 my %elsewhere = (
+	'daemon/postmulti_life.c fsync(fd)' => 'a power cut while an instance is made by hand; no mail has been there',
 	'daemon/qclock_file.c fdatasync(f->fd)' => 'a jump of the wall clock, a power cut and another boot',
 	'workers/spool/doubt.c the second sync' => 'as in commit.c, whose mutant is caught',
 	'workers/spool/quarantine.c fsync(to)' => 'damage of the disk before the power cut; no mail is lost with it',
