@@ -73,7 +73,14 @@ static void set_body(struct command *c, const char *arg)
 		command_fatal(EX_USAGE, "-B option needs 8BITMIME or 7BIT, not: %s", arg);
 }
 
-static void set_notify(struct command *c, const char *arg)
+/* As Postfix: such values are no reason to lose a message. */
+static void ignored(const char *text)
+{
+	fprintf(stderr, "sendmail: warning: %s -- ignored\n", text);
+}
+
+/* 0 when it is not one. */
+static uint8_t parse_notify(const char *arg)
 {
 	static const struct {
 		struct sv word;
@@ -93,14 +100,18 @@ static void set_notify(struct command *c, const char *arg)
 		while (i < ARRAY_LEN(words) && !sv_eq_nocase(word, words[i].word))
 			i++;
 		if (i == ARRAY_LEN(words))
-			command_fatal(EX_USAGE, "bad -N option value -- specify never or any of "
-						"success,failure,delay");
+			return 0;
 		bits |= words[i].bit;
 		at += word.len;
 	}
-	if (bits == 0 || ((bits & NOTIFY_NEVER) != 0 && bits != NOTIFY_NEVER))
-		usage("bad -N option value -- specify never or any of success,failure,delay");
-	c->s.notify = bits;
+	return (bits & NOTIFY_NEVER) != 0 && bits != NOTIFY_NEVER ? 0 : bits;
+}
+
+static void set_notify(struct command *c, const char *arg)
+{
+	c->s.notify = parse_notify(arg);
+	if (c->s.notify == 0)
+		ignored("bad -N option value");
 }
 
 static void set_ret(struct command *c, const char *arg)
@@ -110,20 +121,20 @@ static void set_ret(struct command *c, const char *arg)
 	else if (str_eq_nocase(arg, "hdrs"))
 		c->s.ret = DSN_RET_HDRS;
 	else
-		usage("bad -R option value -- specify full or hdrs");
+		ignored("bad -R option value");
 }
 
 static void set_envid(struct command *c, const char *arg)
 {
 	size_t len = strlen(arg);
+	bool good = len > 0 && len <= 100;
 
-	for (size_t i = 0; i < len; i++) {
-		if ((unsigned char)arg[i] <= ' ' || (unsigned char)arg[i] > '~')
-			usage("bad -V option value -- printable text without blanks is needed");
-	}
-	if (len == 0 || len > 100)
-		usage("bad -V option value -- 1 to 100 characters are needed");
-	c->s.envid = arg;
+	for (size_t i = 0; i < len; i++)
+		good = good && (unsigned char)arg[i] > ' ' && (unsigned char)arg[i] <= '~';
+	if (good)
+		c->s.envid = arg;
+	else
+		ignored("bad -V option value");
 }
 
 /* -C: a configuration directory, or main.cf in it. */
@@ -329,6 +340,20 @@ static int send_message(struct command *c, int argc, char **argv)
 	return sendmail_send(&c->s);
 }
 
+static void check_combination(const struct command *c, int rcpts)
+{
+	static const char *const modes[] = {
+		[MODE_LIST] = "display queue", [MODE_ALIASES] = "alias initialization",
+		[MODE_SMTP] = "stand-alone",   [MODE_DAEMON] = "daemon",
+		[MODE_FLUSH] = "flush queue",
+	};
+
+	if (c->mode != MODE_SEND && rcpts > 0)
+		command_fatal(EX_USAGE, "%s mode requires no recipient", modes[c->mode]);
+	if (c->mode != MODE_SEND && c->s.extract)
+		usage("-t can be used only in delivery mode");
+}
+
 int main(int argc, char **argv)
 {
 	struct command c = { .mode = MODE_SEND };
@@ -341,6 +366,7 @@ int main(int argc, char **argv)
 	read_options(&c, argc, argv);
 	if (c.queue_run && c.mode == MODE_SEND)
 		c.mode = MODE_FLUSH;
+	check_combination(&c, argc - optind);
 	c.s.conf = command_conf(c.s.conf_dir);
 	c.s.p = conf_params(c.s.conf);
 	switch (c.mode) {
