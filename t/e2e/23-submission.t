@@ -241,9 +241,11 @@ $mta->configure;
 
 # ---- postdrop with the right of a group, run by an ordinary user ----
 
-my $unshare = $> == 0 && run_ok(qw(unshare -m setpriv --reuid=games --regid=games --clear-groups true));
+# a set-gid program drops its environment, and with it what keeps sanitizers from looking for leaks
+my $sanitized = slurp(Posthaste::build_dir() . '/options') =~ /--enable-[at]san/;
+my $unshare = $> == 0 && !$sanitized && run_ok(qw(unshare -m setpriv --reuid=games --regid=games --clear-groups true));
 SKIP: {
-	skip 'needs root, unshare and setpriv', 19 unless $unshare;
+	skip 'needs root, unshare and setpriv, and no sanitizer', 19 unless $unshare;
 	my $conf = (run_ok("$sbin/postconf", '-dh', 'config_directory'))[1] =~ s/\s//gr;
 	my $own  = "$mta->{dir}/sbin";
 	mkdir $own;
