@@ -617,7 +617,8 @@ bool life_read_rings(struct supervisor *s)
 	for (size_t i = 0; i < s->high; i++) {
 		struct sworker *w = &s->workers[i];
 
-		if (w->state < LIFE_UP || w->kill_sent)
+		if (w->state < LIFE_UP || w->kill_sent ||
+		    (w->class_id == CLASS_REWRITE && FAULT_SKIPS(TURN)))
 			continue;
 		int got = feed(s, w, RECORDS_PER_TURN);
 

@@ -34,6 +34,7 @@ enum fault_skip {
 	FAULT_SKIP_REQUEUE = 2, /* entries that a dead worker had go back */
 	FAULT_SKIP_ADOPT = 4,   /* records that a dead rewrite worker had not announced */
 	FAULT_SKIP_UNHASH = 8,  /* a message that ends stays in the hash */
+	FAULT_SKIP_TURN = 16, /* what living rewrite workers say; so that a death finds it unread */
 };
 
 #define FAULT_PAGE_MAGIC 0x50544c46u /* "FLTP" */

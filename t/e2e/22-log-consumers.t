@@ -15,6 +15,7 @@ my $uid = $> == 0 ? (getpwnam 'nobody')[2] : $>;
 my $gid = $> == 0 ? (getpwnam 'nobody')[3] : (split ' ', $))[0];
 my $hop = Posthaste->recorder('^RCPT.*full=>452 4.2.2 mailbox full', '^RCPT.*gone=>550 5.1.1 no such user');
 my $mta = Posthaste->prepare(main => {
+	smtpd_session_limit => 1000, # one that any machine has descriptors for
 	relayhost => "[127.0.0.1]:$hop->{port}",
 	mynetworks => '127.0.0.2',
 	virtual_mailbox_domains => 'home.example',

@@ -166,6 +166,8 @@ static void recv_ctl(struct worker *w, struct ctl_msg *msg, int *fds, size_t *nf
 
 static void must(int err, const char *what)
 {
+	if (err == -EPIPE) /* the supervisor has gone: so do we */
+		_exit(0);
 	if (err != 0)
 		die("%s: %s", what, err_str(err));
 }

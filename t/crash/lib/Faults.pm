@@ -13,7 +13,7 @@ use Posthaste qw(slurp spew);
 my ($whos, $room, $head) = (16, 128, 64);
 # the order of enum worker_class, by the names of "posthaste status"
 my @classes = qw(supervisor log resolver rewrite smtpd deliver local stats);
-my %skip = (drain => 1, requeue => 2, adopt => 4, unhash => 8);
+my %skip = (drain => 1, requeue => 2, adopt => 4, unhash => 8, turn => 16);
 
 sub classes { return @classes }
 
