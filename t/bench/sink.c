@@ -329,9 +329,10 @@ static void report(void)
 
 	printf("{\"messages\":%lu,\"recipients\":%lu,\"bad_crc\":%lu,\"misdelivered\":%lu,"
 	       "\"without_id\":%lu,\"refused_once\":%lu,\"refused\":%lu,\"connections\":%lu,"
-	       "\"max_open\":%lu,\"timed\":%lu,\"seconds\":%.3f,\"rate\":%.1f}\n",
+	       "\"max_open\":%lu,\"timed\":%lu,\"last_us\":%lld,\"seconds\":%.3f,\"rate\":%.1f}\n",
 	       g.messages, g.recipients, g.bad_crc, g.misdelivered, g.foreign, g.temp, g.perm,
-	       g.connections, g.max_open, g.timed, s, s > 0 ? (double)g.timed / s : 0);
+	       g.connections, g.max_open, g.timed, (long long)g.last_us, s,
+	       s > 0 ? (double)g.timed / s : 0);
 }
 
 static void on_usr2(void *ctx UNUSED)

@@ -183,10 +183,13 @@ sub timed_load {
 	silence($sink);
 	my $cpu1 = rest($mta->{pid});
 	my $timed = $sink->progress;
+	# from the start of the load on: what comes late and at once is not fast
+	my $seconds = $timed->{last_us} / 1e6 - $t0;
+	my $rate = $timed->{timed} / $seconds;
 	return {
-		load => $load, rate => $timed->{rate} * 1, accept_rate => $load->{rate}, memory => $memory,
-		drained => $timed->{seconds}, cpu_us => ($cpu1 - $cpu0) / $count * 1e6,
-		rcpt_rate => $timed->{rate} * option($run->{profile}, '-r', 1),
+		load => $load, rate => $rate, accept_rate => $load->{rate}, memory => $memory,
+		drained => $seconds, cpu_us => ($cpu1 - $cpu0) / $count * 1e6,
+		rcpt_rate => $rate * option($run->{profile}, '-r', 1),
 		p50 => $load->{accept_p50_ms}, p99 => $load->{accept_p99_ms},
 	};
 }
