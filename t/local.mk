@@ -33,7 +33,7 @@ check-long: $(check_PROGRAMS)
 	POSTHASTE_MESSAGES=$${POSTHASTE_MESSAGES:-50000} POSTHASTE_SITUATIONS=all $(MAKE) check-e2e
 
 # Every campaign of t/crash in whole, as root; their results make doc/PROOF.md (scripts/prove).
-# POSTHASTE_SEED=n for other choices. Some of them: POSTHASTE_CAMPAIGNS='07-clock 12-models'
+# POSTHASTE_SEED=n for other choices. Some of them: POSTHASTE_CAMPAIGNS='07-clock 14-models'
 .PHONY: prove
 prove: all $(check_PROGRAMS)
 	$(MAKE) -s prefix='$(abs_builddir)/inst' install-exec >/dev/null

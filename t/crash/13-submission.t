@@ -141,7 +141,7 @@ sub survives {
 sub cut_power {
 	my ($fs) = @_;
 	my ($mta, $rec) = new_system();
-	my $disk = Disk->new(fs => $fs, mb => $fs eq 'xfs' ? 320 : 64);
+	my $disk = Disk->new(fs => $fs, mb => $fs eq 'xfs' ? 320 : 160);
 	if (!$disk) {
 		SKIP: { skip Disk->why_not, 1 }
 		return;

@@ -57,7 +57,7 @@ is((multi('-p', '-i', 'posthaste-two', 'start'))[0], 0, '... and start it');
 my $smtp = $mta->smtp($port);
 like $smtp->{banner}, qr/^220 /, 'it serves';
 $smtp->quit;
-like slurp("$dir/log2"), qr{ posthaste-two/master\[\d+\]: daemon started}, '... and logs under its name';
+ok wait_until(sub { slurp("$dir/log2") =~ m{ posthaste-two/master\[\d+\]: daemon started} }, 10), '... and logs under its name';
 is((multi('-e', 'destroy', '-i', 'posthaste-two'))[0], 64, 'one that is enabled is not destroyed');
 multi('-e', 'disable', '-i', 'posthaste-two');
 ($rc, $out) = multi('-e', 'destroy', '-i', 'posthaste-two');

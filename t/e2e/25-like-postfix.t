@@ -64,7 +64,7 @@ sub talk {
 		: ("EHLO client.test", "MAIL FROM:<$sender>", (map { "RCPT TO:<$_>" } @$rcpts), 'DATA',
 			\($message // "Subject: x\n\nbody\n"), 'QUIT');
 	my $smtp = eval { $mta->smtp($port, $client eq 'out' ? '127.0.0.2' : '127.0.0.1') }
-		or BAIL_OUT('greeting of ' . ($port // 'posthaste') . ": $@");
+		or die 'greeting of ' . ($port // 'posthaste') . ": $@";
 	my (@replies, @qids);
 	for my $line (@lines) {
 		my $text = ref $line ? "X-Number: $number\n$$line" : $line;
@@ -109,7 +109,7 @@ sub arrived {
 
 sub run_subject {
 	my ($subject) = @_;
-	my $s = do "$FindBin::Bin/situations/$subject.pl" or BAIL_OUT("$subject: " . ($@ || $!));
+	my $s = do "$FindBin::Bin/situations/$subject.pl" or die "$subject: " . ($@ || $!);
 	my $dir = tempdir('posthaste-situations-XXXXXX', TMPDIR => 1, CLEANUP => 1);
 	chmod 0755, $dir;
 	my (%hop, %main);
@@ -126,7 +126,7 @@ sub run_subject {
 		$hop{$who} = \%h;
 	}
 	my $postfix = Peers->postfix(home => 'here.test', next => 1, main => join '', map { "$_ = $main{postfix}{$_}\n" } sort keys %{ $main{postfix} })
-		or BAIL_OUT('Postfix does not run');
+		or die "Postfix does not run\n";
 	my $mta = Posthaste->start(main => { compatibility_level => '3.6', %{ $main{posthaste} } });
 	my (@told, %of);
 	for my $d (@{ $s->{dialogues} }, @{ $s->{more} || [] }) {

@@ -2,7 +2,7 @@
 /*
  * Put before shm/ring.c by the compiler's -include: its stores and loads order nothing any more. In
  * a build with ThreadSanitizer t/stress/ring_threads must then find a race; see
- * t/crash/12-models.t.
+ * t/crash/14-models.t.
  */
 #ifndef PH_T_STRESS_WEAK_ORDER_H
 #define PH_T_STRESS_WEAK_ORDER_H

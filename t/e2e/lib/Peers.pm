@@ -114,8 +114,11 @@ maillog_file = $dir/log/maillog
 maillog_file_prefixes = $dir
 alias_maps =
 smtp_tls_security_level = none
-$more
 EOF
+	# Each name once: a process that warns of a second one before postlogd reads could wait for ever,
+	# postlogd itself among them.
+	my %more = map { /^(\w+)\s*=/ ? ($1 => 1) : () } split /^/, $more;
+	spew("$dir/conf/main.cf", join('', grep { !/^(\w+)\s*=/ || !$more{$1} } split /^/, slurp("$dir/conf/main.cf")) . $more);
 	my $master = slurp("$r/usr/share/postfix/master.cf.dist");
 	$master =~ s/^#.*\n//mg;
 	$master =~ s/^smtp(\s+inet)/127.0.0.1:$self->{port}$1/m;

@@ -12,7 +12,7 @@ use Posthaste qw(run_ok);
 use Prove;
 use Test::More;
 
-my $c   = Prove->new(name => '12-models', title => 'Models of shared memory, and races');
+my $c   = Prove->new(name => '14-models', title => 'Models of shared memory, and races');
 my $top = Posthaste::top();
 
 # ---- models ----
