@@ -303,6 +303,8 @@ sub during {
 	for (my $n = $first; $n <= $most && $missed < 3; $n += $step) {
 		my $what = "$name, call $n";
 		$point_of_round[ $scene->{rounds} + $_ ] = $what for 1, 2;
+		# the last death may have come after all waiting for it
+		$down++ unless $i->alive || start_again("$what: the one before");
 		$scene->mail(messages => 3);
 		note_existing();
 		$i->arm("id=1 class=$class action=kill nth=$n");
