@@ -164,6 +164,20 @@ static void wait_for(struct loop *loop, unsigned count)
 		loop_turn(loop, 20);
 }
 
+/* A shell script in `top`. */
+static const char *make_program(const char *text)
+{
+	static char path[300];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s", below("program"));
+	f = fopen(path, "w");
+	if (f == NULL || fprintf(f, "#!/bin/sh\n%s\n", text) < 0 || fclose(f) != 0 ||
+	    chmod(path, 0755) != 0)
+		die("%s: %s", path, err_str(err_errno()));
+	return path;
+}
+
 static void test_pool(const char *program)
 {
 	struct loop *loop = loop_new();
@@ -198,8 +212,8 @@ static void test_pool(const char *program)
 	ok(!last.unsure, "of which it is known that nothing was delivered");
 	pool_free(&p);
 
-	/* a program that ends without an answer */
-	conf.program = "/bin/cat";
+	/* a program that ends without an answer, once it has been asked */
+	conf.program = make_program("sleep 0.3");
 	p = pool_new(&conf, loop);
 	done_count = 0;
 	d[0].path = "pool/";
