@@ -14,7 +14,7 @@ use POSIX qw(mkfifo);
 use Socket qw(AF_UNIX SOCK_STREAM PF_UNSPEC);
 use Test::More;
 
-my $rec  = Posthaste->recorder;
+my $rec  = Posthaste->recorder('whole');
 my $mta  = Posthaste->prepare(main => { relayhost => "[127.0.0.1]:$rec->{port}",
 	message_size_limit => 200000, myorigin => 'origin.test', hopcount_limit => 20 });
 my $sbin = Posthaste::prefix() . '/sbin';
@@ -224,7 +224,7 @@ ok wait_until(sub { files('corrupt') > $bad }, 20), 'one without a sender is set
 
 # ---- options of the pickup service ----
 
-my $filter = Posthaste->recorder;
+my $filter = Posthaste->recorder('whole');
 my $listener = "127.0.0.1:$mta->{port} inet n - n - - smtpd\n";
 $mta->{opt}{master} = $listener . "pickup unix n - n 60 1 pickup\n  -o content_filter=smtp:[127.0.0.1]:$filter->{port}\n  -o receive_override_options=no_address_mappings\n";
 $mta->configure(always_bcc => 'bcc@x.test');
