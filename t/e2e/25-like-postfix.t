@@ -140,10 +140,11 @@ sub run_subject {
 	my %log = (postfix => sub { $postfix->log }, posthaste => sub { $mta->log });
 	for my $who (qw(postfix posthaste)) {
 		my %number_of = map { my $n = $_; map { ($_ => $n) } @{ $of{$who}{$n} } } keys %{ $of{$who} };
-		# everything has left or waits
+		# everything has left or waits, and so have the notifications about it
 		wait_until(sub {
 			my $log = $log{$who}->();
-			return !grep { $log !~ /: $_: (?:removed|to=<.*status=deferred)/ } keys %number_of;
+			my @about = $log =~ /notification: (\w+)$/mg;
+			return !grep { $log !~ /: $_: (?:removed|to=<.*status=deferred)/ } @about, keys %number_of;
 		}, 30);
 		my $log = $log{$who}->();
 		$log =~ s/\]:$hop{$who}{$_}{port}\b/]:HOP$_/g for keys %{ $hop{$who} };
