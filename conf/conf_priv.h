@@ -163,11 +163,14 @@ extern const char mastercf_default_text[];
 
 void transports_build(struct conf *c, struct conf_diag *d);
 void listeners_build(struct conf *c, struct conf_diag *d);
-/* For SERVICE_destination_recipient_limit and its like: the default text ("$default_..."), or NULL
- * when `name` is not such a name of a service in master.cf. */
+/* For SERVICE_destination_recipient_limit and its like: the index of its suffix, -1 when `name` is
+ * not such a name of a service in master.cf; and the default text ("$default_..."), NULL then. */
+int transport_param_find(const struct conf *c, struct sv name);
 const char *transport_param_default(const struct conf *c, struct sv name);
 unsigned transport_param_count(void);
 const char *transport_param_suffix(unsigned idx);
+/* Whether anything reads it. */
+bool transport_param_acts(unsigned idx);
 /* Whether the suffix idx makes sense for that service. */
 bool transport_param_fits(const struct service *s, unsigned idx);
 

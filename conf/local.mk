@@ -4,6 +4,7 @@ libph_conf_a_SOURCES = conf/conf.h \
 	conf/command.c conf/command.h \
 	conf/conf.c conf/conf_priv.h \
 	conf/defaults.c \
+	conf/effect.c conf/effect.h \
 	conf/expand.c \
 	conf/maincf.c \
 	conf/mastercf.c \
@@ -11,7 +12,8 @@ libph_conf_a_SOURCES = conf/conf.h \
 	conf/param.c \
 	conf/scope.c \
 	conf/transport.c \
-	conf/params.inc conf/params_bounce.inc conf/params_filter.inc conf/params_inert.inc \
+	conf/effect_reasons.inc conf/params_alias.inc conf/params_idle.inc conf/params_inert.inc \
+	conf/params.inc conf/params_bounce.inc conf/params_filter.inc \
 	conf/params_lmtp.inc conf/params_local.inc conf/params_main.inc conf/params_own.inc \
 	conf/params_queue.inc conf/params_rewrite.inc conf/params_smtp.inc \
 	conf/params_smtpd.inc conf/params_tls.inc
@@ -44,6 +46,7 @@ conf_postconf_SOURCES = \
 	conf/postconf.c conf/postconf.h \
 	conf/postconf_doc.c \
 	conf/postconf_edit.c \
+	conf/postconf_effect.c \
 	conf/postconf_master.c \
 	conf/postconf_print.c
 conf_postconf_LDADD = $(CONF_LIBS)

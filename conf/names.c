@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Warnings about names, once all text is read: names that are used but defined nowhere, and names
- * that are defined but that nobody knows or uses. Both in Postfix's words. A name counts as used
- * when a value mentions it, when smtpd_restriction_classes lists it, and when it looks like an
- * attribute of a database table ("mysql:vmap" uses vmap_user).
+ * Warnings about names, once all text is read: names that are used but defined nowhere, names that
+ * are defined but that nobody knows or uses, and deprecated ones. In Postfix's words and order. A
+ * name counts as used when a value mentions it, when smtpd_restriction_classes lists it, and when
+ * it looks like an attribute of a database table ("mysql:vmap" uses vmap_user).
  */
 #include "conf/conf_priv.h"
 
-#include <stdio.h>
+#include <stdlib.h>
+
+#include "conf/effect.h"
 
 struct names {
 	struct conf *c;
@@ -126,31 +128,64 @@ static void scan_all(struct names *n)
 	}
 }
 
-static void report_unused(struct names *n)
+/* One setting of a file. */
+struct setting {
+	const char *name, *value;
+	unsigned line;
+};
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(((const struct setting *)a)->name, ((const struct setting *)b)->name);
+}
+
+static void report_setting(struct names *n, const char *file, const struct setting *s)
+{
+	unsigned line = n->c->no_lines ? 0 : s->line;
+	struct effect_info info;
+
+	if (!is_known(n, s->name))
+		conf_diag_add(n->d, false, file, line, "unused parameter: %s=%s", s->name,
+			      s->value);
+	else if (effect_find(n->c, sv_from(s->name), &info) && info.advice != NULL)
+		conf_diag_add(n->d, false, file, line,
+			      "support for parameter \"%s\" will be removed; instead, %s", s->name,
+			      info.advice);
+}
+
+/* Sorted by name, as Postfix reports them. */
+static void report_sorted(struct names *n, const char *file, struct setting *list, size_t count)
+{
+	qsort(list, count, sizeof(*list), by_name);
+	for (size_t i = 0; i < count; i++)
+		report_setting(n, file, &list[i]);
+	free(list);
+}
+
+static void report_main(struct names *n)
 {
 	struct conf *c = n->c;
+	struct setting *list = xcalloc(c->entry_count + 1, sizeof(*list));
+	size_t count = 0;
 
 	for (unsigned i = 0; i < c->entry_count; i++) {
 		struct main_entry *e = &c->entries[i];
 
 		e->used = is_known(n, e->name);
 		/* Of duplicates only the last one counts. */
-		if (strmap_get(c->entry_by_name, sv_from(e->name)) == e && !e->used)
-			conf_diag_add(n->d, false, c->main_path, c->no_lines ? 0 : e->line,
-				      "unused parameter: %s=%s", e->name, e->value);
+		if (strmap_get(c->entry_by_name, sv_from(e->name)) == e)
+			list[count++] = (struct setting){ e->name, e->value, e->line };
 	}
-	for (unsigned i = 0; i < c->service_count; i++) {
-		const struct service *s = &c->services[i];
+	report_sorted(n, c->main_path, list, count);
+}
 
-		for (unsigned k = 0; k < s->pub.override_count; k++) {
-			const struct conf_override *o = &s->pub.overrides[k];
+static void report_service(struct names *n, const struct conf_service *s)
+{
+	struct setting *list = xcalloc(s->override_count + 1, sizeof(*list));
 
-			if (!is_known(n, o->name))
-				conf_diag_add(n->d, false, c->master_path,
-					      c->no_lines ? 0 : s->pub.line,
-					      "unused parameter: %s=%s", o->name, o->value);
-		}
-	}
+	for (unsigned k = 0; k < s->override_count; k++)
+		list[k] = (struct setting){ s->overrides[k].name, s->overrides[k].value, s->line };
+	report_sorted(n, n->c->master_path, list, s->override_count);
 }
 
 void names_check(struct conf *c, struct conf_diag *d)
@@ -161,7 +196,9 @@ void names_check(struct conf *c, struct conf_diag *d)
 	n.undefined = strmap_new();
 	scan_all(&n);
 	add_classes(&n);
-	report_unused(&n);
+	report_main(&n);
+	for (unsigned i = 0; i < c->service_count; i++)
+		report_service(&n, &c->services[i].pub);
 	strmap_free(&n.refs);
 	strmap_free(&n.undefined);
 	buf_fini(&n.prefixes);

@@ -19,7 +19,7 @@ static const struct param_desc params_table[] = {
 };
 
 static const struct inert_desc inert_table[] = {
-#define INERT(name, def) { name, def },
+#define INERT(name, def, reason) { name, def },
 #include "conf/params_inert.inc"
 #undef INERT
 };

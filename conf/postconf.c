@@ -5,6 +5,7 @@
  */
 #include "conf/postconf.h"
 
+#include <getopt.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -16,11 +17,12 @@ static const char usage_text[] =
 	"usage: postconf [-c config_dir] [-d (defaults)] [-n (set in main.cf)] [-e (edit)] "
 	"[-X (remove)] [-# (comment out)] [-f (fold lines)] [-h (no names)] [-H (no values)] "
 	"[-j (JSON)] [-m (table types)] [-M (master.cf entries)] [-F (master.cf fields)] "
-	"[-P (master.cf parameters)] [-o name=value] [-x (expand)] [name...]";
+	"[-P (master.cf parameters)] [-o name=value] [-x (expand)] "
+	"[--effect (what it does here)] [name...]";
 
 struct options {
 	struct postconf pc;
-	int mode; /* 0, 'M', 'F', 'P', 'm' */
+	int mode; /* 0, 'M', 'F', 'P', 'm', 'E' (--effect) */
 	int edit; /* 0, 'e', 'X', '#' */
 	bool doc;
 	struct conf_override *overrides;
@@ -54,7 +56,7 @@ static void add_override(struct options *o, const char *text)
 static void set_mode(int *mode, int value)
 {
 	if (*mode != 0 && *mode != value)
-		die("specify only one of -e, -X, -#, and only one of -m, -M, -F, -P, -p");
+		die("specify only one of -e, -X, -#, and only one of -m, -M, -F, -P, --effect");
 	*mode = value;
 }
 
@@ -98,6 +100,7 @@ static void read_option(struct options *o, int option, const char *arg)
 	case 'M':
 	case 'F':
 	case 'P':
+	case 'E':
 		set_mode(&o->mode, option);
 		break;
 	case 'G':
@@ -114,9 +117,11 @@ static void read_option(struct options *o, int option, const char *arg)
 
 static void read_options(struct options *o, int argc, char **argv)
 {
+	static const struct option long_options[] = { { "effect", no_argument, NULL, 'E' }, { 0 } };
 	int option;
 
-	while ((option = getopt(argc, argv, "c:defFGhHjmMno:pPqvxX#")) != -1)
+	while ((option = getopt_long(argc, argv, "c:defFGhHjmMno:pPqvxX#", long_options, NULL)) !=
+	       -1)
 		read_option(o, option, optarg);
 	o->pc.names = argv + optind;
 	o->pc.name_count = (unsigned)(argc - optind);
@@ -132,12 +137,7 @@ static void read_options(struct options *o, int argc, char **argv)
 
 /* ---- main.cf ---- */
 
-struct name_list {
-	const char **names;
-	size_t count, cap;
-};
-
-static void list_add(struct name_list *l, const char *name)
+void name_list_add(struct name_list *l, const char *name)
 {
 	if (l->count == l->cap) {
 		l->cap = l->cap ? 2 * l->cap : 1024;
@@ -151,7 +151,7 @@ static int by_text(const void *a, const void *b)
 	return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-static void list_sort(struct name_list *l)
+void name_list_sort(struct name_list *l)
 {
 	size_t kept = 0;
 
@@ -167,14 +167,15 @@ static void list_sort(struct name_list *l)
 static void list_known(struct conf *c, struct name_list *l)
 {
 	for (unsigned i = 0; i < param_count(); i++)
-		list_add(l, param_name(param_desc(i)));
+		name_list_add(l, param_name(param_desc(i)));
 	for (unsigned i = 0; i < inert_count(); i++)
-		list_add(l, inert_desc(i)->name);
+		name_list_add(l, inert_desc(i)->name);
 	for (unsigned s = 0; s < c->service_count; s++) {
 		for (unsigned i = 0; i < transport_param_count(); i++) {
 			if (transport_param_fits(&c->services[s], i))
-				list_add(l, arena_printf(&c->arena, "%s%s", c->services[s].pub.name,
-							 transport_param_suffix(i)));
+				name_list_add(l, arena_printf(&c->arena, "%s%s",
+							      c->services[s].pub.name,
+							      transport_param_suffix(i)));
 		}
 	}
 }
@@ -186,12 +187,12 @@ static void list_explicit(const struct postconf *pc, struct name_list *l)
 
 	for (unsigned i = 0; i < c->entry_count; i++) {
 		if (c->entries[i].used)
-			list_add(l, c->entries[i].name);
+			name_list_add(l, c->entries[i].name);
 	}
 	for (unsigned i = 0; i < c->cmdline_count; i++)
-		list_add(l, c->cmdline[i].name);
+		name_list_add(l, c->cmdline[i].name);
 	if (pc->dir_given)
-		list_add(l, "config_directory");
+		name_list_add(l, "config_directory");
 }
 
 static const char *default_text(struct conf *c, struct sv name)
@@ -231,13 +232,13 @@ static int show_main(const struct postconf *pc)
 
 	if (pc->name_count > 0) {
 		for (unsigned i = 0; i < pc->name_count; i++)
-			list_add(&l, pc->names[i]);
+			name_list_add(&l, pc->names[i]);
 	} else {
 		if (!pc->explicit)
 			list_known(pc->conf, &l);
 		if (!pc->defaults)
 			list_explicit(pc, &l);
-		list_sort(&l);
+		name_list_sort(&l);
 	}
 	for (size_t i = 0; i < l.count; i++) {
 		const char *value = shown_value(pc, l.names[i]);
@@ -332,6 +333,8 @@ static int show(const struct options *o)
 		return master_show_fields(&o->pc);
 	case 'P':
 		return master_show_params(&o->pc);
+	case 'E':
+		return effect_show(&o->pc);
 	default:
 		return show_main(&o->pc);
 	}

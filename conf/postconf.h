@@ -22,6 +22,13 @@ struct postconf {
 	unsigned name_count;
 };
 
+struct name_list {
+	const char **names; /* to be freed; the names are not copied */
+	size_t count, cap;
+};
+void name_list_add(struct name_list *l, const char *name);
+void name_list_sort(struct name_list *l); /* and drops the second of equal names */
+
 /* ---- output (postconf_print.c) ---- */
 
 /* "name = value" as the options say. */
@@ -39,6 +46,10 @@ int master_show_fields(const struct postconf *pc);  /* -F */
 int master_show_params(const struct postconf *pc);  /* -P */
 /* The entry as -M prints it, with a line per option when `fold`. */
 void master_format(const struct service *s, bool fold, struct buf *out);
+
+/* ---- effects (postconf_effect.c) ---- */
+
+int effect_show(const struct postconf *pc);
 
 /* ---- editing (postconf_edit.c) ---- */
 

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * postconf -G: the parameter reference in Markdown, from the table. Run by scripts/doc-parameters,
- * which adds what only the whole source can tell; operators do not need it.
+ * postconf -G: the parameter reference in Markdown, from the table. Run by make for
+ * doc/parameters.md; operators do not need it.
  */
 #include "conf/postconf.h"
 
 #include <stdio.h>
+
+#include "conf/effect.h"
 
 static const char *const type_names[] = {
 	[P_STR] = "text",  [P_BOOL] = "yes or no", [P_INT] = "number",
@@ -32,6 +34,18 @@ static void write_bounds(const struct param_desc *pd)
 		printf(", at most %s", pd->max);
 }
 
+static void write_effect(const char *name)
+{
+	struct effect_info info;
+
+	if (!effect_find(NULL, sv_from(name), &info))
+		return;
+	if (info.advice != NULL)
+		printf(" *Deprecated: %s.*", info.advice);
+	if (*info.reason != '\0')
+		printf(" *Without effect: %s.*", info.reason);
+}
+
 static void write_param(const struct param_desc *pd)
 {
 	printf("### %s\n\n%s\n\n", param_name(pd), pd->text);
@@ -43,8 +57,10 @@ static void write_param(const struct param_desc *pd)
 		printf("Default: `` %s ``", pd->def);
 	printf(" (%s", type_names[pd->type]);
 	write_bounds(pd);
-	printf(").%s%s\n\n", pd->raw ? " Not expanded when loaded." : "",
+	printf(").%s%s", pd->raw ? " Not expanded when loaded." : "",
 	       pd->when == BOOT ? " A change takes effect at stop and start." : "");
+	write_effect(param_name(pd));
+	printf("\n\n");
 }
 
 void doc_write(void)
@@ -63,7 +79,10 @@ void doc_write(void)
 	printf("## Accepted without effect\n\n"
 	       "Postfix has these for parts that work in another way here, or not at all. They "
 	       "may stand in main.cf and mean nothing.\n\n");
-	for (unsigned i = 0; i < inert_count(); i++)
-		printf("- `%s`\n", inert_desc(i)->name);
+	for (unsigned i = 0; i < inert_count(); i++) {
+		printf("- `%s`", inert_desc(i)->name);
+		write_effect(inert_desc(i)->name);
+		puts("");
+	}
 	free(sorted);
 }

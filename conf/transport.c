@@ -117,7 +117,12 @@ bool transport_param_fits(const struct service *s, unsigned idx)
 	return kind_of(s) >= 0;
 }
 
-const char *transport_param_default(const struct conf *c, struct sv name)
+bool transport_param_acts(unsigned idx)
+{
+	return suffixes[idx].offset != 0;
+}
+
+int transport_param_find(const struct conf *c, struct sv name)
 {
 	for (unsigned i = 0; i < ARRAY_LEN(suffixes); i++) {
 		size_t len = strlen(suffixes[i].suffix);
@@ -129,10 +134,17 @@ const char *transport_param_default(const struct conf *c, struct sv name)
 			if (transport_param_fits(&c->services[s], i) &&
 			    sv_eq_str((struct sv){ name.p, name.len - len },
 				      c->services[s].pub.name))
-				return suffixes[i].def;
+				return (int)i;
 		}
 	}
-	return NULL;
+	return -1;
+}
+
+const char *transport_param_default(const struct conf *c, struct sv name)
+{
+	int idx = transport_param_find(c, name);
+
+	return idx >= 0 ? suffixes[idx].def : NULL;
 }
 
 /* ---- transports ---- */
@@ -235,8 +247,10 @@ static const struct conf_service *behind_postscreen(struct conf *c, struct conf_
 {
 	const struct conf_service *pass = conf_service_find(c, "smtpd", SERVICE_PASS);
 
-	conf_diag_add(d, false, c->master_path, s->pub.line,
-		      "%s: postscreen is not there, smtpd serves this listener", s->pub.name);
+	if (!c->no_lines)
+		conf_diag_add(d, false, c->master_path, s->pub.line,
+			      "%s: postscreen is not there, smtpd serves this listener",
+			      s->pub.name);
 	return pass != NULL ? pass : &s->pub;
 }
 

@@ -6,13 +6,11 @@ dist_man_MANS += doc/postcat.1
 
 dist_man_MANS += doc/postconf.1
 
-# The parameter reference comes from the table and the sources, so it is made, not written.
+# The parameter reference comes from the table, so it is made, not written.
 nodist_doc_DATA = doc/parameters.md
-doc/parameters.md: conf/postconf$(EXEEXT) scripts/doc-parameters
-	$(AM_V_GEN)$(MKDIR_P) doc && \
-	$(srcdir)/scripts/doc-parameters conf/postconf $(srcdir) >$@.tmp && mv $@.tmp $@
+doc/parameters.md: conf/postconf$(EXEEXT)
+	$(AM_V_GEN)$(MKDIR_P) doc && conf/postconf -G >$@.tmp && mv $@.tmp $@
 CLEANFILES += doc/parameters.md
-EXTRA_DIST += scripts/doc-parameters
 
 dist_man_MANS += doc/postmap.1 doc/postalias.1 doc/newaliases.1
 

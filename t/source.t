@@ -57,6 +57,7 @@ interpreters() {
 
 holds 'stories name their interpreter' interpreters
 holds 'include directions' scripts/check-layers .
+holds 'parameters act as the tables say' scripts/check-effects
 holds 'format' scripts/format --check
 holds 'the tarball has every file' complete
 if command -v shellcheck >/dev/null; then
