@@ -25,3 +25,5 @@ t_unit_conf_mapwatch_test_SOURCES = t/unit/conf/mapwatch_test.c
 t_unit_conf_mapwatch_test_LDADD = $(CONF_LIBS)
 UNIT_TESTS += $(srcdir)/t/unit/conf/postconf.t
 EXTRA_DIST += t/unit/conf/postconf.t
+UNIT_TESTS += $(srcdir)/t/unit/conf/effects.t
+EXTRA_DIST += t/unit/conf/effects.t t/systems
