@@ -90,12 +90,12 @@ bool buf_vprintf(struct buf *b, const char *fmt, va_list ap)
 	size_t room = place == NULL ? 0 : b->cap - b->len;
 
 	va_copy(again, ap);
-	int n = vsnprintf(place, room, fmt, ap);
+	int n = str_vformat(place, room, fmt, ap);
 
 	if (n > 0 && (size_t)n >= room) {
 		place = buf_reserve(b, (size_t)n);
 		if (place != NULL)
-			vsnprintf(place, (size_t)n + 1, fmt, again);
+			str_vformat(place, (size_t)n + 1, fmt, again);
 	}
 	va_end(again);
 	if (n < 0 || place == NULL)

@@ -65,7 +65,7 @@ static void emit(enum log_level level, const char *prog, const char *fmt, va_lis
 	int n;
 
 	memcpy(line, level_words[level], used);
-	n = vsnprintf(line + used, sizeof(line) - used, fmt, ap);
+	n = str_vformat(line + used, sizeof(line) - used, fmt, ap);
 	if (n < 0)
 		n = 0;
 	used += size_min((size_t)n, sizeof(line) - used - 1);

@@ -2,6 +2,7 @@
 /* String helpers; see lib/str.h. */
 #include "lib/str.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "lib/err.h"
@@ -203,4 +204,85 @@ bool str_copy(char *dst, size_t dst_size, struct sv src)
 		memcpy(dst, src.p, n);
 	dst[n] = '\0';
 	return n == src.len;
+}
+
+/* ---- formats ---- */
+
+static bool is_simple_format(const char *fmt)
+{
+	while ((fmt = strchr(fmt, '%')) != NULL) {
+		if (fmt[1] == 's' || fmt[1] == 'd' || fmt[1] == 'u')
+			fmt += 2;
+		else if (strncmp(fmt + 1, ".*s", 3) == 0)
+			fmt += 4;
+		else
+			return false;
+	}
+	return true;
+}
+
+struct format_out {
+	char *p;
+	size_t size, len; /* len: of all there is to say */
+};
+
+static void put(struct format_out *o, const char *text, size_t len)
+{
+	if (o->len < o->size)
+		memcpy(o->p + o->len, text, size_min(len, o->size - o->len));
+	o->len += len;
+}
+
+static void put_text(struct format_out *o, const char *text, int max)
+{
+	if (text == NULL) /* as vsnprintf does */
+		text = max < 0 || max >= 6 ? "(null)" : "";
+	put(o, text, max < 0 ? strlen(text) : strnlen(text, (size_t)max));
+}
+
+static void put_number(struct format_out *o, unsigned value, bool negative)
+{
+	char text[12], *p = text + sizeof(text);
+
+	do {
+		*--p = (char)('0' + value % 10);
+		value /= 10;
+	} while (value > 0);
+	if (negative)
+		*--p = '-';
+	put(o, p, (size_t)(text + sizeof(text) - p));
+}
+
+int str_vformat(char *out, size_t size, const char *fmt, va_list ap)
+{
+	struct format_out o = { out, size, 0 };
+	const char *at;
+	int n;
+
+	if (!is_simple_format(fmt))
+		return vsnprintf(out, size, fmt, ap);
+	while ((at = strchr(fmt, '%')) != NULL) {
+		put(&o, fmt, (size_t)(at - fmt));
+		fmt = at + 2;
+		switch (at[1]) {
+		case 's':
+			put_text(&o, va_arg(ap, const char *), -1);
+			break;
+		case '.':
+			n = va_arg(ap, int);
+			put_text(&o, va_arg(ap, const char *), n);
+			fmt += 2;
+			break;
+		case 'd':
+			n = va_arg(ap, int);
+			put_number(&o, n < 0 ? 0 - (unsigned)n : (unsigned)n, n < 0);
+			break;
+		default:
+			put_number(&o, va_arg(ap, unsigned), false);
+		}
+	}
+	put(&o, fmt, strlen(fmt));
+	if (size > 0)
+		out[size_min(o.len, size - 1)] = '\0';
+	return (int)o.len;
 }

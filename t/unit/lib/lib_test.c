@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* The ground floor: strings, buffers, arenas, maps, checksums, log lines. */
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "lib/arena.h"
@@ -36,6 +39,44 @@ static void test_str(void)
 	is_int(str_to_u64(SV(""), 10, &u), E_SYNTAX, "empty number");
 	is_int(str_to_u64(SV("11"), 10, &u), E_LIMIT, "above the bound");
 	is_int(str_to_u64(SV("1x"), 10, &u), E_SYNTAX, "trailing junk");
+}
+
+PRINTF_LIKE(1, 2) static void format_is_vsnprintf(const char *fmt, ...)
+{
+	char want[64], got[64];
+	bool same = true;
+	va_list ap;
+
+	for (size_t size = 0; size <= sizeof(want); size++) {
+		memset(want, '#', sizeof(want));
+		memset(got, '#', sizeof(got));
+		va_start(ap, fmt);
+		int n = vsnprintf(want, size, fmt, ap);
+
+		va_end(ap);
+		va_start(ap, fmt);
+		same = same && str_vformat(got, size, fmt, ap) == n;
+		va_end(ap);
+		/* behind the end of the text both may write what they like, within size */
+		same = same && memcmp(want, got, size_min(size, (size_t)n + 1)) == 0 &&
+		       memcmp(want + size, got + size, sizeof(want) - size) == 0;
+	}
+	ok(same, "format \"%s\"", fmt);
+}
+
+static void test_format(void)
+{
+	const char *volatile none = NULL;
+
+	format_is_vsnprintf("no conversion");
+	format_is_vsnprintf("%s: client=%s", "4Zabc", "host[127.0.0.1]");
+	format_is_vsnprintf("%.*s|%.*s|%.*s|", 3, "abcdef", 0, "x", -1, "all of it");
+	format_is_vsnprintf("%d %d %d %u", 0, INT_MIN, INT_MAX, UINT_MAX);
+	format_is_vsnprintf("%s%s", "", "at the end");
+	format_is_vsnprintf("%s %.*s %.*s", none, 5, none, 6, none);
+	format_is_vsnprintf("%5s %05d %lu %% %c", "a", 7, 8ul, 'c');
+	format_is_vsnprintf("a text that is longer than the place there is for it, by far: %s%d",
+			    "and more", 1);
 }
 
 static void test_buf(void)
@@ -145,6 +186,7 @@ int main(void)
 	is_int(crc32c(crc32c(0, "1234", 4), "56789", 5), 0xe3069283, "in two pieces");
 	test_crc_lanes();
 	test_str();
+	test_format();
 	test_buf();
 	test_arena();
 	test_map();

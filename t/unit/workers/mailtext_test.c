@@ -62,8 +62,11 @@ static void test_dates(void)
 {
 	date_is("UTC0", 0, false, "Thu, 01 Jan 1970 00:00:00 +0000");
 	date_is("EST5", 1700000000, true, "Tue, 14 Nov 2023 17:13:20 -0500 (EST)");
-	date_is("IST-5:30", 1700000000, false, "Wed, 15 Nov 2023 03:43:20 +0530");
-	date_is("NST3:30", 1700000000, true, "Tue, 14 Nov 2023 18:43:20 -0330 (NST)");
+	date_is("EST5", 1700000000, true, "Tue, 14 Nov 2023 17:13:20 -0500 (EST)");
+	date_is("EST5", 1700000000, false, "Tue, 14 Nov 2023 17:13:20 -0500");
+	/* what was made for a second is kept: another zone, another second */
+	date_is("IST-5:30", 1700000001, false, "Wed, 15 Nov 2023 03:43:21 +0530");
+	date_is("NST3:30", 1700000002, true, "Tue, 14 Nov 2023 18:43:22 -0330 (NST)");
 	date_is("UTC0", 4102444800, false, "Fri, 01 Jan 2100 00:00:00 +0000");
 }
 
