@@ -542,6 +542,7 @@ int main(int argc, char **argv)
 	drop_rights(
 		&(struct drop_plan){ .user = s->params->mail_owner, .privileged = s->privileged });
 	landlock_enter(rules);
+	drop_precedence();
 	umask(077);
 	s->loop = loop_new();
 	make_memory(s);

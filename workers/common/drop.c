@@ -10,6 +10,7 @@
 #include <grp.h>
 #include <linux/capability.h>
 #include <pwd.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -109,4 +110,13 @@ void drop_descriptors(int first, const int *keep, unsigned keep_count)
 		from = keep[i] + 1;
 	}
 	close_range((unsigned)from, ~0u, 0);
+}
+
+void drop_precedence(void)
+{
+	const struct sched_param none = { 0 };
+
+	/* only a matter of speed: where it is refused, nothing else changes */
+	if (sched_getscheduler(0) == SCHED_OTHER)
+		(void)sched_setscheduler(0, SCHED_BATCH, &none);
 }

@@ -27,6 +27,11 @@ void take_back_user(void);
 /* Close every descriptor from `first` on that is not in keep[] (keep ascending). */
 void drop_descriptors(int first, const int *keep, unsigned keep_count);
 
+/* A process that is woken does not interrupt the one that runs: it has its turn when that one
+ * sleeps or has used up its time, and finds more to do then. Threads and children inherit it, so it
+ * is not for processes that run other people's programs. A policy that somebody chose stays. */
+void drop_precedence(void);
+
 /* No rights are to be given up (POSTHASTE_UNCAGED). */
 bool drop_nothing(void);
 

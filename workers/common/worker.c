@@ -559,10 +559,13 @@ static void raise_limits(void)
 static const struct {
 	bool chroot;
 	bool keep_user;
+	bool runs_others; /* programs of users */
 } class_rights[CLASS_COUNT] = {
-	[CLASS_LOG] = { .chroot = true },      [CLASS_RESOLVER] = { .chroot = true },
-	[CLASS_SMTP_IN] = { .chroot = true },  [CLASS_STATS] = { .chroot = true },
-	[CLASS_LOCAL] = { .keep_user = true },
+	[CLASS_LOG] = { .chroot = true },
+	[CLASS_RESOLVER] = { .chroot = true },
+	[CLASS_SMTP_IN] = { .chroot = true },
+	[CLASS_STATS] = { .chroot = true },
+	[CLASS_LOCAL] = { .keep_user = true, .runs_others = true },
 };
 
 static void become(struct worker *w)
@@ -585,6 +588,8 @@ static void become(struct worker *w)
 	}
 	buf_fini(&dir);
 	landlock_enter(rules);
+	if (!class_rights[id].runs_others)
+		drop_precedence();
 }
 
 static void start_loop(struct worker *w)
