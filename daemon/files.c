@@ -458,6 +458,12 @@ static void retire_dead(struct files *f, int64_t now)
 	}
 }
 
+void files_drop_spares(struct files *f)
+{
+	while (f->spare_count > 0 && f->jobs_out < 16)
+		files_thread_give(f, FJOB_DROP_SPARE, f->spares[--f->spare_count]);
+}
+
 /* The oldest segment whose records need journals; UINT32_MAX when none does. */
 static uint32_t oldest_needed(const struct files *f)
 {
@@ -556,6 +562,10 @@ static void finish(struct files *f, struct fjob *j)
 		if (j->err != 0)
 			log_warn("journal %08x cannot be removed: %s", j->number, err_str(j->err));
 		list_remove(&f->jnls, j->number);
+	} else if (j->kind == FJOB_DROP_SPARE) {
+		if (j->err != 0)
+			log_warn("spare segment %08x cannot be removed: %s", j->number,
+				 err_str(j->err));
 	} else if (j->kind == FJOB_SEARCH) {
 		files_search_finished(f, j);
 	} else if (j->kind == FJOB_SCAN) {

@@ -50,6 +50,8 @@ int files_new(const struct files_setup *setup, struct files **f_r);
 void files_free(struct files **f);
 struct loop *files_loop(const struct files *f);
 void files_reload(struct files *f, const struct params *params);
+/* Space is short: dead segments that were kept to be overwritten are removed, a few at a time. */
+void files_drop_spares(struct files *f);
 
 /* ---- writers ---- */
 /* Answer to PROTO_FILE_NEED of the worker `life`. E_LIMIT when it holds too many open files. */

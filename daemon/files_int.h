@@ -48,7 +48,14 @@ struct fjnl {
 	bool leaving;
 };
 
-enum fjob_kind { FJOB_RETIRE, FJOB_REMOVE_JOURNAL, FJOB_SCAN, FJOB_SEARCH, FJOB_CALL };
+enum fjob_kind {
+	FJOB_RETIRE,
+	FJOB_REMOVE_JOURNAL,
+	FJOB_SCAN,
+	FJOB_SEARCH,
+	FJOB_CALL,
+	FJOB_DROP_SPARE
+};
 
 struct fjob {
 	struct fjob *next;

@@ -60,6 +60,9 @@ static void run(const struct files *f, struct fjob *j)
 		if (j->err == 0 && j->found_count > 0)
 			j->mend_err = spool_index_mend(d, j->number, j->found, j->found_count);
 		break;
+	case FJOB_DROP_SPARE:
+		j->err = spool_spare_remove(d, j->number);
+		break;
 	case FJOB_CALL:
 		j->call(j->ctx);
 		break;

@@ -111,6 +111,9 @@ static void check_space(struct supervisor *s)
 			 (unsigned long long)avail, (unsigned long long)vfs.f_favail,
 			 low ? ", mail is not accepted (queue_minfree, message_size_limit)"
 			     : ", mail is accepted again");
+	/* before it is so short that mail is refused */
+	if (avail / 2 < want)
+		files_drop_spares(s->files);
 	board_set(&s->board->spool_free_bytes, avail);
 	board_set(&s->board->spool_total_bytes, (uint64_t)vfs.f_blocks * vfs.f_frsize);
 	board_flag(&s->board->spool_low, low);

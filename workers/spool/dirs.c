@@ -132,6 +132,13 @@ int spool_segment_retire(const struct spool_dirs *d, uint32_t seg, unsigned spar
 	return 0;
 }
 
+int spool_spare_remove(const struct spool_dirs *d, uint32_t seg)
+{
+	char name[SPOOL_NAME_SIZE];
+
+	return unlinkat(d->spare, spool_name(seg, "seg", name), 0) < 0 ? err_errno() : 0;
+}
+
 int spool_journal_remove(const struct spool_dirs *d, uint32_t journal)
 {
 	char name[SPOOL_NAME_SIZE];

@@ -279,6 +279,7 @@ int spool_scan_journal_all(const struct spool_dirs *d, uint32_t journal, outcome
 /* Move a dead segment to spare/ (keep at most spare_max there) or unlink it, with its index. */
 int spool_segment_retire(const struct spool_dirs *d, uint32_t seg, unsigned spare_max,
 			 bool *kept_r);
+int spool_spare_remove(const struct spool_dirs *d, uint32_t seg);
 int spool_journal_remove(const struct spool_dirs *d, uint32_t journal);
 /* Copy a damaged record's bytes to corrupt/QID and return 0; used before it is dropped. */
 int spool_quarantine(const struct spool_dirs *d, struct qid id, struct proto_place place);

@@ -663,6 +663,28 @@ static void test_retire(void)
 	finish(&sc);
 }
 
+static void test_spares_make_way(void)
+{
+	static struct scene sc;
+
+	begin(&sc);
+	add(&sc, 1, 1, 0, NULL);
+	result(&sc, 1, 0, 1, 0, 0, 50);
+	restart(&sc, "spool_spare_segments = 1\n");
+	wait_for_marks(&sc);
+	pass(&sc, 1000);
+	pass(&sc, 20000);
+	ok(exists(&sc, "spare", 1, "seg"), "a dead segment is kept");
+	files_drop_spares(sc.files);
+	pass(&sc, 1000);
+	ok(!exists(&sc, "spare", 1, "seg"), "until space is short");
+	struct proto_file g;
+
+	is_int(files_grant(sc.files, RW, SPOOL_SEGMENT, &g), 0, "a number for a new segment");
+	is_int(g.recycle, 0, "comes without it");
+	finish(&sc);
+}
+
 /* ---- an index that lies, with right checksums ---- */
 
 /* The row of message k says something else now. */
@@ -1297,6 +1319,7 @@ int main(void)
 	test_success_report();
 	test_duplicate();
 	test_retire();
+	test_spares_make_way();
 	test_journal_stays();
 	test_table_full();
 	test_copy_of_finished();
