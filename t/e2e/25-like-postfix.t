@@ -40,7 +40,7 @@ sub normal_content {
 	$content =~ s/^Received: .*\n(?:[ \t].*\n)*//mg;
 	$content =~ s/^\.\n.*//ms;
 	# a header that is rewritten keeps its folding here
-	$content =~ s/^((?:From|To|Cc|Reply-To|Sender): .*\n(?:[ \t].*\n)*)/$1 =~ s,\s+(?!\z), ,gr/mge;
+	$content =~ s/^((?:(?:Resent-)?(?:From|To|Cc|Reply-To|Sender)): .*\n(?:[ \t].*\n)*)/$1 =~ s,\s+(?!\z), ,gr/mge;
 	# notifications have texts of their own
 	$content =~ s/^(Subject: Undelivered Mail Returned to Sender\n).*/$1/ms;
 	$content =~ s/^X-Number: \d+\n// if $content =~ /^Subject: Undelivered/m;
@@ -101,7 +101,7 @@ sub arrived {
 		my ($mail, $rcpt, $content) = ($1, $2, $3);
 		next unless $content =~ /^X-Number: (\d+)/m;
 		my $n = $1;
-		push @{ $got->{$n} }, "at $name\n" . join('', map { /(<[^>]*>)/ ? "$1\n" : () } $mail, sort split /^/, $rcpt)
+		push @{ $got->{$n} }, "at $name\n" . join('', map { /(<[^>]*>)(?:.*( BODY=\w+))?/ ? $1 . ($2 // '') . "\n" : () } $mail, sort split /^/, $rcpt)
 			. normal_content($content);
 	}
 	return;
@@ -114,7 +114,7 @@ sub run_subject {
 	chmod 0755, $dir;
 	my (%hop, %main);
 	for my $who (qw(postfix posthaste)) {
-		my %h = map { $_ => Posthaste->recorder('whole', @{ $s->{rules} || [] }) } qw(a b c);
+		my %h = map { $_ => Posthaste->recorder('whole', @{ $s->{rules} || [] }, @{ $s->{hops}{$_} || [] }) } qw(a b c);
 		my $fill = sub { $_[0] =~ s/DIR/$dir\/$who/gr =~ s/HOP([A-C])/"[127.0.0.1]:$h{lc $1}{port}"/ger };
 		my %m = (myhostname => 'mx.here.test', mydomain => 'here.test', mydestination => '', mynetworks => '127.0.0.1/32',
 			default_destination_concurrency_limit => 1, smtpd_peername_lookup => 'no', smtpd_banner => 'mx ESMTP',

@@ -258,6 +258,18 @@ void client_broken(struct client *c, const char *why)
 	session_dead(c, &f);
 }
 
+void client_refuse_content(struct client *c, const char *why)
+{
+	struct client_fault f;
+
+	if (c->state == CLIENT_DEAD)
+		return;
+	buf_reset(&c->text);
+	buf_add_str(&c->text, why);
+	f = fault_text(c, true, 6, 0);
+	session_dead(c, &f);
+}
+
 /* ---- handshake ---- */
 
 static void refused(struct client *c, bool soften)

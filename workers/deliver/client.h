@@ -65,6 +65,7 @@ struct client_fault {
 
 struct client_rcpt {
 	struct sv addr;  /* internal form */
+	struct sv to;    /* what the server is told instead, internal form; empty = the same */
 	struct sv orig;  /* for ORCPT when the client gave none; may be empty */
 	struct sv orcpt; /* decoded "rfc822;..." */
 	uint8_t notify;  /* NOTIFY_* of workers/mail/envelope.h */
@@ -78,11 +79,15 @@ struct client_tx {
 	void *ctx;        /* the caller's */
 	struct sv sender; /* internal form */
 	struct sv envid;
-	uint8_t ret; /* enum dsn_ret */
-	bool is_8bit;
+	uint8_t ret;           /* enum dsn_ret */
+	bool is_8bit, is_7bit; /* as it was announced; neither: not known */
+	bool may_downgrade;    /* disable_mime_output_conversion is off */
 	bool needs_utf8;
-	uint64_t size;        /* for SIZE= */
-	uint64_t content_len; /* wire form */
+	uint64_t size; /* for SIZE= */
+	/* Wire form. The caller may write something else in its stead: then this is UINT64_MAX
+	 * until the whole length is known, and the caller sets it when all of it is written but the
+	 * end. */
+	uint64_t content_len;
 	unsigned rcpt_count;
 	struct client_rcpt *rcpts;
 	/* engine's */
@@ -164,6 +169,10 @@ void client_input(struct client *c, const char *data, size_t len);
 void client_closed(struct client *c);
 /* We cannot go on (the content cannot be read): the current message is deferred with this text. */
 void client_broken(struct client *c, const char *why);
+/* The content cannot be converted for this server: the current message is refused with it. */
+void client_refuse_content(struct client *c, const char *why);
+/* Does the content of tx have to be converted for this server, which takes 7 bits only? */
+bool client_downgrades(const struct client_tx *tx, unsigned features);
 /* The time of client_timeout_ms() passed without progress. */
 void client_timed_out(struct client *c);
 /* Time allowed for what the session waits for now; 0 = waits for nothing. */

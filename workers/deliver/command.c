@@ -67,15 +67,23 @@ void command_hello(struct buf *out, const char *verb, const char *name)
 	buf_printf(out, "%s %s\r\n", verb, name);
 }
 
+/* Mail of which nothing is known may have 8 bits. */
+bool client_downgrades(const struct client_tx *tx, unsigned features)
+{
+	return tx->may_downgrade && !tx->is_7bit && (features & CLIENT_F_8BITMIME) == 0;
+}
+
 void command_mail(struct buf *out, const struct client_tx *tx, unsigned features)
 {
 	buf_add_str(out, "MAIL FROM:<");
 	mail_addr_quote(tx->sender, out);
 	buf_add_c(out, '>');
-	if ((features & CLIENT_F_SIZE) != 0)
+	if ((features & CLIENT_F_SIZE) != 0 && !client_downgrades(tx, features))
 		buf_printf(out, " SIZE=%llu", (unsigned long long)tx->size);
 	if ((features & CLIENT_F_8BITMIME) != 0 && tx->is_8bit)
 		buf_add_str(out, " BODY=8BITMIME");
+	if ((features & CLIENT_F_8BITMIME) != 0 && tx->is_7bit)
+		buf_add_str(out, " BODY=7BIT");
 	if ((features & CLIENT_F_SMTPUTF8) != 0 && tx->needs_utf8)
 		buf_add_str(out, " SMTPUTF8");
 	if ((features & CLIENT_F_DSN) != 0) {
@@ -114,7 +122,7 @@ static void add_notify(struct buf *out, unsigned notify)
 void command_rcpt(struct buf *out, const struct client_rcpt *r, unsigned features)
 {
 	buf_add_str(out, "RCPT TO:<");
-	mail_addr_quote(r->addr, out);
+	mail_addr_quote(r->to.len > 0 ? r->to : r->addr, out);
 	buf_add_c(out, '>');
 	if ((features & CLIENT_F_DSN) != 0) {
 		add_notify(out, r->notify);

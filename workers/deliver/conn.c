@@ -23,12 +23,14 @@
 #include "lib/io.h"
 #include "lib/log.h"
 #include "lib/util.h"
+#include "workers/deliver/changed.h"
 #include "workers/deliver/deliver.h"
 
 #define READ_ROUNDS  8     /* per event; the rest is read in the next turn */
 #define TAIL_BY_COPY 4096u /* large content ends in one piece with its dot, to see its line end */
 
-enum { UNREADABLE = -2, DAMAGED = -3 }; /* instead of the number of bytes written */
+/* instead of the number of bytes written */
+enum { UNREADABLE = -2, DAMAGED = -3, NO_TABLE = -4, TOO_DEEP = -5, GATED = -6 };
 
 static void after_engine(struct conn *c);
 static const struct client_ops engine_ops;
@@ -173,6 +175,7 @@ static void count_conns(struct deliver *d, int by)
 void conn_close_socket(struct conn *c)
 {
 	gate_leave(c);
+	changed_free(&c->changed);
 	twheel_cancel(&c->timer);
 	loop_fd_del(c->d->loop, &c->lf);
 	io_close(&c->fd);
@@ -276,7 +279,7 @@ static void on_end(void *ctx, struct client_tx *tx)
 
 	j->conn = NULL;
 	counter_add(c->d->counters, CTR_deliver_bytes,
-		    j->rcpt_count > 0 && tx->accepted > 0 ? tx->content_len : 0);
+		    j->rcpt_count > 0 && tx->accepted > 0 ? tx->size : 0);
 	if (job_has_todo(j))
 		adopt_route(c, j);
 	if (job_has_todo(j) && job_has_more_hosts(j))
@@ -417,29 +420,127 @@ static ssize_t send_small(struct conn *c, size_t left)
 	return sendmsg(c->fd, &msg, MSG_NOSIGNAL);
 }
 
+/* Gets more of the content that is sent otherwise than it came. 0 or one of the codes. */
+static int fill_changed(struct conn *c)
+{
+	struct client *k = &c->client;
+	struct job *j = k->content->ctx;
+
+	while (changed_wants(c->changed)) {
+		struct sv piece = { c->d->io, 0 };
+		uint64_t at = changed_at(c->changed), pos;
+		int fd, err;
+
+		piece.len = (size_t)u64_min(j->hdr.content_len - at, sizeof(c->d->io));
+		if (j->content.len > 0)
+			piece.p = j->content.p + at;
+		else if (job_content_fd(j, &fd, &pos) != 0 ||
+			 io_pread_all(fd, c->d->io, piece.len, (off_t)(pos + at)) != 0)
+			return UNREADABLE;
+		err = job_check_content(j, at, piece.p, piece.len);
+		if (err != 0)
+			return err == E_CORRUPT ? DAMAGED : UNREADABLE;
+		err = changed_feed(c->changed, piece, at + piece.len == j->hdr.content_len);
+		if (err != 0)
+			return err == E_LIMIT ? TOO_DEEP : NO_TABLE;
+	}
+	return 0;
+}
+
+static ssize_t send_changed(struct conn *c)
+{
+	struct client *k = &c->client;
+	struct iovec iov[3];
+	struct msghdr msg = { .msg_iov = iov };
+	int err = fill_changed(c);
+	bool last = err == 0 && changed_is_whole(c->changed);
+	struct sv out = changed_out(c->changed);
+
+	if (err != 0)
+		return err;
+	if (last && gate_holds(c, k->content->ctx))
+		return GATED;
+	if (last)
+		k->content->content_len = k->content_off + out.len;
+	if (k->head.len > 0)
+		iov[msg.msg_iovlen++] = (struct iovec){ k->head.p, k->head.len };
+	if (out.len > 0)
+		iov[msg.msg_iovlen++] = (struct iovec){ (void *)(uintptr_t)out.p, out.len };
+	if (last && k->tail.len > 0)
+		iov[msg.msg_iovlen++] = (struct iovec){ k->tail.p, k->tail.len };
+	return sendmsg(c->fd, &msg, MSG_NOSIGNAL | (last ? 0 : MSG_MORE));
+}
+
+/* Must the content that goes out next be changed? Asked once for each message. */
+static void begin_changed(struct conn *c)
+{
+	struct client *k = &c->client;
+	struct job *j = k->content->ctx;
+	bool downgrade = client_downgrades(k->content, k->features);
+
+	if (j->t->convert == NULL || !convert_is_needed(j->t->convert, downgrade, j->env.longest))
+		return;
+	c->changed = changed_new(j->t->convert, j->qid, downgrade);
+	k->content->content_len = UINT64_MAX;
+	counter_add(c->d->counters, CTR_deliver_converted, 1);
+}
+
+static ssize_t send_some(struct conn *c)
+{
+	struct client *k = &c->client;
+	uint64_t left;
+
+	if (k->content == NULL)
+		return send_small(c, 0);
+	if (c->changed == NULL && k->content_off == 0)
+		begin_changed(c);
+	if (c->changed != NULL)
+		return send_changed(c);
+	left = k->content->content_len - k->content_off;
+	if (left > SMALL_CONTENT)
+		return send_large(c, left);
+	return gate_holds(c, k->content->ctx) ? GATED : send_small(c, (size_t)left);
+}
+
+static void wrote(struct conn *c, size_t n)
+{
+	struct client *k = &c->client;
+	uint64_t before = k->content_off;
+
+	client_wrote(k, n);
+	if (c->changed != NULL)
+		changed_wrote(c->changed, (size_t)(k->content_off - before));
+	if (k->content == NULL)
+		changed_free(&c->changed);
+}
+
 /* Write until all is out or the socket is full. */
 static void flush(struct conn *c)
 {
 	struct client *k = &c->client;
 
 	while (!c->dead && client_has_output(k)) {
-		uint64_t left = k->content != NULL ? k->content->content_len - k->content_off : 0;
+		ssize_t n = send_some(c);
 
-		if (k->content != NULL && left <= SMALL_CONTENT && gate_holds(c, k->content->ctx))
+		if (n == GATED) {
 			return;
-		ssize_t n =
-			left > SMALL_CONTENT ? send_large(c, left) : send_small(c, (size_t)left);
-
-		if (n == UNREADABLE) {
+		} else if (n == UNREADABLE) {
 			client_broken(k, "queue record cannot be read");
 		} else if (n == DAMAGED) {
 			client_broken(k, "queue record is damaged");
+		} else if (n == NO_TABLE) {
+			buf_reset(&c->d->scratch);
+			buf_printf(&c->d->scratch, "local data error while talking to %s",
+				   c->namaddr);
+			client_broken(k, buf_cstr(&c->d->scratch));
+		} else if (n == TOO_DEEP) {
+			client_refuse_content(k, "MIME nesting exceeds safety limit");
 		} else if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
 			client_closed(k);
 		} else if (n < 0 && errno != EINTR) {
 			return;
 		} else if (n > 0) {
-			client_wrote(k, (size_t)n);
+			wrote(c, (size_t)n);
 		} else if (n == 0) {
 			client_broken(k, "queue record is cut short");
 		}

@@ -93,6 +93,7 @@ struct job {
 	struct buf content; /* all of it, as it was verified; or empty: read it when it is sent */
 	struct arena arena;
 	struct envelope env;
+	struct sv sender; /* as the other side is told */
 	unsigned rcpt_count;
 	struct job_rcpt *rcpts;
 	struct client_rcpt *client_rcpts;
@@ -204,6 +205,7 @@ struct conn {
 	int64_t deadline_ms;
 	struct client client;
 	bool client_on;                     /* client is initialised */
+	struct changed *changed;            /* changed.h; NULL: content goes out as it is */
 	struct conn *wait_next;             /* alt_state.waiting */
 	struct conn *idle_next, *idle_prev; /* of the destination */
 	struct conn *lru_next, *lru_prev;   /* of the worker */

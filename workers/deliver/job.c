@@ -12,6 +12,7 @@
 #include "lib/log.h"
 #include "lib/mailaddr.h"
 #include "lib/util.h"
+#include "workers/deliver/convert.h"
 #include "workers/deliver/deliver.h"
 
 #define ARENA_CHUNK  4096
@@ -374,10 +375,13 @@ void job_tx_prepare(struct job *j)
 		list[n++] = j->client_rcpts[i];
 	}
 	j->tx = (struct client_tx){ .ctx = j,
-				    .sender = j->env.sender,
+				    .sender = j->sender,
 				    .envid = j->env.envid,
 				    .ret = j->env.ret,
 				    .is_8bit = j->env.body == BODY_8BIT,
+				    .is_7bit = j->env.body == BODY_7BIT,
+				    .may_downgrade =
+					    j->t->convert != NULL && j->t->convert->downgrade,
 				    .size = j->hdr.content_len,
 				    .content_len = j->hdr.content_len,
 				    .rcpt_count = n,
@@ -658,6 +662,25 @@ static void refuse_text(struct job *j, bool permanent, unsigned subject, unsigne
 	job_finish(j);
 }
 
+/* Sender and recipients as the other side is to know them. */
+static bool map_envelope(struct job *j)
+{
+	struct generic *g = j->t->convert != NULL ? j->t->convert->generic : NULL;
+
+	j->sender = j->env.sender;
+	if (g == NULL)
+		return true;
+	if (generic_apply(g, j->env.sender, &j->arena, &j->sender) < 0)
+		return false;
+	for (unsigned i = 0; i < j->rcpt_count; i++) {
+		struct client_rcpt *r = &j->client_rcpts[i];
+
+		if (generic_apply(g, r->addr, &j->arena, &r->to) < 0)
+			return false;
+	}
+	return true;
+}
+
 /* The record is there; now the transport decides. */
 static void dispatch(struct job *j)
 {
@@ -672,6 +695,8 @@ static void dispatch(struct job *j)
 		discard(j);
 	else if (j->t->kind != TRANSPORT_SMTP && j->t->kind != TRANSPORT_LMTP)
 		refuse_text(j, false, 3, 5, "transport is not for this kind of worker");
+	else if (!map_envelope(j))
+		refuse_text(j, false, 3, 0, "address mapping table lookup error");
 	else if (!job_begin(j))
 		hold(j);
 	else if (dest_add(j->d, j) != 0)

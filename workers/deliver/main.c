@@ -11,6 +11,7 @@
 #include "lib/err.h"
 #include "lib/log.h"
 #include "lib/util.h"
+#include "workers/deliver/convert.h"
 #include "workers/deliver/deliver.h"
 #include "workers/deliver/tlspolicy.h"
 
@@ -67,6 +68,9 @@ static int load_tconfs(struct deliver *d, struct worker *w)
 		tconf_load(&d->tconfs[i], w->conf, conf_transport(w->conf, i));
 		err = tls_policy_open(w->conf, conf_transport(w->conf, i), &d->tconfs[i].tls,
 				      &diag);
+		if (err == 0)
+			err = convert_conf_open(w->conf, conf_transport(w->conf, i),
+						&d->tconfs[i].convert, &diag);
 	}
 	conf_diag_log(&diag);
 	conf_diag_fini(&diag);

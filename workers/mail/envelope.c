@@ -31,6 +31,7 @@ enum env_tag { /* on disk: never renumber, only add */
 	       ENV_SIZE_HINT = 18,
 	       ENV_PREPEND = 19,
 	       ENV_FULL_NAME = 20,
+	       ENV_LONGEST = 21,
 	       ENV_RCPT = 32,
 	       ENV_RCPT_ORIG = 33,
 	       ENV_RCPT_ORCPT = 34,
@@ -113,7 +114,8 @@ int env_encode(const struct envelope *e, struct buf *out)
 	ok = ok && put_number(out, ENV_RET, e->ret) && put_number(out, ENV_BODY, e->body) &&
 	     put_number(out, ENV_FLAGS, e->flags) &&
 	     put_number(out, ENV_ARRIVAL_US, (uint64_t)e->arrival_us) &&
-	     put_number(out, ENV_SIZE_HINT, e->size_hint);
+	     put_number(out, ENV_SIZE_HINT, e->size_hint) &&
+	     put_number(out, ENV_LONGEST, e->longest);
 	for (size_t i = 0; ok && i < e->prepend_count; i++)
 		ok = put_field(out, ENV_PREPEND, e->prepend[i]);
 	for (size_t i = 0; ok && i < e->rcpt_count; i++)
@@ -148,7 +150,8 @@ static int next_field(struct sv *rest, struct field *f)
 
 static bool is_number_tag(uint8_t tag)
 {
-	return (tag >= ENV_RET && tag <= ENV_SIZE_HINT) || tag == ENV_RCPT_NOTIFY;
+	return (tag >= ENV_RET && tag <= ENV_SIZE_HINT) || tag == ENV_LONGEST ||
+	       tag == ENV_RCPT_NOTIFY;
 }
 
 static bool text_is_clean(struct sv s)
@@ -194,7 +197,8 @@ static int set_number(struct envelope *e, struct env_rcpt *r, const struct field
 	static const uint64_t max[] = {
 		[ENV_RET] = DSN_RET_HDRS,     [ENV_BODY] = BODY_8BIT,
 		[ENV_FLAGS] = UINT32_MAX,     [ENV_ARRIVAL_US] = INT64_MAX,
-		[ENV_SIZE_HINT] = UINT64_MAX, [ENV_RCPT_NOTIFY] = 15,
+		[ENV_SIZE_HINT] = UINT64_MAX, [ENV_LONGEST] = UINT64_MAX,
+		[ENV_RCPT_NOTIFY] = 15,
 	};
 	uint64_t value;
 	int err = get_number(f->value, max[f->tag], &value);
@@ -216,6 +220,9 @@ static int set_number(struct envelope *e, struct env_rcpt *r, const struct field
 		break;
 	case ENV_SIZE_HINT:
 		e->size_hint = value;
+		break;
+	case ENV_LONGEST:
+		e->longest = value;
 		break;
 	case ENV_RCPT_NOTIFY:
 		if ((value & NOTIFY_NEVER) != 0 && value != NOTIFY_NEVER)

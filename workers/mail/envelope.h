@@ -59,6 +59,7 @@ struct envelope {
 	uint32_t flags;      /* ENVF_* */
 	int64_t arrival_us;  /* wall time of the message's first command */
 	uint64_t size_hint;  /* MAIL SIZE=, 0 = none */
+	uint64_t longest;    /* bytes of the content's longest line, or a few more; 0 = not known */
 	struct env_rcpt *rcpts;
 	size_t rcpt_count;
 	size_t rcpt_cap;    /* used by env_add_rcpt */

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 noinst_LIBRARIES += libph_mail.a
 libph_mail_a_SOURCES = \
+	workers/mail/addr.c workers/mail/addr.h \
 	workers/mail/address.c workers/mail/address.h \
 	workers/mail/addrlist.c \
 	workers/mail/date.c workers/mail/date.h \

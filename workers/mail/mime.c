@@ -28,6 +28,7 @@ void mime_begin(struct mime *m, const struct mime_limits *limits)
 	m->limits = *limits;
 	m->place = MIME_PRIMARY;
 	m->type = MIME_TYPE_OTHER;
+	m->global = m->eight = m->too_deep = false;
 }
 
 void mime_fini(struct mime *m)
@@ -42,8 +43,10 @@ static void push(struct mime *m, struct sv boundary, bool digest)
 {
 	size_t len = size_min(boundary.len, m->limits.boundary_bytes);
 
-	if (m->depth >= m->limits.nesting)
+	if (m->depth >= m->limits.nesting) {
+		m->too_deep = true;
 		return;
+	}
 	if (m->depth == m->cap) {
 		m->cap = m->cap > 0 ? 2 * m->cap : 4;
 		m->levels = xrealloc(m->levels, m->cap * sizeof(*m->levels));
@@ -202,8 +205,10 @@ static void content_type(struct mime *m, struct sv value)
 	if (take_char(&value, '/'))
 		subtype = take_token(&value);
 	m->type = MIME_TYPE_OTHER;
+	m->global = false;
 	if (sv_eq_nocase(type, SV("message"))) {
-		if (sv_eq_nocase(subtype, SV("rfc822")) || sv_eq_nocase(subtype, SV("global")))
+		m->global = sv_eq_nocase(subtype, SV("global"));
+		if (m->global || sv_eq_nocase(subtype, SV("rfc822")))
 			m->type = MIME_TYPE_MESSAGE;
 	} else if (sv_eq_nocase(type, SV("multipart"))) {
 		m->type = MIME_TYPE_MULTIPART;
@@ -211,24 +216,56 @@ static void content_type(struct mime *m, struct sv value)
 	}
 }
 
+/* What is not known says nothing. */
+static void content_encoding(struct mime *m, struct sv value)
+{
+	static const struct {
+		struct sv name;
+		bool eight;
+	} encodings[] = { { { "7bit", 4 }, false },
+			  { { "8bit", 4 }, true },
+			  { { "binary", 6 }, true },
+			  { { "base64", 6 }, false },
+			  { { "quoted-printable", 16 }, false } };
+	struct sv word = take_token(&value);
+
+	for (size_t i = 0; i < ARRAY_LEN(encodings); i++) {
+		if (sv_eq_nocase(encodings[i].name, word))
+			m->eight = encodings[i].eight;
+	}
+}
+
 void mime_header(struct mime *m, struct sv header)
 {
 	size_t name_len, colon;
+	struct sv name, value;
 
-	if (m->limits.disabled || mime_header_name(header, &name_len, &colon) != MIME_NAME_YES ||
-	    !sv_eq_nocase((struct sv){ header.p, name_len }, SV("Content-Type")))
+	if (m->limits.disabled || mime_header_name(header, &name_len, &colon) != MIME_NAME_YES)
 		return;
-	content_type(m, (struct sv){ header.p + colon + 1, header.len - colon - 1 });
+	name = (struct sv){ header.p, name_len };
+	value = (struct sv){ header.p + colon + 1, header.len - colon - 1 };
+	if (sv_eq_nocase(name, SV("Content-Type")))
+		content_type(m, value);
+	else if (sv_eq_nocase(name, SV("Content-Transfer-Encoding")))
+		content_encoding(m, value);
 }
 
 /* ---- places ---- */
 
+bool mime_is_opaque(const struct mime *m)
+{
+	return m->type == MIME_TYPE_OTHER || (m->global && m->eight && m->limits.encoding);
+}
+
 void mime_headers_end(struct mime *m, bool blank)
 {
-	bool nested = blank && m->type == MIME_TYPE_MESSAGE;
+	bool nested = blank && m->type == MIME_TYPE_MESSAGE && !mime_is_opaque(m);
 
+	if (nested || (blank && m->type == MIME_TYPE_MULTIPART))
+		m->eight = false; /* said something about all parts; each says it for itself */
 	m->place = nested ? MIME_NESTED : MIME_BODY;
 	m->type = MIME_TYPE_OTHER;
+	m->global = false;
 }
 
 bool mime_has_levels(const struct mime *m)
@@ -264,5 +301,6 @@ bool mime_line(struct mime *m, struct sv line)
 	}
 	m->type = m->place == MIME_PART && m->levels[level - 1].digest ? MIME_TYPE_MESSAGE
 								       : MIME_TYPE_OTHER;
+	m->global = m->eight = false;
 	return true;
 }

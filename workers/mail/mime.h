@@ -3,7 +3,8 @@
  * Where in a MIME message (RFC 2045, 2046) one is: the caller brings the message's logical headers
  * and body lines in order, and learns whether what follows is header or body, and of what. Nothing
  * is decoded and no text is kept but boundaries, so memory is mime_nesting_limit times
- * mime_boundary_length_limit at most. Called by workers/rewrite/checks.c.
+ * mime_boundary_length_limit at most. Called by workers/rewrite/checks.c and workers/deliver/
+ * convert.c.
  *
  * Broken structure never fails: like Postfix, what cannot be understood is body, and the next
  * boundary of any open level puts things right again.
@@ -30,6 +31,8 @@ struct mime_limits {
 	size_t nesting;        /* mime_nesting_limit: deeper boundaries are not told apart */
 	size_t boundary_bytes; /* mime_boundary_length_limit: longer ones are compared so far */
 	bool disabled;         /* disable_mime_input_processing: all behind the header is body */
+	bool encoding; /* 8-bit parts will be encoded: an attached message/global with 8 bits
+			  becomes text, nobody can look for headers in it any more */
 };
 
 struct mime_level;
@@ -38,6 +41,9 @@ struct mime {
 	struct mime_limits limits;
 	enum mime_place place;
 	enum mime_type type; /* of the part whose header is being read */
+	bool global;         /* and it is a message/global (RFC 6532) */
+	bool eight;    /* its Content-Transfer-Encoding, or that of the body, is 8bit or binary */
+	bool too_deep; /* there was a boundary beyond the nesting limit */
 	struct mime_level *levels;
 	size_t depth, cap;
 	size_t bytes; /* of the boundaries kept */
@@ -54,6 +60,9 @@ void mime_headers_end(struct mime *m, bool blank);
 /* A body line without its line end, from its first byte. True: it is a boundary, and the place may
  * be another one for the next line. */
 bool mime_line(struct mime *m, struct sv line);
+/* While headers are read: will the body be data that can be encoded as a whole? Parts and attached
+ * messages cannot. */
+bool mime_is_opaque(const struct mime *m);
 /* Can a line change the place at all? False: the rest of the message is plain body. */
 bool mime_has_levels(const struct mime *m);
 

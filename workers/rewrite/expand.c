@@ -179,7 +179,7 @@ static struct sv alias_target(struct expand_work *w, struct sv raw, struct sv ad
 
 	if (!w->x->propagate)
 		ext.len = 0;
-	if (mapping_target(w->x->rules, raw, addr, ext, w->a, &out) < 0)
+	if (addr_of_table(w->x->rules, raw, addr, ext, w->a, &out) < 0)
 		w->verdict = EXPAND_MEMORY;
 	else if (out.len > (size_t)w->x->p->virtual_alias_address_length_limit)
 		fail_limit(w, addr, "address length");

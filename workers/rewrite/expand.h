@@ -8,8 +8,8 @@
 
 #include "conf/conf.h"
 #include "lib/arena.h"
+#include "workers/mail/addr.h"
 #include "workers/mail/envelope.h"
-#include "workers/rewrite/addr.h"
 #include "workers/rewrite/mapping.h"
 #include "workers/rewrite/resolve.h"
 

@@ -6,8 +6,10 @@
 
 #include "lib/err.h"
 #include "lib/mailaddr.h"
+#include "lib/util.h"
 #include "workers/mail/date.h"
 #include "workers/rewrite/fromname.h"
+#include "workers/rewrite/wire.h"
 
 enum header_id {
 	H_FROM,
@@ -90,6 +92,14 @@ static enum header_id find_header(struct sv name)
 	return H_COUNT;
 }
 
+/* What was put out from `mark` on is not what came. */
+static void note_lines(struct header_state *h, size_t mark)
+{
+	if (h->out->len > mark)
+		h->longest = u64_max(h->longest, wire_longest_line((struct sv){
+							 h->out->p + mark, h->out->len - mark }));
+}
+
 /* ---- missing headers ---- */
 
 static bool is_missing(const struct header_state *h, enum header_id plain, enum header_id resent,
@@ -134,6 +144,7 @@ static void add_missing(struct header_state *h)
 {
 	uint32_t resent_bits = 0,
 		 visible = BIT(H_TO) | BIT(H_CC) | BIT(H_RESENT_TO) | BIT(H_RESENT_CC);
+	size_t mark = h->out->len;
 	bool resent;
 	const char *prefix;
 
@@ -157,6 +168,7 @@ static void add_missing(struct header_state *h)
 		buf_add_sv(h->out, h->rules->undisclosed);
 		buf_add_str(h->out, "\r\n");
 	}
+	note_lines(h, mark);
 }
 
 /* ---- one logical header ---- */
@@ -217,8 +229,10 @@ static void output_header(struct header_state *h, struct sv value, struct sv who
 
 	if (desc != NULL && desc->address && h->complete) {
 		buf_add(h->out, whole.p, whole.len - value.len);
-		if (addr_rewrite_header(&h->addr, value, map ? map_address : NULL, &hm, h->out))
+		if (addr_rewrite_header(&h->addr, value, map ? map_address : NULL, &hm, h->out)) {
+			note_lines(h, mark);
 			return;
+		}
 		h->out->len = mark;
 	}
 	buf_add_sv(h->out, whole);
@@ -456,6 +470,8 @@ size_t header_feed(struct header_state *h, const char *data, size_t len)
 
 static void add_prepended(struct header_state *h)
 {
+	size_t mark = h->out->len;
+
 	for (size_t i = 0; i < h->facts->prepend_count; i++) {
 		struct sv line = h->facts->prepend[i];
 
@@ -466,6 +482,7 @@ static void add_prepended(struct header_state *h)
 		buf_add_sv(h->out, line);
 		buf_add_str(h->out, "\r\n");
 	}
+	note_lines(h, mark);
 }
 
 void header_begin(struct header_state *h, const struct header_rules *rules,

@@ -16,7 +16,7 @@
 #include "lib/arena.h"
 #include "lib/buf.h"
 #include "lib/str.h"
-#include "workers/rewrite/addr.h"
+#include "workers/mail/addr.h"
 #include "workers/rewrite/checks.h"
 #include "workers/rewrite/mapping.h"
 
@@ -67,6 +67,7 @@ struct header_state {
 	bool complete, add;     /* complete addresses / add missing headers */
 	struct addr_rules addr; /* as they are for this message */
 	uint32_t seen;          /* bits of enum header_id */
+	uint64_t longest;       /* bytes of the longest line that was changed or added here */
 	unsigned received;
 	bool too_many_hops;
 	int map_error; /* E_AGAIN: a table could not be asked; E_LIMIT: the arena is full */

@@ -3,7 +3,6 @@
 # benchmark use it without processes.
 noinst_LIBRARIES += libph_rewrite.a
 libph_rewrite_a_SOURCES = \
-	workers/rewrite/addr.c workers/rewrite/addr.h \
 	workers/rewrite/checks.c workers/rewrite/checks.h \
 	workers/rewrite/checks_act.c \
 	workers/rewrite/dsn.c workers/rewrite/dsn.h \

@@ -9,7 +9,6 @@
 #include "lib/log.h"
 #include "lib/mailaddr.h"
 #include "lib/util.h"
-#include "workers/mail/address.h"
 
 #define STEPS_MAX   10 /* Postfix's bound */
 #define LIST_SPACES ", \t\r\n"
@@ -139,56 +138,6 @@ bool mapping_acts(const struct mapping *m, enum mapping_use use)
 
 /* ---- tables ---- */
 
-int mapping_target(const struct addr_rules *rules, struct sv raw, struct sv addr, struct sv ext,
-		   struct arena *a, struct sv *out)
-{
-	struct sv local, domain;
-	char *p = arena_alloc(a, raw.len + addr.len + ext.len + 2), *end = p;
-
-	if (p == NULL)
-		return E_LIMIT;
-	if (raw.len > 0 && raw.p[0] == '@') {
-		mail_addr_split(addr, &local, &domain);
-		domain = (struct sv){ raw.p + 1, raw.len - 1 };
-		ext.len = 0;
-	} else {
-		mail_addr_split(raw, &local, &domain);
-	}
-	memcpy(end, local.p, local.len);
-	end += local.len;
-	if (ext.len > 0)
-		memcpy(end, ext.p, ext.len);
-	end += ext.len;
-	if (domain.len > 0) {
-		*end++ = '@';
-		memcpy(end, domain.p, domain.len);
-		end += domain.len;
-	}
-	*end = '\0';
-	return addr_complete(rules, (struct sv){ p, (size_t)(end - p) }, true, a, out);
-}
-
-/* The first address of m->value, in m->one; false when there is none. */
-static bool first_address(struct mapping *m, struct sv asked)
-{
-	struct sv value = sv_trim(buf_sv(&m->value));
-	struct mail_addrlist list;
-	struct mail_addrlist_item item;
-	struct buf more = BUF_INIT;
-	bool found;
-
-	if (value.len > 1 && value.p[0] == '@') {
-		buf_reset(&m->one);
-		return buf_add_sv(&m->one, value);
-	}
-	mail_addrlist_init(&list, value);
-	found = mail_addrlist_next(&list, &item, &m->one);
-	if (found && mail_addrlist_next(&list, &item, &more))
-		log_warn("multi-valued canonical entry for %.*s", (int)asked.len, asked.p);
-	buf_fini(&more);
-	return found;
-}
-
 static int ask(struct mapping *m, struct map_list *l, struct sv addr, struct arena *a,
 	       struct sv *out)
 {
@@ -196,6 +145,7 @@ static int ask(struct mapping *m, struct map_list *l, struct sv addr, struct are
 	for (unsigned step = 0; step < STEPS_MAX; step++) {
 		struct sv local, domain, ext = { "", 0 }, before = *out;
 		enum map_status st = MAP_ERROR;
+		bool more;
 		int bare;
 
 		mail_addr_split(before, &local, &domain);
@@ -205,11 +155,14 @@ static int ask(struct mapping *m, struct map_list *l, struct sv addr, struct are
 			st = map_list_get_addr(l, before, m->delimiters, bare > 0, &m->value, &ext);
 		if (st == MAP_ERROR)
 			return E_AGAIN;
-		if (st == MAP_NOT_FOUND || !first_address(m, before))
+		if (st == MAP_NOT_FOUND || !addr_first_of(buf_sv(&m->value), &m->one, &more))
 			return 0;
+		if (more)
+			log_warn("multi-valued canonical entry for %.*s", (int)before.len,
+				 before.p);
 		if (!m->propagate)
 			ext.len = 0;
-		if (mapping_target(m->rules, buf_sv(&m->one), before, ext, a, out) < 0)
+		if (addr_of_table(m->rules, buf_sv(&m->one), before, ext, a, out) < 0)
 			return E_LIMIT;
 		if (out->len > MAIL_ADDR_MAX_BYTES) {
 			log_warn("canonical entry for %.*s is too long, not used", (int)before.len,

@@ -13,7 +13,7 @@
 #include "conf/conf.h"
 #include "lib/arena.h"
 #include "lib/str.h"
-#include "workers/rewrite/addr.h"
+#include "workers/mail/addr.h"
 #include "workers/rewrite/resolve.h"
 
 enum mapping_use {
@@ -41,13 +41,5 @@ bool mapping_acts(const struct mapping *m, enum mapping_use use);
  */
 int mapping_apply(struct mapping *m, enum mapping_use use, struct sv addr, struct arena *a,
 		  struct sv *out);
-
-/*
- * An address that a table gave for `addr`, as the message gets it: "@domain" keeps the local part,
- * `ext` (with its delimiter, may be empty) is carried over to the local part, what is missing is
- * completed. In the arena; E_LIMIT when it is full.
- */
-int mapping_target(const struct addr_rules *rules, struct sv raw, struct sv addr, struct sv ext,
-		   struct arena *a, struct sv *out);
 
 #endif

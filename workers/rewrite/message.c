@@ -9,6 +9,7 @@
 #include "lib/err.h"
 #include "lib/log.h"
 #include "lib/mailaddr.h"
+#include "lib/util.h"
 
 #define ARENA_CHUNK     (16u << 10)
 #define ARENA_LIMIT     (64u << 20)
@@ -78,6 +79,7 @@ static void begin(struct message *m, struct qid qid)
 	qid_format(qid, m->qid_text);
 	m->wire = (struct wire){ 0 };
 	m->in_bytes = 0;
+	m->put_longest = 0;
 	m->failed = verdict_ok;
 }
 
@@ -187,7 +189,13 @@ int message_feed(struct message *m, char *data, size_t len, struct sv *body_r)
 		used = header_feed(&m->header, data, usable);
 	*body_r = (struct sv){ data + used, usable - used };
 	if (m->checked) {
+		size_t mark = m->out.len;
+
 		checks_body(&m->checks, *body_r);
+		if (m->out.len > mark)
+			m->put_longest = u64_max(m->put_longest,
+						 wire_longest_line((struct sv){
+							 m->out.p + mark, m->out.len - mark }));
 		body_r->len = 0;
 		take_refusal(m);
 	}
@@ -238,6 +246,16 @@ static uint32_t message_flags(const struct message *m)
 	return flags;
 }
 
+/* What a delivery decides by, without reading the content. */
+static void note_content(struct message *m)
+{
+	m->env.longest = u64_max(u64_max(m->wire.longest, m->header.longest), m->put_longest);
+	if (m->wire.lines == 0) /* our own: m->out has all of it */
+		m->env.longest = u64_max(m->env.longest, wire_longest_line(buf_sv(&m->out)));
+	if (m->wire.eight && m->rules->detect_8bit)
+		m->env.body = BODY_8BIT;
+}
+
 static const struct message_verdict *build(struct message *m)
 {
 	const struct message_verdict *v = expand(m);
@@ -250,6 +268,7 @@ static const struct message_verdict *build(struct message *m)
 	m->env.prepend_count = 0;
 	m->env.redirect.len = 0;
 	m->env.full_name.len = 0;
+	note_content(m);
 	if (env_encode(&m->env, &m->env_out) < 0)
 		return &verdict_no_space;
 	m->hdr = (struct spool_record){

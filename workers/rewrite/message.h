@@ -41,7 +41,8 @@ struct message {
 	struct wire wire;
 	struct qid qid;
 	char qid_text[QID_TEXT_SIZE];
-	uint64_t in_bytes; /* content fed */
+	uint64_t in_bytes;    /* content fed */
+	uint64_t put_longest; /* longest body line that checks put out */
 	struct message_verdict
 		failed; /* verdict is not SUBMIT_OK: decided already, content is skipped */
 	/* results of message_finish() */

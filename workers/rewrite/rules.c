@@ -62,6 +62,7 @@ int rules_open(const struct conf *c, struct rules *r, struct conf_diag *d)
 
 	*r = (struct rules){ .conf = c, .p = p };
 	set_header_rules(p, &r->header);
+	r->detect_8bit = p->detect_8bit_encoding_header;
 	r->message_size_limit =
 		p->message_size_limit > 0 ? (uint64_t)p->message_size_limit : UINT64_MAX;
 	r->notify_classes = parse_notify_classes(p->notify_classes);

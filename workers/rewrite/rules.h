@@ -27,6 +27,7 @@ struct rules {
 	struct checks checks;
 	struct expander *expander;
 	uint64_t message_size_limit; /* UINT64_MAX = none */
+	bool detect_8bit;            /* detect_8bit_encoding_header */
 	unsigned notify_classes;
 	char double_bounce[512]; /* address, complete */
 };

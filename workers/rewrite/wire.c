@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "lib/err.h"
+#include "lib/str.h"
+#include "lib/util.h"
 
 static void replace_cr(char *p, size_t len)
 {
@@ -30,6 +32,43 @@ static int check_dot(struct wire *w, const char *p, const char *end)
 	return 0;
 }
 
+static bool says_eight(const char *p, size_t len)
+{
+	static const struct sv name = { "Content-Transfer-Encoding:", 26 };
+	struct sv value;
+
+	if (len <= name.len || !sv_eq_nocase((struct sv){ p, name.len }, name))
+		return false;
+	value = (struct sv){ p + name.len, len - name.len };
+	while (value.len > 0 && ascii_is_space(value.p[0]))
+		value = (struct sv){ value.p + 1, value.len - 1 };
+	return sv_eq_nocase(value, SV("8bit")) || sv_eq_nocase(value, SV("binary"));
+}
+
+/* A line, or a piece of one, without its line end; `hard`: that follows. */
+static void note_line(struct wire *w, const char *p, size_t len, bool hard)
+{
+	bool first = w->line == 0 && len > 0 && (p[0] == 'C' || p[0] == 'c');
+
+	if (first && hard) {
+		w->eight = w->eight || says_eight(p, len);
+	} else if (first || w->head_len > 0) {
+		size_t n = size_min(len, sizeof(w->head) - w->head_len);
+
+		memcpy(w->head + w->head_len, p, n);
+		w->head_len += (uint8_t)n;
+	}
+	w->line += len;
+	if (!hard)
+		return;
+	if (w->head_len > 0)
+		w->eight = w->eight || says_eight(w->head, w->head_len);
+	w->head_len = 0;
+	if (w->line > w->longest)
+		w->longest = w->line;
+	w->line = 0;
+}
+
 int wire_check(struct wire *w, char *data, size_t len, size_t *len_r)
 {
 	char *p = data, *end = data + len;
@@ -46,17 +85,33 @@ int wire_check(struct wire *w, char *data, size_t len, size_t *len_r)
 		nl = memchr(p, '\n', (size_t)(end - p));
 		if (nl == NULL) {
 			replace_cr(p, (size_t)(end - p));
+			note_line(w, p, (size_t)(end - p), false);
 			w->mid_line = true;
 			return 0;
 		}
 		if (nl == p || nl[-1] != '\r')
 			return E_PEER;
 		replace_cr(p, (size_t)(nl - 1 - p));
+		note_line(w, p, (size_t)(nl - 1 - p), true);
 		w->mid_line = false;
 		w->lines++;
 		p = nl + 1;
 	}
 	return 0;
+}
+
+uint64_t wire_longest_line(struct sv text)
+{
+	uint64_t longest = 0;
+
+	while (text.len > 0) {
+		const char *nl = memchr(text.p, '\n', text.len);
+		size_t n = nl != NULL ? (size_t)(nl + 1 - text.p) : text.len;
+
+		longest = n > longest ? n : longest;
+		text = (struct sv){ text.p + n, text.len - n };
+	}
+	return longest;
 }
 
 int wire_end(const struct wire *w)

@@ -12,11 +12,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lib/str.h"
+
 struct wire {
 	bool mid_line; /* the last byte seen was inside a line */
 	bool dot;      /* a line has begun with one dot, the second must follow */
 	bool cr;       /* the last byte seen was a CR that was held back */
 	uint64_t lines;
+	uint64_t line;    /* bytes of the present line so far */
+	uint64_t longest; /* bytes of the longest line */
+	/* A line, anywhere, says "Content-Transfer-Encoding: 8bit" (or binary). That it is not in
+	 * the header of a part but in a text is no harm: announcing 8BITMIME is never wrong. */
+	bool eight;
+	char head[48]; /* how a line begins that may say so and is in pieces */
+	uint8_t head_len;
 };
 
 /*
@@ -26,6 +35,8 @@ struct wire {
  * puts a CR in front of the next piece. E_PEER when the piece breaks the wire form.
  */
 int wire_check(struct wire *w, char *data, size_t len, size_t *len_r);
+/* Bytes of the longest line in text, with its line end. */
+uint64_t wire_longest_line(struct sv text);
 /* E_PEER when the content that ends here is not made of whole lines. */
 int wire_end(const struct wire *w);
 

@@ -32,6 +32,7 @@ static void fill(struct envelope *e)
 		.flags = ENVF_HOLD | ENVF_SMTPUTF8,
 		.arrival_us = 1700000000123456,
 		.size_hint = 300,
+		.longest = 70000,
 		.prepend = prepend,
 		.prepend_count = 2,
 	};

@@ -307,6 +307,44 @@ static void test_content(void)
 	}
 }
 
+/* What deliveries decide by: the longest line, 8 bits announced. */
+static void test_notes(void)
+{
+	static const struct {
+		const char *name, *in;
+		unsigned longest;
+		bool local, eight;
+	} cases[] = {
+		{ "lines", "A: b\r\n\r\n1234567\r\n12\r\n", 7, false, false },
+		{ "8bit", "content-transfer-encoding: 8BIT\r\n\r\n", 31, false, true },
+		{ "binary in a part", "A: b\r\n\r\nContent-Transfer-Encoding:binary\r\n", 32, false,
+		  true },
+		{ "7bit", "Content-Transfer-Encoding: 7bit\r\n\r\n", 31, false, false },
+		{ "not at the start", "A: b\r\n\r\n Content-Transfer-Encoding: 8bit\r\n", 32, false,
+		  false },
+		{ "nothing", "", 0, false, false },
+	};
+	static const size_t steps[] = { 4096, 1, 2, 3, 7, 30 };
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		for (size_t s = 0; s < ARRAY_LEN(steps); s++) {
+			struct envelope e = envelope("s@x.test", "r@any.test");
+
+			is_int(submit(&e, cases[i].in, steps[s]), 250, "%s, by %zu", cases[i].name,
+			       steps[s]);
+			is_int(m.env.longest, cases[i].longest, "%s: the longest line",
+			       cases[i].name);
+			is_int(m.env.body, cases[i].eight ? BODY_8BIT : BODY_UNKNOWN, "%s: 8 bits",
+			       cases[i].name);
+		}
+	}
+	struct envelope e = envelope("s@x.test", "r@any.test");
+
+	e.flags = ENVF_LOCAL_CLIENT;
+	submit(&e, "To: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa, b\r\n\r\n", 4096);
+	ok(m.env.longest > 70, "a header that became longer counts as it is now");
+}
+
 static void test_flags(void)
 {
 	struct envelope e = envelope("", "r@any.test");
@@ -355,6 +393,7 @@ int main(void)
 	test_aliases();
 	test_plan();
 	test_content();
+	test_notes();
 	test_flags();
 	is_str(warnings, "", "no other warnings");
 	message_fini(&m);

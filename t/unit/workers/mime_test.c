@@ -116,6 +116,47 @@ static void test_limits(void)
 	buf_fini(&text);
 }
 
+/* The encoding of each part: e = 8bit or binary, - = not, in front of each body line. */
+static void test_encoding(void)
+{
+	static const char text[] =
+		"Content-Type: multipart/mixed; boundary=q\nContent-Transfer-Encoding: "
+		"8bit\n\npre\n"
+		"--q\nContent-Transfer-Encoding: Binary\n\nx\n--q\n\ny\n--q\nContent-Type: "
+		"message/global\nContent-Transfer-Encoding: 8bit\n\nA: b\n\nz\n--q--\nend\n";
+	struct mime_limits encoding = limits;
+
+	for (int pass = 0; pass < 2; pass++) {
+		struct mime m = { .depth = 0 };
+		char out[100] = "";
+		size_t n = 0;
+
+		encoding.encoding = pass == 1;
+		mime_begin(&m, &encoding);
+		for (const char *p = text; *p != '\0';) {
+			struct sv line = { p, strcspn(p, "\n") };
+			size_t name, colon;
+
+			p += line.len + 1;
+			if (m.place != MIME_BODY) {
+				if (mime_header_name(line, &name, &colon) == MIME_NAME_YES) {
+					mime_header(&m, line);
+					continue;
+				}
+				mime_headers_end(&m, line.len == 0);
+			}
+			mime_line(&m, line);
+			out[n++] = m.eight ? 'e' : '-';
+		}
+		mime_fini(&m);
+		is_str(out,
+		       pass == 0 ? "---ee---------"
+
+				 : "---ee----eeee--",
+		       "pass %d", pass);
+	}
+}
+
 static void test_names(void)
 {
 	size_t name, colon;
@@ -137,6 +178,7 @@ int main(void)
 {
 	test_places();
 	test_limits();
+	test_encoding();
 	test_names();
 	return tap_done();
 }

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Addresses in standard form; see workers/rewrite/addr.h. */
-#include "workers/rewrite/addr.h"
+/* Addresses in standard form; see workers/mail/addr.h. */
+#include "workers/mail/addr.h"
 
 #include <string.h>
 
 #include "lib/err.h"
 #include "lib/mailaddr.h"
+#include "lib/util.h"
 #include "workers/mail/address.h"
 
 #define ADDR_PARTS_MAX 5
@@ -146,4 +147,85 @@ bool addr_rewrite_header(const struct addr_rules *r, struct sv value, addr_map_f
 		return false;
 	buf_add(out, value.p + copied, value.len - copied);
 	return true;
+}
+
+static const struct sv address_headers[] = {
+	{ "From", 4 },
+	{ "To", 2 },
+	{ "Cc", 2 },
+	{ "Sender", 6 },
+	{ "Reply-To", 8 },
+	{ "Bcc", 3 },
+	{ "Resent-From", 11 },
+	{ "Resent-To", 9 },
+	{ "Resent-Cc", 9 },
+	{ "Resent-Sender", 13 },
+	{ "Resent-Reply-To", 15 },
+	{ "Resent-Bcc", 10 },
+	{ "Errors-To", 9 },
+	{ "Return-Path", 11 },
+	{ "Return-Receipt-To", 17 },
+	{ "Apparently-To", 13 },
+	{ "Mail-Followup-To", 16 },
+	{ "Disposition-Notification-To", 27 },
+};
+
+bool addr_is_header(struct sv name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(address_headers); i++) {
+		if (sv_eq_nocase(address_headers[i], name))
+			return true;
+	}
+	return false;
+}
+
+/* ---- what tables give ---- */
+
+bool addr_first_of(struct sv value, struct buf *one, bool *more_r)
+{
+	struct mail_addrlist list;
+	struct mail_addrlist_item item;
+	struct buf more = BUF_INIT;
+	bool found;
+
+	*more_r = false;
+	value = sv_trim(value);
+	if (value.len > 1 && value.p[0] == '@') {
+		buf_reset(one);
+		return buf_add_sv(one, value);
+	}
+	mail_addrlist_init(&list, value);
+	found = mail_addrlist_next(&list, &item, one);
+	*more_r = found && mail_addrlist_next(&list, &item, &more);
+	buf_fini(&more);
+	return found;
+}
+
+int addr_of_table(const struct addr_rules *rules, struct sv raw, struct sv addr, struct sv ext,
+		  struct arena *a, struct sv *out)
+{
+	struct sv local, domain;
+	char *p = arena_alloc(a, raw.len + addr.len + ext.len + 2), *end = p;
+
+	if (p == NULL)
+		return E_LIMIT;
+	if (raw.len > 0 && raw.p[0] == '@') {
+		mail_addr_split(addr, &local, &domain);
+		domain = (struct sv){ raw.p + 1, raw.len - 1 };
+		ext.len = 0;
+	} else {
+		mail_addr_split(raw, &local, &domain);
+	}
+	memcpy(end, local.p, local.len);
+	end += local.len;
+	if (ext.len > 0)
+		memcpy(end, ext.p, ext.len);
+	end += ext.len;
+	if (domain.len > 0) {
+		*end++ = '@';
+		memcpy(end, domain.p, domain.len);
+		end += domain.len;
+	}
+	*end = '\0';
+	return addr_complete(rules, (struct sv){ p, (size_t)(end - p) }, true, a, out);
 }

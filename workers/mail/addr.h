@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Addresses in standard form, as Postfix's trivial-rewrite makes them: site!user swapped,
- * user%domain turned round, missing domains completed. Used for envelopes and for the address
- * headers of messages from local clients.
+ * user%domain turned round, missing domains completed. Used by workers/rewrite for envelopes and
+ * for the address headers of messages from local clients, by workers/deliver for generic(5) maps.
  */
-#ifndef PH_WORKERS_REWRITE_ADDR_H
-#define PH_WORKERS_REWRITE_ADDR_H
+#ifndef PH_WORKERS_MAIL_ADDR_H
+#define PH_WORKERS_MAIL_ADDR_H
 
 #include <stdbool.h>
 
@@ -43,5 +43,18 @@ typedef struct sv (*addr_map_fn)(void *ctx, struct sv addr);
  */
 bool addr_rewrite_header(const struct addr_rules *r, struct sv value, addr_map_fn map, void *ctx,
 			 struct buf *out);
+/* Is this the name of a header that holds addresses? */
+bool addr_is_header(struct sv name);
+
+/* The first address of a table's value, in `one`; "@domain" is kept as it is. False when there is
+ * none. *more_r: there are others behind it. */
+bool addr_first_of(struct sv value, struct buf *one, bool *more_r);
+/*
+ * An address that a table gave for `addr`, as the message gets it: "@domain" keeps the local part,
+ * `ext` (with its delimiter, may be empty) is carried over to the local part, what is missing is
+ * completed. In the arena; E_LIMIT when it is full.
+ */
+int addr_of_table(const struct addr_rules *rules, struct sv raw, struct sv addr, struct sv ext,
+		  struct arena *a, struct sv *out);
 
 #endif
