@@ -163,12 +163,14 @@ struct conf_transport {
 	int64_t destination_recipient_limit;
 	int64_t destination_rate_delay_ms;
 	int64_t transport_rate_delay_ms;
+	int64_t command_time_limit_ms; /* pipe */
 	int64_t destination_concurrency_failed_cohort_limit;
 	const char
 		*destination_concurrency_positive_feedback; /* as written, e.g. "1/concurrency" */
 	const char *destination_concurrency_negative_feedback;
 	/* Concurrent deliveries of the whole transport, 0 = no limit. "-" in master.cf is
-	 * default_process_limit when main.cf sets that, else no limit. */
+	 * default_process_limit for commands, which are processes; for others when main.cf sets
+	 * it, else no limit. */
 	int64_t maxproc;
 };
 

@@ -71,7 +71,8 @@ static const struct suffix suffixes[] = {
 	{ .suffix = "_time_limit",
 	  .def = "$command_time_limit",
 	  .type = P_TIME,
-	  .fits = FITS_COMMAND },
+	  .fits = FITS_COMMAND,
+	  .offset = FIELD(command_time_limit_ms) },
 	{ .suffix = "_transport_rate_delay",
 	  .def = "$default_transport_rate_delay",
 	  .type = P_TIME,
@@ -186,12 +187,13 @@ static void set_param(struct conf *c, struct conf_diag *d, struct conf_transport
 }
 
 /* "-" is default_process_limit where the operator chose one; Postfix's own default is about
- * processes, which deliveries are not here, and would bound nothing worth bounding. */
+ * processes, which only commands are here, and would bound nothing else worth bounding. */
 static int64_t transport_maxproc(struct conf *c, const struct service *s)
 {
 	if (s->pub.maxproc >= 0)
 		return s->pub.maxproc;
-	return scope_raw(&c->global, SV("default_process_limit")).file != NULL
+	return kind_of(s) == TRANSPORT_PIPE ||
+			       scope_raw(&c->global, SV("default_process_limit")).file != NULL
 		       ? c->global.params.default_process_limit
 		       : 0;
 }

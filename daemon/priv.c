@@ -253,6 +253,8 @@ static NORETURN void child_exec(enum worker_class class_id, int sock)
 			_exit(71);
 	}
 	close_range((unsigned)CTL_FD_SUPERVISOR + n, ~0u, 0);
+	if (class_id != CLASS_LOCAL)
+		priv_forbid_new_rights();
 	sigprocmask(SIG_SETMASK, &normal_mask, NULL);
 	snprintf(path, sizeof(path), "%s/%s", plan.libexec_dir, class_programs[class_id]);
 	if (list[0] != '\0')
@@ -432,6 +434,7 @@ static void start_plan(void)
 		if (dup2(out, PLAN_FD) < 0 || dup2(snap, PLAN_SNAP_FD) < 0)
 			_exit(71);
 		close_range(PLAN_SNAP_FD + 1, ~0u, 0);
+		priv_forbid_new_rights();
 		sigprocmask(SIG_SETMASK, &normal_mask, NULL);
 		execl(plan.posthaste, "posthaste", "-c", plan.conf_dir, "plan", (char *)NULL);
 		_exit(71);

@@ -106,7 +106,7 @@ static const unsigned refused[] = {
 #define IF_NOT(op, k, n) BPF_JUMP(BPF_JMP | (op) | BPF_K, k, 0, n)
 #define IF(op, k, n)     BPF_JUMP(BPF_JMP | (op) | BPF_K, k, n, 0)
 
-static void refuse_calls(void)
+static int refuse_calls(void)
 {
 	struct sock_filter code[ARRAY_LEN(refused) + 8] = {
 		LOAD(arch),
@@ -126,17 +126,31 @@ static void refuse_calls(void)
 
 	struct sock_fprog program = { .len = (unsigned short)n, .filter = code };
 
-	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) < 0 && errno != EINVAL &&
-	    errno != ENOSYS)
-		die("system call filter: %s", strerror(errno));
+	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) < 0 ? errno : 0;
 }
 
 void priv_give_up_rights(void)
 {
 	if (drop_nothing())
 		return;
+	/* Commands that get mail may be or start programs with rights of their own (sendmail's
+	 * postdrop). So this process forbids that not to itself but to all that it starts, but for
+	 * local delivery, which does so when it has started what runs commands. The kernel takes
+	 * the filter of a process without that only from the administrator of the machine, which
+	 * root in a container may not be. */
+	int err = refuse_calls();
+
 	drop_capabilities(KEPT);
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+	if (err == EACCES) {
+		priv_forbid_new_rights();
+		err = refuse_calls();
+	}
+	if (err != 0 && err != EINVAL && err != ENOSYS)
+		die("system call filter: %s", strerror(err));
+}
+
+void priv_forbid_new_rights(void)
+{
+	if (!drop_nothing() && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		die("no_new_privs: %s", strerror(errno));
-	refuse_calls();
 }

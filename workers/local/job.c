@@ -2,11 +2,9 @@
 /* Delivery jobs; see workers/local/job.h. Called by local.c. */
 #include "workers/local/job.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 
-#include "lib/arena.h"
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/io.h"
@@ -14,47 +12,13 @@
 #include "lib/mailaddr.h"
 #include "workers/common/deliverlog.h"
 #include "workers/local/content.h"
-#include "workers/mail/envelope.h"
+#include "workers/local/job_int.h"
 
 #define RCPTS_MAX    200000u
 #define READ_CHUNK   (256u << 10)
 #define ARENA_CHUNK  (8u << 10)
 #define ARENA_LIMIT  (64u << 20)
 #define HEADERS_SCAN (64u << 10) /* looked through for Delivered-To */
-
-struct rcpt_job { /* one recipient of a job */
-	struct job *job;
-	struct delivery delivery;
-	struct target target;
-	const struct env_rcpt *rcpt;
-	struct buf header;
-	unsigned bit;
-	bool busy;
-	struct maildir_result result;
-	int64_t done_us;
-};
-
-struct job {
-	struct job *next;
-	struct local *l;
-	struct proto_job p;
-	const struct conf_transport *transport;
-	char nexthop[PROTO_NAME_MAX + 1];
-	struct qid id;
-	int64_t start_us; /* wall */
-	struct arena arena;
-	struct envelope env;
-	struct spool_record hdr;
-	struct buf env_copy; /* what env points into */
-	int content_fd;
-	uint64_t content_len;
-	struct rcpt_job *rcpts;
-	size_t rcpt_count, busy;
-	bool waiting;     /* to begin: until the journal says durably that it does */
-	int64_t waits_us; /* since; monotonic */
-	uint64_t started_at;
-	bool finished; /* waits for the journal only */
-};
 
 static void job_free(struct job *j)
 {
@@ -70,6 +34,7 @@ static void job_free(struct job *j)
 		buf_fini(&j->rcpts[i].header);
 	free(j->rcpts);
 	io_close(&j->content_fd);
+	io_close(&j->pipe.input_fd);
 	buf_fini(&j->env_copy);
 	arena_fini(&j->arena);
 	free(j);
@@ -90,14 +55,14 @@ static struct masks job_masks(const struct job *j)
 		const struct rcpt_job *r = &j->rcpts[i];
 		uint64_t bit = UINT64_C(1) << r->bit;
 
-		if (r->result.dsn[0] == 2)
+		if (r->verdict.dsn[0] == 2)
 			m.sent |= bit;
-		else if (r->result.dsn[0] == 5)
+		else if (r->verdict.dsn[0] == 5)
 			m.bounced |= bit;
 		else
 			m.deferred |= bit;
-		m.unsure |= (m.deferred & bit) != 0 && r->result.unsure != 0;
-		if (r->result.dsn[0] == 2 && r->rcpt->notify & NOTIFY_SUCCESS)
+		m.unsure |= (m.deferred & bit) != 0 && r->verdict.unsure != 0;
+		if (r->verdict.dsn[0] == 2 && r->rcpt->notify & NOTIFY_SUCCESS)
 			m.report |= bit;
 	}
 	/* bits past the recipients of the record: nothing can be done for them */
@@ -119,13 +84,14 @@ static size_t collect_reasons(const struct job *j, const struct masks *m,
 
 		if ((m->sent & bit) != 0 && (m->report & bit) == 0)
 			continue;
-		while (k < count && (memcmp(out[k].dsn, r->result.dsn, 3) != 0 ||
-				     !sv_eq_str(out[k].text, r->result.text)))
+		while (k < count && (memcmp(out[k].dsn, r->verdict.dsn, 3) != 0 ||
+				     !sv_eq(out[k].text, r->verdict.text)))
 			k++;
 		if (k == count) {
-			out[count] = (struct outcome_reason){ .mta = SV("none"),
-							      .text = sv_from(r->result.text) };
-			memcpy(out[count].dsn, r->result.dsn, 3);
+			out[count] = (struct outcome_reason){ .mta = sv_from(r->verdict.mta),
+							      .text = r->verdict.text,
+							      .diag = r->verdict.diag };
+			memcpy(out[count].dsn, r->verdict.dsn, 3);
 			count++;
 		}
 		out[k].mask |= bit;
@@ -164,22 +130,36 @@ static void count_masks(struct local *l, const struct masks *m)
 		    (uint64_t)__builtin_popcountll(m->bounced));
 }
 
+static const char *job_program(const struct job *j)
+{
+	switch (j->transport->kind) {
+	case TRANSPORT_LOCAL:
+		return "local";
+	case TRANSPORT_PIPE:
+		return "pipe";
+	default:
+		return "virtual";
+	}
+}
+
 static void log_rcpt(const struct job *j, const struct rcpt_job *r)
 {
 	int64_t active = (int64_t)j->p.active_us;
-	const char *relay = j->transport->kind == TRANSPORT_LOCAL ? "local" : "virtual";
+	const char *program = job_program(j);
 	struct deliver_log_line line = {
-		.program = relay,
+		.program = program,
 		.qid = j->id,
-		.relay = sv_from(r->result.dsn[0] == 2 || r->target.found ? relay : "none"),
+		.relay = sv_from(j->transport->kind == TRANSPORT_PIPE        ? j->transport->name
+				 : r->verdict.dsn[0] == 2 || r->target.found ? program
+									     : "none"),
 		.delays = { .a_us = active - j->env.arrival_us,
 			    .b_us = j->start_us - active,
 			    .d_us = r->done_us - j->start_us },
-		.dsn = { r->result.dsn[0], r->result.dsn[1], r->result.dsn[2] },
-		.status = r->result.dsn[0] == 2   ? "sent"
-			  : r->result.dsn[0] == 5 ? "bounced"
-						  : "deferred",
-		.text = sv_from(r->result.text),
+		.dsn = { r->verdict.dsn[0], r->verdict.dsn[1], r->verdict.dsn[2] },
+		.status = r->verdict.dsn[0] == 2   ? "sent"
+			  : r->verdict.dsn[0] == 5 ? "bounced"
+						   : "deferred",
+		.text = r->verdict.text,
 	};
 
 	line.to = r->rcpt->addr;
@@ -216,7 +196,7 @@ static bool job_report(struct job *j)
 	return true;
 }
 
-static void job_finish(struct job *j)
+void job_finish(struct job *j)
 {
 	if (j->transport != NULL) {
 		for (size_t i = 0; i < j->rcpt_count; i++)
@@ -255,8 +235,7 @@ static int make_content(struct job *j)
 	return err;
 }
 
-/* Has this message been in the mailbox's way already? */
-static bool is_loop(struct job *j, struct sv addr)
+bool job_is_loop(struct job *j, struct sv addr)
 {
 	struct buf *b = &j->l->content_buf;
 	size_t n = (size_t)u64_min(j->content_len, HEADERS_SCAN);
@@ -284,11 +263,20 @@ static void make_header(struct rcpt_job *r)
 
 /* ---- recipients ---- */
 
+void rcpt_set_verdict(struct rcpt_job *r, const uint8_t dsn[3], struct sv text)
+{
+	const char *copy = arena_strndup(&r->job->arena, text.p, text.len);
+
+	r->verdict = (struct verdict){ .text = copy != NULL ? (struct sv){ copy, text.len }
+							    : SV("no memory for the reason"),
+				       .mta = "none" };
+	memcpy(r->verdict.dsn, dsn, 3);
+	r->done_us = clock_now_wall().us;
+}
+
 static void set_result(struct rcpt_job *r, uint8_t d0, uint8_t d1, uint8_t d2, const char *text)
 {
-	r->result = (struct maildir_result){ .err = E_STATE, .dsn = { d0, d1, d2 } };
-	snprintf(r->result.text, sizeof(r->result.text), "%s", text);
-	r->done_us = clock_now_wall().us;
+	rcpt_set_verdict(r, (const uint8_t[]){ d0, d1, d2 }, sv_from(text));
 }
 
 static void delivery_done(void *ctx, struct delivery *d UNUSED, const struct maildir_result *res)
@@ -296,7 +284,8 @@ static void delivery_done(void *ctx, struct delivery *d UNUSED, const struct mai
 	struct rcpt_job *r = ctx;
 	struct job *j = r->job;
 
-	r->result = *res;
+	rcpt_set_verdict(r, res->dsn, sv_from(res->text));
+	r->verdict.unsure = res->unsure != 0;
 	r->busy = false;
 	r->done_us = clock_wall().us;
 	if (--j->busy == 0)
@@ -318,7 +307,7 @@ static void start_rcpt(struct rcpt_job *r)
 		set_result(r, 5, 2, 2, "message is larger than the mailbox size limit");
 		return;
 	}
-	if (is_loop(j, r->rcpt->addr)) {
+	if (job_is_loop(j, r->rcpt->addr)) {
 		set_result(r, 5, 4, 6, "mail forwarding loop");
 		return;
 	}
@@ -421,7 +410,10 @@ static void begin(struct job *j)
 		      (uint64_t)(clock_mono_us_raw() - j->waits_us));
 	pick_rcpts(j);
 	err = make_content(j);
-	start_all(j, err);
+	if (err == 0 && j->transport->kind == TRANSPORT_PIPE)
+		pipe_start(j);
+	else
+		start_all(j, err);
 }
 
 void job_retry(struct local *l)
@@ -483,7 +475,7 @@ void job_start(struct local *l, const void *rec, size_t len)
 	*l->jobs_tail = j;
 	l->jobs_tail = &j->next;
 	l->job_count++;
-	j->content_fd = -1;
+	j->content_fd = j->pipe.input_fd = -1;
 	j->id = (struct qid){ .time_us = j->p.ref.qid.time_us, .life = j->p.ref.qid.life };
 	j->start_us = clock_now_wall().us;
 	arena_init(&j->arena, ARENA_CHUNK, ARENA_LIMIT);

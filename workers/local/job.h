@@ -6,7 +6,10 @@
 #ifndef PH_WORKERS_LOCAL_JOB_H
 #define PH_WORKERS_LOCAL_JOB_H
 
+#include "lib/arena.h"
 #include "workers/common/worker.h"
+#include "workers/local/command.h"
+#include "workers/local/piped.h"
 #include "workers/local/pool.h"
 #include "workers/local/target.h"
 #include "workers/spool/spool.h"
@@ -17,6 +20,10 @@ struct local { /* the worker */
 	struct worker *w;
 	struct targets *targets;
 	struct pool *pool;
+	struct commands *commands;
+	struct arena arena;          /* of the configuration: as long as the worker */
+	const struct piped **pipes;  /* by transport; NULL for those of other kinds */
+	const char *const *pipe_env; /* environment of commands */
 	struct spool_dirs dirs;
 	struct spool_reader *reader;
 	struct journal_writer *journal;

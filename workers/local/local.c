@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The local worker: delivery into mailboxes for transports of the virtual and local kinds. Root
- * when Posthaste was started by root, and then every delivery runs in a child that has become the
- * mailbox's user. Started by priv, framed by workers/common/worker.h.
+ * The local worker: delivery into mailboxes for transports of the virtual and local kinds, and to
+ * commands for those of pipe. Root when Posthaste was started by root, and then every delivery runs
+ * in a child that has become the mailbox's user. Started by priv, framed by
+ * workers/common/worker.h.
  */
+#include <grp.h>
+#include <pwd.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lib/err.h"
 #include "lib/log.h"
 #include "workers/local/agent.h"
 #include "workers/local/job.h"
+#include "workers/local/runner.h"
 
 #define MAX_CHILDREN  40
 #define TIME_LIMIT_MS 100000
@@ -38,6 +43,73 @@ static void closed_journal(void *ctx, uint32_t number, uint64_t bytes)
 	worker_send(l->w, &l->w->super, &f, sizeof(f));
 }
 
+/* The environment of commands: what export_environment names, and a path. */
+static void make_environment(struct local *l)
+{
+	struct sv rest = sv_from(l->w->params->export_environment);
+	const char **env = arena_calloc(&l->arena, (rest.len + 3) * sizeof(*env));
+	size_t n = 0;
+
+	env[n++] = "PATH=/usr/bin:/bin";
+	while (rest.len > 0) {
+		size_t skip = 0, len;
+
+		while (skip < rest.len && (ascii_is_space(rest.p[skip]) || rest.p[skip] == ','))
+			skip++;
+		for (len = skip;
+		     len < rest.len && !ascii_is_space(rest.p[len]) && rest.p[len] != ',';)
+			len++;
+		if (len > skip) {
+			char *word = arena_strndup(&l->arena, rest.p + skip, len - skip);
+			const char *value = getenv(word);
+
+			if (strchr(word, '=') != NULL)
+				env[n++] = word;
+			else if (strcmp(word, "MAIL_CONFIG") == 0)
+				env[n++] = arena_printf(&l->arena, "%s=%s", word,
+							conf_dir(l->w->conf));
+			else if (value != NULL)
+				env[n++] = arena_printf(&l->arena, "%s=%s", word, value);
+		}
+		rest.p += len;
+		rest.len -= len;
+	}
+	l->pipe_env = env;
+}
+
+static int parse_pipes(struct local *l, struct conf_diag *d)
+{
+	unsigned count = conf_transport_count(l->w->conf);
+	int err = 0;
+
+	l->pipes = arena_calloc(&l->arena, (count + 1) * sizeof(const struct piped *));
+	for (unsigned i = 0; i < count; i++) {
+		const struct conf_transport *t = conf_transport(l->w->conf, i);
+		int one = t->kind == TRANSPORT_PIPE
+				  ? piped_parse(l->w->conf, t, &l->arena, &l->pipes[i], d)
+				  : 0;
+
+		err = err != 0 ? err : one;
+	}
+	return err;
+}
+
+static int start_runner(struct local *l)
+{
+	struct passwd *pw = getpwnam(l->w->params->mail_owner);
+	struct group *gr = getgrnam(l->w->params->setgid_group);
+	int err = E_CONFIG;
+
+	if (pw != NULL || !l->w->privileged)
+		err = commands_new("/proc/self/exe", l->w->privileged,
+				   pw != NULL ? pw->pw_uid : geteuid(),
+				   pw != NULL ? pw->pw_gid : getegid(),
+				   gr != NULL ? gr->gr_gid : (gid_t)-1, &l->commands);
+	if (err != 0)
+		log_error("cannot start the process that runs commands: %s", err_str(err));
+	return err;
+}
+
 static int local_init(struct worker *w)
 {
 	struct local *l = &the_local;
@@ -49,11 +121,18 @@ static int local_init(struct worker *w)
 	l->jobs_tail = &l->jobs;
 	conf_diag_init(&d);
 	err = targets_open(w->conf, w->privileged, &l->targets, &d);
+	arena_init(&l->arena, 4096, 0);
+	int pipes = parse_pipes(l, &d);
+
 	conf_diag_log(&d);
+	err = err != 0 ? err : pipes;
 	if (err < 0 && d.text.len == 0)
 		log_error("%s", err_str(err));
 	conf_diag_fini(&d);
-	return err;
+	if (err != 0 || w->check_only)
+		return err;
+	make_environment(l);
+	return start_runner(l);
 }
 
 static void tick(void *ctx)
@@ -90,6 +169,7 @@ static int local_start(struct worker *w)
 	l->record_sync = w->params->in_doubt_sync;
 	l->reader = spool_reader_new(&l->dirs, READER_FILES);
 	l->pool = pool_new(&pc, w->loop);
+	commands_watch(l->commands, w->loop);
 	loop_timer_init(w->loop, &l->tick, tick, l);
 	loop_timer_set(&l->tick, TICK_MS);
 	return 0;
@@ -118,6 +198,7 @@ static void end_if_idle(struct local *l)
 		return;
 	journal_writer_free(&l->journal);
 	pool_free(&l->pool);
+	commands_free(&l->commands);
 	worker_exit(l->w);
 }
 
@@ -155,5 +236,7 @@ int main(int argc, char **argv)
 {
 	if (argc == 2 && strcmp(argv[1], "-d") == 0)
 		return agent_main();
+	if (argc > 1 && strcmp(argv[1], "-r") == 0)
+		return runner_main(argc, argv);
 	return worker_main(argc, argv, &local_ops);
 }

@@ -2,11 +2,17 @@
 pkglibexec_PROGRAMS += workers/local/local
 workers_local_local_SOURCES = \
 	workers/local/agent.c workers/local/agent.h \
+	workers/local/cmdstatus.c workers/local/cmdstatus.h \
+	workers/local/command.c workers/local/command.h \
 	workers/local/content.c workers/local/content.h \
-	workers/local/job.c workers/local/job.h \
+	workers/local/job.c workers/local/job.h workers/local/job_int.h \
 	workers/local/local.c \
 	workers/local/maildir.c workers/local/maildir.h \
+	workers/local/mailcopy.c workers/local/mailcopy.h \
+	workers/local/piped.c workers/local/piped.h \
+	workers/local/pipejob.c \
 	workers/local/pool.c workers/local/pool.h \
+	workers/local/runner.c workers/local/runner.h \
 	workers/local/target.c workers/local/target.h
 workers_local_local_LDADD = $(WORKER_LIBS)
 sbin_PROGRAMS += workers/local/postlock

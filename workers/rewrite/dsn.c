@@ -7,6 +7,7 @@
 #include "lib/mailaddr.h"
 #include "workers/mail/date.h"
 #include "workers/rewrite/header.h"
+#include "workers/spool/spool.h"
 
 #define WRAP_COLUMN 78u
 #define TEXT_MAX    2000u /* of one reason */
@@ -250,6 +251,13 @@ static void add_notification(const struct dsn_facts *f, struct buf *out)
 
 /* ---- part 2: for programs ---- */
 
+/* Not a mailbox or a command of ours. */
+static bool is_host(struct sv mta)
+{
+	return mta.len > 0 && !sv_eq(mta, SV("none")) && !sv_eq(mta, SV(OUTCOME_MTA_COMMAND)) &&
+	       !sv_eq(mta, SV(OUTCOME_MTA_RELAY));
+}
+
 static const char *action_of(const struct dsn_facts *f, const struct dsn_rcpt *r)
 {
 	/* handed to a system that will not report by itself (RFC 3464 2.3.3) */
@@ -276,7 +284,7 @@ static void add_rcpt_status(const struct dsn_facts *f, const struct dsn_rcpt *r,
 	}
 	buf_printf(out, "\r\nAction: %s\r\nStatus: %u.%u.%u\r\n", action_of(f, r), r->dsn[0],
 		   r->dsn[1], r->dsn[2]);
-	if (r->mta.len > 0 && !sv_eq(r->mta, SV("none"))) {
+	if (is_host(r->mta)) {
 		const char *bracket = memchr(r->mta.p, '[', r->mta.len);
 		size_t n = bracket != NULL && bracket > r->mta.p ? (size_t)(bracket - r->mta.p)
 								 : r->mta.len;
@@ -288,8 +296,9 @@ static void add_rcpt_status(const struct dsn_facts *f, const struct dsn_rcpt *r,
 	if (r->diag.len > 0 || r->text.len > 0) {
 		size_t start = out->len;
 
-		buf_add_str(out, r->diag.len > 0 ? "Diagnostic-Code: smtp;"
-						 : "Diagnostic-Code: X-Postfix;");
+		buf_add_str(out, r->diag.len == 0  ? "Diagnostic-Code: X-Postfix;"
+				 : is_host(r->mta) ? "Diagnostic-Code: smtp;"
+						   : "Diagnostic-Code: x-unix;");
 		add_wrapped(out, r->diag.len > 0 ? r->diag : r->text, out->len - start, "    ",
 			    utf8);
 	}

@@ -171,11 +171,14 @@ enum outcome_kind {
 	OUTCOME_WITHDRAWN,   /* the attempt that was STARTED was not made after all */
 };
 
+#define OUTCOME_MTA_COMMAND "unix"       /* a command: diag is what it said */
+#define OUTCOME_MTA_RELAY   "unix-relay" /* a command that passes mail on */
+
 struct outcome_reason { /* why some recipients of the attempt were not delivered */
 	uint64_t mask;
 	uint8_t dsn[3];
 	char dsn_text[13]; /* spare */
-	struct sv mta;     /* "host[ip]" or "none"; for Remote-MTA and relay= */
+	struct sv mta;     /* "host[ip]", "none" or OUTCOME_MTA_...; for Remote-MTA and relay= */
 	struct sv text;    /* as logged in parentheses: "host x said: 450 ..." */
 	struct sv diag;    /* the remote reply itself, for Diagnostic-Code; empty = none */
 };

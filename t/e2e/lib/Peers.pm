@@ -123,7 +123,7 @@ EOF
 	$master =~ s/^#.*\n//mg;
 	$master =~ s/^smtp(\s+inet)/127.0.0.1:$self->{port}$1/m;
 	$master =~ s/^([\w.:]+\s+\S+\s+\S+\s+\S+\s+)\S+(\s)/$1n$2/mg; # no chroot
-	spew("$dir/conf/master.cf", $master);
+	spew("$dir/conf/master.cf", $master . ($opt{master} // ''));
 	chown $uid, 0, "$dir/data", grep { !m{/(pid)$} } glob "$dir/q/*";
 	chown $uid, $mail, "$dir/q/maildrop", "$dir/q/public";
 	chmod 0730, "$dir/q/maildrop";

@@ -318,7 +318,8 @@ static void test_services(void)
 	t = conf_transport_find(c, "store");
 	is_int(t->kind, TRANSPORT_PIPE, "pipe");
 	is_int(t->destination_concurrency_limit, 11, "default_ of main.cf");
-	is_int(t->maxproc, 0, "- is no limit");
+	is_int(t->maxproc, 100, "- is the default for commands");
+	is_int(t->command_time_limit_ms, 1000000, "time limit of commands");
 	t = conf_transport_find(c, "local");
 	is_int(t->destination_concurrency_limit, 2, "local has defaults of its own");
 	is_int(t->destination_recipient_limit, 1, "both");

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Inside of jobs: what job.c (start, content, report) shares with the ways to deliver. */
+#ifndef PH_WORKERS_LOCAL_JOB_INT_H
+#define PH_WORKERS_LOCAL_JOB_INT_H
+
+#include "lib/arena.h"
+#include "workers/local/command.h"
+#include "workers/local/job.h"
+#include "workers/mail/envelope.h"
+
+struct verdict { /* on one recipient; the texts are in the job's arena */
+	uint8_t dsn[3];
+	bool unsure;
+	struct sv text, diag;
+	const char *mta; /* as in struct outcome_reason */
+};
+
+struct pipe_delivery {
+	struct command command;
+	struct sv name; /* of the program */
+	int input_fd;
+};
+
+struct rcpt_job { /* one recipient of a job */
+	struct job *job;
+	struct delivery delivery;
+	struct target target;
+	const struct env_rcpt *rcpt;
+	struct buf header;
+	unsigned bit;
+	bool busy;
+	struct verdict verdict;
+	int64_t done_us;
+};
+
+struct job {
+	struct job *next;
+	struct local *l;
+	struct proto_job p;
+	const struct conf_transport *transport;
+	char nexthop[PROTO_NAME_MAX + 1];
+	struct qid id;
+	int64_t start_us; /* wall */
+	struct arena arena;
+	struct envelope env;
+	struct spool_record hdr;
+	struct buf env_copy; /* what env points into */
+	int content_fd;
+	uint64_t content_len;
+	struct rcpt_job *rcpts;
+	size_t rcpt_count, busy;
+	struct pipe_delivery pipe; /* TRANSPORT_PIPE: one command for all of them */
+	bool waiting;              /* to begin: until the journal says durably that it does */
+	int64_t waits_us;          /* since; monotonic */
+	uint64_t started_at;
+	bool finished; /* waits for the journal only */
+};
+
+/* ---- job.c ---- */
+/* Everything is known of all recipients. Frees the job. */
+void job_finish(struct job *j);
+void rcpt_set_verdict(struct rcpt_job *r, const uint8_t dsn[3], struct sv text);
+/* Has this message been delivered to the address before? */
+bool job_is_loop(struct job *j, struct sv addr);
+
+/* ---- pipejob.c ---- */
+void pipe_start(struct job *j);
+
+#endif
