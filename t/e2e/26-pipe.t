@@ -107,7 +107,8 @@ result(submit('s@x.test', 'u@gone.test'), 'dsn=4.3.0, status=deferred (temporary
 result(submit('s@x.test', 'u@ghost.test'), 'dsn=4.3.5, status=deferred (mail system configuration error: unknown user name: no-such-user)');
 result(submit('s@x.test', 'u@limit.test'), 'dsn=4.3.5, status=deferred (mail system configuration error: '
 	. 'flag D requires limit_destination_recipient_limit = 1)');
-like $mta->log, qr/warning: \S+master\.cf, line \d+: service ghost: unknown user name: no-such-user/, 'told at the start';
+like +($mta->command('posthaste', 'check'))[1], qr/warning: \S+master\.cf, line \d+: service ghost: unknown user name: no-such-user/,
+	'posthaste check tells it, too';
 
 # a command that takes too long is ended with all it started
 $qid = submit('s@x.test', 'first@slow.test');

@@ -59,9 +59,6 @@ void drop_rights(const struct drop_plan *plan)
 
 void drop_capabilities(uint64_t keep)
 {
-	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[2];
-
 	if (geteuid() != 0 || drop_nothing())
 		return;
 	/* those that this kernel does not have are an error */
@@ -69,6 +66,16 @@ void drop_capabilities(uint64_t keep)
 		if ((keep >> cap & 1) == 0 && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
 			die("cannot give up capability %lu: %s", cap, strerror(errno));
 	}
+	drop_own_capabilities(keep);
+}
+
+void drop_own_capabilities(uint64_t keep)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2];
+
+	if (geteuid() != 0 || drop_nothing())
+		return;
 	if (syscall(SYS_capget, &head, data) < 0)
 		die("capabilities: %s", strerror(errno));
 	for (unsigned i = 0; i < 2; i++) {

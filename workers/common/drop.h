@@ -20,6 +20,8 @@ void drop_rights(const struct drop_plan *plan);
 /* Keep no capability but those of `keep` (bits: 1 << CAP_...), now and in programs that are
  * executed. To be called as root; does nothing otherwise. Dies on failure. */
 void drop_capabilities(uint64_t keep);
+/* The same for this process alone: programs that it starts may have more. */
+void drop_own_capabilities(uint64_t keep);
 /* For local delivery: act as `user` on the spool and elsewhere, but keep the right to become
  * somebody else again. take_back_user() is for the child that is about to become a recipient. */
 void drop_effective_user(const char *user);

@@ -122,9 +122,12 @@ static int local_init(struct worker *w)
 	conf_diag_init(&d);
 	err = targets_open(w->conf, w->privileged, &l->targets, &d);
 	arena_init(&l->arena, 4096, 0);
+	unsigned warnings = d.warnings;
 	int pipes = parse_pipes(l, &d);
 
-	conf_diag_log(&d);
+	/* services that nobody can use are news for those who check, not in every life */
+	if (w->check_only || d.errors > 0 || warnings > 0)
+		conf_diag_log(&d);
 	err = err != 0 ? err : pipes;
 	if (err < 0 && d.text.len == 0)
 		log_error("%s", err_str(err));

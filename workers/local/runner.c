@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -367,6 +368,9 @@ int runner_main(int argc, char **argv)
 	r->change_user = strcmp(argv[2], "1") == 0;
 	r->owner_uid = (uid_t)strtoul(argv[3], NULL, 10);
 	r->owner_gid = (gid_t)strtoul(argv[4], NULL, 10);
+	r->setgid_gid = (gid_t)strtoul(argv[5], NULL, 10);
+	drop_own_capabilities(UINT64_C(1) << CAP_KILL | UINT64_C(1) << CAP_SETGID |
+			      UINT64_C(1) << CAP_SETUID);
 	if (r->change_user &&
 	    (setgroups(0, NULL) < 0 || setegid(r->owner_gid) < 0 || seteuid(r->owner_uid) < 0))
 		die("cannot act as mail_owner: %s", strerror(errno));

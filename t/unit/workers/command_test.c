@@ -383,8 +383,9 @@ static void test_users(const char *program)
 		uid_t uid;
 		gid_t gid;
 		bool may;
-	} users[] = { { 0, 100, false }, { 100, 0, false },  { 7, 100, false },
-		      { 100, 8, false }, { 100, 100, true }, { (uid_t)-1, 100, false } };
+	} users[] = { { 0, 100, false },        { 100, 0, false }, { 7, 100, false },
+		      { 100, 8, false },        { 100, 9, false }, { 100, 100, true },
+		      { (uid_t)-1, 100, false } };
 
 	if (geteuid() != 0) {
 		ok(true, "needs root # SKIP");
