@@ -16,8 +16,7 @@ my ($uid, $gid) = (getpwnam $user)[2, 3];
 mkdir "$dir/out";
 chown $uid, $gid, "$dir/out" if $> == 0;
 chmod 0755, $dir;
-spew("$dir/take", <<"EOF");
-#!/bin/sh
+spew("$dir/take", "#!/bin/sh\n" . <<"EOF");
 f=$dir/out/\$1
 { for a in "\$@"; do echo "[\$a]"; done; echo "\$PATH \$MAIL_CONFIG \$(id -u) \$(id -G) \$(pwd) \$(umask)"; echo ---; cat; } > \$f.tmp
 mv \$f.tmp \$f
