@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "lib/err.h"
 #include "lib/io.h"
@@ -261,9 +262,49 @@ int conf_load_dir_opts(const char *dir, const struct conf_load_opts *opts, struc
 	return finish(c, opts->lenient, errors, conf_r, d);
 }
 
+/* A configuration of Postfix's names the directories of its own programs. Ours are elsewhere: at
+ * `own`, where this build put them. `mark` is a program of ours, `foreign` one of Postfix's. */
+static void adopt_directory(struct conf *c, const char *name, const char **field, const char *own,
+			    const char *mark, const char *foreign, struct conf_diag *d)
+{
+	struct raw_value raw = scope_raw(&c->global, sv_from(name));
+	char *path = xasprintf("%s/%s", *field, mark);
+	char *theirs = xasprintf("%s/%s", *field, foreign);
+
+	if (raw.file != NULL && access(path, X_OK) != 0 && access(theirs, X_OK) == 0) {
+		conf_diag_add(d, false, raw.file, raw.line,
+			      "%s = %s: these are Postfix's programs, those of %s are used", name,
+			      *field, own);
+		*field = own;
+	}
+	free(path);
+	free(theirs);
+}
+
+static int load_dir(const char *dir, const struct conf_load_opts *opts, struct conf **conf_r,
+		    struct conf_diag *d)
+{
+	int err = conf_load_dir_opts(dir, opts, conf_r, d);
+	struct params *p;
+
+	if (err != 0)
+		return err;
+	p = &(*conf_r)->global.params;
+	adopt_directory(*conf_r, "daemon_directory", &p->daemon_directory, PH_LIBEXEC_DIR, "priv",
+			"master", d);
+	adopt_directory(*conf_r, "command_directory", &p->command_directory, PH_SBIN_DIR,
+			"posthaste", "postfix", d);
+	return 0;
+}
+
 int conf_load_dir(const char *dir, struct conf **conf_r, struct conf_diag *d)
 {
-	return conf_load_dir_opts(dir, &(struct conf_load_opts){ 0 }, conf_r, d);
+	return load_dir(dir, &(struct conf_load_opts){ 0 }, conf_r, d);
+}
+
+int conf_load_dir_lenient(const char *dir, struct conf **conf_r, struct conf_diag *d)
+{
+	return load_dir(dir, &(struct conf_load_opts){ .lenient = true }, conf_r, d);
 }
 
 /* ---- snapshots: a first line, then "key length\n" bytes "\n" ---- */
@@ -379,7 +420,7 @@ static struct conf *conf_from_snapshot(const struct snapshot *s)
 	return c;
 }
 
-int conf_load_snapshot(int fd, struct conf **conf_r, struct conf_diag *d)
+static int load_snapshot(int fd, bool lenient, struct conf **conf_r, struct conf_diag *d)
 {
 	struct buf text = BUF_INIT;
 	struct snapshot s;
@@ -410,7 +451,17 @@ int conf_load_snapshot(int fd, struct conf **conf_r, struct conf_diag *d)
 		conf_free(&c);
 		return E_CONFIG;
 	}
-	return finish(c, false, errors, conf_r, d);
+	return finish(c, lenient, errors, conf_r, d);
+}
+
+int conf_load_snapshot(int fd, struct conf **conf_r, struct conf_diag *d)
+{
+	return load_snapshot(fd, false, conf_r, d);
+}
+
+int conf_load_snapshot_lenient(int fd, struct conf **conf_r, struct conf_diag *d)
+{
+	return load_snapshot(fd, true, conf_r, d);
 }
 
 /* ---- questions ---- */
@@ -478,6 +529,45 @@ bool conf_where(const struct conf *c, const struct conf_service *s, const char *
 	*file_r = raw.file;
 	*line_r = raw.line;
 	return raw.file != NULL;
+}
+
+static bool has_text(const char *value, const char *text)
+{
+	return value != NULL && strstr(value, text) != NULL;
+}
+
+static bool where_text(const struct conf *c, const char *text, bool expanded, const char **file_r,
+		       unsigned *line_r)
+{
+	for (unsigned i = 0; i < c->entry_count; i++) {
+		const struct main_entry *e = &c->entries[i];
+
+		if (!has_text(expanded ? conf_get(c, e->name) : e->value, text))
+			continue;
+		*file_r = c->main_path;
+		*line_r = e->line;
+		return true;
+	}
+	for (unsigned i = 0; i < c->service_count; i++) {
+		const struct conf_service *s = &c->services[i].pub;
+
+		for (unsigned k = 0; k < s->override_count; k++) {
+			const struct conf_override *o = &s->overrides[k];
+
+			if (!has_text(expanded ? conf_service_get(c, s, o->name) : o->value, text))
+				continue;
+			*file_r = c->master_path;
+			*line_r = s->line;
+			return true;
+		}
+	}
+	return false;
+}
+
+bool conf_where_text(const struct conf *c, const char *text, const char **file_r, unsigned *line_r)
+{
+	return where_text(c, text, false, file_r, line_r) ||
+	       where_text(c, text, true, file_r, line_r);
 }
 
 int conf_expand(const struct conf *c, const char *text, struct buf *out)

@@ -86,6 +86,10 @@ void conf_diag_log(const struct conf_diag *d);
 /* Load and check. On errors *conf_r is NULL and the result E_CONFIG (or an errno code when a file
  * cannot be read); warnings alone give 0. A missing master.cf gives the built-in one. */
 int conf_load_dir(const char *dir, struct conf **conf_r, struct conf_diag *d);
+/* For `posthaste check`, which goes on to find more: errors are counted in d, defaults stand in the
+ * place of bad values. Only a file that cannot be read leaves *conf_r NULL. */
+int conf_load_dir_lenient(const char *dir, struct conf **conf_r, struct conf_diag *d);
+int conf_load_snapshot_lenient(int fd, struct conf **conf_r, struct conf_diag *d);
 int conf_load_snapshot(int fd, struct conf **conf_r, struct conf_diag *d);
 /* Write the snapshot of a loaded configuration to a fresh memfd or file. */
 int conf_write_snapshot(const struct conf *c, int fd);
@@ -137,6 +141,9 @@ const char *conf_service_get(const struct conf *c, const struct conf_service *s,
  * default. s may be NULL. */
 bool conf_where(const struct conf *c, const struct conf_service *s, const char *name,
 		const char **file_r, unsigned *line_r);
+/* Where a text stands in a value, as written or else as expanded, main.cf before master.cf; false =
+ * nowhere. */
+bool conf_where_text(const struct conf *c, const char *text, const char **file_r, unsigned *line_r);
 
 /*
  * Transports: the unix services that deliver (smtp, relay, lmtp, virtual, local, pipe, error,

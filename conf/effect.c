@@ -213,23 +213,120 @@ static void count_name(struct summing *m, const char *name, bool known,
 	s->accepted_names[s->accepted_count++] = name;
 }
 
-static void add_setting(struct summing *m, const char *name, const char *value, const char *file,
-			unsigned line)
+static void add_missing(struct summing *m, const char *name, const char *file, unsigned line,
+			const char *reason)
 {
 	struct effect_summary *s = m->s;
-	struct effect_info info = { 0 };
-	bool known = effect_find(m->c, sv_from(name), &info);
 
-	count_name(m, name, known, &info);
-	if (!known || !info.missing || !asks(unconst(m->c), sv_from(name), value))
-		return;
 	if (s->missing_count == m->missing_cap) {
 		m->missing_cap = m->missing_cap ? 2 * m->missing_cap : 64;
 		s->missing = xrealloc(s->missing, m->missing_cap * sizeof(*s->missing));
 	}
 	s->missing[s->missing_count++] = (struct effect_finding){
-		.name = name, .file = file, .line = line, .reason = info.reason
+		.name = name, .file = file, .line = line, .reason = reason
 	};
+}
+
+static void add_setting(struct summing *m, const char *name, const char *value, const char *file,
+			unsigned line)
+{
+	struct effect_info info = { 0 };
+	bool known = effect_find(m->c, sv_from(name), &info);
+
+	count_name(m, name, known, &info);
+	if (known && info.missing && asks(unconst(m->c), sv_from(name), value))
+		add_missing(m, name, file, line, info.reason);
+}
+
+/* By reason as effect_reasons.inc has them (its texts lie in that order), then by place. */
+static size_t reason_order(const char *text)
+{
+	size_t i = 0;
+
+	while (i < ARRAY_LEN(reasons) && reasons[i].text != text)
+		i++;
+	return i;
+}
+
+static int by_reason(const void *pa, const void *pb)
+{
+	const struct effect_finding *a = pa, *b = pb;
+	size_t oa = reason_order(a->reason), ob = reason_order(b->reason);
+	int diff = oa < ob ? -1 : oa > ob;
+
+	if (diff == 0)
+		diff = strcmp(a->file, b->file);
+	if (diff == 0)
+		diff = strcmp(a->name, b->name);
+	return diff != 0 ? diff : a->line < b->line ? -1 : a->line > b->line;
+}
+
+static int by_text(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* ---- services ---- */
+
+static const struct {
+	const char *program;
+	const char
+		*usual; /* the name it has everywhere; another is a chain of its own. NULL: any */
+	enum reason_id id;
+} programs[] = {
+	{ "anvil", NULL, REASON_SERVICES },
+	{ "bounce", NULL, REASON_SERVICES },
+	{ "cleanup", "cleanup", REASON_SERVICES },
+	{ "dnsblog", NULL, REASON_POSTSCREEN },
+	{ "flush", NULL, REASON_SERVICES },
+	{ "nbdb_reindexd", NULL, REASON_MIGRATION },
+	{ "nqmgr", "qmgr", REASON_SERVICES },
+	{ "oqmgr", "qmgr", REASON_SERVICES },
+	{ "pickup", NULL, REASON_SERVICES },
+	{ "postlogd", NULL, REASON_SERVICES },
+	{ "postscreen", NULL, REASON_POSTSCREEN },
+	{ "proxymap", NULL, REASON_SERVICES },
+	{ "qmgr", "qmgr", REASON_SERVICES },
+	{ "qmqpd", NULL, REASON_QMQP },
+	{ "scache", NULL, REASON_SERVICES },
+	{ "showq", NULL, REASON_SERVICES },
+	{ "spawn", NULL, REASON_SPAWN },
+	{ "tlsmgr", NULL, REASON_SERVICES },
+	{ "tlsproxy", NULL, REASON_TLS_PROXY },
+	{ "trivial-rewrite", "rewrite", REASON_SERVICES },
+	{ "verify", NULL, REASON_SERVICES },
+};
+
+static const char *const acting[] = { "discard", "error", "lmtp",  "local",  "pipe",
+				      "retry",   "smtp",  "smtpd", "virtual" };
+
+void effect_service(const struct conf_service *s, struct effect_info *info_r)
+{
+	*info_r = (struct effect_info){ .effect = EFFECT_ACTS, .reason = "" };
+	for (size_t i = 0; i < ARRAY_LEN(acting); i++) {
+		if (strcmp(acting[i], s->program) == 0)
+			return;
+	}
+	for (size_t i = 0; i < ARRAY_LEN(programs); i++) {
+		if (strcmp(programs[i].program, s->program) != 0)
+			continue;
+		accept(info_r, programs[i].usual != NULL && strcmp(programs[i].usual, s->name) != 0
+				       ? REASON_CHAINS
+				       : programs[i].id);
+		return;
+	}
+	accept(info_r, REASON_PROGRAM);
+}
+
+static void add_service(struct summing *m, const struct service *s)
+{
+	struct effect_info info;
+
+	if (s->builtin)
+		return;
+	effect_service(&s->pub, &info);
+	if (info.missing)
+		add_missing(m, s->pub.name, m->c->master_path, s->pub.line, info.reason);
 }
 
 void effect_summary(const struct conf *c, struct effect_summary *s)
@@ -251,8 +348,13 @@ void effect_summary(const struct conf *c, struct effect_summary *s)
 		for (unsigned k = 0; k < service->override_count; k++)
 			add_setting(&m, service->overrides[k].name, service->overrides[k].value,
 				    c->master_path, service->line);
+		add_service(&m, &c->services[i]);
 	}
 	strmap_free(&m.seen);
+	if (s->accepted_count > 0)
+		qsort(s->accepted_names, s->accepted_count, sizeof(*s->accepted_names), by_text);
+	if (s->missing_count > 0)
+		qsort(s->missing, s->missing_count, sizeof(*s->missing), by_reason);
 }
 
 void effect_summary_fini(struct effect_summary *s)

@@ -26,20 +26,25 @@ struct effect_info {
 bool effect_find(const struct conf *c, struct sv name, struct effect_info *info_r);
 const char *effect_text(enum effect effect); /* "acts", "accepted", "alias" */
 
-/* A parameter that the configuration sets and that asks for what is not there. */
+/* The same of a service of master.cf, by its program. */
+void effect_service(const struct conf_service *s, struct effect_info *info_r);
+
+/* A parameter that the configuration sets and that asks for what is not there, or such a service.
+ */
 struct effect_finding {
-	const char *name;
+	const char *name; /* of a service: as in the first field */
 	const char *file;
 	unsigned line;
 	const char *reason;
 };
 
-/* What main.cf and master.cf set. The lists are owned by the caller: effect_summary_fini. */
+/* What main.cf and master.cf ask for. The lists are owned by the caller: effect_summary_fini. */
 struct effect_summary {
 	unsigned acts, accepted, aliases, own; /* different names; own: the operator's */
 	const char **accepted_names;           /* those where nothing is lost, without aliases */
 	unsigned accepted_count;
-	struct effect_finding *missing; /* one for each place that sets one, not to its default */
+	/* one for each place that sets one, and not to its default or off; by reason, file, line */
+	struct effect_finding *missing;
 	unsigned missing_count;
 };
 void effect_summary(const struct conf *c, struct effect_summary *s);

@@ -23,7 +23,7 @@ daemon_priv_SOURCES = daemon/priv.c daemon/priv_plan.c daemon/priv_plan.h daemon
 daemon_priv_LDADD = libph_worker.a libph_lib.a
 
 sbin_PROGRAMS += daemon/posthaste
-daemon_posthaste_SOURCES = daemon/posthaste.c daemon/plan.c daemon/plan.h
+daemon_posthaste_SOURCES = daemon/posthaste.c daemon/check.c daemon/check.h daemon/plan.c daemon/plan.h
 daemon_posthaste_LDADD = libph_daemon.a $(CONF_LIBS)
 
 # one program, two names

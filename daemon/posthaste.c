@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "daemon/check.h"
 #include "daemon/control.h"
 #include "daemon/plan.h"
 #include "daemon/priv_plan.h"
@@ -24,8 +25,9 @@
 #include "lib/log.h"
 #include "workers/common/ctl.h"
 
-#define START_LIMIT_MS 120000
-#define POLL_MS        50
+#define START_LIMIT_MS  120000
+#define CHECK_LINES_MAX (4u << 20)
+#define POLL_MS         50
 
 struct app {
 	const char *conf_path;
@@ -94,8 +96,9 @@ static pid_t running(const struct app *a)
 
 /* ---- check and plan ---- */
 
-/* Let each worker class try to open its tables and compile its lists. */
-static bool check_workers(const struct app *a, int snap_fd)
+/* Let each worker class try to open its tables and compile its lists. What it says goes to err_fd,
+ * -1 = our standard error. */
+static bool check_workers(const struct app *a, int snap_fd, int err_fd)
 {
 	static const char *const programs[] = { "smtpd", "rewrite", "deliver",
 						"local", "stats",   "pickup" };
@@ -109,6 +112,8 @@ static bool check_workers(const struct app *a, int snap_fd)
 		if (pid == 0) {
 			int copy = fcntl(snap_fd, F_DUPFD, 200);
 
+			if (err_fd >= 0)
+				dup2(err_fd, 2);
 			dup2(copy, CTL_FD_SNAPSHOT);
 			close_range(CTL_FD_SNAPSHOT + 1, ~0u, 0);
 			execl(path, programs[i], "-C", (char *)NULL);
@@ -123,37 +128,76 @@ static bool check_workers(const struct app *a, int snap_fd)
 	return ok;
 }
 
+static bool check_workers_into(const struct app *a, int snap_fd, struct buf *lines)
+{
+	/* each worker writes behind the one before it: the position is shared */
+	int said = memfd_create("said", MFD_CLOEXEC);
+	bool ok = check_workers(a, snap_fd, said);
+
+	lseek(said, 0, SEEK_SET);
+	io_read_to_buf(said, CHECK_LINES_MAX, lines);
+	close(said);
+	return ok;
+}
+
 /* The plan and the snapshot, each in a fresh memfd. */
+static int make_plan(struct app *a, int *plan_r, int *snap_r, struct conf_diag *d)
+{
+	struct buf plan = BUF_INIT;
+
+	*plan_r = memfd_create("plan", 0);
+	*snap_r = memfd_create("snapshot", 0);
+	int err = plan_make(a->conf, a->self, &plan, d);
+
+	if (err == 0)
+		err = io_write_all(*plan_r, plan.p, plan.len);
+	if (err == 0 || err == E_CONFIG) {
+		int err2 = conf_write_snapshot(a->conf, *snap_r);
+
+		err = err2 != 0 ? err2 : err;
+	}
+	buf_fini(&plan);
+	if (err != 0 && err != E_CONFIG)
+		conf_diag_add(d, true, NULL, 0, "%s", err_str(err));
+	return err;
+}
+
 static bool prepare(struct app *a, int *plan_r, int *snap_r)
 {
 	struct conf_diag d;
-	struct buf plan = BUF_INIT;
 
 	conf_diag_init(&d);
-	*plan_r = memfd_create("plan", 0);
-	*snap_r = memfd_create("snapshot", 0);
-	int err = plan_make(a->conf, a->self, &plan, &d);
+	int err = make_plan(a, plan_r, snap_r, &d);
 
 	print_diag(&d, "fatal: ");
 	conf_diag_fini(&d);
-	if (err == 0)
-		err = io_write_all(*plan_r, plan.p, plan.len);
-	if (err == 0)
-		err = conf_write_snapshot(a->conf, *snap_r);
-	buf_fini(&plan);
-	if (err != 0 && err != E_CONFIG)
-		fprintf(stderr, "posthaste: fatal: %s\n", err_str(err));
 	return err == 0;
 }
 
 static int cmd_check(struct app *a)
 {
+	struct buf lines = BUF_INIT;
+	struct conf_diag d;
 	int plan, snap;
 
-	load(a);
-	if (!prepare(a, &plan, &snap) || !check_workers(a, snap))
+	conf_diag_init(&d);
+	int err = conf_load_dir_lenient(a->conf_path, &a->conf, &d);
+
+	if (a->conf == NULL) {
+		print_diag(&d, "fatal: ");
+		if (d.text.len == 0)
+			fprintf(stderr, "posthaste: fatal: %s: %s\n", a->conf_path, err_str(err));
 		return 1;
-	return 0;
+	}
+	a->params = conf_params(a->conf);
+	make_plan(a, &plan, &snap, &d);
+	bool ok = check_workers_into(a, snap, &lines);
+
+	ok = check_problems(a->conf, &d, buf_sv(&lines)) && ok;
+	check_summary(a->conf);
+	buf_fini(&lines);
+	conf_diag_fini(&d);
+	return ok ? 0 : 1;
 }
 
 /* Run by priv: the plan on descriptor 1, the snapshot on 4. */
@@ -163,7 +207,7 @@ static int cmd_plan(struct app *a)
 	int plan, snap;
 
 	load(a);
-	if (!prepare(a, &plan, &snap) || !check_workers(a, snap))
+	if (!prepare(a, &plan, &snap) || !check_workers(a, snap, -1))
 		return 1;
 	plan_make_directories(a->conf);
 	lseek(plan, 0, SEEK_SET);
@@ -219,6 +263,24 @@ static void wait_ready(int fd, char *text, size_t size)
 	text[len] = '\0';
 }
 
+/* As prepare(), and every worker class has accepted the configuration: it does not start half. */
+static bool prepare_start(struct app *a, int *plan_r, int *snap_r)
+{
+	struct buf lines = BUF_INIT;
+	struct conf_diag none;
+
+	if (!prepare(a, plan_r, snap_r))
+		return false;
+	bool ok = check_workers_into(a, *snap_r, &lines);
+
+	conf_diag_init(&none);
+	if (!ok)
+		check_problems(a->conf, &none, buf_sv(&lines));
+	conf_diag_fini(&none);
+	buf_fini(&lines);
+	return ok;
+}
+
 static int cmd_start(struct app *a)
 {
 	int plan, snap, ready[2];
@@ -228,7 +290,7 @@ static int cmd_start(struct app *a)
 	plan_make_directories(a->conf);
 	int pid_fd = lock_pid_file(a);
 
-	if (!prepare(a, &plan, &snap))
+	if (!prepare_start(a, &plan, &snap))
 		return 1;
 	if (pipe2(ready, O_CLOEXEC) < 0)
 		die("pipe: %s", strerror(errno));
@@ -271,7 +333,7 @@ static int cmd_start_fg(struct app *a)
 	plan_make_directories(a->conf);
 	int pid_fd = lock_pid_file(a);
 
-	if (!prepare(a, &plan, &snap))
+	if (!prepare_start(a, &plan, &snap))
 		return 1;
 	exec_priv(a, plan, snap, open("/dev/null", O_WRONLY), pid_fd);
 }
@@ -365,7 +427,7 @@ static int cmd_reload(struct app *a)
 	int plan, snap;
 
 	/* say here what is wrong; priv checks again on its own */
-	if (!prepare(a, &plan, &snap) || !check_workers(a, snap)) {
+	if (!prepare(a, &plan, &snap) || !check_workers(a, snap, -1)) {
 		fprintf(stderr, "posthaste: the running configuration stays in force\n");
 		return 1;
 	}

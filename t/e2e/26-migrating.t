@@ -1,0 +1,169 @@
+#!/usr/bin/perl
+# SPDX-License-Identifier: GPL-3.0-or-later
+# A configuration that was written for Postfix: what `posthaste check` says of it, that it just runs, and that a broken
+# one neither starts half nor replaces one that works. doc/MIGRATING.md walks the same way.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Posthaste qw(free_port run_ok slurp spew wait_until);
+use File::Path qw(make_path);
+use IO::Socket::INET;
+use Test::More;
+
+my $hop = Posthaste->recorder;
+my $mta = Posthaste->prepare;
+my ($dir, $sbin) = ($mta->{dir}, Posthaste::prefix() . '/sbin');
+
+# both streams of a check: (status, standard output, standard error)
+sub check {
+	my ($conf) = @_;
+	my ($rc, $out) = run_ok('sh', '-c', 'exec "$0" -c "$1" check 2>"$1.errors"', "$sbin/posthaste", $conf);
+	return ($rc, $out, slurp("$conf.errors"));
+}
+
+# ---- a site's files: everything that Debian's master.cf has, Postfix's directories, old names ----
+
+make_path("$dir/theirs/sbin", "$dir/theirs/libexec", "$dir/site");
+for my $program ('sbin/postfix', 'libexec/master', 'libexec/smtpd') {
+	spew("$dir/theirs/$program", "#!/bin/sh\nexit 1\n");
+	chmod 0755, "$dir/theirs/$program";
+}
+my $main = <<"EOF";
+compatibility_level = 3.6
+command_directory = $dir/theirs/sbin
+daemon_directory = $dir/theirs/libexec
+queue_directory = $dir/spool
+data_directory = $dir/data
+mail_owner = $mta->{owner}
+myhostname = mx.site.test
+mydestination =
+alias_maps =
+mynetworks = 127.0.0.0/8 \$site_networks
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+relayhost = [127.0.0.1]:$hop->{port}
+maillog_file = $dir/log
+stats_listen = 127.0.0.1:$mta->{stats}
+smtpd_peername_lookup = no
+queue_minfree = 0
+readme_directory = no
+max_use = 20
+qmgr_message_active_limit = 40000
+smtpd_use_tls = no
+smtpd_tls_cert_file = /etc/ssl/certs/site.pem
+smtpd_tls_security_level = may
+smtp_tls_security_level = may
+site_networks = 192.0.2.0/24
+smtpd_client_restrictions = check_client_access inline:{ { 192.0.2.9 = REJECT } }, permit
+default_destination_concurrency_limit = 7
+EOF
+my $master = <<"EOF";
+127.0.0.1:$mta->{port} inet n - y - - smtpd
+pickup fifo n - y 60 1 pickup
+cleanup unix n - y - 0 cleanup
+qmgr fifo n - n 300 1 qmgr
+tlsmgr unix - - y 1000? 1 tlsmgr
+rewrite unix - - y - - trivial-rewrite
+bounce unix - - y - 0 bounce
+proxymap unix - - n - - proxymap
+smtp unix - - y - - smtp
+relay unix - - y - - smtp
+    -o syslog_name=postfix/\$service_name
+anvil unix - - y - 1 anvil
+scache unix - - y - 1 scache
+postlog unix-dgram n - n - 1 postlogd
+policyd unix - n n - 0 spawn user=nobody argv={/bin/echo a b}
+EOF
+spew("$dir/site/main.cf", $main);
+spew("$dir/site/master.cf", $master);
+
+my ($rc, $out, $errors) = check("$dir/site");
+is $rc, 0, 'check accepts the files of a Postfix' or diag $errors;
+like $out, qr/^\Q$dir\E\/site: 28 parameters are set: \d+ act, \d+ are accepted, 1 are deprecated names, 1 are your own$/m,
+	'... counts what acts' or diag $out;
+like $out, qr/nothing is lost.*:\n    max_use qmgr_message_active_limit readme_directory\n/, '... names what has no effect';
+like $out, qr/^  TLS is not there yet:\n    smtp_tls_security_level \(main\.cf:24\) smtpd_tls_cert_file \(main\.cf:22\)\n/m,
+	'... and what is missing, with its place';
+like $out, qr/^  spawn services.*:\n    policyd \(master\.cf:15\)\n/m, '... services too';
+unlike $out, qr/pickup|qmgr \(|tlsmgr/, '... but not those that have a counterpart';
+my $lines = () = $out =~ /\n/g;
+cmp_ok $lines, '<', 25, '... on one screen';
+like $errors, qr/warning: \S+main\.cf, line 3: daemon_directory = \S+: these are Postfix's programs/,
+	"Postfix's programs are not taken for ours";
+like $errors, qr/main\.cf, line 2: command_directory/, '... neither commands';
+like $errors, qr/main\.cf, line 21: support for parameter "smtpd_use_tls" will be removed/, 'old names are told';
+unlike $errors, qr/unused parameter/, 'no name is unknown';
+
+# ---- it just runs ----
+
+($rc, $out) = run_ok("$sbin/posthaste", '-c', "$dir/site", 'start');
+is $rc, 0, 'start' or diag $out;
+my $smtp = $mta->smtp;
+like $smtp->{banner}, qr/^220 mx\.site\.test ESMTP/, '... and it answers';
+$smtp->ok('EHLO x.test');
+$smtp->mail('a@x.test', 'b@y.test', "Subject: moved\n\nhello\n");
+$smtp->quit;
+ok $mta->wait_log(qr/to=<b\@y\.test>.*status=sent/), '... and mail flows' or diag $mta->log_tail;
+
+# ---- broken: everything at once, with file and line, and nothing changes ----
+
+my $broken = $main . <<'EOF';
+smtpd_timeout = soon
+smtpd_recipient_restrictions = permit_everything
+virtual_mailbox_maps = nosuch:/x
+relay_domains = $no_such_name, ${broken
+EOF
+spew("$dir/site/main.cf", $broken);
+spew("$dir/site/master.cf", $master . "bad unix - - z - - smtp\n");
+my $n = $main =~ tr/\n//; # lines of the good one
+my ($n1, $n2, $n3, $n4) = map { $n + $_ } 1 .. 4;
+my @problems = (qr/main\.cf, line $n1: smtpd_timeout = soon: expected/,
+	qr/main\.cf, line $n2: parameter smtpd_recipient_restrictions: unknown smtpd restriction: "permit_everything"/,
+	qr/main\.cf, line $n3: nosuch:\/x: unknown table type "nosuch"/, qr/main\.cf, line $n4: relay_domains/,
+	qr/master\.cf, line 16: chroot "z"/);
+($rc, $out, $errors) = check("$dir/site");
+is $rc, 1, 'check of a broken one';
+like $errors, $_, '... says it all at once' for @problems;
+($rc, $out) = run_ok("$sbin/posthaste", '-c', "$dir/site", 'reload');
+is $rc, 1, 'reload refuses it';
+$smtp = $mta->smtp;
+like $smtp->{banner}, qr/^220 mx\.site\.test/, '... and the old one goes on';
+$smtp->ok('EHLO x.test');
+$smtp->mail('a@x.test', 'c@y.test', "Subject: still\n\nhello\n");
+$smtp->quit;
+ok $mta->wait_log(qr/to=<c\@y\.test>.*status=sent/), '... with all of it' or diag $mta->log_tail;
+spew("$dir/site/main.cf", $main);
+spew("$dir/site/master.cf", $master);
+($rc, $out) = run_ok("$sbin/posthaste", '-c', "$dir/site", 'stop');
+is $rc, 0, 'stop' or diag $out;
+spew("$dir/site/main.cf", $main . "smtpd_recipient_restrictions = permit_everything\nvirtual_mailbox_maps = nosuch:/x\n");
+($rc, $out) = run_ok("$sbin/posthaste", '-c', "$dir/site", 'start');
+is $rc, 1, 'what only the workers can see does not start half';
+like $out, qr/main\.cf, line $n1: .*permit_everything/, '... and is told';
+like $out, qr/main\.cf, line $n2: nosuch:/, '... all of it';
+ok !IO::Socket::INET->new(PeerAddr => "127.0.0.1:$mta->{port}"), '... nobody listens';
+($rc, $out) = run_ok("$sbin/posthaste", '-c', "$dir/site", 'status');
+like $out, qr/is not running/, '... nothing is left';
+
+# ---- a queue directory of Postfix's ----
+
+spew("$dir/site/main.cf", $main);
+make_path("$dir/spool/deferred");
+($rc, $out, $errors) = check("$dir/site");
+like $errors, qr/main\.cf, line 4: queue_directory = \S+ is Postfix's/, "mail that Postfix still holds is not forgotten";
+
+# ---- the systems that people run ----
+
+for my $system (sort glob Posthaste::top() . '/t/systems/*/') {
+	my ($name) = $system =~ m{([^/]+)/$};
+	make_path("$dir/$name");
+	spew("$dir/$name/$_", slurp("$system/$_")) for qw(main.cf master.cf);
+	($rc, $out, $errors) = check("$dir/$name");
+	like $out, qr/^asked for, and not there:\n/m, "$name: check tells what is missing";
+	unlike $errors, qr/unused parameter|undefined parameter|internal|dumped/, '... and knows every name';
+	my @without = grep { !/, line \d+: / } split /\n/, $errors;
+	is "@without", '', '... every problem has its place';
+}
+is $mta->crashes, '', 'nothing crashed';
+done_testing;
