@@ -9,7 +9,7 @@
 
 struct date {
 	int64_t wall_s;
-	char text[48];
+	char text[96]; /* whatever the year */
 	char zone[24]; /* " (CET)" */
 };
 
