@@ -109,7 +109,7 @@ static void find_spares(struct files *f)
 {
 	size_t count = 0;
 
-	if (spool_list_dir(f->su.dirs->spare, "seg", &f->spares, &count) == 0)
+	if (spool_list_spares(f->su.dirs, &f->spares, &count) == 0)
 		f->spare_count = f->spare_cap = count;
 }
 

@@ -115,6 +115,25 @@ int spool_list(const struct spool_dirs *d, enum spool_file_kind kind, uint32_t *
 	return spool_list_dir(d->journal, "jnl", numbers_r, count_r);
 }
 
+int spool_list_spares(const struct spool_dirs *d, uint32_t **numbers_r, size_t *count_r)
+{
+	char name[SPOOL_NAME_SIZE];
+	size_t kept = 0;
+	int err = spool_list_dir(d->spare, "seg", numbers_r, count_r);
+
+	if (err != 0)
+		return err;
+	for (size_t i = 0; i < *count_r; i++) {
+		spool_name((*numbers_r)[i], "seg", name);
+		if (faccessat(d->seg, name, F_OK, 0) == 0)
+			unlinkat(d->spare, name, 0);
+		else
+			(*numbers_r)[kept++] = (*numbers_r)[i];
+	}
+	*count_r = kept;
+	return 0;
+}
+
 int spool_segment_retire(const struct spool_dirs *d, uint32_t seg, unsigned spare_max, bool *kept_r)
 {
 	char name[SPOOL_NAME_SIZE], idx[SPOOL_NAME_SIZE];

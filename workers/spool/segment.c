@@ -48,16 +48,37 @@ int spool_reserve(int fd, uint64_t from, uint64_t to)
 	return errno == EDQUOT ? E_NOSPC : err_errno();
 }
 
+/*
+ * Spare/`recycle` under its new name; -1: there is none. A rename that a power cut left half done
+ * can leave a file with two names. Only one whose head has the number of its name is overwritten:
+ * the other name of a file that is in use again shows the number of that use.
+ */
+static int recycle_file(const struct spool_dirs *d, uint32_t recycle, const char *name)
+{
+	char spare[SPOOL_NAME_SIZE];
+	struct spool_file_head head;
+	int fd = openat(d->spare, spool_name(recycle, "seg", spare),
+			O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+
+	if (fd < 0)
+		return -1;
+	if (io_pread_all(fd, &head, sizeof(head), 0) != 0 ||
+	    !spool_head_ok(&head, SPOOL_SEGMENT_MAGIC, recycle))
+		unlinkat(d->spare, spare, 0);
+	else if (renameat2(d->spare, spare, d->seg, name, RENAME_NOREPLACE) == 0)
+		return fd;
+	close(fd);
+	return -1;
+}
+
 static int open_file(const struct spool_dirs *d, uint32_t number, uint32_t recycle, int *fd_r)
 {
-	char name[SPOOL_NAME_SIZE], spare[SPOOL_NAME_SIZE];
+	char name[SPOOL_NAME_SIZE];
 
 	spool_name(number, "seg", name);
 	/* A spare that is gone, or an occupied number, only costs the recycling. */
-	if (recycle != 0 && renameat2(d->spare, spool_name(recycle, "seg", spare), d->seg, name,
-				      RENAME_NOREPLACE) == 0)
-		*fd_r = openat(d->seg, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-	else
+	*fd_r = recycle != 0 ? recycle_file(d, recycle, name) : -1;
+	if (*fd_r < 0)
 		*fd_r = openat(d->seg, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
 			       0600);
 	return *fd_r < 0 ? err_errno() : 0;

@@ -279,6 +279,11 @@ int spool_index_mend(const struct spool_dirs *d, uint32_t seg, const struct spoo
 typedef void (*outcome_damaged_fn)(void *ctx, struct qid id, uint8_t kind, struct proto_jref ref);
 int spool_scan_journal_all(const struct spool_dirs *d, uint32_t journal, outcome_found_fn fn,
 			   outcome_damaged_fn damaged, void *ctx, struct spool_scan_stats *stats);
+/* Numbers of the segments in spare/, at start. Of one that is in seg/ as well, because its move was
+ * half done when the power failed, the name in spare/ goes. *numbers_r is the caller's. 0 or E_*.
+ */
+int spool_list_spares(const struct spool_dirs *d, uint32_t **numbers_r, size_t *count_r);
+
 /* Move a dead segment to spare/ (keep at most spare_max there) or unlink it, with its index. */
 int spool_segment_retire(const struct spool_dirs *d, uint32_t seg, unsigned spare_max,
 			 bool *kept_r);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* A recycled segment knows how far it was written: beyond that a commit needs its second sync. */
+/* A recycled segment knows how far it was written: beyond that a commit needs its second sync. A
+ * file that a power cut left with two names is not overwritten while it is in use. */
 #include "t/unit/workers/spool/support.h"
 #include "workers/spool/segment.h"
 
@@ -22,6 +23,57 @@ static void read_all(int dir, const char *name)
 
 	is_int(pread(fd, data, sizeof(data), 0), SEG_BYTES, "all of it is read");
 	close(fd);
+}
+
+static bool is_whole(int dir, const char *name, uint32_t number)
+{
+	struct spool_file_head head;
+	char data[16] = "";
+	int fd = openat(dir, name, O_RDONLY);
+	bool good = io_pread_all(fd, &head, sizeof(head), 0) == 0 &&
+		    spool_head_ok(&head, SPOOL_SEGMENT_MAGIC, number) &&
+		    pread(fd, data, sizeof(data), SPOOL_FIRST_OFF) == (ssize_t)sizeof(data) &&
+		    data[0] == 'x' && data[15] == 'x';
+
+	close(fd);
+	return good;
+}
+
+static void make_filled(const struct spool_dirs *d, uint32_t number, uint32_t recycle)
+{
+	struct spool_segment *s;
+
+	is_int(spool_segment_make(d, number, recycle, SEG_BYTES, 1, &s), 0, "segment %u", number);
+	fill(s->fd);
+	s->tail = SEG_BYTES;
+	spool_segment_close(&s);
+}
+
+static void test_two_names(const struct spool_dirs *d)
+{
+	struct spool_segment *s;
+	uint32_t *spares;
+	size_t count;
+
+	/* in use as 20, its name as a spare still there */
+	make_filled(d, 20, 0);
+	is_int(linkat(d->seg, "00000014.seg", d->spare, "00000013.seg", 0), 0, "a second name");
+	is_int(spool_segment_make(d, 21, 19, SEG_BYTES, 1, &s), 0, "used as a spare");
+	spool_segment_close(&s);
+	ok(is_whole(d->seg, "00000014.seg", 20), "what is in use is not overwritten");
+	is_int(faccessat(d->spare, "00000013.seg", F_OK, 0), -1, "the other name is gone");
+
+	/* retired, and the name in seg/ still there */
+	is_int(linkat(d->seg, "00000014.seg", d->spare, "00000014.seg", 0), 0, "retired by half");
+	is_int(spool_list_spares(d, &spares, &count), 0, "spares are listed");
+	is_int((long)count, 0, "this is none");
+	is_int(faccessat(d->spare, "00000014.seg", F_OK, 0), -1, "the name in spare/ is gone");
+	ok(is_whole(d->seg, "00000014.seg", 20), "the segment is as it was");
+	free(spares);
+	is_int(renameat(d->seg, "00000014.seg", d->spare, "00000014.seg"), 0, "retired as a whole");
+	is_int(spool_list_spares(d, &spares, &count), 0, "spares are listed");
+	ok(count == 1 && spares[0] == 20, "it is one");
+	free(spares);
 }
 
 int main(void)
@@ -49,6 +101,7 @@ int main(void)
 	is_int(spool_segment_make(&dirs, 3, 77, SEG_BYTES, 1, &s), 0, "a spare that is gone");
 	is_int((long)s->written_end, 0, "gives a fresh one");
 	spool_segment_close(&s);
+	test_two_names(&dirs);
 	spool_dirs_close(&dirs);
 	fx_remove_dir(AT_FDCWD, path);
 	return tap_done();
