@@ -15,8 +15,10 @@
 #   What the hostile peers use while nobody else comes is no part of a message: it is measured alone,
 #   subtracted, and taken off the rate as a whole.
 # Both are held to the bound when the machine has nothing else to do (its load at the start of the phase
-# is below twice the number of processors). On a busy one the figures scatter, and what is asserted is that
-# the rounds do not refute the bound: a rank-sum test of the processor times, one chance in a hundred.
+# is below twice the number of processors): processor time in each phase; the clock over all phases together,
+# because two equal systems that share the processors differ by a fifth from round to round, and only many
+# rounds tell a tenth. On a busy machine the figures scatter, and what is asserted is that the rounds do not
+# refute the bound: a rank-sum test of the processor times, one chance in a hundred.
 use strict;
 use warnings;
 use FindBin;
@@ -34,7 +36,7 @@ use Time::HiRes qw(sleep time);
 my $c = Prove->new(name => '09-hostile-peers', title => 'Hostile peers');
 my $full    = $c->full;
 my $clients = $full ? 10_000 : 450;
-my $rounds  = $full ? 2 : 1;        # before, as many on either side of the hostile ones' arrival and end
+my $rounds  = $full ? 3 : 1;        # before, as many on either side of the hostile ones' arrival and end
 my $seconds = $full ? 1.5 : 0.5;
 my $honest  = $full ? 6000 : 500;   # messages in a round of deliveries
 # percent of the rate; a test run on a busy machine only asserts that honest mail is served at all
@@ -45,6 +47,7 @@ my $each    = $full ? 5 : 1;        # messages for each of them
 my $build   = Posthaste::build_dir() . '/t/crash';
 my $oracle  = Oracle->new;
 my $busy_phases = 0; # when the machine had other work
+my %clock = (with => [], without => []); # quotients of rates, of all phases in quiet
 my @bad; # traces of crashes found in logs that were truncated since
 
 sub median { my @v = sort { $a <=> $b } @_; return @v % 2 ? $v[ @v / 2 ] : ($v[ @v / 2 - 1 ] + $v[ @v / 2 ]) / 2 }
@@ -128,12 +131,13 @@ sub judge_shares {
 		$list->(\&by_clock, @$with), $list->(\&by_clock, @$without);
 	if ($quiet) {
 		cmp_ok $work, '>=', $least, $by_work;
-		cmp_ok $clock, '>=', $least, $text;
+		push @{ $clock{with} }, map { by_clock($_) } @$with;
+		push @{ $clock{without} }, map { by_clock($_) } @$without;
 	} else {
 		cmp_ok $z, '<', 2.33, $by_work;
-		note $text;
 		$busy_phases++;
 	}
+	note $text;
 	return ($clock, $work);
 }
 
@@ -209,6 +213,18 @@ my %main = (
 	smtpd_forbid_unauth_pipelining => 'no', smtpd_error_sleep_time => '0s', smtpd_hard_error_limit => 1000,
 	notify_classes => '', smtpd_workers => 1,
 );
+
+# By the clock, over all that was measured in quiet.
+sub judge_clock {
+	my ($with, $without) = map { scalar @{ $clock{$_} } } qw(with without);
+	return if !$with;
+	my $share = 100 * median(@{ $clock{with} }) / median(@{ $clock{without} });
+	cmp_ok $share, '>=', $least, sprintf 'honest rate by the clock %.0f %%, median of %d rounds with hostile peers and %d without',
+		$share, $with, $without;
+	$c->figure('honest rate by the clock, all phases', sprintf('%.0f %%', $share),
+		"median of $with rounds with hostile peers against $without without (bound $least %)");
+	return;
+}
 
 sub is_enough {
 	my ($quiet, $idle, $with, $without) = @_;
@@ -583,6 +599,7 @@ sub behave {
 	return;
 }
 hops();
+judge_clock();
 
 # ---- controls: the same without a defence ----
 
