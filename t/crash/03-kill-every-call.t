@@ -118,6 +118,7 @@ sub healed {
 			$up{$1} = 1 unless $dead{$2};
 		}
 		return 1 if keys %up == $scene->{classes} && $out =~ /^ready 1$/m;
+		return 0 if !$scene->inject->alive; # nothing is left that could
 		if (time - $waited > (%up ? 0.4 : 0.1)) {
 			$waited = time;
 			$scene->kick;
@@ -216,10 +217,25 @@ sub falls {
 sub start_again {
 	my ($what) = @_;
 	my ($rc, $out) = $scene->try_start('id=99 action=count');
-	diag "no start after $what: $out" if $rc;
-	return 0 if $rc || !$scene->ready;
+	my $ready = !$rc && $scene->ready;
+	diag "no start after $what: $out", $scene->mta->log_tail if !$ready;
+	return 0 if !$ready;
 	$scene->note_doubts;
 	return 1;
+}
+
+# What is left serves, or nothing is left and a start does. The death of priv, with which all goes, may come
+# after all waiting for it.
+sub up_again {
+	my ($what) = @_;
+	my $i = $scene->inject;
+	return start_again($what) if !$i->alive;
+	my @hit = @last_hits;
+	return 1 if healed(@hit);
+	hits();
+	return start_again($what) if !$i->alive && grep { $_->[0] eq 'priv' } @hit, @last_hits;
+	diag "not all is back after $what: ", $scene->mta->log_tail;
+	return 0;
 }
 
 # Of all that runs, at once; then of one process at call $first of the next start, at call $first + $step of
@@ -232,10 +248,7 @@ sub starts {
 	while ($n <= $most && $missed < 3) {
 		my $what = "$name, calls from $n on";
 		$point_of_round[ $scene->{rounds} + 1 ] = $what;
-		if (!$scene->mail(messages => 3)->{acked}) {
-			$down++;
-			diag "no mail is taken before $what: ", $scene->mta->log_tail;
-		}
+		$down++ unless served("what came before $what");
 		$scene->elapse if $scene->{rounds} % 4 == 0;
 		note_existing();
 		for (1 .. 3) {
@@ -251,7 +264,7 @@ sub starts {
 			diag "half a start before call $n: ", $scene->mta->log_tail;
 		}
 		$i->kill($scene->mta) if $i->alive && $scene->{rounds} % 2; # or what went on serves
-		$down++ unless $i->alive ? healed(@last_hits) : start_again($what);
+		$down++ unless up_again($what);
 	}
 	return over($name, $down, $points);
 }
@@ -331,7 +344,7 @@ sub during {
 		my $hit = hits();
 		$missed = $hit ? 0 : $missed + 1;
 		$points += $hit;
-		$down++ unless $i->alive ? healed(@last_hits) : start_again($what);
+		$down++ unless up_again($what);
 		$scene->elapse if $n % 8 < $step;
 	}
 	return over($name, $down, $points);
@@ -353,7 +366,7 @@ sub command_dies {
 			sleep 0.1;
 			wait_until(sub { !$i->alive }, 20) if ($scene->mta->status->{stopping} // 1) != 0;
 		}
-		$down++ unless $i->alive ? healed() : start_again($what);
+		$down++ unless up_again($what);
 	} while ($status == 137 && $n < 1000);
 	is $status, 0, "$name: and it came to its end when it was let";
 	return over($name, $down, $points);

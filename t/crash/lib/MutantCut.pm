@@ -77,6 +77,15 @@ sub operator {
 	return $p->operator;
 }
 
+# Cuts while journals are removed.
+sub upkeep {
+	my ($self, $libexec) = @_;
+	my $p = PowerCut->new(fs => 'strict', some => 1 + $self->dice(10000),
+		main => { $libexec ? (daemon_directory => $libexec) : () }) or die PowerCut->why_not;
+	$p->upkeep for 1 .. 24;
+	return symptoms($p->end);
+}
+
 # With the second of two syncs left out: ext4 and xfs while they shut down.
 sub spool_cut {
 	my ($self, $m) = @_;
@@ -102,6 +111,10 @@ sub try {
 	if ($m->{file} =~ /journal/) {
 		my @back = $self->operator("$m->{dir}/libexec");
 		return ('caught', @back . ' deleted messages are back') if @back;
+	}
+	if ($m->{file} =~ /dirs/) {
+		my $why = $self->upkeep("$m->{dir}/libexec");
+		return ('caught', $why) if $why;
 	}
 	my $lives = 0;
 	# a list of doubts that is there already hides the sync of its name: the first life, again and again

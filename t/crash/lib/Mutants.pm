@@ -34,7 +34,8 @@ my %needless = (
 my %elsewhere = (
 	'daemon/postmulti_life.c fsync(fd)' => 'a power cut while an instance is made by hand; no mail has been there',
 	'daemon/qclock_file.c fdatasync(f->fd)' => 'a jump of the wall clock, a power cut and another boot',
-	'workers/spool/doubt.c the second sync' => 'as in commit.c, whose mutant is caught',
+	(map { ("workers/spool/$_ the second sync" => 'a file system that shuts down while a sync is under way, at the ' .
+		'right moment of it; as in commit.c, whose mutant is caught') } qw(doubt.c journal.c state.c)),
 	'workers/spool/quarantine.c fsync(to)' => 'damage of the disk before the power cut; no mail is lost with it',
 	'workers/spool/quarantine.c fsync(d->corrupt)' => 'damage of the disk before the power cut; no mail is lost with it',
 	'workers/spool/warrant.c fsync(fd)' => 'a worker that was taken over: outcomes from before the cut count ' .

@@ -172,6 +172,35 @@ sub operator {
 	return grep { $there{$_} } @deleted;
 }
 
+# Everything is delivered; the next life retires its segments and then the journals that tell of it, makes
+# no new ones, and the power is cut between two of those.
+sub upkeep {
+	my ($self) = @_;
+	my ($mta, $i) = @$self{qw(mta inject)};
+	my $struck = sub { slurp($i->log_file) =~ /^\S+ cut/m };
+	my $nth = 2 + $self->{upkeeps}++ % 4;
+	my $journals = sub { my @j = glob "$self->{at}/spool/journal/*"; return scalar @j };
+	$mta->launch;
+	for (1 .. 40) { # those of lives before the last are gone then
+		last if $journals->() <= 5;
+		$mta->advance(400);
+		sleep 0.2;
+	}
+	my $load = $self->load;
+	wait_until(sub { Posthaste::has_ended($load->{pid}) }, 5);
+	$self->drain;
+	$mta->stop;
+	unlink $i->log_file;
+	$i->launch($mta, 'storage');
+	$i->arm("class=supervisor call=unlinkat nth=$nth action=cut path=$self->{at}/spool/journal mount=$self->{at},$mta->{dir}/boxes");
+	for (1 .. 40) {
+		last if $struck->();
+		$mta->advance(400);
+		last if wait_until($struck, 0.2);
+	}
+	return $self->end_life($struck->());
+}
+
 # What storage calls a life makes, when nothing happens to it.
 sub rehearse {
 	my ($self, %opt) = @_;

@@ -16,7 +16,7 @@ sub new {
 	my ($class, %opt) = @_;
 	my $self = bless { %opt, oracle => Oracle->new, rounds => 0,
 		sink => Posthaste->sink(args => [ '-T', 10, '-P', 5 ]) }, $class;
-	$self->{$_} = Disk->new(fs => $opt{fs}) || croak(Disk->why_not) for qw(queue boxes);
+	$self->{$_} = Disk->new(fs => $opt{fs}, mb => 1024) || croak(Disk->why_not) for qw(queue boxes);
 	my $make = "make_$opt{who}";
 	$self->$make;
 	return $self;
