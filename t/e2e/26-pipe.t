@@ -23,16 +23,17 @@ mv \$f.tmp \$f
 EOF
 spew("$dir/end", "#!/bin/sh\ncat > /dev/null\n[ -z \"\$2\" ] || printf '%b' \"\$2\"\nexit \$1\n");
 spew("$dir/slow", "#!/bin/sh\necho \$\$ > $dir/out/pid\$1.tmp; mv $dir/out/pid\$1.tmp $dir/out/pid\$1\nsleep 300\n");
-chmod 0755, map { "$dir/$_" } qw(take end slow);
+spew("$dir/flood", "#!/bin/sh\ntouch $dir/out/flood\nexec yes\n");
+chmod 0755, map { "$dir/$_" } qw(take end slow flood);
 
 my $word = "unix - n n - - pipe user=$user";
 my $port = free_port();
 my $mta = Posthaste->start(
 	main => {
 		relay_domains => 'static:all', recipient_delimiter => '+', one_destination_recipient_limit => 1,
-		slow_time_limit => '500s', mynetworks => '127.0.0.0/8', in_doubt_sync => 'yes',
+		slow_time_limit => '500s', flood_time_limit => '500s', mynetworks => '127.0.0.0/8', in_doubt_sync => 'yes',
 		transport_maps => 'inline:{ ' . join(' ', map { "{ $_.test = $_:Hop }" }
-			qw(all one fail temp say large gone slow ghost limit)) . ' }',
+			qw(all one fail temp say large gone slow flood ghost limit)) . ' }',
 	},
 	port => $port,
 	master => <<"EOF");
@@ -45,6 +46,7 @@ say $word argv=$dir/end 1 {4.2.2 over quota\\n}
 large $word size=10 argv=$dir/end 0
 gone $word argv=$dir/nothing
 slow $word argv=$dir/slow \${user}
+flood $word argv=$dir/flood
 ghost unix - n n - - pipe user=no-such-user argv=$dir/end 0
 limit $word flags=D argv=$dir/end 0
 EOF
@@ -119,6 +121,14 @@ result($qid, "dsn=5.3.0, status=bounced (Command time limit exceeded: \"$dir/slo
 my $alive = sub { return grep { -e "/proc/$_" && slurp("/proc/$_/stat") !~ /\) Z / } @_ };
 ok wait_until(sub { !$alive->(@family) }), 'nothing of it is left';
 ok wait_until(sub { $mta->http('/stats') =~ /"deliver_commands_ended":\s*1\b/ }), 'counted';
+
+# and one that writes without end: others are served beside it
+$qid = submit('s@x.test', 'u@flood.test');
+ok wait_until(sub { -e "$dir/out/flood" }), 'a command that writes without end runs';
+result(submit('s@x.test', 'u@temp.test'), 'dsn=4.3.0, status=deferred (temporary failure)');
+$mta->advance(501);
+like $mta->wait_log(qr/postfix\/pipe\[\d+\]: $qid: (to=.*)/) // '',
+	qr/status=bounced \(Command time limit exceeded: "\Q$dir\E\/flood"\. Command output: y y /, 'ended as well';
 
 # so it is with one whose worker is killed; the delivery is in doubt, and made again
 $qid = submit('s@x.test', 'second@slow.test');

@@ -25,9 +25,10 @@
 #include "workers/common/drop.h"
 #include "workers/local/cmdstatus.h"
 
-#define TICK_MS  500
-#define GRACE_MS 2000 /* for what a command has left behind to close its output */
-#define FILES    1024 /* descriptors: what programs expect to be the limit */
+#define TICK_MS       500
+#define GRACE_MS      2000 /* for what a command has left behind to close its output */
+#define READS_AT_ONCE 16u
+#define FILES         1024 /* descriptors: what programs expect to be the limit */
 
 struct run { /* one command; pid 0 = free place */
 	uint64_t id;
@@ -249,21 +250,24 @@ static void kill_group(const struct runner *r, pid_t pid)
 		die("cannot give root rights up: %s", strerror(errno));
 }
 
-/* What is past the room is read and dropped, so that nobody waits for us. */
+/* What is past the room is read and dropped, so that nobody waits for us. A turn's worth of it: a
+ * command that writes without end has a time limit, too. */
 static void read_output(struct run *run)
 {
 	char drop[4096];
-	ssize_t n;
+	ssize_t n = -1;
 
-	do {
+	for (unsigned i = 0; i < READS_AT_ONCE; i++) {
 		size_t room = sizeof(run->output) - run->output_len;
 
 		n = room > 0 ? read(run->out, run->output + run->output_len, room)
 			     : read(run->out, drop, sizeof(drop));
 		if (n > 0 && room > 0)
 			run->output_len += (uint32_t)n;
-	} while (n > 0);
-	if (n == 0 || (errno != EAGAIN && errno != EINTR))
+		if (n <= 0)
+			break;
+	}
+	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
 		io_close(&run->out);
 }
 
