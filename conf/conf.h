@@ -102,6 +102,11 @@ const struct params *conf_params(const struct conf *c);
 const char *conf_get(const struct conf *c, const char *name);
 /* Expand $names in text with this configuration's values into out. E_SYNTAX on bad ${}. */
 int conf_expand(const struct conf *c, const char *text, struct buf *out);
+/* The same syntax with names of the caller's: `lookup` gives a value that lives until its next
+ * call, NULL for a name that is not known (empty). E_SYNTAX, E_LIMIT: `out` has a part of the text.
+ */
+int conf_expand_with(struct sv text, const char *(*lookup)(void *ctx, struct sv name), void *ctx,
+		     struct buf *out);
 
 /* master.cf */
 enum service_type { SERVICE_INET, SERVICE_UNIX, SERVICE_FIFO, SERVICE_PASS, SERVICE_UNIX_DGRAM };

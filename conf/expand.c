@@ -380,3 +380,25 @@ int expand_scan(struct sv text, void (*ref)(void *ctx, struct sv name), void *ct
 {
 	return scan_in(text, CONF_BRACE_DEPTH_LIMIT, ref, ctx);
 }
+
+struct plain_lookup {
+	const char *(*fn)(void *ctx, struct sv name);
+	void *ctx;
+};
+
+static const char *look_up_plainly(void *ctx, struct sv name, bool *fail_r)
+{
+	const struct plain_lookup *l = ctx;
+
+	*fail_r = false;
+	return l->fn(l->ctx, name);
+}
+
+int conf_expand_with(struct sv text, const char *(*lookup)(void *ctx, struct sv name), void *ctx,
+		     struct buf *out)
+{
+	struct plain_lookup l = { lookup, ctx };
+	struct expand e = { .lookup = look_up_plainly, .ctx = &l };
+
+	return expand_text(&e, text, out);
+}

@@ -101,15 +101,24 @@ sub arrived {
 		my ($mail, $rcpt, $content) = ($1, $2, $3);
 		next unless $content =~ /^X-Number: (\d+)/m;
 		my $n = $1;
+		$mail =~ s/ BODY=.*// if $mail =~ /<>/; # ours announce 8 bits when they have some
 		push @{ $got->{$n} }, "at $name\n" . join('', map { /(<[^>]*>)(?:.*( BODY=\w+))?/ ? $1 . ($2 // '') . "\n" : () } $mail, sort split /^/, $rcpt)
 			. normal_content($content);
 	}
 	return;
 }
 
+# One file has one setting, or a list of them.
 sub run_subject {
 	my ($subject) = @_;
 	my $s = do "$FindBin::Bin/situations/$subject.pl" or die "$subject: " . ($@ || $!);
+	my @settings = ref $s eq 'ARRAY' ? @$s : $s;
+	run_setting(@settings > 1 ? "$subject/$_" : $subject, $settings[ $_ - 1 ]) for 1 .. @settings;
+	return;
+}
+
+sub run_setting {
+	my ($subject, $s) = @_;
 	my $dir = tempdir('posthaste-situations-XXXXXX', TMPDIR => 1, CLEANUP => 1);
 	chmod 0755, $dir;
 	my (%hop, %main);

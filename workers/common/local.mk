@@ -4,6 +4,7 @@ libph_worker_a_SOURCES = \
 	workers/common/classes.h \
 	workers/common/ctl.h \
 	workers/common/deliverlog.c workers/common/deliverlog.h \
+	workers/common/statusfilter.c workers/common/statusfilter.h \
 	workers/common/drop.c workers/common/drop.h \
 	workers/common/evil.c workers/common/evil.h workers/common/evil_int.h \
 	workers/common/evil_probe.c workers/common/evil_probe.inc workers/common/evil_probe_proc.c \

@@ -683,6 +683,12 @@ void client_input(struct client *c, const char *data, size_t len)
 
 		if (got == 0)
 			return;
+		if (got == E_AGAIN) {
+			buf_reset(&c->reply);
+			buf_printf(&c->reply, "local data error while talking to %s", c->namaddr);
+			client_broken(c, buf_cstr(&c->reply));
+			return;
+		}
 		if (got < 0) {
 			protocol_error(c, got == E_LIMIT ? "over-long reply" : "malformed reply");
 			return;

@@ -579,6 +579,28 @@ static void read_replies(struct conn *c, unsigned events)
 			&c->client); /* half a megabyte of replies at once is no conversation */
 }
 
+/* smtp_reply_filter sees each line of a reply. */
+static int filter_reply(void *ctx, struct buf *line)
+{
+	struct conn *c = ctx;
+	struct buf *value = &c->d->scratch;
+	enum map_status st = map_list_get(c->dest->t->reply_filter, buf_sv(line), value);
+
+	if (st == MAP_ERROR) {
+		log_warn("smtp_reply_filter lookup error for %s", buf_cstr(line));
+		return E_AGAIN;
+	}
+	if (st == MAP_FOUND) {
+		log_as(c->dest->t->program, LOG_LEVEL_INFO,
+		       "%s: replacing server reply \"%s\" with \"%s\"", c->relay, buf_cstr(line),
+		       buf_cstr(value));
+		buf_reset(line);
+		buf_add_sv(line,
+			   (struct sv){ value->p, size_min(value->len, SMTP_REPLY_LINE_MAX) });
+	}
+	return 0;
+}
+
 static void start_session(struct conn *c)
 {
 	c->state = CONN_OPEN;
@@ -589,6 +611,10 @@ static void start_session(struct conn *c)
 	client_init(&c->client, &c->dest->t->client, &engine_ops, c, sv_from(c->namaddr), alt->host,
 		    c->dest->t->kind == TRANSPORT_SMTP && alt->port == 25);
 	c->client_on = true;
+	if (!map_list_is_empty(c->dest->t->reply_filter)) {
+		c->client.parser.filter = filter_reply;
+		c->client.parser.filter_ctx = c;
+	}
 }
 
 static void start_job(struct conn *c, struct job *j)

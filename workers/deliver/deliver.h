@@ -63,7 +63,8 @@ struct deliver {
 
 /* ---- job.c ---- */
 
-enum job_rcpt_state { JOB_TODO, JOB_SENT, JOB_BOUNCED };
+/* JOB_DEFERRED: until the next attempt; JOB_TODO is tried at the next host. */
+enum job_rcpt_state { JOB_TODO, JOB_SENT, JOB_BOUNCED, JOB_DEFERRED };
 
 struct job_rcpt {
 	uint8_t bit;

@@ -12,6 +12,7 @@
 #include "lib/log.h"
 #include "lib/mailaddr.h"
 #include "lib/util.h"
+#include "workers/common/statusfilter.h"
 #include "workers/deliver/convert.h"
 #include "workers/deliver/deliver.h"
 
@@ -291,6 +292,7 @@ void job_rcpt_sent(struct job *j, unsigned tx_rcpt, struct sv relay, unsigned co
 	static const uint8_t plain[3] = { 2, 0, 0 };
 	unsigned i = j->tx_rcpt[tx_rcpt];
 	struct job_rcpt *r = &j->rcpts[i];
+	struct buf mem = BUF_INIT;
 	uint8_t dsn[3];
 	struct sv code = { reply.p, 0 };
 
@@ -301,21 +303,30 @@ void job_rcpt_sent(struct job *j, unsigned tx_rcpt, struct sv relay, unsigned co
 		code = (struct sv){ reply.p + 4, reply.len - 4 };
 	if (smtp_dsn_parse(code, dsn) == 0 || dsn[0] != 2)
 		memcpy(dsn, plain, 3);
+	status_filter_apply(j->t->status, dsn, &reply, &mem);
 	if (r->report)
 		reason_add_sent(j, r, relay, dsn, reply);
 	log_result(j, i, relay, conn_use, dsn, "sent", reply);
+	buf_fini(&mem);
 }
 
 static void rcpt_fault(struct job *j, unsigned i, struct sv relay, unsigned conn_use,
 		       const struct client_fault *f)
 {
 	struct job_rcpt *r = &j->rcpts[i];
+	struct client_fault result = *f;
+	struct buf mem = BUF_INIT;
+	const char *status;
 
-	r->reason = reason_add(j, relay, f);
-	if (!f->permanent)
+	if (!f->permanent) { /* another host may do better */
+		r->reason = reason_add(j, relay, f);
 		return;
-	r->state = JOB_BOUNCED;
-	log_result(j, i, relay, conn_use, f->dsn, "bounced", f->text);
+	}
+	status = status_filter_apply(j->t->status, result.dsn, &result.text, &mem);
+	r->state = result.dsn[0] == 5 ? JOB_BOUNCED : JOB_DEFERRED;
+	r->reason = reason_add(j, relay, &result);
+	log_result(j, i, relay, conn_use, result.dsn, status, result.text);
+	buf_fini(&mem);
 }
 
 void job_rcpt_failed(struct job *j, unsigned tx_rcpt, struct sv relay, unsigned conn_use,
@@ -542,6 +553,7 @@ static void defer_rest(struct job *j)
 {
 	static const struct client_fault none = { .dsn = { 4, 3, 0 },
 						  .text = { "delivery was not attempted", 26 } };
+	struct buf mem = BUF_INIT;
 
 	for (unsigned i = 0; i < j->rcpt_count; i++) {
 		struct job_rcpt *r = &j->rcpts[i];
@@ -551,9 +563,17 @@ static void defer_rest(struct job *j)
 		if (r->reason < 0)
 			r->reason = reason_add(j, SV("none"), &none);
 		const struct job_reason *why = &j->reasons[r->reason];
+		struct client_fault result = { .dsn = { why->dsn[0], why->dsn[1], why->dsn[2] },
+					       .text = why->text,
+					       .diag = why->diag };
+		const char *status =
+			status_filter_apply(j->t->status, result.dsn, &result.text, &mem);
 
-		log_result(j, i, why->relay, 1, why->dsn, "deferred", why->text);
+		r->state = result.dsn[0] == 5 ? JOB_BOUNCED : JOB_DEFERRED;
+		log_result(j, i, why->relay, 1, result.dsn, status, result.text);
+		r->reason = reason_add(j, why->relay, &result);
 	}
+	buf_fini(&mem);
 }
 
 /* False: the journal has no file, try again. */

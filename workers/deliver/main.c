@@ -11,6 +11,7 @@
 #include "lib/err.h"
 #include "lib/log.h"
 #include "lib/util.h"
+#include "workers/common/statusfilter.h"
 #include "workers/deliver/convert.h"
 #include "workers/deliver/deliver.h"
 #include "workers/deliver/tlspolicy.h"
@@ -56,6 +57,18 @@ static void closed_file(void *ctx, uint32_t number, uint64_t bytes)
 
 /* ---- the frame's calls ---- */
 
+static int open_reply_filter(const struct conf *c, const struct conf_transport *ct,
+			     struct map_list **l_r, struct conf_diag *diag)
+{
+	bool lmtp = ct->kind == TRANSPORT_LMTP;
+
+	if (ct->kind != TRANSPORT_SMTP && !lmtp)
+		return 0;
+	return map_list_open(c,
+			     lmtp ? ct->params->lmtp_reply_filter : ct->params->smtp_reply_filter,
+			     lmtp ? "lmtp_reply_filter" : "smtp_reply_filter", l_r, diag);
+}
+
 static int load_tconfs(struct deliver *d, struct worker *w)
 {
 	struct conf_diag diag;
@@ -71,6 +84,12 @@ static int load_tconfs(struct deliver *d, struct worker *w)
 		if (err == 0)
 			err = convert_conf_open(w->conf, conf_transport(w->conf, i),
 						&d->tconfs[i].convert, &diag);
+		if (err == 0)
+			err = status_filter_open(w->conf, conf_transport(w->conf, i),
+						 &d->tconfs[i].status, &diag);
+		if (err == 0)
+			err = open_reply_filter(w->conf, conf_transport(w->conf, i),
+						&d->tconfs[i].reply_filter, &diag);
 	}
 	conf_diag_log(&diag);
 	conf_diag_fini(&diag);

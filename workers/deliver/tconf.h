@@ -9,6 +9,7 @@
 #include <netinet/in.h>
 
 #include "conf/conf.h"
+#include "conf/map.h"
 #include "workers/deliver/client.h"
 
 union net_addr {
@@ -39,14 +40,16 @@ struct tconf {
 	int preference;           /* enum conf_address_preference */
 	int64_t mx_address_limit, mx_session_limit;
 	const char *fallback_relay;
-	const char *queue_directory;  /* relative LMTP socket paths start here */
-	int64_t idle_ms;              /* smtp_connection_cache_time_limit */
-	int64_t reuse_ms;             /* smtp_connection_reuse_time_limit */
-	int64_t reuse_count;          /* smtp_connection_reuse_count_limit, 0 = none */
-	int64_t min_data_rate;        /* bytes/s, with smtp_per_request_deadline; else 0 */
-	bool cache;                   /* idle connections are kept */
-	struct tls_policy *tls;       /* tlspolicy.h; NULL: mail may travel in the clear */
-	struct convert_conf *convert; /* convert.h: how content is changed on its way out */
+	const char *queue_directory;   /* relative LMTP socket paths start here */
+	int64_t idle_ms;               /* smtp_connection_cache_time_limit */
+	int64_t reuse_ms;              /* smtp_connection_reuse_time_limit */
+	int64_t reuse_count;           /* smtp_connection_reuse_count_limit, 0 = none */
+	int64_t min_data_rate;         /* bytes/s, with smtp_per_request_deadline; else 0 */
+	bool cache;                    /* idle connections are kept */
+	struct tls_policy *tls;        /* tlspolicy.h; NULL: mail may travel in the clear */
+	struct status_filter *status;  /* workers/common/statusfilter.h */
+	struct map_list *reply_filter; /* smtp_reply_filter */
+	struct convert_conf *convert;  /* convert.h: how content is changed on its way out */
 	bool bind4_set, bind6_set;
 	bool bind_enforce; /* smtp_bind_address_enforce: defer rather than use another address */
 	union net_addr bind4, bind6;

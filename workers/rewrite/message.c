@@ -249,9 +249,9 @@ static uint32_t message_flags(const struct message *m)
 /* What a delivery decides by, without reading the content. */
 static void note_content(struct message *m)
 {
-	m->env.longest = u64_max(u64_max(m->wire.longest, m->header.longest), m->put_longest);
 	if (m->wire.lines == 0) /* our own: m->out has all of it */
-		m->env.longest = u64_max(m->env.longest, wire_longest_line(buf_sv(&m->out)));
+		wire_note(&m->wire, buf_sv(&m->out));
+	m->env.longest = u64_max(u64_max(m->wire.longest, m->header.longest), m->put_longest);
 	if (m->wire.eight && m->rules->detect_8bit)
 		m->env.body = BODY_8BIT;
 }

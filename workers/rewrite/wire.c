@@ -114,6 +114,17 @@ uint64_t wire_longest_line(struct sv text)
 	return longest;
 }
 
+void wire_note(struct wire *w, struct sv text)
+{
+	while (text.len > 0) {
+		const char *nl = memchr(text.p, '\n', text.len);
+		size_t n = nl != NULL ? (size_t)(nl + 1 - text.p) : text.len;
+
+		note_line(w, text.p, n - size_min(n, 2), true);
+		text = (struct sv){ text.p + n, text.len - n };
+	}
+}
+
 int wire_end(const struct wire *w)
 {
 	return w->mid_line || w->cr || w->dot ? E_PEER : 0;

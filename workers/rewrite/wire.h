@@ -37,6 +37,8 @@ struct wire {
 int wire_check(struct wire *w, char *data, size_t len, size_t *len_r);
 /* Bytes of the longest line in text, with its line end. */
 uint64_t wire_longest_line(struct sv text);
+/* Notes longest line and encoding of text that is known to be whole lines in wire form. */
+void wire_note(struct wire *w, struct sv text);
 /* E_PEER when the content that ends here is not made of whole lines. */
 int wire_end(const struct wire *w);
 

@@ -130,6 +130,13 @@ static int take_line(struct smtp_reply_parser *p)
 
 	if (line.len > 0 && line.p[line.len - 1] == '\r')
 		line.len--;
+	if (p->filter != NULL) {
+		if (line.len < p->line.len)
+			p->line.p[p->line.len = line.len] = '\0';
+		if (p->filter(p->filter_ctx, &p->line) != 0)
+			return E_AGAIN;
+		line = buf_sv(&p->line);
+	}
 	if (line.len > 0)
 		str_make_printable(p->line.p, line.len);
 	p->code = parse_code(line);

@@ -40,7 +40,12 @@ size_t smtp_dsn_parse(struct sv s, uint8_t dsn[3]);
 #define SMTP_REPLY_LINE_MAX  2048u  /* more of one line is dropped */
 #define SMTP_REPLY_TOTAL_MAX 65536u /* a longer reply is a protocol violation */
 
+/* May put another line into `line`, which has no line end; an error ends the session. */
+typedef int (*smtp_reply_filter_fn)(void *ctx, struct buf *line);
+
 struct smtp_reply_parser {
+	smtp_reply_filter_fn filter; /* set after init; NULL = none */
+	void *filter_ctx;
 	struct buf text; /* complete lines so far, joined by '\n'; printable */
 	struct buf line;
 	size_t total_bytes; /* of this reply, as received */
@@ -56,7 +61,8 @@ void smtp_reply_parser_reset(struct smtp_reply_parser *p); /* for the next reply
 /*
  * Feed bytes. 1: a reply is complete, *used_r says how many bytes it took (the rest belongs to the
  * next one). 0: all used, more needed. E_PEER: not an SMTP reply (the offending line is in
- * p->line). E_LIMIT: too long. Tolerated: a lone LF, a missing text, other codes in earlier lines.
+ * p->line). E_LIMIT: too long. E_AGAIN: the filter failed. Tolerated: a lone LF, a missing text,
+ * other codes in earlier lines.
  */
 int smtp_reply_parser_feed(struct smtp_reply_parser *p, const char *in, size_t len, size_t *used_r);
 /* Whole reply with codes, lines joined by ' ', as logged ("said: ..."); at most max bytes. */

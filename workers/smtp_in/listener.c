@@ -115,6 +115,29 @@ static int open_matchlists(struct listener *l, const struct conf *c, struct conf
 	return status;
 }
 
+static int open_maps(struct listener *l, const struct conf *c, struct conf_diag *d)
+{
+	const struct params *p = l->p;
+	const struct {
+		const char *name, *specs;
+		struct map_list **list;
+	} lists[] = {
+		{ "smtpd_discard_ehlo_keyword_address_maps",
+		  p->smtpd_discard_ehlo_keyword_address_maps, &l->discard_maps },
+		{ "smtpd_reject_filter_maps", p->smtpd_reject_filter_maps, &l->reject_filter_maps },
+		{ "smtpd_reject_footer_maps", p->smtpd_reject_footer_maps, &l->reject_footer_maps },
+		{ "smtpd_command_filter", p->smtpd_command_filter, &l->command_filter },
+	};
+	int status = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
+		int err = map_list_open(c, lists[i].specs, lists[i].name, lists[i].list, d);
+
+		status = err != 0 ? err : status;
+	}
+	return status;
+}
+
 int listener_overrides(const struct params *p, struct conf_diag *d, uint32_t *flags_r)
 {
 	static const struct {
@@ -161,8 +184,7 @@ int listener_init(struct listener *l, const struct conf *c, const struct conf_se
 			      "parameter smtpd_discard_ehlo_keywords: unknown keyword \"%.*s\"",
 			      (int)bad.len, bad.p);
 	int err = open_matchlists(l, c, d);
-	int err2 = map_list_open(c, l->p->smtpd_discard_ehlo_keyword_address_maps,
-				 "smtpd_discard_ehlo_keyword_address_maps", &l->discard_maps, d);
+	int err2 = open_maps(l, c, d);
 	int err3 = policy_conf_new(c, s, &l->policy, d);
 	int err4 = listener_overrides(l->p, d, &l->env_flags);
 
@@ -179,7 +201,7 @@ int listener_init_alone(struct listener *l, const struct conf *c, struct conf_di
 
 	*l = (struct listener){ .p = conf_params(c), .service_name = xstrdup("smtp") };
 	l->discard_mask = listener_discard_mask(l->p->smtpd_discard_ehlo_keywords, &bad);
-	if (open_matchlists(l, c, d) == 0)
+	if (open_matchlists(l, c, d) == 0 && open_maps(l, c, d) == 0)
 		return 0;
 	listener_fini(l);
 	return E_CONFIG;
@@ -213,5 +235,8 @@ void listener_fini(struct listener *l)
 	matchlist_close(&l->noop_commands);
 	matchlist_close(&l->forbidden_commands);
 	map_list_close(&l->discard_maps);
+	map_list_close(&l->reject_filter_maps);
+	map_list_close(&l->reject_footer_maps);
+	map_list_close(&l->command_filter);
 	policy_conf_free(&l->policy);
 }

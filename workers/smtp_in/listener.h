@@ -44,6 +44,7 @@ struct listener {
 	struct matchlist *bare_newline_exclusions, *limit_exceptions, *noop_commands,
 		*forbidden_commands;
 	struct map_list *discard_maps;
+	struct map_list *reject_filter_maps, *reject_footer_maps, *command_filter;
 	uint32_t discard_mask;
 	uint32_t env_flags; /* ENVF_* that receive_override_options gives every message */
 	bool borrowed;      /* all but p belongs to another one */

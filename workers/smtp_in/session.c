@@ -11,9 +11,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "lib/err.h"
 #include "lib/log.h"
 #include "shm/counters.h"
 #include "workers/smtp_in/command.h"
+#include "workers/smtp_in/refusal.h"
 
 #define OUT_HIGH_BYTES  16384u     /* replies that may wait before commands do */
 #define LONG_LINE_BYTES (1u << 20) /* of one line that are thrown away before we hang up */
@@ -118,6 +120,18 @@ void session_close(struct session *s)
 
 /* ---- replies ---- */
 
+/* What s->out has from `at` on is a reply that the operator may want another way. */
+static void change_refusal(struct session *s, size_t at)
+{
+	struct buf reply = BUF_INIT;
+
+	buf_add(&reply, s->out.p + at, s->out.len - at);
+	refusal_change(s, &reply);
+	s->out.len = at;
+	buf_add_sv(&s->out, buf_sv(&reply));
+	buf_fini(&reply);
+}
+
 void session_reply(struct session *s, const char *fmt, ...)
 {
 	size_t at = s->out.len;
@@ -129,6 +143,10 @@ void session_reply(struct session *s, const char *fmt, ...)
 	char *text = s->out.p + at;
 
 	str_make_printable(text, s->out.len - at);
+	if ((text[0] == '4' || text[0] == '5') && refusal_is_changed(s)) {
+		change_refusal(s, at);
+		text = s->out.p + at;
+	}
 	if (strncmp(text, "421", 3) == 0 || strncmp(text, "521", 3) == 0)
 		s->hangup = true;
 	buf_add(&s->out, "\r\n", 2);
@@ -381,12 +399,52 @@ static void known_command(struct session *s, const struct smtp_cmd *cmd, struct 
 	check_limits(s);
 }
 
+/* smtpd_command_filter. E_AGAIN: it could not be asked. */
+static int filter_command(struct session *s, struct sv *line, struct buf *filtered)
+{
+	while (line->len > 0 && (line->p[0] == ' ' || line->p[0] == '\t'))
+		*line = (struct sv){ line->p + 1, line->len - 1 };
+	switch (map_list_get(s->listener->command_filter, *line, filtered)) {
+	case MAP_FOUND:
+		log_info("%s: replacing command \"%.*s\" with \"%.100s\"", s->namaddr,
+			 (int)size_min(line->len, 100), line->p, buf_cstr(filtered));
+		*line = buf_sv(filtered);
+		return 0;
+	case MAP_NOT_FOUND:
+		return 0;
+	case MAP_ERROR:
+		break;
+	}
+	log_warn("smtpd_command_filter lookup error for \"%.*s\"", (int)size_min(line->len, 100),
+		 line->p);
+	return E_AGAIN;
+}
+
+static void run_line(struct session *s, struct sv line, struct sv rest);
+
 static void command_line(struct session *s, struct sv line, struct sv rest)
+{
+	struct buf filtered = BUF_INIT;
+
+	counter_add(session_counters, CTR_smtpd_commands, 1);
+	if (map_list_is_empty(s->listener->command_filter)) {
+		run_line(s, line, rest);
+	} else if (filter_command(s, &line, &filtered) == 0) {
+		run_line(s, line, rest);
+	} else {
+		session_log_gone(s, "local data error");
+		session_reply(s, "421 4.3.0 %s Server local data error",
+			      s->listener->p->myhostname);
+		session_close(s);
+	}
+	buf_fini(&filtered);
+}
+
+static void run_line(struct session *s, struct sv line, struct sv rest)
 {
 	const struct params *p = s->listener->p;
 	size_t i = 0;
 
-	counter_add(session_counters, CTR_smtpd_commands, 1);
 	if (p->smtputf8_enable && !str_is_utf8(line.p, line.len)) {
 		session_reply(s, "500 5.5.2 Error: bad UTF-8 syntax");
 		unknown_done(s);

@@ -35,3 +35,8 @@ check_PROGRAMS += t/unit/workers/tlspolicy_test
 UNIT_TESTS += t/unit/workers/tlspolicy_test
 t_unit_workers_tlspolicy_test_SOURCES = t/unit/workers/tlspolicy_test.c workers/deliver/tlspolicy.c
 t_unit_workers_tlspolicy_test_LDADD = $(WORKER_LIBS)
+check_PROGRAMS += t/unit/workers/statusfilter_test
+UNIT_TESTS += t/unit/workers/statusfilter_test
+t_unit_workers_statusfilter_test_SOURCES = t/unit/workers/statusfilter_test.c \
+	t/unit/workers/testconf.h
+t_unit_workers_statusfilter_test_LDADD = $(WORKER_LIBS)

@@ -799,6 +799,54 @@ static void test_reject_line(void)
 	fake_fini(&f);
 }
 
+/* Replies that refuse, with filter, footer and soft_bounce. */
+static void test_refusals(void)
+{
+	struct fake f;
+	const char *said;
+
+	fake_conf(&f,
+		  "smtpd_reject_footer = see $helo_name at ${client_address}\\n${nothing:x_y} $$\n"
+		  "smtpd_reject_filter_maps = pcre:{ {/command not/ 500 5.5.2 unknown}, {/need "
+		  "RCPT/ 250 no} }\n"
+		  "smtpd_reject_footer_maps = pcre:{ {/^500/ \\c} }\n"
+		  "smtpd_command_filter = pcre:{ {/^REPLACED/ NOOP} }\nsoft_bounce = yes\n",
+		  NULL);
+	fake_connect(&f, "192.0.2.1");
+	fake_say(&f, "EHLO c.test\r\n");
+	said = fake_say(&f, "NONSENSE\r\n");
+	is_str(said, "400 4.5.2 unknown\r\n", "filter, empty footer, soft_bounce");
+	ok(strstr(buf_cstr(&f.log), "NOQUEUE: reply filter in: 500 5.5.2 Error: command not") !=
+		   NULL,
+	   "the filter logs");
+	said = fake_say(&f, "RCPT TO:<u@local.test>\r\n");
+	is_str(said,
+	       "403-4.5.1 Error: need MAIL command\r\n403-4.5.1 see c.test at 192.0.2.1\r\n"
+	       "403 4.5.1 x_y $\r\n",
+	       "a footer of two lines");
+	said = fake_say(&f, "REPLACED\r\n");
+	is_str(said, "250 2.0.0 Ok\r\n", "a command is replaced");
+	ok(strstr(buf_cstr(&f.log), "replacing command \"REPLACED\" with \"NOOP\"") != NULL,
+	   "which is logged");
+	said = fake_say(&f, "MAIL FROM:<a@x.test>\r\n");
+	is_str(said, "250 2.1.0 Ok\r\n", "other replies stay");
+	said = fake_say(&f, "DATA\r\n");
+	ok(strncmp(said, "454-", 4) == 0 || strncmp(said, "403-", 4) == 0,
+	   "a filter may not make a success of it");
+	fake_fini(&f);
+	fake_conf(&f, "smtpd_reject_footer = ${open\n", NULL);
+	fake_connect(&f, "192.0.2.1");
+	said = fake_say(&f, "NONSENSE\r\n");
+	ok(strstr(said, "500 5.5.2 Error: command not recognized\r\n") != NULL,
+	   "a footer that is none");
+	fake_fini(&f);
+	fake_conf(&f, "smtpd_command_filter = hash:/no/such/file\n", NULL);
+	fake_connect(&f, "192.0.2.1");
+	said = fake_say(&f, "NOOP\r\n");
+	ok(strstr(said, "421 4.3.0 ") != NULL, "a table that cannot be asked");
+	fake_fini(&f);
+}
+
 static void test_idle_cost(void)
 {
 	struct fake f;
@@ -852,6 +900,7 @@ int main(void)
 	test_ehlo_keywords();
 	test_disconnect_line();
 	test_reject_line();
+	test_refusals();
 	test_idle_cost();
 	test_rates();
 	return tap_done();
