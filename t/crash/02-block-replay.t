@@ -212,7 +212,8 @@ for my $fs (grep { $sum{$_} } qw(ext4 xfs)) {
 		. "of $s->{open} writes not flushed, $s->{dropped} missing and $s->{torn} torn");
 	$c->figure("acknowledged messages lost, $fs", $s->{lost}, "of $s->{required} looked for");
 	$c->figure("damaged, misplaced or unreadable, $fs", $s->{damaged} + $s->{foreign} + $s->{unreadable},
-		"file system checks needed before mounting: $s->{repaired}");
+		"file system checks needed before mounting: $s->{repaired}" . ($s->{not_mounted} ? "; images that $fs itself could "
+		. "not mount, for a torn block of its metadata, and seen again with 4096-byte blocks whole: $s->{not_mounted}" : ''));
 	$c->figure("to be delivered a second time, $fs", $s->{again},
 		"of which $s->{again_unlisted} are not on the in-doubt list");
 }

@@ -188,15 +188,19 @@ static void put(char *disk, const struct block_entry *e)
 		memset(disk + e->off, 0, e->len);
 }
 
-static void put_torn(char *disk, const struct block_entry *e, struct dice *d)
+static void put_torn(const struct images *m, const struct block_entry *e, struct dice *d)
 {
 	bool cut_off = below(d, 2) == 0; /* a beginning of it, or any sectors */
 	size_t sectors = e->len / SECTOR, there = below(d, sectors + 1);
+	size_t atom = m->whole_blocks ? BLOCK : SECTOR;
+	bool put_it = false;
 
 	for (size_t i = 0; i < sectors; i++) {
-		char *to = disk + e->off + i * SECTOR;
+		char *to = m->dev + e->off + i * SECTOR;
 
-		if (cut_off ? i >= there : below(d, 2) == 0)
+		if (i == 0 || (e->off + i * SECTOR) % atom == 0)
+			put_it = cut_off ? i < there : below(d, 2) != 0;
+		if (!put_it)
 			continue;
 		if (e->kind == BLOCK_WRITE)
 			memcpy(to, (const char *)(e + 1) + i * SECTOR, SECTOR);
@@ -248,7 +252,7 @@ static void put_open(struct images *m, size_t from, size_t cut, struct dice *d)
 		if (part == PART_WHOLE)
 			put(m->dev, e);
 		else
-			put_torn(m->dev, e, d);
+			put_torn(m, e, d);
 	}
 }
 

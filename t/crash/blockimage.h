@@ -6,7 +6,7 @@
  *
  * A cut stands between two log entries. All up to the last flush before it is there. Of the writes
  * between that flush and the cut a random subset is there, some of them in part: any of their
- * 512-byte sectors, whatever lies between.
+ * 512-byte sectors, whatever lies between; with whole_blocks any of its 4096-byte blocks.
  */
 #ifndef PH_T_BLOCKIMAGE_H
 #define PH_T_BLOCKIMAGE_H
@@ -27,9 +27,10 @@ struct images {
 	char *dev;   /* the image; shared with dev_fd */
 	int dev_fd;  /* a memory file; a loop device may stand on it */
 	size_t size;
-	uint8_t *live;  /* blocks that may differ between model and dev, or from zero */
-	size_t applied; /* entries that are in the model */
-	bool forgetful; /* control: the last flushes before the cut did not happen */
+	uint8_t *live;     /* blocks that may differ between model and dev, or from zero */
+	size_t applied;    /* entries that are in the model */
+	bool whole_blocks; /* 4096 bytes of the disk are written as a whole, or not at all */
+	bool forgetful;    /* control: the last flushes before the cut did not happen */
 	size_t writes_open, writes_dropped, writes_torn; /* sums over all images */
 };
 
