@@ -184,7 +184,7 @@ int landlock_rules(enum worker_class class_id, const char *queue_directory, int 
 	return (int)fd;
 }
 
-int landlock_mailbox_rules(const char *base, int limit, int *fd_r)
+int landlock_mailbox_rules(const char *base, bool is_file, int limit, int *fd_r)
 {
 	int version = kernel_version(limit);
 	uint64_t fs = known_rights(version);
@@ -196,10 +196,8 @@ int landlock_mailbox_rules(const char *base, int limit, int *fd_r)
 
 	if (fd < 0)
 		return err_errno();
-	int err = add_place(
-		(int)fd, base,
-		(READ_DIR | WRITE_FILE | MAKE_REG | MAKE_DIR | REMOVE_FILE | REFER | TRUNCATE) &
-			fs);
+	/* the end of a mailbox file is read: the next message begins a line */
+	int err = add_place((int)fd, base, (MAILBOX_FILES | (is_file ? READ_FILE : 0)) & fs);
 
 	if (err != 0)
 		close((int)fd);

@@ -7,6 +7,8 @@
 #ifndef PH_WORKERS_COMMON_LANDLOCK_H
 #define PH_WORKERS_COMMON_LANDLOCK_H
 
+#include <stdbool.h>
+
 #include "lib/buf.h"
 #include "workers/common/classes.h"
 
@@ -17,9 +19,9 @@
  * cannot be made. */
 int landlock_rules(enum worker_class class_id, const char *queue_directory, int limit);
 /* For the child that delivers into mailboxes below base: it may look up, make and remove files and
- * directories there and write to them, not read them, and reach nothing else. E_* when base cannot
- * be opened. */
-int landlock_mailbox_rules(const char *base, int limit, int *fd_r);
+ * directories there and write to them, not read them unless mailboxes are files (is_file), and
+ * reach nothing else. E_* when base cannot be opened. */
+int landlock_mailbox_rules(const char *base, bool is_file, int limit, int *fd_r);
 /* From now on they hold for this process and its children, not for threads that exist; closes the
  * descriptor, nothing is done with -1. Needs no_new_privs. Dies on failure. */
 void landlock_enter(int rules_fd);

@@ -149,7 +149,7 @@ const struct sandbox_call sandbox_calls[] = {
 	CALL(ftruncate, FILES),
 	CALL(fadvise64, WRITERS),
 	CALL(readahead, WRITERS),
-	CALL(flock, WRITERS),
+	CALL(flock, FILES),
 	CALL(unlink, FILES),
 	CALL(unlinkat, FILES | PICKUP),
 	CALL(rename, FILES),
@@ -216,6 +216,7 @@ const struct sandbox_arg_call sandbox_arg_calls[] = {
 	CALL_IF(fcntl, ALL, EQ(1, F_GETFD)),
 	CALL_IF(fcntl, ALL, EQ(1, F_SETFD)),
 	CALL_IF(fcntl, ALL, EQ(1, F_DUPFD_CLOEXEC)),
+	CALL_IF(fcntl, LOCAL | AGENT, EQ(1, F_SETLK)), /* mailbox files */
 	CALL_IF(fcntl, SUPER | LOCAL, EQ(1, F_ADD_SEALS)),
 	CALL_IF(fcntl, ALL, EQ(1, F_GET_SEALS)),
 	CALL_IF(ioctl, ALL, EQ(1, TCGETS)), /* stdio asks whether it writes to a terminal */

@@ -21,32 +21,34 @@
 
 struct agent {
 	bool has_user;
-	bool shut_in;
+	bool shut_in, is_mbox;
 	uint32_t uid, gid;
 	char packet[AGENT_PACKET_MAX];
 	char base[AGENT_PATH_MAX + 1];
 	char own_base[AGENT_PATH_MAX + 1]; /* that it is shut in to */
 	char path[AGENT_PATH_MAX + 1];
 	char host[AGENT_HOST_MAX + 1];
+	char user[AGENT_HOST_MAX + 1];
 };
 
 static void become(struct agent *a, const struct agent_request *q)
 {
 	if (a->has_user) {
-		if (q->uid != a->uid || q->gid != a->gid)
+		if (q->uid != a->uid || q->gid != a->gid || a->is_mbox != (q->is_mbox != 0))
 			die("request for user %u, this child is user %u", q->uid, a->uid);
 		return;
 	}
 	a->has_user = true;
 	a->uid = q->uid;
 	a->gid = q->gid;
+	a->is_mbox = q->is_mbox != 0;
 	if (!q->change_user)
 		return;
-	gid_t gid = q->gid;
+	gid_t gid = q->gid, groups[2] = { gid, q->more_gid };
 
 	take_back_user();
-	if (setgroups(1, &gid) < 0 || setresgid(gid, gid, gid) < 0 ||
-	    setresuid(q->uid, q->uid, q->uid) < 0)
+	if (setgroups(q->more_gid != AGENT_NO_GROUP ? 2 : 1, groups) < 0 ||
+	    setresgid(gid, gid, gid) < 0 || setresuid(q->uid, q->uid, q->uid) < 0)
 		die("cannot become user %u group %u: %s", q->uid, q->gid, err_str(err_errno()));
 	if (q->uid != 0 && setuid(0) == 0)
 		die("could get root rights back after giving them up");
@@ -61,7 +63,7 @@ static int shut_in(struct agent *a)
 
 	if (a->shut_in)
 		return strcmp(a->base, a->own_base) == 0 ? 0 : E_PEER;
-	int err = landlock_mailbox_rules(a->base, landlock_limit(), &rules);
+	int err = landlock_mailbox_rules(a->base, a->is_mbox, landlock_limit(), &rules);
 
 	if (err != 0)
 		return 0; /* the delivery says what is wrong */
@@ -82,8 +84,10 @@ static const char *take(const char *p, size_t len, char *out)
 static bool lengths_ok(const struct agent_request *q, size_t len)
 {
 	return q->base_len <= AGENT_PATH_MAX && q->path_len <= AGENT_PATH_MAX &&
-	       q->host_len <= AGENT_HOST_MAX && q->header_len <= AGENT_HEADER_MAX &&
-	       len == sizeof(*q) + q->base_len + q->path_len + q->host_len + q->header_len;
+	       q->host_len <= AGENT_HOST_MAX && q->user_len <= AGENT_HOST_MAX &&
+	       q->header_len <= AGENT_HEADER_MAX &&
+	       len == sizeof(*q) + q->base_len + q->path_len + q->host_len + q->user_len +
+			       q->header_len;
 }
 
 /* One request. False when the parent is gone. */
@@ -109,8 +113,16 @@ static bool serve(struct agent *a)
 	p = take(p, q.base_len, a->base);
 	p = take(p, q.path_len, a->path);
 	p = take(p, q.host_len, a->host);
+	p = take(p, q.user_len, a->user);
 	if (shut_in(a) != 0)
 		die("request for %s, this child delivers below %s", a->base, a->own_base);
+	struct mbox_job mbox = { .base = a->base,
+				 .path = a->path,
+				 .header = { p, q.header_len },
+				 .content_fd = fd,
+				 .content_len = q.content_len,
+				 .user = a->user,
+				 .conf = q.mbox };
 	struct maildir_job job = { .base = a->base,
 				   .path = a->path,
 				   .header = { p, q.header_len },
@@ -119,7 +131,10 @@ static bool serve(struct agent *a)
 				   .hostname = a->host };
 
 	evil_probe_turn();
-	maildir_deliver(&job, &result);
+	if (a->is_mbox)
+		mbox_deliver(&mbox, &result);
+	else
+		maildir_deliver(&job, &result);
 	result.refused_call = sandbox_last_refused();
 	io_close(&fd);
 	return io_send_fds(AGENT_FD, &result, sizeof(result), NULL, 0) == 0;

@@ -13,6 +13,7 @@
 #include "workers/common/deliverlog.h"
 #include "workers/local/content.h"
 #include "workers/local/job_int.h"
+#include "workers/local/mailcopy.h"
 
 #define RCPTS_MAX    200000u
 #define READ_CHUNK   (256u << 10)
@@ -35,6 +36,7 @@ static void job_free(struct job *j)
 	free(j->rcpts);
 	io_close(&j->content_fd);
 	io_close(&j->pipe.input_fd);
+	io_close(&j->mbox_fd);
 	buf_fini(&j->env_copy);
 	arena_fini(&j->arena);
 	free(j);
@@ -145,13 +147,10 @@ static const char *job_program(const struct job *j)
 static void log_rcpt(const struct job *j, const struct rcpt_job *r)
 {
 	int64_t active = (int64_t)j->p.active_us;
-	const char *program = job_program(j);
 	struct deliver_log_line line = {
-		.program = program,
+		.program = job_program(j),
 		.qid = j->id,
-		.relay = sv_from(j->transport->kind == TRANSPORT_PIPE        ? j->transport->name
-				 : r->verdict.dsn[0] == 2 || r->target.found ? program
-									     : "none"),
+		.relay = sv_from(j->transport->name),
 		.delays = { .a_us = active - j->env.arrival_us,
 			    .b_us = j->start_us - active,
 			    .d_us = r->done_us - j->start_us },
@@ -250,15 +249,63 @@ bool job_is_loop(struct job *j, struct sv addr)
 static void make_header(struct rcpt_job *r)
 {
 	const struct job *j = r->job;
-	struct sv orig = r->rcpt->orig_addr.len > 0 ? r->rcpt->orig_addr : r->rcpt->addr;
+	const unsigned maildir = COPY_RETURN_PATH | COPY_ORIGINAL_TO | COPY_DELIVERED_TO;
+	struct copy_head h = { .flags = r->target.is_mbox ? COPY_MAILBOX : maildir,
+			       .eol = SV("\n"),
+			       .sender = j->env.sender,
+			       .null_from = SV("MAILER-DAEMON"),
+			       .original_to = r->rcpt->orig_addr.len > 0 ? r->rcpt->orig_addr
+									 : r->rcpt->addr,
+			       .delivered = r->rcpt->addr,
+			       .now_s = clock_now_wall().us / 1000000 };
 
-	buf_add_str(&r->header, "Return-Path: <");
-	mail_addr_quote(j->env.sender, &r->header);
-	buf_add_str(&r->header, ">\nX-Original-To: ");
-	mail_addr_quote(orig, &r->header);
-	buf_add_str(&r->header, "\nDelivered-To: ");
-	mail_addr_quote(r->rcpt->addr, &r->header);
-	buf_add_c(&r->header, '\n');
+	copy_add_head(&h, &r->header);
+}
+
+int job_copy_body(struct job *j, unsigned flags, struct sv eol, int fd, uint64_t *len_r)
+{
+	struct copy_body c = { .flags = flags, .eol = eol };
+	struct buf in = BUF_INIT, out = BUF_INIT;
+	int err = 0;
+
+	*len_r = 0;
+	for (uint64_t off = 0; err == 0 && off < j->content_len; off += READ_CHUNK) {
+		size_t n = (size_t)u64_min(READ_CHUNK, j->content_len - off);
+
+		buf_reset(&in);
+		buf_reset(&out);
+		err = buf_reserve(&in, n) == NULL
+			      ? E_NOMEM
+			      : io_pread_all(j->content_fd, in.p, n, (off_t)off);
+		if (err != 0)
+			break;
+		copy_add_body(&c, (struct sv){ in.p, n }, &out);
+		err = io_write_all(fd, out.p, out.len);
+		*len_r += out.len;
+	}
+	buf_reset(&out);
+	copy_end_body(&c, &out);
+	*len_r += out.len;
+	if (err == 0)
+		err = io_write_all(fd, out.p, out.len);
+	buf_fini(&in);
+	buf_fini(&out);
+	return err;
+}
+
+/* The content as mailbox files have it, once for all recipients. */
+static int make_mbox_content(struct job *j)
+{
+	if (j->mbox_fd >= 0)
+		return 0;
+	j->mbox_fd = memfd_create("mbox", MFD_CLOEXEC);
+	if (j->mbox_fd < 0)
+		return err_errno();
+	int err = job_copy_body(j, COPY_QUOTE | COPY_BLANK, SV("\n"), j->mbox_fd, &j->mbox_len);
+
+	if (err != 0)
+		io_close(&j->mbox_fd);
+	return err;
 }
 
 /* ---- recipients ---- */
@@ -277,6 +324,16 @@ void rcpt_set_verdict(struct rcpt_job *r, const uint8_t dsn[3], struct sv text)
 static void set_result(struct rcpt_job *r, uint8_t d0, uint8_t d1, uint8_t d2, const char *text)
 {
 	rcpt_set_verdict(r, (const uint8_t[]){ d0, d1, d2 }, sv_from(text));
+}
+
+static void set_loop(struct rcpt_job *r)
+{
+	struct buf text = BUF_INIT;
+
+	buf_add_str(&text, "mail forwarding loop for ");
+	buf_add_sv(&text, r->rcpt->addr);
+	rcpt_set_verdict(r, (const uint8_t[]){ 5, 4, 6 }, buf_sv(&text));
+	buf_fini(&text);
 }
 
 static void delivery_done(void *ctx, struct delivery *d UNUSED, const struct maildir_result *res)
@@ -307,8 +364,12 @@ static void start_rcpt(struct rcpt_job *r)
 		set_result(r, 5, 2, 2, "message is larger than the mailbox size limit");
 		return;
 	}
-	if (job_is_loop(j, r->rcpt->addr)) {
-		set_result(r, 5, 4, 6, "mail forwarding loop");
+	if (j->transport->kind == TRANSPORT_LOCAL && job_is_loop(j, r->rcpt->addr)) {
+		set_loop(r);
+		return;
+	}
+	if (t->is_mbox && make_mbox_content(j) != 0) {
+		set_result(r, 4, 3, 0, "cannot prepare the message");
 		return;
 	}
 	r->delivery = (struct delivery){ .uid = t->uid,
@@ -316,8 +377,12 @@ static void start_rcpt(struct rcpt_job *r)
 					 .base = t->base,
 					 .path = t->path,
 					 .header = buf_sv(&r->header),
-					 .content_fd = j->content_fd,
-					 .content_len = j->content_len,
+					 .is_mbox = t->is_mbox,
+					 .mbox = t->mbox,
+					 .more_gid = t->more_gid,
+					 .user = t->user,
+					 .content_fd = t->is_mbox ? j->mbox_fd : j->content_fd,
+					 .content_len = t->is_mbox ? j->mbox_len : j->content_len,
 					 .done = delivery_done,
 					 .ctx = r };
 	r->busy = true;
@@ -475,7 +540,7 @@ void job_start(struct local *l, const void *rec, size_t len)
 	*l->jobs_tail = j;
 	l->jobs_tail = &j->next;
 	l->job_count++;
-	j->content_fd = j->pipe.input_fd = -1;
+	j->content_fd = j->pipe.input_fd = j->mbox_fd = -1;
 	j->id = (struct qid){ .time_us = j->p.ref.qid.time_us, .life = j->p.ref.qid.life };
 	j->start_us = clock_now_wall().us;
 	arena_init(&j->arena, ARENA_CHUNK, ARENA_LIMIT);

@@ -47,6 +47,8 @@ struct job {
 	struct buf env_copy; /* what env points into */
 	int content_fd;
 	uint64_t content_len;
+	int mbox_fd; /* the same as mailbox files have it; -1 until it is needed */
+	uint64_t mbox_len;
 	struct rcpt_job *rcpts;
 	size_t rcpt_count, busy;
 	struct pipe_delivery pipe; /* TRANSPORT_PIPE: one command for all of them */
@@ -62,6 +64,9 @@ void job_finish(struct job *j);
 void rcpt_set_verdict(struct rcpt_job *r, const uint8_t dsn[3], struct sv text);
 /* Has this message been delivered to the address before? */
 bool job_is_loop(struct job *j, struct sv addr);
+
+/* The content with the changes of workers/local/mailcopy.h, behind what is in the file. */
+int job_copy_body(struct job *j, unsigned flags, struct sv eol, int fd, uint64_t *len_r);
 
 /* ---- pipejob.c ---- */
 void pipe_start(struct job *j);

@@ -9,6 +9,7 @@ workers_local_local_SOURCES = \
 	workers/local/local.c \
 	workers/local/maildir.c workers/local/maildir.h \
 	workers/local/mailcopy.c workers/local/mailcopy.h \
+	workers/local/mbox.c workers/local/mbox.h \
 	workers/local/piped.c workers/local/piped.h \
 	workers/local/pipejob.c \
 	workers/local/pool.c workers/local/pool.h \

@@ -12,7 +12,7 @@
 
 #include "lib/str.h"
 
-#define MAILDIR_TEXT_SIZE 256
+#define MAILDIR_TEXT_SIZE 512
 
 struct maildir_job {
 	const char *base; /* absolute; must exist */

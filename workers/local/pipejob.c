@@ -9,8 +9,6 @@
 #include "workers/local/job_int.h"
 #include "workers/local/mailcopy.h"
 
-#define COPY_CHUNK (256u << 10)
-
 static void verdict_for_all(struct job *j, const uint8_t dsn[3], struct sv text)
 {
 	for (size_t i = 0; i < j->rcpt_count; i++)
@@ -33,33 +31,6 @@ static void fail_all(struct job *j, uint8_t d0, uint8_t d1, uint8_t d2, const ch
 
 /* ---- what the command reads ---- */
 
-static int copy_body(const struct job *j, struct copy_body *c, int fd)
-{
-	struct buf in = BUF_INIT, out = BUF_INIT;
-	int err = 0;
-
-	for (uint64_t off = 0; err == 0 && off < j->content_len; off += COPY_CHUNK) {
-		size_t n = (size_t)u64_min(COPY_CHUNK, j->content_len - off);
-
-		buf_reset(&in);
-		buf_reset(&out);
-		err = buf_reserve(&in, n) == NULL
-			      ? E_NOMEM
-			      : io_pread_all(j->content_fd, in.p, n, (off_t)off);
-		if (err == 0) {
-			copy_add_body(c, (struct sv){ in.p, n }, &out);
-			err = io_write_all(fd, out.p, out.len);
-		}
-	}
-	buf_reset(&out);
-	copy_end_body(c, &out);
-	if (err == 0)
-		err = io_write_all(fd, out.p, out.len);
-	buf_fini(&in);
-	buf_fini(&out);
-	return err;
-}
-
 /* The message as the service's flags want it, in a memory file of its own: commands share no
  * position with each other. */
 static int make_input(struct job *j, const struct piped *p)
@@ -75,7 +46,7 @@ static int make_input(struct job *j, const struct piped *p)
 		.delivered = first->addr,
 		.now_s = clock_now_wall().us / 1000000
 	};
-	struct copy_body body = { .flags = p->copy_flags, .eol = p->eol };
+	uint64_t len;
 	struct buf head = BUF_INIT;
 	int err = 0;
 
@@ -85,7 +56,9 @@ static int make_input(struct job *j, const struct piped *p)
 	copy_add_head(&h, &head);
 	err = io_write_all(j->pipe.input_fd, head.p, head.len);
 	buf_fini(&head);
-	return err != 0 ? err : copy_body(j, &body, j->pipe.input_fd);
+	if (err == 0)
+		err = job_copy_body(j, p->copy_flags, p->eol, j->pipe.input_fd, &len);
+	return err;
 }
 
 /* ---- the command ---- */

@@ -30,6 +30,7 @@ struct child {
 	struct loop_fd lf;
 	uid_t uid;
 	gid_t gid;
+	bool is_mbox;
 	char *base;           /* it has shut itself in there */
 	struct delivery *now; /* NULL = idle */
 	bool given;           /* ... and the child has the request for it */
@@ -213,6 +214,7 @@ static struct child *child_start(struct pool *p, const struct delivery *d)
 			     .sock = pair[0],
 			     .uid = d->uid,
 			     .gid = d->gid,
+			     .is_mbox = d->is_mbox,
 			     .base = xstrdup(d->base) };
 	io_set_nonblock(c->sock);
 	c->next = p->children;
@@ -242,15 +244,21 @@ static int child_give(struct child *c, struct delivery *d)
 				   .path_len = (uint32_t)strlen(d->path),
 				   .host_len = (uint32_t)strlen(conf->hostname),
 				   .header_len = (uint32_t)d->header.len,
+				   .more_gid = d->more_gid,
+				   .is_mbox = d->is_mbox,
+				   .user_len = d->user == NULL ? 0 : (uint32_t)strlen(d->user),
+				   .mbox = d->mbox,
 				   .content_len = d->content_len };
 
 	if (q.base_len > AGENT_PATH_MAX || q.path_len > AGENT_PATH_MAX ||
-	    q.host_len > AGENT_HOST_MAX || q.header_len > AGENT_HEADER_MAX)
+	    q.host_len > AGENT_HOST_MAX || q.header_len > AGENT_HEADER_MAX ||
+	    q.user_len > AGENT_HOST_MAX)
 		return E_LIMIT;
 	memcpy(packet, &q, sizeof(q));
 	p = append(p, d->base, q.base_len);
 	p = append(p, d->path, q.path_len);
 	p = append(p, conf->hostname, q.host_len);
+	p = append(p, d->user, q.user_len);
 	p = append(p, d->header.p, q.header_len);
 	c->now = d;
 	c->since = clock_now();
@@ -267,7 +275,7 @@ static struct child *find_child(struct pool *p, const struct delivery *d)
 
 	for (struct child *c = p->children; c != NULL; c = c->next) {
 		if (c->now == NULL && c->uid == d->uid && c->gid == d->gid &&
-		    strcmp(c->base, d->base) == 0)
+		    c->is_mbox == d->is_mbox && strcmp(c->base, d->base) == 0)
 			return c;
 		if (c->now == NULL)
 			idle = c;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Delivery children of a local worker. A child serves one user and one base directory; it is kept a
- * while for the next delivery to the same user, because with virtual mailboxes that is nearly
- * always the same one. A child that crashes or takes too long costs its one delivery a retry,
- * nothing else.
+ * Delivery children of a local worker. A child serves one user, one kind of mailbox and one base
+ * directory; it is kept a while for the next delivery to the same user, because with virtual
+ * mailboxes that is nearly always the same one. A child that crashes or takes too long costs its
+ * one delivery a retry, nothing else.
  */
 #ifndef PH_WORKERS_LOCAL_POOL_H
 #define PH_WORKERS_LOCAL_POOL_H
@@ -14,7 +14,7 @@
 
 #include "lib/buf.h"
 #include "lib/loop.h"
-#include "workers/local/maildir.h"
+#include "workers/local/agent.h"
 
 struct pool;
 struct delivery;
@@ -26,6 +26,10 @@ struct delivery { /* in the caller's memory until the callback */
 	uid_t uid;
 	gid_t gid;
 	const char *base, *path;
+	bool is_mbox; /* a mailbox file, `mbox` says how; else a Maildir */
+	struct mbox_conf mbox;
+	uint32_t more_gid; /* as in struct agent_request */
+	const char *user;  /* for texts */
 	struct sv header;
 	int content_fd;
 	uint64_t content_len;

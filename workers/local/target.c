@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "conf/map.h"
@@ -17,8 +18,19 @@ struct targets {
 	const struct params *p;
 	bool privileged;
 	struct map_list *mailboxes, *uids, *gids;
+	uint32_t local_locks, virtual_locks; /* MBOX_LOCK_* */
 	struct buf value;
 };
+
+static int parse_locks(const char *text, const char *name, uint32_t *flags_r, struct conf_diag *d)
+{
+	int err = mbox_parse_locks(text, flags_r);
+
+	if (err != 0)
+		conf_diag_add(d, true, NULL, 0, "%s = %s: expected fcntl, flock, dotlock", name,
+			      text);
+	return err;
+}
 
 int targets_open(const struct conf *c, bool privileged, struct targets **t_r, struct conf_diag *d)
 {
@@ -33,6 +45,12 @@ int targets_open(const struct conf *c, bool privileged, struct targets **t_r, st
 		err = map_list_open(c, p->virtual_uid_maps, "virtual_uid_maps", &t->uids, d);
 	if (err == 0)
 		err = map_list_open(c, p->virtual_gid_maps, "virtual_gid_maps", &t->gids, d);
+	if (err == 0)
+		err = parse_locks(p->mailbox_delivery_lock, "mailbox_delivery_lock",
+				  &t->local_locks, d);
+	if (err == 0)
+		err = parse_locks(p->virtual_mailbox_lock, "virtual_mailbox_lock",
+				  &t->virtual_locks, d);
 	if (err < 0)
 		targets_close(&t);
 	*t_r = t;
@@ -72,17 +90,23 @@ static void unknown_user(struct target *out, struct sv who)
 	refuse(out, 5, 1, 1, "unknown user: \"%.*s\"", (int)size_min(who.len, 200), who.p);
 }
 
-/* A path ends in '/' or is no Maildir. */
-static bool check_path(struct target *out)
+/* A path that ends in '/' is a Maildir, any other a mailbox file. */
+static void set_kind(struct targets *t, uint32_t locks, uint64_t limit, struct target *out)
 {
 	size_t n = strlen(out->path);
 
-	if (n > 0 && out->path[n - 1] == '/')
-		return true;
-	refuse(out, 4, 3, 5,
-	       "mailbox files are not supported, end the path with / for a maildir: %.120s",
-	       out->path);
-	return false;
+	out->is_mbox = n > 0 && out->path[n - 1] != '/';
+	if (!out->is_mbox) {
+		out->size_limit = limit;
+		return;
+	}
+	out->mbox = (struct mbox_conf){
+		.flags = locks | (t->p->strict_mailbox_ownership ? MBOX_STRICT_OWNER : 0),
+		.attempts = (uint32_t)t->p->deliver_lock_attempts,
+		.delay_ms = t->p->deliver_lock_delay,
+		.stale_s = t->p->stale_lock_time / 1000,
+		.size_limit = limit,
+	};
 }
 
 /* ---- virtual ---- */
@@ -153,16 +177,43 @@ static void find_virtual(struct targets *t, struct sv rcpt, struct target *out)
 		refuse(out, 4, 3, 5, "mail system configuration error: path too long");
 		return;
 	}
-	out->size_limit = (uint64_t)t->p->virtual_mailbox_limit;
-	out->found = check_path(out) && find_owner(t, rcpt, out);
+	str_copy(out->user, sizeof(out->user), rcpt);
+	set_kind(t, t->virtual_locks | MBOX_VIRTUAL, (uint64_t)t->p->virtual_mailbox_limit, out);
+	out->found = find_owner(t, rcpt, out);
 }
 
 /* ---- local ---- */
 
+/* A mail spool that a group may write to, as Debian's: its deliveries have that group. */
+static uint32_t spool_group(const char *dir)
+{
+	struct stat st;
+
+	if (stat(dir, &st) < 0 || (st.st_mode & S_IWOTH) != 0 || (st.st_mode & S_IWGRP) == 0 ||
+	    st.st_gid == 0)
+		return AGENT_NO_GROUP;
+	return st.st_gid;
+}
+
+/* home_mailbox, else in mail_spool_directory. False: a path is too long. */
+static bool set_place(struct targets *t, const char *name, const char *home, struct target *out)
+{
+	const char *spool = t->p->mail_spool_directory, *box = t->p->home_mailbox;
+	size_t n = strlen(spool);
+
+	if (box[0] != '\0')
+		return str_copy(out->base, sizeof(out->base), sv_from(home)) &&
+		       str_copy(out->path, sizeof(out->path), sv_from(box));
+	if (t->privileged)
+		out->more_gid = spool_group(spool);
+	return str_copy(out->base, sizeof(out->base), sv_from(spool)) &&
+	       snprintf(out->path, sizeof(out->path), "%s%s", name,
+			n > 0 && spool[n - 1] == '/' ? "/" : "") < (int)sizeof(out->path);
+}
+
 static void find_local(struct targets *t, struct sv rcpt, struct target *out)
 {
 	struct sv local, domain, base, ext;
-	const char *box = t->p->home_mailbox[0] != '\0' ? t->p->home_mailbox : "Maildir/";
 	char name[256], mem[4096];
 	struct passwd pw, *found = NULL;
 	int err;
@@ -187,21 +238,21 @@ static void find_local(struct targets *t, struct sv rcpt, struct target *out)
 		refuse(out, 4, 2, 0, "cannot deliver to user %.100s: not running as root", name);
 		return;
 	}
-	if (!str_copy(out->base, sizeof(out->base), sv_from(pw.pw_dir)) ||
-	    !str_copy(out->path, sizeof(out->path), sv_from(box))) {
-		refuse(out, 4, 3, 5, "home directory path too long");
+	if (!set_place(t, name, pw.pw_dir, out)) {
+		refuse(out, 4, 3, 5, "mailbox path too long");
 		return;
 	}
 	out->uid = pw.pw_uid;
 	out->gid = pw.pw_gid;
-	out->size_limit = (uint64_t)t->p->mailbox_size_limit;
-	out->found = check_path(out);
+	str_copy(out->user, sizeof(out->user), sv_from(name));
+	set_kind(t, t->local_locks, (uint64_t)t->p->mailbox_size_limit, out);
+	out->found = true;
 }
 
 void target_find(struct targets *t, const struct conf_transport *transport, struct sv rcpt,
 		 struct target *out)
 {
-	*out = (struct target){ .found = false };
+	*out = (struct target){ .found = false, .more_gid = AGENT_NO_GROUP };
 	switch (transport->kind) {
 	case TRANSPORT_VIRTUAL:
 		find_virtual(t, rcpt, out);

@@ -22,7 +22,11 @@ struct target {
 	char path[AGENT_PATH_MAX + 1];
 	uid_t uid;
 	gid_t gid;
-	uint64_t size_limit; /* of one message, bytes; 0 = none */
+	uint64_t size_limit; /* of one message, bytes; 0 = none; of a mailbox file see mbox */
+	bool is_mbox;        /* a mailbox file; else a Maildir */
+	struct mbox_conf mbox;
+	uint32_t more_gid;             /* group that may write to the mail spool; AGENT_NO_GROUP */
+	char user[AGENT_HOST_MAX + 1]; /* for texts */
 };
 
 struct targets;

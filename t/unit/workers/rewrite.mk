@@ -35,6 +35,10 @@ REWRITE_RIG = t/unit/workers/rewrite_rig.h t/unit/workers/testconf.h workers/rew
 t_unit_workers_rewrite_test_SOURCES = t/unit/workers/rewrite_test.c $(REWRITE_RIG)
 t_unit_workers_rewrite_test_LDADD = $(REWRITE_LIBS)
 
+check_PROGRAMS += t/unit/workers/mbox_test
+UNIT_TESTS += t/unit/workers/mbox_test
+t_unit_workers_mbox_test_SOURCES = t/unit/workers/mbox_test.c workers/local/mbox.c
+t_unit_workers_mbox_test_LDADD = $(WORKER_LIBS)
 check_PROGRAMS += t/unit/workers/command_test
 UNIT_TESTS += t/unit/workers/command_test
 t_unit_workers_command_test_SOURCES = t/unit/workers/command_test.c workers/local/cmdstatus.c \
@@ -43,5 +47,5 @@ t_unit_workers_command_test_LDADD = $(WORKER_LIBS)
 t_unit_workers_command_test_DEPENDENCIES = workers/local/local $(noinst_LIBRARIES)
 check_PROGRAMS += t/unit/workers/target_test
 UNIT_TESTS += t/unit/workers/target_test
-t_unit_workers_target_test_SOURCES = t/unit/workers/target_test.c workers/local/target.c
+t_unit_workers_target_test_SOURCES = t/unit/workers/target_test.c workers/local/target.c workers/local/mbox.c
 t_unit_workers_target_test_LDADD = $(WORKER_LIBS)

@@ -11,13 +11,16 @@ static const char main_cf[] =
 	"virtual_mailbox_domains = box.test\n"
 	"virtual_mailbox_base = /var/vmail\n"
 	"virtual_mailbox_maps = inline:{ {joe@box.test = box/joe/} {mbox@box.test = box/mbox} "
+	"{file@box.test = box/mbox} "
 	"{@catch.test = catch/all/} {low@box.test = low/} {no@box.test = no/} {bad@box.test = "
 	"bad/} "
 	"}\n"
-	"virtual_uid_maps = inline:{ {joe@box.test = 5000} {@catch.test = 5001} {low@box.test = 5} "
+	"virtual_uid_maps = inline:{ {joe@box.test = 5000} {file@box.test = 5000} {@catch.test = "
+	"5001} {low@box.test = 5} "
 	"{bad@box.test = x} }\n"
 	"virtual_gid_maps = static:5002\n"
 	"virtual_mailbox_limit = 1000\n"
+	"mail_spool_directory = /tmp\n"
 	"recipient_delimiter = +\n";
 
 static struct target t;
@@ -51,7 +54,16 @@ static void test_virtual(const struct conf *c)
 	find(ts, c, "virtual", "nobody@box.test");
 	refused(5, 1, 1, "unknown");
 	find(ts, c, "virtual", "mbox@box.test");
-	refused(4, 3, 5, "mailbox file");
+	refused(4, 3, 5, "a mailbox file without an owner");
+	find(ts, c, "virtual", "file@box.test");
+	ok(t.found && t.is_mbox && t.size_limit == 0, "a mailbox file");
+	is_str(t.path, "box/mbox", "path");
+	is_int(t.mbox.flags, MBOX_LOCK_FCNTL | MBOX_LOCK_DOT | MBOX_STRICT_OWNER | MBOX_VIRTUAL,
+	       "locks, owner");
+	ok(t.mbox.attempts == 20 && t.mbox.delay_ms == 1000 && t.mbox.stale_s == 500 &&
+		   t.mbox.size_limit == 1000,
+	   "limits");
+	is_str(t.user, "file@box.test", "its name in texts");
 	find(ts, c, "virtual", "low@box.test");
 	refused(4, 3, 5, "below virtual_minimum_uid");
 	find(ts, c, "virtual", "no@box.test");
@@ -84,7 +96,15 @@ static void test_local(const struct conf *c)
 	snprintf(rcpt, sizeof(rcpt), "%s+x@mx.example.org", me->pw_name);
 	snprintf(home, sizeof(home), "%s", me->pw_dir);
 	find(ts, c, "local", rcpt);
-	ok(t.found && t.uid == geteuid() && strcmp(t.path, "Maildir/") == 0, "own mailbox");
+	ok(t.found && t.uid == geteuid() && strcmp(t.path, me->pw_name) == 0 && t.is_mbox,
+	   "own mailbox file");
+	is_str(t.base, "/tmp", "in the mail spool");
+	is_int(t.more_gid, AGENT_NO_GROUP, "that all may write to");
+	c = test_conf("home_mailbox = Maildir/\nrecipient_delimiter = +\n");
+	targets_close(&ts);
+	is_int(targets_open(c, false, &ts, &d), 0, "opened with home_mailbox");
+	find(ts, c, "local", rcpt);
+	ok(t.found && !t.is_mbox && strcmp(t.path, "Maildir/") == 0, "a Maildir");
 	is_str(t.base, home, "in the home directory");
 	find(ts, c, "local", "no-such-user-here@mx.example.org");
 	refused(5, 1, 1, "unknown user");
