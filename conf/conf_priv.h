@@ -9,6 +9,7 @@
 #define PH_CONF_CONF_PRIV_H
 
 #include "conf/conf.h"
+#include "conf/lines.h"
 #include "lib/arena.h"
 #include "lib/hash.h"
 
@@ -84,19 +85,6 @@ struct main_entry {
 	bool used;         /* known, or some other value refers to it (names_check) */
 };
 
-/* Logical lines of a text: comments and empty lines dropped, continuations joined by one blank. */
-struct conf_lines {
-	const char *p, *end;
-	unsigned line;       /* lines consumed so far */
-	unsigned first_line; /* of the line returned last */
-	struct buf text;
-};
-void conf_lines_init(struct conf_lines *l, struct sv text);
-bool conf_lines_next(struct conf_lines *l);
-void conf_lines_fini(struct conf_lines *l);
-
-/* "name = value" in place: trims both. NULL or the reason. */
-const char *conf_split_nameval(struct sv text, struct sv *name_r, struct sv *value_r);
 void maincf_parse(struct conf *c, struct conf_diag *d);
 
 /* ---- scopes (scope.c): the global one, and one per service with overrides ---- */

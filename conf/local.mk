@@ -6,6 +6,7 @@ libph_conf_a_SOURCES = conf/conf.h \
 	conf/defaults.c \
 	conf/effect.c conf/effect.h \
 	conf/expand.c \
+	conf/lines.h \
 	conf/maincf.c \
 	conf/mastercf.c \
 	conf/names.c \
@@ -25,6 +26,7 @@ libph_conf_a_SOURCES += \
 	conf/map_list.c \
 	conf/map_multi.c \
 	conf/map_regex.c \
+	conf/map_remote.c conf/map_remote.h \
 	conf/map_rules.c \
 	conf/map_simple.c \
 	conf/map_text.c conf/map_text.h \
@@ -33,7 +35,7 @@ libph_conf_a_SOURCES += \
 
 # one program, three names
 sbin_PROGRAMS += conf/postmap conf/postalias conf/newaliases
-POSTMAP_SOURCES = conf/postmap.c conf/kch_build.c conf/kch_build.h
+POSTMAP_SOURCES = conf/postmap.c conf/kch_build.c conf/kch_build.h conf/map_ask.c conf/map_ask.h
 conf_postmap_SOURCES = $(POSTMAP_SOURCES)
 conf_postmap_LDADD = $(CONF_LIBS)
 conf_postalias_SOURCES = $(POSTMAP_SOURCES)

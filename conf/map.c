@@ -5,6 +5,10 @@
  */
 #include "conf/map.h"
 
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,10 +46,18 @@ static unsigned open_depth; /* tables inside tables */
 		.close = map_kch_close                                                             \
 	}
 
+/* asked by the lookup worker */
+#define REMOTE(t, folds)                                                                           \
+	{                                                                                          \
+		.name = (t), .fold = (folds), .open = map_remote_open, .get = map_remote_get,      \
+		.close = free                                                                      \
+	}
+
 static int proxy_open(struct map_open *o);
 static enum map_status proxy_get(void *impl, struct sv key, struct buf *out);
 static void proxy_close(void *impl);
 static bool proxy_fixed(const void *impl);
+static bool proxy_remote(const void *impl);
 
 static const struct map_type types[] = {
 	COMPILED("btree"),
@@ -64,34 +76,52 @@ static const struct map_type types[] = {
 	  .open = map_inline_open,
 	  .get = map_hash_get,
 	  .close = map_hash_close },
+#ifdef PH_HAVE_LDAP
+	REMOTE("ldap", true),
+#endif
 	COMPILED("lmdb"),
+	REMOTE("memcache", true),
+#ifdef PH_HAVE_MYSQL
+	REMOTE("mysql", true),
+#endif
 	{ .name = "pcre",
 	  .open = map_pcre_open,
 	  .get = map_regex_get,
 	  .close = map_regex_close,
 	  .pattern = true },
+#ifdef PH_HAVE_PGSQL
+	REMOTE("pgsql", true),
+#endif
 	{ .name = "pipemap",
 	  .open = map_multi_open,
 	  .get = map_pipe_get,
 	  .close = map_multi_close,
-	  .fixed = map_multi_fixed },
+	  .fixed = map_multi_fixed,
+	  .remote = map_multi_remote },
 	{ .name = "proxy",
 	  .open = proxy_open,
 	  .get = proxy_get,
 	  .close = proxy_close,
-	  .fixed = proxy_fixed },
+	  .fixed = proxy_fixed,
+	  .remote = proxy_remote },
 	{ .name = "randmap",
 	  .open = map_rand_open,
 	  .get = map_rand_get,
 	  .close = map_rand_close,
 	  .pattern = true },
+	REMOTE("redis", true),
 	{ .name = "regexp",
 	  .open = map_regexp_open,
 	  .get = map_regex_get,
 	  .close = map_regex_close,
 	  .pattern = true },
 	COMPILED("sdbm"),
+	REMOTE("socketmap", false),
+#ifdef PH_HAVE_SQLITE
+	REMOTE("sqlite", true),
+#endif
 	{ .name = "static", .open = map_static_open, .get = map_static_get, .close = free },
+	REMOTE("tcp", false),
 	{ .name = "texthash",
 	  .fold = true,
 	  .open = map_texthash_open,
@@ -101,7 +131,8 @@ static const struct map_type types[] = {
 	  .open = map_multi_open,
 	  .get = map_union_get,
 	  .close = map_multi_close,
-	  .fixed = map_multi_fixed },
+	  .fixed = map_multi_fixed,
+	  .remote = map_multi_remote },
 	{ .name = "unix",
 	  .fold = true,
 	  .open = map_unix_open,
@@ -109,10 +140,10 @@ static const struct map_type types[] = {
 	  .close = map_unix_close },
 };
 
-/* Known to Postfix, not built in here. */
+/* Known to Postfix, perhaps not built in here. */
 static const char *const unavailable[] = {
-	"internal", "ldap",  "memcache", "mongodb",   "mysql",  "netinfo", "nis",
-	"nisplus",  "pgsql", "redis",    "socketmap", "sqlite", "tcp",     "debug",
+	"internal", "ldap",    "mongodb", "mysql",  "netinfo",
+	"nis",      "nisplus", "pgsql",   "sqlite", "debug",
 };
 
 static const struct map_type *find_type(const char *name)
@@ -146,6 +177,8 @@ enum map_source map_type_source(const char *name)
 		return MAP_SOURCE_NONE;
 	if (type->open == map_kch_open)
 		return MAP_SOURCE_COMPILED;
+	if (type->open == map_remote_open)
+		return MAP_SOURCE_REMOTE;
 	if (type->fixed != NULL)
 		return MAP_SOURCE_TABLES;
 	if (type->open == map_texthash_open || type->open == map_cidr_open ||
@@ -253,8 +286,8 @@ static int open_impl(const struct conf *c, const char *spec, struct map_open *o,
 	if (str_copy(type, sizeof(type), (struct sv){ spec, (size_t)(colon - spec) }))
 		*type_r = find_type(type);
 	if (*type_r == NULL && map_type_is_known(type))
-		return map_open_fail(o, E_CONFIG,
-				     "table type \"%s\" is not available in this build", type);
+		return map_open_fail(o, -EOPNOTSUPP,
+				     "unsupported dictionary type: %s: not in this build", type);
 	if (*type_r == NULL)
 		return map_open_fail(o, E_CONFIG, "unknown table type \"%s\"", type);
 	size_t len = strlen(o->name);
@@ -275,11 +308,13 @@ static int open_impl(const struct conf *c, const char *spec, struct map_open *o,
 	return err;
 }
 
-/* A table whose file cannot be used now answers MAP_ERROR, so that mail that needs it waits; the
- * file is looked for again by map_refresh_all(). */
+/* A table whose file cannot be used now, or whose type this build does not have, answers MAP_ERROR,
+ * so that mail that needs it waits; the file is looked for again by map_refresh_all(). */
 static void make_surrogate(struct map_open *o, const struct map_type **type)
 {
-	o->path = (*type)->open == map_kch_open ? xasprintf("%s.kch", o->name) : xstrdup(o->name);
+	if (*type != NULL) /* else it is a type that this build does not have */
+		o->path = (*type)->open == map_kch_open ? xasprintf("%s.kch", o->name)
+							: xstrdup(o->name);
 	*type = find_type("fail");
 	(*type)->open(o);
 }
@@ -356,6 +391,12 @@ const char *map_spec(const struct map *m)
 bool map_has_fixed_keys(const struct map *m)
 {
 	return m->type->fixed != NULL ? m->type->fixed(m->impl) : !m->type->pattern;
+}
+
+bool map_is_remote(const struct map *m)
+{
+	return m->type->remote != NULL ? m->type->remote(m->impl)
+				       : m->type->open == map_remote_open;
 }
 
 enum map_status map_get_as_is(struct map *m, struct sv key, struct buf *out)
@@ -454,4 +495,9 @@ static void proxy_close(void *impl)
 static bool proxy_fixed(const void *impl)
 {
 	return map_has_fixed_keys(impl);
+}
+
+static bool proxy_remote(const void *impl)
+{
+	return map_is_remote(impl);
 }

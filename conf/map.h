@@ -2,7 +2,8 @@
 /*
  * Lookup tables. map_open() takes "type:name" (or "type:{inline text}") and returns a handle that
  * the process shares by name. Tables are opened before the worker's sandbox closes.
- * One call looks up, and it is asynchronous in form: local types answer before it returns.
+ * Local types answer at once; remote ones (ldap, mysql ...) from what was asked of another process
+ * before (conf/map_remote.h).
  */
 #ifndef PH_CONF_MAP_H
 #define PH_CONF_MAP_H
@@ -50,9 +51,11 @@ const char *map_type_name(unsigned index);
 /* Tables with fixed keys (hash, texthash, cidr ... ) as against patterns (regexp, pcre, static):
  * only the former are asked for parent domains and parts of addresses. */
 bool map_has_fixed_keys(const struct map *m);
+/* Must another process be asked (conf/map_remote.h)? */
+bool map_is_remote(const struct map *m);
 /* Keys are folded to lower case by table types that fold in Postfix (not regexp, pcre, cidr). */
 void map_lookup(struct map *m, struct sv key, map_fn fn, void *ctx);
-/* Local types only (all of them today): the answer at once, replacing the contents of out. */
+/* The answer at once, replacing the contents of out. Remote tables: see conf/map_remote.h. */
 enum map_status map_get(struct map *m, struct sv key, struct buf *out);
 
 /* A parameter's list of tables ("hash:/a, pcre:/b"): asked in order, first hit wins. */

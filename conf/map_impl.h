@@ -26,7 +26,8 @@ struct map_type {
 	/* Appends the value to out. */
 	enum map_status (*get)(void *impl, struct sv key, struct buf *out);
 	void (*close)(void *impl);
-	bool (*fixed)(const void *impl); /* tables of tables: instead of !pattern */
+	bool (*fixed)(const void *impl);  /* tables of tables: instead of !pattern */
+	bool (*remote)(const void *impl); /* tables of tables: is one of them remote? */
 };
 
 /* map_hash.c */
@@ -62,12 +63,24 @@ enum map_status map_union_get(void *impl, struct sv key, struct buf *out);
 enum map_status map_pipe_get(void *impl, struct sv key, struct buf *out);
 void map_multi_close(void *impl);
 bool map_multi_fixed(const void *impl);
+bool map_multi_remote(const void *impl);
 int map_rand_open(struct map_open *o);
 enum map_status map_rand_get(void *impl, struct sv key, struct buf *out);
 void map_rand_close(void *impl);
 
-/* What a table type reads, for map_watch.c. */
-enum map_source { MAP_SOURCE_NONE, MAP_SOURCE_TEXT, MAP_SOURCE_COMPILED, MAP_SOURCE_TABLES };
+/* map_remote.c */
+int map_remote_open(struct map_open *o);
+enum map_status map_remote_get(void *impl, struct sv key, struct buf *out);
+
+/* What a table type reads, for map_watch.c. REMOTE: a file of parameters, when the name is a path.
+ */
+enum map_source {
+	MAP_SOURCE_NONE,
+	MAP_SOURCE_TEXT,
+	MAP_SOURCE_COMPILED,
+	MAP_SOURCE_TABLES,
+	MAP_SOURCE_REMOTE
+};
 enum map_source map_type_source(const char *type); /* NONE for unknown types */
 
 /* map_get without folding the key (postmap -f). */

@@ -32,6 +32,17 @@ bool map_multi_fixed(const void *impl)
 	return false;
 }
 
+bool map_multi_remote(const void *impl)
+{
+	const struct multi_map *m = impl;
+
+	for (size_t i = 0; i < m->count; i++) {
+		if (map_is_remote(m->maps[i]))
+			return true;
+	}
+	return false;
+}
+
 int map_multi_open(struct map_open *o)
 {
 	struct sv rest = o->inline_text, item;

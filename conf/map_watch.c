@@ -27,6 +27,8 @@ struct watched {
 struct map_watch {
 	struct watched *files;
 	size_t count;
+	map_spec_fn remote; /* instead of watching: called for each remote table */
+	void *ctx;
 };
 
 /* Match lists whose /file patterns are watched. */
@@ -77,6 +79,10 @@ static bool stamp_eq(const struct stamp *a, const struct stamp *b)
 /* Takes path over. */
 static void add_path(struct map_watch *w, char *path)
 {
+	if (w->remote != NULL) {
+		free(path);
+		return;
+	}
 	for (size_t i = 0; i < w->count; i++) {
 		if (strcmp(w->files[i].path, path) == 0) {
 			free(path);
@@ -104,13 +110,20 @@ static void scan_spec(struct map_watch *w, struct sv spec, unsigned depth)
 	struct sv name = { colon + 1, spec.len - (size_t)(colon - spec.p) - 1 };
 	enum map_source source = map_type_source(type);
 
+	if (w->remote != NULL && source == MAP_SOURCE_REMOTE) {
+		char *text = xstrndup(spec.p, spec.len);
+
+		w->remote(w->ctx, text);
+		free(text);
+		return;
+	}
 	if (source == MAP_SOURCE_TABLES)
 		scan_items(w, name, false, depth + 1);
 	else if (name.len == 0 || name.p[0] == '{')
 		return;
 	else if (source == MAP_SOURCE_COMPILED)
 		add_path(w, xasprintf("%.*s.kch", (int)name.len, name.p));
-	else if (source == MAP_SOURCE_TEXT)
+	else if (source == MAP_SOURCE_TEXT || (source == MAP_SOURCE_REMOTE && name.p[0] == '/'))
 		add_path(w, xstrndup(name.p, name.len));
 }
 
@@ -155,10 +168,8 @@ static void scan_params(struct map_watch *w, const struct params *p)
 	}
 }
 
-struct map_watch *map_watch_new(const struct conf *c)
+static void scan_all(struct map_watch *w, const struct conf *c)
 {
-	struct map_watch *w = xcalloc(1, sizeof(*w));
-
 	scan_params(w, conf_params(c));
 	/* names of the user's own: restriction classes and the like */
 	for (unsigned i = 0; i < c->entry_count; i++) {
@@ -175,7 +186,21 @@ struct map_watch *map_watch_new(const struct conf *c)
 			scan_value(w, s->overrides[k].name,
 				   conf_service_get(c, s, s->overrides[k].name));
 	}
+}
+
+struct map_watch *map_watch_new(const struct conf *c)
+{
+	struct map_watch *w = xcalloc(1, sizeof(*w));
+
+	scan_all(w, c);
 	return w;
+}
+
+void map_watch_remote(const struct conf *c, map_spec_fn fn, void *ctx)
+{
+	struct map_watch w = { .remote = fn, .ctx = ctx };
+
+	scan_all(&w, c);
 }
 
 void map_watch_free(struct map_watch **wp)

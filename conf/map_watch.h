@@ -14,6 +14,10 @@
 
 struct map_watch;
 
+/* Every remote table that the configuration names ("type:name"), perhaps more than once. */
+typedef void (*map_spec_fn)(void *ctx, const char *spec);
+void map_watch_remote(const struct conf *c, map_spec_fn fn, void *ctx);
+
 struct map_watch *map_watch_new(const struct conf *c);
 void map_watch_free(struct map_watch **w);
 size_t map_watch_count(const struct map_watch *w);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "conf/map_impl.h"
+#include "conf/map_remote.h"
 #include "lib/err.h"
 #include "lib/io.h"
 #include "lib/log.h"
@@ -131,6 +132,9 @@ static void load_table(struct loader *ld, struct sv spec, bool negate, const cha
 
 	if (map_open(ld->c, text, &table, ld->d) < 0) {
 		load_error(ld, E_CONFIG, file, lineno, "cannot use table", spec);
+	} else if (map_is_remote(table) && !map_remote_is_allowed(ld->l->param)) {
+		load_error(ld, E_CONFIG, file, lineno, "cannot use remote table", spec);
+		map_close(&table);
 	} else {
 		struct pattern *p = push(ld->l, spec, negate);
 
@@ -246,10 +250,12 @@ void matchlist_close(struct matchlist **lp)
 
 static int ask_table(const struct pattern *p, struct sv key, struct buf *scratch)
 {
+	unsigned remote_errors = map_remote_errors();
 	enum map_status status = map_get(p->table, key, scratch);
 
 	if (status == MAP_ERROR) {
-		log_warn("%s: table lookup problem", map_spec(p->table));
+		if (map_remote_errors() == remote_errors)
+			log_warn("%s: table lookup problem", map_spec(p->table));
 		return E_AGAIN;
 	}
 	return status == MAP_FOUND;

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "conf/kch_build.h"
+#include "conf/map_ask.h"
 #include "conf/map_impl.h"
 #include "lib/err.h"
 #include "lib/io.h"
@@ -363,6 +364,10 @@ static void query(struct options *o, char **args, int count)
 		struct table t = table_of(o, args[i]);
 
 		q.maps[i] = open_map(&t);
+		if (map_is_remote(q.maps[i])) {
+			load_conf(o);
+			map_ask_install(conf);
+		}
 		table_free(&t);
 	}
 	if (!for_keys(o->query, query_key, &q))
