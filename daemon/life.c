@@ -63,7 +63,7 @@ static unsigned count_current(const struct supervisor *s, enum worker_class c, b
 bool life_all_up(const struct supervisor *s)
 {
 	for (int c = CLASS_LOG; c < CLASS_COUNT; c++) {
-		if (count_current(s, (enum worker_class)c, true) < proc_classes[c].count(s->params))
+		if (count_current(s, (enum worker_class)c, true) < proc_classes[c].count(s->conf))
 			return false;
 	}
 	return true;
@@ -505,8 +505,7 @@ static void drain_old(struct supervisor *s)
 		    (w->generation == s->generation && w->state != LIFE_DRAINING))
 			continue;
 		if (w->state == LIFE_UP && !proc_classes[w->class_id].exclusive &&
-		    count_current(s, w->class_id, true) <
-			    proc_classes[w->class_id].count(s->params))
+		    count_current(s, w->class_id, true) < proc_classes[w->class_id].count(s->conf))
 			continue;
 		if (!still_needed(s, w))
 			life_drain(s, w);
@@ -589,7 +588,7 @@ void life_manage(struct supervisor *s)
 		return;
 	for (int c = CLASS_LOG; c < CLASS_COUNT; c++) {
 		const struct proc_class *pc = &proc_classes[c];
-		unsigned want = pc->count(s->params);
+		unsigned want = pc->count(s->conf);
 
 		/* the door opens last: not before the queue is known and mail has somewhere to go
 		 */

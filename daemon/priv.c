@@ -47,6 +47,7 @@ static const char *const class_programs[CLASS_COUNT] = {
 	[CLASS_SUPERVISOR] = "supervisor", [CLASS_LOG] = "log",       [CLASS_RESOLVER] = "resolver",
 	[CLASS_REWRITE] = "rewrite",       [CLASS_SMTP_IN] = "smtpd", [CLASS_DELIVER] = "deliver",
 	[CLASS_LOCAL] = "local",           [CLASS_STATS] = "stats",   [CLASS_PICKUP] = "pickup",
+	[CLASS_LOOKUP] = "lookup",
 };
 
 struct child {

@@ -4,6 +4,7 @@
 
 #include <unistd.h>
 
+#include "conf/map_watch.h"
 #include "lib/util.h"
 
 #define KIB 1024u
@@ -28,34 +29,54 @@ static unsigned automatic(int64_t wanted, unsigned cores_each)
 	return cores() / cores_each > 1 ? cores() / cores_each : 1;
 }
 
-static unsigned count_one(const struct params *p UNUSED)
+static unsigned count_one(const struct conf *c UNUSED)
 {
 	return 1;
 }
 
-static unsigned count_smtp_in(const struct params *p)
+static unsigned count_smtp_in(const struct conf *c)
 {
-	return automatic(p->smtpd_workers, 4);
+	return automatic(conf_params(c)->smtpd_workers, 4);
 }
 
-static unsigned count_rewrite(const struct params *p)
+static unsigned count_rewrite(const struct conf *c)
 {
-	return automatic(p->rewrite_workers, 6);
+	return automatic(conf_params(c)->rewrite_workers, 6);
 }
 
-static unsigned count_deliver(const struct params *p)
+static unsigned count_deliver(const struct conf *c)
 {
-	return automatic(p->deliver_workers, 4);
+	return automatic(conf_params(c)->deliver_workers, 4);
 }
 
-static unsigned count_local(const struct params *p)
+static unsigned count_local(const struct conf *c)
 {
-	return automatic(p->local_workers, 8);
+	return automatic(conf_params(c)->local_workers, 8);
 }
 
-static unsigned count_stats(const struct params *p)
+static unsigned count_stats(const struct conf *c)
 {
-	return p->stats_listen[0] == '\0' ? 0 : 1;
+	return conf_params(c)->stats_listen[0] == '\0' ? 0 : 1;
+}
+
+static void note_remote(void *ctx, const char *spec UNUSED)
+{
+	*(bool *)ctx = true;
+}
+
+/* None when there are no remote tables. Found out once per configuration: it is asked every turn.
+ */
+static unsigned count_lookup(const struct conf *c)
+{
+	static const struct conf *looked_at;
+	static bool remote;
+
+	if (c != looked_at) {
+		remote = false;
+		map_watch_remote(c, note_remote, &remote);
+		looked_at = c;
+	}
+	return remote ? (unsigned)conf_params(c)->lookup_workers : 0;
 }
 
 const struct proc_class proc_classes[CLASS_COUNT] = {
@@ -107,6 +128,11 @@ const struct proc_class proc_classes[CLASS_COUNT] = {
 			   .ring_from = 256 * KIB,
 			   .blocks = true,
 			   .exclusive = true },
+	[CLASS_LOOKUP] = { .name = "lookup",
+			   .count = count_lookup,
+			   .ring_to = 256 * KIB,
+			   .ring_from = 256 * KIB,
+			   .brief_end = true },
 };
 
 const struct proc_link proc_links[] = {
@@ -131,6 +157,21 @@ const struct proc_link proc_links[] = {
 	  .b = CLASS_RESOLVER,
 	  .ring_ab = 512 * KIB,
 	  .ring_ba = MIB,
+	  .same_generation = true },
+	{ .a = CLASS_SMTP_IN,
+	  .b = CLASS_LOOKUP,
+	  .ring_ab = 256 * KIB,
+	  .ring_ba = 512 * KIB,
+	  .same_generation = true },
+	{ .a = CLASS_REWRITE,
+	  .b = CLASS_LOOKUP,
+	  .ring_ab = 512 * KIB,
+	  .ring_ba = 512 * KIB,
+	  .same_generation = true },
+	{ .a = CLASS_LOCAL,
+	  .b = CLASS_LOOKUP,
+	  .ring_ab = 256 * KIB,
+	  .ring_ba = 512 * KIB,
 	  .same_generation = true },
 };
 

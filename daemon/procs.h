@@ -11,7 +11,7 @@
 
 struct proc_class {
 	const char *name; /* program name, for the log */
-	unsigned (*count)(const struct params *p);
+	unsigned (*count)(const struct conf *c);
 	uint32_t ring_to; /* bytes of the ring supervisor -> worker; power of two */
 	uint32_t ring_from;
 	bool blocks;      /* owns a block region (smtp-in) */

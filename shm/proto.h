@@ -49,6 +49,9 @@ enum proto_kind {
 	PROTO_DNS_ANSWER,
 	/* supervisor -> deliver: forget idle connections of a destination (flush, suspend) */
 	PROTO_DEST_IDLE,
+	/* smtp-in, rewrite, local <-> lookup */
+	PROTO_TABLE_QUERY,
+	PROTO_TABLE_ANSWER,
 	PROTO_KIND_COUNT
 };
 
@@ -317,6 +320,32 @@ struct proto_dns_answer {
 	uint32_t ttl_s;
 	uint32_t pad2;
 	/* rr_count times: uint16_t length, rdata in wire form with names uncompressed */
+};
+
+/* ---- smtp-in, rewrite, local <-> lookup ---- */
+
+#define PROTO_TABLE_SPEC_MAX  4096u
+#define PROTO_TABLE_KEY_MAX   16384u
+#define PROTO_TABLE_VALUE_MAX 49152u
+#define PROTO_TABLE_ASKED_MAX 1024u /* questions of one asker that may be without answer */
+
+struct proto_table_query {
+	uint32_t kind;
+	uint32_t id; /* asker's number, echoed */
+	uint16_t spec_len, key_len;
+	uint32_t pad;
+	/* spec ("type:name", as in the configuration), key */
+};
+
+enum table_status { TABLE_FOUND, TABLE_NOT_FOUND, TABLE_ERROR };
+
+struct proto_table_answer {
+	uint32_t kind;
+	uint32_t id;
+	uint16_t status; /* enum table_status */
+	uint16_t pad;
+	uint32_t value_len; /* 0 unless found; at most PROTO_TABLE_VALUE_MAX */
+			    /* value, without NUL */
 };
 
 static inline bool proto_len_ok(size_t len, size_t fixed, size_t count, size_t each)

@@ -13,6 +13,7 @@ enum worker_class {
 	CLASS_LOCAL,
 	CLASS_STATS,
 	CLASS_PICKUP,
+	CLASS_LOOKUP,
 	CLASS_COUNT
 };
 

@@ -58,7 +58,8 @@ enum {
 /* mail that is there is none of the business of who delivers: it may not be read */
 #define MAILBOX_FILES (READ_DIR | WRITE_FILE | MAKE_REG | MAKE_DIR | REMOVE_FILE | REFER | TRUNCATE)
 #define MAX_PLACES    5
-#define VERSION_MIN   2 /* the first that lets a segment be renamed from spare/ to seg/ */
+#define MAX_ALSO      64 /* directories of tables */
+#define VERSION_MIN   2  /* the first that lets a segment be renamed from spare/ to seg/ */
 
 struct ruleset_attr {
 	uint64_t fs, net, scoped;
@@ -102,6 +103,11 @@ static const struct class_rules {
 					{ "spare", OWN_FILES | REFER },
 					{ "journal", OWN_FILES },
 					{ "corrupt", OWN_FILES } } },
+	/* names of hosts, certificates; landlock_also_read() adds the directories of databases */
+	[CLASS_LOOKUP] = { .net = NET_BIND,
+			   .places = { { "/etc", READ_FILE },
+				       { "/usr/share", READ_FILE },
+				       { "/run/systemd/resolve", READ_FILE } } },
 	/* Its children deliver anywhere, as anybody, under rules of their own besides. None of
 	 * them makes anything but files and directories. */
 	[CLASS_LOCAL] = { .fs = MAKE_CHAR | MAKE_BLOCK | MAKE_SYM | MAKE_FIFO | MAKE_SOCK | REFER,
@@ -157,6 +163,26 @@ static int add_place(int fd, const char *path, uint64_t rights)
 	return err;
 }
 
+static char *also_read[MAX_ALSO];
+static size_t also_count;
+
+void landlock_also_read(const char *path)
+{
+	if (also_count == MAX_ALSO)
+		die("file rules: more than %d directories of tables", MAX_ALSO);
+	also_read[also_count++] = xstrdup(path);
+}
+
+static void add_also(int fd, uint64_t fs)
+{
+	for (size_t i = 0; i < also_count; i++) {
+		int err = add_place(fd, also_read[i], (READ_FILE | READ_DIR) & fs);
+
+		if (err != 0)
+			log_warn("file rules: %s: %s", also_read[i], err_str(err));
+	}
+}
+
 int landlock_rules(enum worker_class class_id, const char *queue_directory, int limit)
 {
 	const struct class_rules *r = &rules[class_id];
@@ -177,10 +203,12 @@ int landlock_rules(enum worker_class class_id, const char *queue_directory, int 
 			name[0] == '/' ? xstrdup(name) : xasprintf("%s/%s", queue_directory, name);
 		int err = add_place((int)fd, path, r->places[i].rights & fs);
 
-		if (err != 0)
+		/* not every system has all that the name service may look at */
+		if (err != 0 && (err != E_NOENT || name[0] != '/'))
 			die("file rules: %s: %s", path, err_str(err));
 		free(path);
 	}
+	add_also((int)fd, fs);
 	return (int)fd;
 }
 

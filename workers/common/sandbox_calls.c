@@ -27,12 +27,13 @@
 #define LOCAL    (1u << CLASS_LOCAL)
 #define STATS    (1u << CLASS_STATS)
 #define PICKUP   (1u << CLASS_PICKUP)
+#define LOOKUP   (1u << CLASS_LOOKUP)
 #define AGENT    (1u << SANDBOX_AGENT)
 
 #define ALL     ((1u << SANDBOX_KINDS) - 1)
 #define WRITERS (SUPER | REWRITE | DELIVER | LOCAL) /* keep journals or segments */
 #define FILES   (WRITERS | AGENT)
-#define NETWORK (SMTP_IN | DELIVER | RESOLVER | STATS)
+#define NETWORK (SMTP_IN | DELIVER | RESOLVER | STATS | LOOKUP)
 #define THREADS WRITERS
 
 #define CALL(name, kinds)                                                                          \
@@ -129,15 +130,15 @@ const struct sandbox_call sandbox_calls[] = {
 	CALL(lseek, ALL),
 	CALL(fstatfs, FILES),
 	CALL(statfs, FILES),
-	CALL(stat, FILES),
-	CALL(lstat, FILES),
-	CALL(access, FILES),
-	CALL(faccessat, FILES),
-	CALL(faccessat2, FILES),
+	CALL(stat, FILES | LOOKUP),
+	CALL(lstat, FILES | LOOKUP),
+	CALL(access, FILES | LOOKUP),
+	CALL(faccessat, FILES | LOOKUP),
+	CALL(faccessat2, FILES | LOOKUP),
 	/* files: which ones is said by the file rules (workers/common/landlock.c) */
-	CALL(open, FILES),
-	CALL(openat, FILES | PICKUP),
-	CALL(pread64, FILES | PICKUP),
+	CALL(open, FILES | LOOKUP),
+	CALL(openat, FILES | PICKUP | LOOKUP),
+	CALL(pread64, FILES | PICKUP | LOOKUP),
 	CALL(pwrite64, FILES),
 	CALL(pwritev, WRITERS),
 	CALL(preadv, WRITERS),
@@ -166,11 +167,11 @@ const struct sandbox_call sandbox_calls[] = {
 	/* sockets of one's own */
 	CALL(accept4, SMTP_IN | STATS | SUPER),
 	CALL(accept, STATS),
-	CALL(setsockopt, RESOLVER | LOCAL),
-	CALL(connect, DELIVER | RESOLVER | LOCAL),
-	CALL(bind, DELIVER | RESOLVER),
-	CALL(sendmmsg, RESOLVER | LOCAL),
-	CALL(recvmmsg, RESOLVER),
+	CALL(setsockopt, RESOLVER | LOCAL | LOOKUP),
+	CALL(connect, DELIVER | RESOLVER | LOCAL | LOOKUP),
+	CALL(bind, DELIVER | RESOLVER | LOOKUP), /* the name service, to a netlink socket */
+	CALL(sendmmsg, RESOLVER | LOCAL | LOOKUP),
+	CALL(recvmmsg, RESOLVER | LOOKUP),
 	/* local delivery: one process for each user, which is the same program started anew */
 	CALL(socketpair, LOCAL),
 	CALL(vfork, LOCAL),
@@ -187,8 +188,8 @@ const struct sandbox_call sandbox_calls[] = {
 	CALL(setresgid, LOCAL),
 	CALL(setgroups, LOCAL),
 	CALL(arch_prctl, LOCAL),
-	CALL(readlink, LOCAL),
-	CALL(readlinkat, LOCAL),
+	CALL(readlink, LOCAL | LOOKUP),
+	CALL(readlinkat, LOCAL | LOOKUP),
 	CALL(landlock_create_ruleset, LOCAL),
 	CALL(landlock_add_rule, LOCAL),
 	CALL(landlock_restrict_self, LOCAL),
@@ -222,6 +223,9 @@ const struct sandbox_arg_call sandbox_arg_calls[] = {
 	CALL_IF(ioctl, ALL, EQ(1, TCGETS)), /* stdio asks whether it writes to a terminal */
 	CALL_IF(ioctl, NETWORK, EQ(1, FIONREAD)),
 	CALL_IF(ioctl, WRITERS, EQ(1, FS_IOC_FIEMAP)),
+	/* locks of a database file */
+	CALL_IF(fcntl, LOOKUP, EQ(1, F_SETLK)),
+	CALL_IF(fcntl, LOOKUP, EQ(1, F_GETLK)),
 	/* asking for limits, not setting them */
 	CALL_IF(prlimit64, ALL, EQ(0, 0), NO_POINTER(2)),
 	CALL_IF(prctl, ALL, EQ(0, PR_SET_NAME)),
@@ -230,12 +234,13 @@ const struct sandbox_arg_call sandbox_arg_calls[] = {
 	CALL_IF(prctl, LOCAL, EQ(0, PR_SET_SECCOMP)),
 	CALL_IF(clone, THREADS & ~LOCAL, BITS(0, CLONE_THREAD | NEW_SPACES, CLONE_THREAD)),
 	CALL_IF(clone, LOCAL, BITS(0, NEW_SPACES, 0)),
-	SOCKET(AF_INET, SOCK_STREAM, DELIVER | RESOLVER | LOCAL),
-	SOCKET(AF_INET6, SOCK_STREAM, DELIVER | RESOLVER | LOCAL),
-	SOCKET(AF_INET, SOCK_DGRAM, RESOLVER | LOCAL),
-	SOCKET(AF_INET6, SOCK_DGRAM, RESOLVER | LOCAL),
+	SOCKET(AF_INET, SOCK_STREAM, DELIVER | RESOLVER | LOCAL | LOOKUP),
+	SOCKET(AF_INET6, SOCK_STREAM, DELIVER | RESOLVER | LOCAL | LOOKUP),
+	SOCKET(AF_INET, SOCK_DGRAM, RESOLVER | LOCAL | LOOKUP),
+	SOCKET(AF_INET6, SOCK_DGRAM, RESOLVER | LOCAL | LOOKUP),
+	SOCKET(AF_NETLINK, SOCK_RAW, LOOKUP), /* which kinds of addresses there are */
 	/* lmtp:unix:...; the user database may be behind a daemon */
-	SOCKET(AF_UNIX, SOCK_STREAM, DELIVER | LOCAL),
+	SOCKET(AF_UNIX, SOCK_STREAM, DELIVER | LOCAL | LOOKUP),
 	SOCKET(AF_UNIX, SOCK_DGRAM, LOCAL),
 	CALL_IF(setsockopt, SMTP_IN | DELIVER, EQ(1, IPPROTO_TCP), EQ(2, TCP_NODELAY)),
 };
