@@ -2,6 +2,7 @@
 /* Restrictions about destinations: relay control, unlisted addresses, domains in the DNS, DNSBL. */
 #include <stdio.h>
 
+#include "conf/map_remote.h"
 #include "policy/policy_int.h"
 
 /* ---- relay control ---- */
@@ -224,8 +225,10 @@ enum policy_verdict rs_unlisted_sender(struct policy_run *r, const struct policy
 	if (r->view->sender == NULL || r->view->sender[0] == '\0' || st->sender_listed_done ||
 	    r->pc->skip_unlisted)
 		return POLICY_DUNNO;
-	st->sender_listed_done = r->warn_depth == 0;
-	return check_listed(r, r->view->sender, policy_class_sender);
+	enum policy_verdict v = check_listed(r, r->view->sender, policy_class_sender);
+
+	st->sender_listed_done = r->warn_depth == 0 && !map_memo_is_missing();
+	return v;
 }
 
 enum policy_verdict rs_unlisted_recipient(struct policy_run *r, const struct policy_item *it UNUSED)
@@ -234,8 +237,10 @@ enum policy_verdict rs_unlisted_recipient(struct policy_run *r, const struct pol
 
 	if (r->view->recipient == NULL || st->rcpt_listed_done || r->pc->skip_unlisted)
 		return POLICY_DUNNO;
-	st->rcpt_listed_done = r->warn_depth == 0;
-	return check_listed(r, r->view->recipient, policy_class_rcpt);
+	enum policy_verdict v = check_listed(r, r->view->recipient, policy_class_rcpt);
+
+	st->rcpt_listed_done = r->warn_depth == 0 && !map_memo_is_missing();
+	return v;
 }
 
 /* ---- domains in the DNS ---- */

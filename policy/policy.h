@@ -5,8 +5,12 @@
  *
  * At configuration load the lists are compiled to arrays of {table row, argument} (policy/table.c
  * is the table). An evaluation walks them and may stop with POLICY_NEED: the caller does what
- * run->need says (a DNS question, a pause) and calls policy_resume(). Nothing here blocks, and
- * nothing here knows about sockets or processes.
+ * run->need says (a DNS question, a pause, answers of remote tables) and calls policy_resume().
+ * Nothing here blocks, and nothing here knows about sockets or processes.
+ *
+ * Remote tables (conf/map_remote.h): the caller enters a memo around policy_start() and
+ * policy_resume(), the same for the whole evaluation. An entry that lacks an answer has no effect,
+ * and is begun again by policy_resume().
  *
  * Addresses are in internal form: no angle brackets, quotes removed, "local@domain" with the last @
  * as the separator.
@@ -112,7 +116,7 @@ struct policy_dns {
 };
 
 struct policy_need {
-	enum { POLICY_NEED_DNS, POLICY_NEED_SLEEP } kind;
+	enum { POLICY_NEED_DNS, POLICY_NEED_SLEEP, POLICY_NEED_TABLES } kind;
 	uint16_t rrtype;
 	char name[256];
 	int64_t sleep_ms;

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "conf/map_remote.h"
 #include "lib/log.h"
 #include "policy/policy_int.h"
 
@@ -47,6 +48,8 @@ static enum policy_verdict set_reply(struct policy_run *r, int64_t code, const c
 	struct policy_state *st = r->state;
 	bool warn = r->warn_depth != 0 && may_warn;
 
+	if (map_memo_is_missing())
+		return POLICY_NEED; /* nobody knows yet whether there is anything to say */
 	if (code < 400 || code > 599) {
 		log_warn("SMTP reply code configuration error: %lld %s %s", (long long)code, dsn,
 			 text);
@@ -166,6 +169,13 @@ enum policy_verdict policy_push(struct policy_run *r, const struct policy_item *
 	return POLICY_PUSHED;
 }
 
+/* The answers of remote tables are missing: what was just done is done again. */
+static enum policy_verdict need_tables(struct policy_run *r)
+{
+	r->need.kind = POLICY_NEED_TABLES;
+	return POLICY_NEED;
+}
+
 /* ---- one list ---- */
 
 /* type:table without a check_ in front means the list's own kind of lookup. */
@@ -235,6 +245,10 @@ static enum policy_verdict walk(struct policy_run *r)
 		unsigned depth = r->depth;
 		enum policy_verdict v = run_item(r, f, it);
 
+		if (map_memo_is_missing()) {
+			r->depth = depth;
+			return need_tables(r);
+		}
 		if (v == POLICY_NEED) {
 			r->phase++;
 			return v;
@@ -447,6 +461,10 @@ static enum policy_verdict go_on(struct policy_run *r)
 			r->depth = 0;
 			r->warn_depth = 0;
 			v = steps[s].begin(r);
+			if (map_memo_is_missing()) {
+				r->step_begun = false;
+				return need_tables(r);
+			}
 		}
 		if (v == POLICY_PUSHED)
 			v = walk(r);

@@ -229,7 +229,8 @@ static bool take_address(struct session *s, struct sv args, bool utf8, struct sv
 	if (s->listener->policy == NULL)
 		return true;
 	policy_resolve(s->listener->policy, buf_cstr(addr), &resolved);
-	if (!resolved.tempfail && !resolved.invalid && !utf8) {
+	/* the class may not be known yet, or not at all; the syntax is */
+	if (resolved.domain_off > 0 && !resolved.invalid && !utf8) {
 		struct sv dom = { resolved.addr.p + resolved.domain_off,
 				  resolved.addr.len - resolved.domain_off };
 

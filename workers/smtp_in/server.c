@@ -167,6 +167,26 @@ static void op_dns_cancel(void *ctx UNUSED, void *query)
 	free(q);
 }
 
+static void tables_answered(void *ctx)
+{
+	struct session *s = ctx;
+
+	session_tables_answered(s);
+	conn_queue(conn_of(s));
+}
+
+static void *op_tables(void *ctx, struct session *s, struct map_memo *memo)
+{
+	struct server *sv = ctx;
+
+	return tables_fetch(sv->tables, memo, tables_answered, s);
+}
+
+static void op_tables_cancel(void *ctx UNUSED, void *query)
+{
+	tables_cancel(query);
+}
+
 /* ---- content_ops ---- */
 
 static void content_send(void *ctx, uint32_t peer, const struct proto_submit *rec)
@@ -284,6 +304,7 @@ static void on_tick(void *ctx)
 	loop_timer_set(&sv->tick, TICK_MS);
 	twheel_run(&sv->wheel, now, conn_timer, sv);
 	dns_client_tick(sv->dns);
+	tables_client_tick(sv->tables);
 	if (sv->stress)
 		check_stress(sv);
 	if (sv->resume_accept_ms != 0 && now >= sv->resume_accept_ms && !sv->draining &&
@@ -350,6 +371,8 @@ static void setup_ops(struct server *sv)
 		.abort = op_abort,
 		.dns = op_dns,
 		.dns_cancel = op_dns_cancel,
+		.tables = op_tables,
+		.tables_cancel = op_tables_cancel,
 		.rate = op_rate,
 		.ctx = sv,
 	};
@@ -398,6 +421,7 @@ int server_start(struct server *sv, struct worker *w)
 		return err;
 	sv->limits = limits_new(sv->p);
 	sv->dns = dns_client_new(DNS_TIMEOUT_MS, w->counters);
+	sv->tables = tables_client_new(sv->p->lookup_timeout, w->counters);
 	twheel_init(&sv->wheel, TICK_MS, clock_now().ms);
 	loop_timer_init(sv->loop, &sv->tick, on_tick, sv);
 	loop_timer_set(&sv->tick, TICK_MS);
@@ -412,6 +436,11 @@ void server_attach(struct server *sv, struct worker_peer *peer)
 	if (peer->class_id == CLASS_RESOLVER) {
 		sv->resolver = peer;
 		dns_client_set_link(sv->dns, peer->link);
+		return;
+	}
+	if (peer->class_id == CLASS_LOOKUP) {
+		sv->lookup = peer;
+		tables_client_set_link(sv->tables, peer->link);
 		return;
 	}
 	if (peer->class_id != CLASS_REWRITE)
@@ -457,6 +486,9 @@ void server_detach(struct server *sv, struct worker_peer *peer)
 	if (peer == sv->resolver) {
 		sv->resolver = NULL;
 		dns_client_set_link(sv->dns, NULL);
+	} else if (peer == sv->lookup) {
+		sv->lookup = NULL;
+		tables_client_set_link(sv->tables, NULL);
 	} else if (index < CONTENT_MAX_PEERS) {
 		rewrite_lost(sv, index);
 	}
@@ -500,6 +532,9 @@ void server_record(struct server *sv, struct worker_peer *peer, const void *rec,
 		memcpy(&kind, rec, sizeof(kind));
 	if (peer == sv->resolver && kind == PROTO_DNS_ANSWER) {
 		dns_client_input(sv->dns, rec, len);
+	} else if (peer == sv->lookup && kind == PROTO_TABLE_ANSWER) {
+		if (tables_client_input(sv->tables, rec, len) != 0)
+			worker_accuse(sv->worker, peer, "malformed answer");
 	} else if (index < CONTENT_MAX_PEERS && kind == PROTO_SUBMIT_DONE) {
 		on_done(sv, index, rec, len);
 	} else if (index < CONTENT_MAX_PEERS && kind == PROTO_SUBMIT_FREE &&

@@ -18,6 +18,7 @@
 #include "workers/smtp_in/listener.h"
 #include "workers/smtp_in/peername.h"
 #include "workers/smtp_in/session.h"
+#include "workers/tables/client.h"
 
 #define SERVER_READ_BYTES 65536u
 
@@ -76,7 +77,8 @@ struct server {
 	struct session_ops session_ops;
 	struct worker_peer *rewrites[CONTENT_MAX_PEERS];
 	struct dns_client *dns;
-	struct worker_peer *resolver;
+	struct worker_peer *resolver, *lookup;
+	struct tables_client *tables;
 	struct qid_source qids;
 	bool draining;
 	char read_buf[SERVER_READ_BYTES];

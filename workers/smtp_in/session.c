@@ -77,7 +77,9 @@ void session_fini(struct session *s)
 {
 	if (s->dns_query != NULL)
 		s->ops->dns_cancel(s->ops->ctx, s->dns_query);
-	s->dns_query = NULL;
+	if (s->tables_query != NULL)
+		s->ops->tables_cancel(s->ops->ctx, s->tables_query);
+	s->dns_query = s->tables_query = NULL;
 	session_reset_tx(s);
 	session_policy_free(s);
 	policy_state_fini(&s->policy);
@@ -686,6 +688,19 @@ void session_dns_answer(struct session *s, const struct policy_dns *a)
 		s->wait = WAIT_NONE;
 		return;
 	}
+	if (s->state == SESSION_GREETING) {
+		s->wait = WAIT_NONE;
+		session_greet(s);
+	} else {
+		wake(s);
+	}
+}
+
+void session_tables_answered(struct session *s)
+{
+	s->tables_query = NULL;
+	if (s->run == NULL || s->wait != WAIT_TABLES)
+		return;
 	if (s->state == SESSION_GREETING) {
 		s->wait = WAIT_NONE;
 		session_greet(s);

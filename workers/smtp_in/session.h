@@ -50,11 +50,12 @@ enum session_state {
 
 enum session_wait {
 	WAIT_NONE,
-	WAIT_NAME,  /* client's host name; session_name_known() */
-	WAIT_DNS,   /* session_dns_answer() */
-	WAIT_SLEEP, /* until s->sleep_until_ms; session_tick() */
-	WAIT_ROOM,  /* blocks for content; session_room() */
-	WAIT_DONE,  /* verdict on the message; session_submit_done() */
+	WAIT_NAME,   /* client's host name; session_name_known() */
+	WAIT_DNS,    /* session_dns_answer() */
+	WAIT_TABLES, /* answers of remote tables; session_tables_answered() */
+	WAIT_SLEEP,  /* until s->sleep_until_ms; session_tick() */
+	WAIT_ROOM,   /* blocks for content; session_room() */
+	WAIT_DONE,   /* verdict on the message; session_submit_done() */
 };
 
 enum cmd_id {
@@ -80,6 +81,7 @@ enum cmd_id {
 
 struct session;
 struct smtp_cmd;
+struct map_memo;
 
 /* What a session asks of the process around it. Every call may be answered by a fake. */
 struct session_ops {
@@ -99,6 +101,10 @@ struct session_ops {
 	/* Ask; session_dns_answer() comes later, or before this returns: then NULL. */
 	void *(*dns)(void *ctx, struct session *s, const char *name, uint16_t rrtype);
 	void (*dns_cancel)(void *ctx, void *query);
+	/* Fetch what the memo lacks; session_tables_answered() comes later, never from inside this
+	 * call. NULL: all is answered at once. */
+	void *(*tables)(void *ctx, struct session *s, struct map_memo *memo);
+	void (*tables_cancel)(void *ctx, void *query);
 	/* One more event of this client in the current time unit: how many now. */
 	unsigned (*rate)(void *ctx, struct session *s, enum client_rate kind);
 	void *ctx;
@@ -173,7 +179,7 @@ struct session {
 
 	struct policy_state policy;
 	struct policy_run *run;
-	void *dns_query;
+	void *dns_query, *tables_query;
 	struct pending pending;
 	struct tx *tx;
 	enum bdat_state bdat;
@@ -200,6 +206,7 @@ void session_eof(struct session *s);
 void session_broken(struct session *s);
 void session_tick(struct session *s); /* clock_now() passed session_next_ms() */
 void session_dns_answer(struct session *s, const struct policy_dns *a);
+void session_tables_answered(struct session *s);
 void session_room(struct session *s);
 void session_submit_done(struct session *s, enum submit_verdict v, unsigned code,
 			 const uint8_t dsn[3], struct sv text);

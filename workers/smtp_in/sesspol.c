@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "conf/map_remote.h"
 #include "lib/log.h"
 #include "lib/mailaddr.h"
 #include "workers/smtp_in/command.h"
@@ -11,7 +12,8 @@
 struct session_run {
 	struct policy_run run;
 	struct policy_view view;
-	struct arena scratch; /* while there is no transaction (VRFY) */
+	struct arena scratch;  /* while there is no transaction (VRFY) */
+	struct map_memo *memo; /* answers of remote tables; NULL when there are no such tables */
 	bool in_call;
 };
 
@@ -81,6 +83,7 @@ static void begin_run(struct session *s)
 	spare_run = NULL;
 	r->in_call = false;
 	arena_init(&r->scratch, 1024, 65536);
+	r->memo = map_remote_is_used() ? map_memo_new() : NULL;
 	fill_view(s, &r->view);
 	r->run.pc = s->listener->policy;
 	r->run.view = &r->view;
@@ -100,6 +103,7 @@ void session_policy_free(struct session *s)
 	if (s->tx == NULL)
 		policy_state_reset_tx(&s->policy);
 	arena_fini(&r->scratch);
+	map_memo_free(&r->memo);
 	s->run = NULL;
 	if (spare_run == NULL)
 		spare_run = r;
@@ -117,6 +121,13 @@ static bool answer_need(struct session *s)
 		s->sleep_until_ms = clock_now().ms + r->run.need.sleep_ms;
 		return false;
 	}
+	if (r->run.need.kind == POLICY_NEED_TABLES) {
+		s->wait = WAIT_TABLES;
+		s->tables_query = s->ops->tables(s->ops->ctx, s, r->memo);
+		if (s->tables_query == NULL)
+			s->wait = WAIT_NONE;
+		return s->wait == WAIT_NONE;
+	}
 	r->run.dns = (struct policy_dns){ .status = POLICY_DNS_INVALID };
 	if (r->run.need.name[0] == '\0')
 		return true;
@@ -125,6 +136,20 @@ static bool answer_need(struct session *s)
 	s->dns_query = s->ops->dns(s->ops->ctx, s, r->run.need.name, r->run.need.rrtype);
 	r->in_call = false;
 	return s->wait == WAIT_NONE;
+}
+
+/* `event`: begin with it; negative: go on. */
+static enum policy_verdict evaluate(struct session *s, int event)
+{
+	struct map_memo *memo = run_of(s)->memo;
+	enum policy_verdict v;
+
+	if (memo != NULL)
+		map_memo_enter(memo);
+	v = event >= 0 ? policy_start(s->run, (enum policy_event)event) : policy_resume(s->run);
+	if (memo != NULL)
+		map_memo_leave(); /* run.need tells what is missing */
+	return v;
 }
 
 /* Start an evaluation, or go on with the one that waited. NEED: s->wait is set. With REJECT and
@@ -137,12 +162,12 @@ enum policy_verdict session_policy(struct session *s, enum policy_event event)
 		return POLICY_PERMIT;
 	if (s->run == NULL) {
 		begin_run(s);
-		v = policy_start(s->run, event);
+		v = evaluate(s, (int)event);
 	} else {
-		v = policy_resume(s->run);
+		v = evaluate(s, -1);
 	}
 	while (v == POLICY_NEED && answer_need(s))
-		v = policy_resume(s->run);
+		v = evaluate(s, -1);
 	return v;
 }
 
