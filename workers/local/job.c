@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "conf/map_remote.h"
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/io.h"
@@ -354,7 +355,6 @@ static void start_rcpt(struct rcpt_job *r)
 	struct job *j = r->job;
 	struct target *t = &r->target;
 
-	target_find(j->l->targets, j->transport, r->rcpt->addr, t);
 	if (!t->found) {
 		set_result(r, t->dsn[0], t->dsn[1], t->dsn[2], t->text);
 		return;
@@ -389,6 +389,30 @@ static void start_rcpt(struct rcpt_job *r)
 	j->busy++;
 }
 
+static void find_targets(void *ctx);
+
+/* Where the recipients' mail is put. False: remote tables are asked, and find_targets() goes on
+ * when they have answered. */
+static bool targets_are_found(struct job *j)
+{
+	bool missing = true;
+
+	if (j->memo == NULL && map_remote_is_used())
+		j->memo = map_memo_new();
+	while (missing) {
+		if (j->memo != NULL)
+			map_memo_enter(j->memo);
+		for (size_t i = 0; i < j->rcpt_count; i++)
+			target_find(j->l->targets, j->transport, j->rcpts[i].rcpt->addr,
+				    &j->rcpts[i].target);
+		missing = j->memo != NULL && map_memo_leave();
+		if (missing && tables_fetch(j->l->tables, j->memo, find_targets, j) != NULL)
+			return false;
+	}
+	map_memo_free(&j->memo);
+	return true;
+}
+
 static void start_all(struct job *j, int err)
 {
 	for (size_t i = 0; i < j->rcpt_count; i++) {
@@ -406,6 +430,14 @@ static void start_all(struct job *j, int err)
 		if (j->rcpts[i].busy)
 			pool_submit(j->l->pool, &j->rcpts[i].delivery);
 	}
+}
+
+static void find_targets(void *ctx)
+{
+	struct job *j = ctx;
+
+	if (targets_are_found(j))
+		start_all(j, 0);
 }
 
 static void pick_rcpts(struct job *j)
@@ -477,7 +509,7 @@ static void begin(struct job *j)
 	err = make_content(j);
 	if (err == 0 && j->transport->kind == TRANSPORT_PIPE)
 		pipe_start(j);
-	else
+	else if (err != 0 || targets_are_found(j))
 		start_all(j, err);
 }
 

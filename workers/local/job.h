@@ -13,6 +13,7 @@
 #include "workers/local/pool.h"
 #include "workers/local/target.h"
 #include "workers/spool/spool.h"
+#include "workers/tables/client.h"
 
 struct job;
 
@@ -32,6 +33,8 @@ struct local { /* the worker */
 	bool record_sync;              /* in_doubt_sync */
 	struct buf env_buf, content_buf;
 	struct loop_timer tick;
+	struct worker_peer *lookup; /* asks remote tables; NULL = none now */
+	struct tables_client *tables;
 };
 
 void job_start(struct local *l, const void *rec, size_t len);

@@ -55,7 +55,8 @@ struct job {
 	bool waiting;              /* to begin: until the journal says durably that it does */
 	int64_t waits_us;          /* since; monotonic */
 	uint64_t started_at;
-	bool finished; /* waits for the journal only */
+	bool finished;         /* waits for the journal only */
+	struct map_memo *memo; /* answers of remote tables; NULL: all targets are found */
 };
 
 /* ---- job.c ---- */

@@ -143,6 +143,7 @@ static void tick(void *ctx)
 	struct local *l = ctx;
 
 	pool_tick(l->pool);
+	tables_client_tick(l->tables);
 	loop_timer_set(&l->tick, TICK_MS);
 }
 
@@ -171,6 +172,7 @@ static int local_start(struct worker *w)
 	}
 	l->record_sync = w->params->in_doubt_sync;
 	l->reader = spool_reader_new(&l->dirs, READER_FILES);
+	l->tables = tables_client_new(w->params->lookup_timeout, w->counters);
 	l->pool = pool_new(&pc, w->loop);
 	commands_watch(l->commands, w->loop);
 	loop_timer_init(w->loop, &l->tick, tick, l);
@@ -193,6 +195,38 @@ static void local_from_super(struct worker *w, const void *rec, size_t len)
 		journal_writer_grant(l->journal, f.number,
 				     (struct journal_owner){ w->life, f.code });
 	}
+}
+
+static void local_attach(struct worker *w, struct worker_peer *peer)
+{
+	struct local *l = w->state;
+
+	if (peer->class_id != CLASS_LOOKUP)
+		return;
+	l->lookup = peer;
+	tables_client_set_link(l->tables, peer->link);
+}
+
+static void local_detach(struct worker *w, struct worker_peer *peer)
+{
+	struct local *l = w->state;
+
+	if (peer != l->lookup)
+		return;
+	l->lookup = NULL;
+	tables_client_set_link(l->tables, NULL);
+}
+
+static void local_from_peer(struct worker *w, struct worker_peer *peer, const void *rec, size_t len)
+{
+	struct local *l = w->state;
+	uint32_t kind = 0;
+
+	if (len >= sizeof(kind))
+		memcpy(&kind, rec, sizeof(kind));
+	if (peer == l->lookup &&
+	    (kind != PROTO_TABLE_ANSWER || tables_client_input(l->tables, rec, len) != 0))
+		worker_accuse(w, peer, "malformed answer");
 }
 
 static void end_if_idle(struct local *l)
@@ -230,6 +264,9 @@ static const struct worker_ops local_ops = {
 	.program = "virtual",
 	.init = local_init,
 	.start = local_start,
+	.attach = local_attach,
+	.detach = local_detach,
+	.from_peer = local_from_peer,
 	.from_super = local_from_super,
 	.turn = local_turn,
 	.drain = local_drain,

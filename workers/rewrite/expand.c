@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "conf/map.h"
+#include "conf/map_remote.h"
 #include "lib/err.h"
 #include "lib/hash.h"
 #include "lib/log.h"
@@ -154,6 +155,14 @@ static void add_final(struct expand_work *w, struct env_rcpt r)
 		w->verdict = EXPAND_MEMORY;
 }
 
+/* Answers of remote tables are missing: this is done again. Go on with the other recipients, so
+ * that theirs are fetched at the same time. */
+static void go_on_asking(struct expand_work *w)
+{
+	if (w->verdict == EXPAND_TABLE && map_memo_is_missing())
+		w->verdict = EXPAND_OK;
+}
+
 /* ---- virtual aliases ---- */
 
 struct alias_state { /* of one recipient */
@@ -216,8 +225,10 @@ static void expand_value(struct expand_work *w, struct alias_state *st, struct s
 		return;
 	}
 	mail_addrlist_init(&list, value);
-	while (w->verdict == EXPAND_OK && mail_addrlist_next(&list, &item, &one))
+	while (w->verdict == EXPAND_OK && mail_addrlist_next(&list, &item, &one)) {
 		expand_target(w, st, addr, alias_target(w, buf_sv(&one), addr, ext), depth);
+		go_on_asking(w);
+	}
 	buf_fini(&one);
 }
 
@@ -319,8 +330,11 @@ static void add_bcc_map(struct expand_work *w, struct map_list *l, struct sv add
 		return;
 	mail_addr_split(addr, &local, &domain);
 	buf_reset(&x->value);
-	st = map_list_get_addr(l, addr, x->p->recipient_delimiter,
-			       resolver_has_bare_key(x->resolver, domain) > 0, &x->value, &ext);
+	int bare = resolver_has_bare_key(x->resolver, domain);
+
+	st = bare < 0 ? MAP_ERROR
+		      : map_list_get_addr(l, addr, x->p->recipient_delimiter, bare > 0, &x->value,
+					  &ext);
 	if (st == MAP_ERROR) {
 		w->verdict = EXPAND_TABLE;
 	} else if (st == MAP_FOUND) {
@@ -346,6 +360,7 @@ static void add_all(struct expand_work *w)
 
 		if (bcc)
 			add_bcc_map(w, w->x->recipient_bcc, full);
+		go_on_asking(w);
 	}
 	if (!bcc)
 		return;
@@ -402,5 +417,5 @@ enum expand_verdict expand_envelope(struct expander *x, struct envelope *e, stru
 	e->rcpts = w.list.rcpts;
 	e->rcpt_count = w.list.rcpt_count;
 	e->rcpt_cap = w.list.rcpt_cap;
-	return w.verdict;
+	return w.verdict == EXPAND_OK && map_memo_is_missing() ? EXPAND_TABLE : w.verdict;
 }

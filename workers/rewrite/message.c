@@ -30,7 +30,7 @@ static const struct message_verdict verdict_too_big = {
 static const struct message_verdict verdict_hops = {
 	SUBMIT_PERMFAIL, 554, { 5, 4, 0 }, "Error: too many hops"
 };
-static const struct message_verdict verdict_table = {
+const struct message_verdict verdict_table = {
 	SUBMIT_TEMPFAIL, 451, { 4, 3, 0 }, "Temporary lookup failure"
 };
 static const struct message_verdict verdict_alias = {
@@ -256,8 +256,10 @@ static void note_content(struct message *m)
 		m->env.body = BODY_8BIT;
 }
 
-static const struct message_verdict *build(struct message *m)
+const struct message_verdict *message_build(struct message *m)
 {
+	m->env = m->env_closed;
+	buf_reset(&m->env_out);
 	const struct message_verdict *v = expand(m);
 
 	if (v->verdict != SUBMIT_OK)
@@ -280,7 +282,7 @@ static const struct message_verdict *build(struct message *m)
 	return &verdict_ok;
 }
 
-const struct message_verdict *message_finish(struct message *m, int *err_r)
+const struct message_verdict *message_close(struct message *m, int *err_r)
 {
 	*err_r = wire_end(&m->wire);
 	if (*err_r < 0)
@@ -300,7 +302,15 @@ const struct message_verdict *message_finish(struct message *m, int *err_r)
 		return m->header.map_error == E_AGAIN ? &verdict_table : &verdict_no_space;
 	if (m->env.flags & ENVF_DISCARD)
 		return &verdict_discard;
-	return build(m);
+	m->env_closed = m->env;
+	return &verdict_ok;
+}
+
+const struct message_verdict *message_finish(struct message *m, int *err_r)
+{
+	const struct message_verdict *v = message_close(m, err_r);
+
+	return v->verdict == SUBMIT_OK ? message_build(m) : v;
 }
 
 void message_log_id(const struct message *m)

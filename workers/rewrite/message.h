@@ -41,8 +41,9 @@ struct message {
 	struct wire wire;
 	struct qid qid;
 	char qid_text[QID_TEXT_SIZE];
-	uint64_t in_bytes;    /* content fed */
-	uint64_t put_longest; /* longest body line that checks put out */
+	uint64_t in_bytes;          /* content fed */
+	uint64_t put_longest;       /* longest body line that checks put out */
+	struct envelope env_closed; /* as it was before message_build() */
 	struct message_verdict
 		failed; /* verdict is not SUBMIT_OK: decided already, content is skipped */
 	/* results of message_finish() */
@@ -53,6 +54,7 @@ struct message {
 extern const struct message_verdict verdict_ok;
 extern const struct message_verdict verdict_write_error; /* 451 4.3.0 */
 extern const struct message_verdict verdict_no_space;    /* 452 4.3.1 */
+extern const struct message_verdict verdict_table;       /* 451 4.3.0 lookup failure */
 /* The verdict for an error of the spool. */
 const struct message_verdict *verdict_of_error(int err);
 
@@ -75,6 +77,12 @@ int message_feed(struct message *m, char *data, size_t len, struct sv *body_r);
 /* End of content. Returns what is to be done: SUBMIT_OK = write the record (hdr, env_out, out,
  * body), else the answer. E_PEER through *err_r when the content does not end as it must. */
 const struct message_verdict *message_finish(struct message *m, int *err_r);
+/*
+ * The same in two steps. Only the second asks tables that may be remote (conf/map_remote.h): it
+ * begins anew each time it is called.
+ */
+const struct message_verdict *message_close(struct message *m, int *err_r);
+const struct message_verdict *message_build(struct message *m);
 /* Logs the message-id line as cleanup does; once the record is appended. */
 void message_log_id(const struct message *m);
 

@@ -8,8 +8,10 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "conf/map_remote.h"
 #include "lib/err.h"
 #include "lib/log.h"
 #include "lib/mailaddr.h"
@@ -33,6 +35,14 @@ struct notify_job { /* one request, while it is worked on */
 	struct dsn_rcpt rcpts[PROTO_ENTRY_SPAN];
 	size_t rcpt_count;
 	uint64_t mask; /* recipients in rcpts */
+	bool told;     /* the notification itself is appended, only the copy is left */
+};
+
+struct waiting_notice { /* for answers of remote tables; the supervisor bounds how many */
+	struct rewrite *r;
+	struct proto_bounce b;
+	struct map_memo *memo; /* NULL: there are no such tables */
+	bool told, logged;
 };
 
 static struct buf journal_buf, content_buf; /* keep their memory between requests */
@@ -316,7 +326,7 @@ static int send_one(struct notify_job *j, enum dsn_audience audience, struct sv 
 	p->to_postmaster = audience != DSN_TO_SENDER;
 	message_begin_own(m, qid_make(&r->ids), &env);
 	build_text(j, audience, to, m);
-	if (message_finish(m, &err)->verdict != SUBMIT_OK)
+	if (message_finish(m, &err)->verdict != SUBMIT_OK || map_memo_is_missing())
 		err = E_AGAIN;
 	if (err == 0)
 		err = append_message(r, m, (struct sv){ "", 0 }, p);
@@ -371,9 +381,11 @@ static int notify(struct notify_job *j)
 	collect_rcpts(j, false);
 	if (j->rcpt_count == 0)
 		return 1;
-	err = send_one(j, DSN_TO_SENDER, (struct sv){ "", 0 }, j->env.sender, false);
-	if (err == 0)
+	err = j->told ? 0 : send_one(j, DSN_TO_SENDER, (struct sv){ "", 0 }, j->env.sender, false);
+	if (err == 0) {
+		j->told = true;
 		send_copy(j);
+	}
 	return err;
 }
 
@@ -410,26 +422,69 @@ static void log_expired(const struct notify_job *j)
 	buf_fini(&sender);
 }
 
-void notify_bounce(struct rewrite *r, const void *rec, size_t len)
+/* One try. As notify(). */
+static int try_notice(struct waiting_notice *w)
 {
 	static struct notify_job j;
-	int err;
 
-	if (len != sizeof(j.b))
-		die("supervisor ring: bounce record of %zu bytes", len);
-	memcpy(&j.b, rec, sizeof(j.b));
-	j.r = r;
-	if (j.b.bounce > BOUNCE_SUCCESS)
-		die("supervisor ring: bounce of kind %u", j.b.bounce);
+	j.r = w->r;
+	j.b = w->b;
+	j.told = w->told;
 	j.id = qid_of_proto(j.b.ref.qid);
 	qid_format(j.id, j.id_text);
-	err = read_message(&j);
-	if (err == 0 && j.b.bounce == BOUNCE_EXPIRED)
+	int err = read_message(&j);
+
+	if (err == 0 && j.b.bounce == BOUNCE_EXPIRED && !w->logged) {
 		log_expired(&j);
+		w->logged = true;
+	}
 	if (err == 0)
 		err = notify(&j);
+	w->told = j.told;
+	return err;
+}
+
+/* Until nothing is missing. */
+static void run_notice(void *ctx)
+{
+	struct waiting_notice *w = ctx;
+	struct rewrite *r = w->r;
+	int err;
+
+	for (;;) {
+		bool told = w->told;
+
+		if (w->memo != NULL)
+			map_memo_enter(w->memo);
+		err = try_notice(w);
+		if (w->memo == NULL || !map_memo_leave()) {
+			if (told)
+				err = 0; /* this was about the copy, which answers for nothing */
+			break;
+		}
+		if (tables_fetch(r->tables, w->memo, run_notice, w) != NULL)
+			return;
+	}
 	if (err > 0)
-		finished(r, &j.b);
+		finished(r, &w->b);
 	else if (err < 0)
-		answer(r, &j.b, 1);
+		answer(r, &w->b, 1);
+	map_memo_free(&w->memo);
+	free(w);
+	r->waiting_count--;
+}
+
+void notify_bounce(struct rewrite *r, const void *rec, size_t len)
+{
+	struct waiting_notice *w = xcalloc(1, sizeof(*w));
+
+	if (len != sizeof(w->b))
+		die("supervisor ring: bounce record of %zu bytes", len);
+	memcpy(&w->b, rec, sizeof(w->b));
+	if (w->b.bounce > BOUNCE_SUCCESS)
+		die("supervisor ring: bounce of kind %u", w->b.bounce);
+	w->r = r;
+	w->memo = map_remote_is_used() ? map_memo_new() : NULL;
+	r->waiting_count++;
+	run_notice(w);
 }

@@ -4,8 +4,10 @@
  * moved to the current segment (PROTO_COPY).
  */
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "conf/map_remote.h"
 #include "lib/err.h"
 #include "lib/log.h"
 #include "lib/mailaddr.h"
@@ -88,32 +90,76 @@ static uint32_t load(struct rewrite *r, const struct proto_load *l, struct plan 
 	if (err == E_CORRUPT || err == E_SYNTAX || err == E_NOENT || err == E_EOF) {
 		return keep_damaged(r, id, l->ref.place, err) ? LOAD_DAMAGED : LOAD_RETRY;
 	}
-	if (err == 0)
+	if (err == 0 && !map_memo_is_missing())
 		log_active(l, &hdr, &env);
 	return err == 0 ? LOAD_OK : LOAD_RETRY;
 }
 
-void queue_load(struct rewrite *r, const void *rec, size_t len)
+static void loaded(struct rewrite *r, const struct proto_load *l, uint32_t status,
+		   const struct plan *plan)
 {
 	struct proto_entry entries[PROTO_ENTRY_SPAN];
+
+	if (status == LOAD_OK && !names_room(r->names, plan->dest_count, r->pending_count == 0))
+		status = LOAD_RETRY;
+	if (status != LOAD_OK) {
+		answer_load(r, l, status, NULL, 0);
+		return;
+	}
+	plan_to_entries(r, plan, entries);
+	answer_load(r, l, LOAD_OK, entries, plan->entry_count);
+	counter_add(r->w->counters, CTR_rewrite_loads, 1);
+}
+
+struct waiting_load { /* for answers of remote tables; the supervisor bounds how many */
+	struct rewrite *r;
+	struct proto_load l;
+	struct map_memo *memo;
+};
+
+/* Until nothing is missing. */
+static void load_with_memo(void *ctx)
+{
+	struct waiting_load *w = ctx;
+	struct rewrite *r = w->r;
+	struct plan plan = { 0 };
+	uint32_t status;
+
+	for (;;) {
+		map_memo_enter(w->memo);
+		arena_reset(&r->load_arena);
+		status = load(r, &w->l, &plan);
+		if (!map_memo_leave())
+			break;
+		if (tables_fetch(r->tables, w->memo, load_with_memo, w) != NULL)
+			return;
+	}
+	loaded(r, &w->l, status, &plan);
+	map_memo_free(&w->memo);
+	free(w);
+	r->waiting_count--;
+}
+
+void queue_load(struct rewrite *r, const void *rec, size_t len)
+{
 	struct proto_load l;
 	struct plan plan;
-	uint32_t status;
 
 	if (len != sizeof(l))
 		die("supervisor ring: load record of %zu bytes", len);
 	memcpy(&l, rec, sizeof(l));
-	arena_reset(&r->load_arena);
-	status = load(r, &l, &plan);
-	if (status == LOAD_OK && !names_room(r->names, plan.dest_count, r->pending_count == 0))
-		status = LOAD_RETRY;
-	if (status != LOAD_OK) {
-		answer_load(r, &l, status, NULL, 0);
+	if (map_remote_is_used()) {
+		struct waiting_load *w = xcalloc(1, sizeof(*w));
+
+		*w = (struct waiting_load){ .r = r, .l = l, .memo = map_memo_new() };
+		r->waiting_count++;
+		load_with_memo(w);
 		return;
 	}
-	plan_to_entries(r, &plan, entries);
-	answer_load(r, &l, LOAD_OK, entries, plan.entry_count);
-	counter_add(r->w->counters, CTR_rewrite_loads, 1);
+	arena_reset(&r->load_arena);
+	uint32_t status = load(r, &l, &plan);
+
+	loaded(r, &l, status, &plan);
 }
 
 /* ---- copy ---- */

@@ -372,7 +372,7 @@ int resolve(struct resolver *r, struct sv sender, struct sv rcpt, struct sv filt
 		asked = set_transport_map(r, rcpt, domain, a, route);
 	if (asked && filter.len == 0 && !map_list_is_empty(r->relocated_maps))
 		asked = set_relocated(r, rcpt, a, route);
-	if (!asked)
+	if (!asked) /* or not yet: then nobody looks at this route */
 		route_retry(route, "4.3.0 Address lookup failure");
 	else
 		check_transport(r, rcpt, route);

@@ -134,6 +134,7 @@ static void tick(void *ctx)
 
 	/* the turn that follows looks at waiting submissions and at old outcomes */
 	loop_timer_set(&r->tick, TICK_MS);
+	tables_client_tick(r->tables);
 }
 
 static int rewrite_start(struct worker *w)
@@ -143,6 +144,7 @@ static int rewrite_start(struct worker *w)
 
 	commit_init(r);
 	r->ids.life = w->life;
+	r->tables = tables_client_new(w->params->lookup_timeout, w->counters);
 	r->peer_memory = PEER_MEMORY + (size_t)w->params->smtpd_session_limit * SESSION_KEEP;
 	r->names = names_new(NAMES_MAX);
 	message_init(&r->scratch, &r->rules);
@@ -186,10 +188,22 @@ static void rewrite_attach(struct worker *w, struct worker_peer *peer)
 {
 	if (peer->class_id == CLASS_SMTP_IN || peer->class_id == CLASS_PICKUP)
 		submit_attach(w->state, peer);
+	if (peer->class_id == CLASS_LOOKUP) {
+		struct rewrite *r = w->state;
+
+		r->lookup = peer;
+		tables_client_set_link(r->tables, peer->link);
+	}
 }
 
 static void rewrite_detach(struct worker *w, struct worker_peer *peer)
 {
+	struct rewrite *r = w->state;
+
+	if (peer == r->lookup) {
+		r->lookup = NULL;
+		tables_client_set_link(r->tables, NULL);
+	}
 	if (peer->class_id == CLASS_SMTP_IN || peer->class_id == CLASS_PICKUP)
 		submit_detach(w->state, peer);
 }
@@ -197,13 +211,25 @@ static void rewrite_detach(struct worker *w, struct worker_peer *peer)
 static void rewrite_from_peer(struct worker *w, struct worker_peer *peer, const void *rec,
 			      size_t len)
 {
-	submit_record(w->state, peer, rec, len);
+	struct rewrite *r = w->state;
+	uint32_t kind = 0;
+
+	if (peer->class_id != CLASS_LOOKUP) {
+		submit_record(r, peer, rec, len);
+		return;
+	}
+	if (len >= sizeof(kind))
+		memcpy(&kind, rec, sizeof(kind));
+	if (peer == r->lookup &&
+	    (kind != PROTO_TABLE_ANSWER || tables_client_input(r->tables, rec, len) != 0))
+		worker_accuse(w, peer, "malformed answer");
 }
 
 /* Draining and nothing left: close the files, so that the supervisor can retire them. */
 static void end_if_idle(struct rewrite *r)
 {
-	if (!r->w->draining || r->pending_count > 0 || r->unjournaled.len > 0 || !submit_is_idle(r))
+	if (!r->w->draining || r->pending_count > 0 || r->unjournaled.len > 0 ||
+	    r->waiting_count > 0 || !submit_is_idle(r))
 		return;
 	journal_writer_free(&r->journal);
 	spool_writer_free(&r->writer);

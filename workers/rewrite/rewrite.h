@@ -15,6 +15,7 @@
 #include "workers/rewrite/names.h"
 #include "workers/rewrite/rules.h"
 #include "workers/spool/spool.h"
+#include "workers/tables/client.h"
 
 #define NAMES_MAX 65536u
 
@@ -70,6 +71,9 @@ struct rewrite {
 	bool progress;         /* something happened that may end the stall */
 	struct qid_source ids; /* for messages we make ourselves */
 	struct loop_timer tick;
+	struct worker_peer *lookup; /* asks remote tables; NULL = none now */
+	struct tables_client *tables;
+	size_t waiting_count; /* loads and notifications that wait for remote tables */
 };
 
 static inline struct proto_qid proto_qid_of(struct qid id)

@@ -156,6 +156,14 @@ static void queue_push(struct rewrite *r, struct peer *peer, const struct waitin
 	peer->queue[(peer->queue_head + peer->queue_len++) % peer->queue_cap] = *w;
 }
 
+void submit_again(struct rewrite *r, struct peer *peer, const struct proto_submit *end)
+{
+	const struct waiting w = { .s = *end, .fed = true };
+
+	queue_push(r, peer, &w);
+	stall(r);
+}
+
 /* The spool has had no room for long: refuse what would wait at the head. */
 static void refuse_head(struct rewrite *r, struct peer *peer)
 {

@@ -14,6 +14,13 @@ struct tx { /* a message that comes in several pieces */
 	uint64_t content_bytes; /* in the stream */
 	size_t counted;         /* of the peer's memory */
 	uint32_t session, number;
+	struct rewrite *rewrite;
+	struct peer *peer;
+	bool closed;                /* all content is there, message_close() is behind it */
+	struct proto_submit end;    /* the record that ended it, when it waits for remote tables */
+	struct map_memo *memo;      /* their answers */
+	struct tables_fetch *fetch; /* on their way */
+	struct mono_ms asked_since;
 	struct tx *older, *newer; /* of the peer's list */
 	bool listed;
 };
@@ -48,6 +55,9 @@ static inline struct sv tx_key(const uint32_t *number)
 void peer_accuse(struct rewrite *r, struct peer *peer, const char *why);
 /* The blocks of a record have been copied. */
 void peer_give_back(struct rewrite *r, struct peer *peer, const struct proto_submit *s);
+
+/* Go on with a transaction that could not end because the spool had no room. */
+void submit_again(struct rewrite *r, struct peer *peer, const struct proto_submit *end);
 
 /* ---- submit_tx.c ---- */
 struct tx *tx_open(struct rewrite *r, struct peer *peer, const struct proto_submit *s);

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "conf/map_remote.h"
 #include "lib/err.h"
 #include "lib/log.h"
 
@@ -13,6 +14,7 @@
 #define STREAM_SLACK   (512u << 10) /* added headers and the envelope */
 #define STREAM_MAX     (2ull << 30) /* when message_size_limit is off */
 #define REPORT_MS      10000
+#define TABLES_MS      300000 /* for all questions of a message to remote tables */
 
 /* ---- transactions ---- */
 
@@ -24,6 +26,8 @@ struct tx *tx_open(struct rewrite *r, struct peer *peer, const struct proto_subm
 	tx->m.arena.chunk_bytes = TX_ARENA_CHUNK;
 	tx->session = s->session;
 	tx->number = s->tx;
+	tx->rewrite = r;
+	tx->peer = peer;
 	strmap_put(peer->txs, tx_key(&tx->number), tx);
 	tx->listed = true;
 	tx->older = peer->newest;
@@ -55,6 +59,9 @@ void tx_close(struct peer *peer, struct tx *tx)
 	strmap_remove(peer->txs, tx_key(&tx->number));
 	unlist(peer, tx);
 	peer->memory -= tx->counted;
+	if (tx->fetch != NULL)
+		tables_cancel(tx->fetch);
+	map_memo_free(&tx->memo);
 	spool_stream_abort(&tx->stream);
 	message_fini(&tx->m);
 	free(tx);
@@ -255,41 +262,143 @@ static int submit_append(struct rewrite *r, struct peer *peer, struct tx *tx,
 	return err;
 }
 
+/* ---- remote tables ---- */
+
+/* A message that came in one piece waits: it becomes a transaction of its own. */
+static struct tx *tx_of_scratch(struct rewrite *r, struct peer *peer, const struct proto_submit *s,
+				struct sv body)
+{
+	struct tx *tx = tx_open(r, peer, s);
+
+	message_fini(&tx->m);
+	tx->m = r->scratch;
+	message_init(&r->scratch, &r->rules);
+	buf_add_sv(&tx->m.out, body);
+	tx->closed = true;
+	peer_give_back(r, peer, s);
+	return tx;
+}
+
+static void tx_answered(void *ctx);
+
+/* Fetch what is missing. False: it is all there already (as errors). */
+static bool tx_waits(struct rewrite *r, struct peer *peer, struct tx *tx,
+		     const struct proto_submit *s)
+{
+	tx->end = *s;
+	if (tx->asked_since.ms == 0)
+		tx->asked_since = clock_now();
+	if (mono_since_ms(tx->asked_since) > TABLES_MS && tx->m.failed.verdict == SUBMIT_OK)
+		tx_fail(tx, &verdict_table);
+	if (tx->m.failed.verdict != SUBMIT_OK)
+		return false;
+	tx->fetch = tables_fetch(r->tables, tx->memo, tx_answered, tx);
+	if (tx->fetch == NULL)
+		return false;
+	tx_count_memory(peer, tx);
+	if (peer->memory > r->peer_memory)
+		shed(r, peer);
+	return true;
+}
+
+/* Look everything up and plan the deliveries. NULL: answers are missing and on their way; then
+ * *txp is the transaction that waits for them. */
+static const struct message_verdict *build(struct rewrite *r, struct peer *peer, struct tx **txp,
+					   const struct proto_submit *s, struct sv *body)
+{
+	struct map_memo *memo = *txp != NULL ? (*txp)->memo : NULL;
+
+	if (!map_remote_is_used())
+		return message_build(*txp != NULL ? &(*txp)->m : &r->scratch);
+	if (memo == NULL)
+		memo = map_memo_new();
+	for (;;) {
+		struct message *m = *txp != NULL ? &(*txp)->m : &r->scratch;
+
+		if (m->failed.verdict != SUBMIT_OK) {
+			if (*txp != NULL)
+				(*txp)->memo = memo;
+			return &m->failed;
+		}
+		map_memo_enter(memo);
+		const struct message_verdict *v = message_build(m);
+
+		if (!map_memo_leave()) {
+			if (*txp != NULL)
+				(*txp)->memo = memo;
+			else
+				map_memo_free(&memo);
+			return v;
+		}
+		if (*txp == NULL) {
+			*txp = tx_of_scratch(r, peer, s, *body);
+			body->len = 0;
+		}
+		(*txp)->memo = memo;
+		if (tx_waits(r, peer, *txp, s))
+			return NULL;
+	}
+}
+
 /* The whole message is there: in the transaction, or (tx is NULL) in r->scratch and `body`.
  * E_AGAIN: no room for it yet, nothing was done that cannot be done again. */
 static int submit_end(struct rewrite *r, struct peer *peer, struct tx *tx,
 		      const struct proto_submit *s, struct sv body)
 {
-	struct message *m = tx != NULL ? &tx->m : &r->scratch;
 	const struct message_verdict *v = tx != NULL ? tx->verdict : NULL;
+	bool one_piece = tx == NULL;
 	int err = 0;
 
-	if (v == NULL)
-		v = message_finish(m, &err);
+	if (v == NULL && (tx == NULL || !tx->closed))
+		v = message_close(tx != NULL ? &tx->m : &r->scratch, &err);
 	if (err < 0) {
 		peer_accuse(r, peer, "content does not end with a line");
 		return 0;
 	}
 	if (tx != NULL)
+		tx->closed = true;
+	if (tx == NULL || tx->verdict == NULL) {
+		if (v == NULL || v->verdict == SUBMIT_OK)
+			v = build(r, peer, &tx, s, &body);
+		if (v == NULL)
+			return 0;
+	}
+	if (tx != NULL)
 		tx->verdict = v;
+	if (tx != NULL && one_piece)
+		one_piece = false; /* its blocks were given back */
 	if (v->verdict == SUBMIT_OK) {
 		err = submit_append(r, peer, tx, s, body);
+		if (err == E_AGAIN && tx != NULL && tx->memo != NULL)
+			tx->end = *s;
 		if (err == E_AGAIN)
 			return E_AGAIN;
 		if (err != 0)
 			v = verdict_of_error(err);
 	} else if (v->verdict == SUBMIT_DISCARDED) {
-		log_discarded(m);
+		log_discarded(tx != NULL ? &tx->m : &r->scratch);
 	} else {
-		count_refusal(r, m);
+		count_refusal(r, tx != NULL ? &tx->m : &r->scratch);
 	}
-	if (tx == NULL)
+	if (one_piece)
 		peer_give_back(r, peer, s); /* not before: the next try copies it again */
 	if (v->verdict != SUBMIT_OK)
 		submit_answer(r, peer, s->session, s->tx, v);
 	if (tx != NULL)
 		tx_close(peer, tx);
 	return 0;
+}
+
+static void tx_answered(void *ctx)
+{
+	struct tx *tx = ctx;
+	struct proto_submit end = tx->end;
+	struct rewrite *r = tx->rewrite;
+	struct peer *peer = tx->peer;
+
+	tx->fetch = NULL;
+	if (submit_end(r, peer, tx, &end, SV("")) == E_AGAIN)
+		submit_again(r, peer, &end);
 }
 
 int tx_one_piece(struct rewrite *r, struct peer *peer, const struct proto_submit *s)
