@@ -15,3 +15,16 @@ check_PROGRAMS += t/unit/workers/smtpin_peer_test
 UNIT_TESTS += t/unit/workers/smtpin_peer_test
 t_unit_workers_smtpin_peer_test_SOURCES = t/unit/workers/smtpin_peer_test.c
 t_unit_workers_smtpin_peer_test_LDADD = $(SMTPIN_LIBS)
+check_PROGRAMS += t/unit/workers/smtpin_tables_test
+UNIT_TESTS += t/unit/workers/smtpin_tables_test
+t_unit_workers_smtpin_tables_test_SOURCES = t/unit/workers/smtpin_tables_test.c \
+	t/unit/workers/smtpin_fake.h
+t_unit_workers_smtpin_tables_test_LDADD = $(SMTPIN_LIBS)
+check_PROGRAMS += t/unit/workers/tables_test
+UNIT_TESTS += t/unit/workers/tables_test
+t_unit_workers_tables_test_SOURCES = t/unit/workers/tables_test.c
+t_unit_workers_tables_test_LDADD = $(WORKER_LIBS)
+check_PROGRAMS += t/unit/workers/lookup_test
+UNIT_TESTS += t/unit/workers/lookup_test
+t_unit_workers_lookup_test_SOURCES = t/unit/workers/lookup_test.c
+t_unit_workers_lookup_test_LDADD = libph_lookup.a $(WORKER_LIBS) $(LOOKUP_SOURCE_LIBS)

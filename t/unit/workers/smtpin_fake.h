@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "conf/map_remote.h"
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/io.h"
@@ -42,6 +43,10 @@ struct fake {
 	unsigned rate_now;
 	struct policy_dns dns;
 	bool dns_waits, dns_asked, dns_cancelled;
+	struct map_memo *memo;
+	const char *table_key, *table_value;
+	unsigned table_questions;
+	bool tables_wait, table_broken, tables_cancelled;
 	char dns_name[256];
 	uint64_t qid_us;
 	char room[70000];
@@ -145,6 +150,41 @@ static inline void fo_dns_cancel(void *ctx, void *q UNUSED)
 	((struct fake *)ctx)->dns_cancelled = true;
 }
 
+/* One remote table for all: `table_key` has `table_value`; all else is not found, or an error. */
+static inline void fake_tables_answer(struct fake *f)
+{
+	const char *spec;
+	struct sv key;
+
+	for (size_t i = 0; i < map_memo_missing_count(f->memo); i++) {
+		map_memo_missing(f->memo, i, &spec, &key);
+		f->table_questions++;
+		if (f->table_broken)
+			map_memo_answer(f->memo, i, MAP_ERROR, SV(""));
+		else if (f->table_key != NULL && sv_eq(key, sv_from(f->table_key)))
+			map_memo_answer(f->memo, i, MAP_FOUND, sv_from(f->table_value));
+		else
+			map_memo_answer(f->memo, i, MAP_NOT_FOUND, SV(""));
+	}
+	map_memo_answered(f->memo);
+}
+
+static inline void *fo_tables(void *ctx, struct session *s UNUSED, struct map_memo *memo)
+{
+	struct fake *f = ctx;
+
+	f->memo = memo;
+	if (f->tables_wait)
+		return f;
+	fake_tables_answer(f);
+	return NULL;
+}
+
+static inline void fo_tables_cancel(void *ctx, void *q UNUSED)
+{
+	((struct fake *)ctx)->tables_cancelled = true;
+}
+
 static inline unsigned fo_rate(void *ctx, struct session *s UNUSED, enum client_rate kind UNUSED)
 {
 	return ++((struct fake *)ctx)->rate_now;
@@ -189,9 +229,11 @@ static inline int fake_conf(struct fake *f, const char *main_cf, struct conf_dia
 		abort();
 	}
 	conf_diag_fini(&own);
-	f->ops = (struct session_ops){ fo_may_accept, fo_qid,  fo_begin, fo_room,
-				       fo_advance,    fo_end,  fo_abort, fo_dns,
-				       fo_dns_cancel, fo_rate, f };
+	f->ops = (struct session_ops){
+		fo_may_accept,    fo_qid,   fo_begin, fo_room,       fo_advance,
+		fo_end,           fo_abort, fo_dns,   fo_dns_cancel, fo_tables,
+		fo_tables_cancel, fo_rate,  f
+	};
 	log_set_sink(fake_sink, NULL);
 	fake_logs_to = f;
 	return err;

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Restrictions with remote tables: a dialogue goes exactly as with the same table in the process,
+ * in its replies, its log lines and what it does to the message, though the evaluation stops for
+ * each answer and goes over the entry again.
+ */
+#include "t/unit/tap.h"
+#include "t/unit/workers/smtpin_fake.h"
+
+#define REMOTE "socketmap:inet:tables.test:1:t"
+
+struct situation {
+	const char *conf;        /* TABLE stands for the table */
+	const char *key, *value; /* its one entry */
+	const char *rcpt;
+};
+
+static const struct situation situations[] = {
+	{ "smtpd_recipient_restrictions = check_recipient_access TABLE\n", "u@local.test",
+	  "REJECT go away", "u@local.test" },
+	{ "smtpd_recipient_restrictions = check_recipient_access TABLE\n", "local.test", "HOLD",
+	  "u@local.test" },
+	{ "smtpd_recipient_restrictions = warn_if_reject check_recipient_access TABLE, reject\n",
+	  "local.test", "550 5.7.1 no", "u@local.test" },
+	{ "smtpd_recipient_restrictions = check_recipient_access TABLE, permit\n", "nobody@x.test",
+	  "OK", "u@local.test" },
+	{ "smtpd_sender_restrictions = check_sender_access TABLE\n", "x.test", "DEFER_IF_PERMIT a",
+	  "u@local.test" },
+	{ "smtpd_sender_restrictions = check_sender_access TABLE\n", "a@x.test",
+	  "PREPEND X-Seen: yes", "u@local.test" },
+	{ "smtpd_sender_restrictions = check_sender_access TABLE\n", "a@x.test", "INFO seen",
+	  "u@local.test" },
+	{ "smtpd_client_restrictions = check_client_access TABLE\nsmtpd_delay_reject = no\n",
+	  "192.0.2.66", "REJECT", "u@local.test" },
+	{ "smtpd_client_restrictions = check_client_access TABLE\n", "192.0.2", "REJECT",
+	  "u@local.test" },
+	{ "smtpd_helo_restrictions = check_helo_access TABLE\n", "c.test",
+	  "reject_unknown_sender_domain", "u@local.test" },
+	{ "smtpd_restriction_classes = klass\nklass = check_recipient_access TABLE\n"
+	  "smtpd_recipient_restrictions = klass, reject\n",
+	  "u@local.test", "OK", "u@local.test" },
+	{ "relay_domains = TABLE\n", "relay.test", "x", "u@relay.test" },
+	{ "relay_domains = TABLE\n", "relay.test", "x", "u@foreign.test" },
+	{ "virtual_mailbox_domains = TABLE\nvirtual_mailbox_maps = inline:{u@v.test=x}\n", "v.test",
+	  "x", "none@v.test" },
+	{ "local_recipient_maps = TABLE\n", "u", "x", "u@local.test" },
+	{ "local_recipient_maps = TABLE\n", "u", "x", "none@local.test" },
+	{ "smtpd_reject_unlisted_sender = yes\nlocal_recipient_maps = TABLE\n"
+	  "mydestination = x.test, local.test\n",
+	  "u", "x", "u@local.test" },
+	{ "virtual_alias_maps = TABLE\nlocal_recipient_maps = inline:{other=x}\n", "u@local.test",
+	  "other", "u@local.test" },
+	{ "transport_maps = TABLE\n", "local.test", "error:5.2.1 closed", "u@local.test" },
+	{ "relocated_maps = TABLE\n", "u@local.test", "far away", "u@local.test" },
+	{ "smtpd_data_restrictions = check_recipient_access TABLE\n", "u@local.test", "REJECT",
+	  "u@local.test" },
+	{ "smtpd_end_of_data_restrictions = check_sender_access TABLE\n", "a@x.test", "REJECT late",
+	  "u@local.test" },
+	{ "smtpd_sender_restrictions = check_sender_access pipemap:{TABLE,inline:{one=REJECT}}\n",
+	  "a@x.test", "one", "u@local.test" },
+};
+
+static char *config_of(const struct situation *s, bool remote)
+{
+	struct buf b = BUF_INIT;
+	const char *p = s->conf, *at;
+
+	while ((at = strstr(p, "TABLE")) != NULL) {
+		buf_add(&b, p, (size_t)(at - p));
+		if (remote)
+			buf_add_str(&b, REMOTE);
+		else
+			buf_printf(&b, "inline:{{%s=%s}}", s->key, s->value);
+		p = at + 5;
+	}
+	buf_add_str(&b, p);
+	return xstrdup(buf_cstr(&b));
+}
+
+/* What the message carries of the tables' answers. */
+static void add_effects(const struct fake *f, struct buf *out)
+{
+	struct envelope env;
+	struct arena a;
+
+	arena_init(&a, 1024, 1 << 20);
+	if (f->env.len > 0 && env_decode(buf_sv(&f->env), 100, &a, &env) == 0) {
+		buf_printf(out, "flags %x, %zu recipients\n", (unsigned)env.flags, env.rcpt_count);
+		for (size_t i = 0; i < env.prepend_count; i++)
+			buf_printf(out, "%.*s\n", (int)env.prepend[i].len, env.prepend[i].p);
+	}
+	arena_fini(&a);
+}
+
+/* All that a client hears in a dialogue, and the log. `waits`: answers come later. */
+static void dialogue(const struct situation *s, bool remote, bool waits, struct buf *out)
+{
+	char *conf = config_of(s, remote), rcpt[100];
+	struct fake f;
+	const char *say[] = { "EHLO c.test\r\n", "MAIL FROM:<a@x.test>\r\n", rcpt,      rcpt,
+			      "DATA\r\n",        "x: y\r\n\r\nz\r\n.\r\n",   "QUIT\r\n" };
+
+	snprintf(rcpt, sizeof(rcpt), "RCPT TO:<%s>\r\n", s->rcpt);
+	fake_conf(&f, conf, NULL);
+	f.table_key = s->key;
+	f.table_value = s->value;
+	f.tables_wait = waits;
+	fake_connect(&f, "192.0.2.66");
+	for (size_t i = 0; i < ARRAY_LEN(say); i++) {
+		buf_add_str(out, fake_say(&f, say[i]));
+		while (f.s.wait == WAIT_TABLES) {
+			fake_tables_answer(&f);
+			session_tables_answered(&f.s);
+			fake_settle(&f);
+		}
+		buf_add_str(out, fake_take(&f));
+		if (session_is_over(&f.s))
+			break;
+	}
+	buf_add_sv(out, buf_sv(&f.log));
+	add_effects(&f, out);
+	fake_fini(&f);
+	free(conf);
+}
+
+static void test_same(void)
+{
+	for (size_t i = 0; i < ARRAY_LEN(situations); i++) {
+		struct buf local = BUF_INIT, at_once = BUF_INIT, later = BUF_INIT;
+
+		dialogue(&situations[i], false, false, &local);
+		dialogue(&situations[i], true, false, &at_once);
+		dialogue(&situations[i], true, true, &later);
+		is_str(buf_cstr(&at_once), buf_cstr(&local), "situation %zu: as in the process",
+		       i + 1);
+		is_str(buf_cstr(&later), buf_cstr(&local), "situation %zu: when answers take time",
+		       i + 1);
+		buf_fini(&local);
+		buf_fini(&at_once);
+		buf_fini(&later);
+	}
+}
+
+/* What cannot be asked defers, whatever the list; it never lets through and never refuses for good.
+ */
+static void test_broken(void)
+{
+	for (size_t i = 0; i < ARRAY_LEN(situations); i++) {
+		char *conf = config_of(&situations[i], true), rcpt[100];
+		struct fake f;
+		const char *reply = "";
+		const char *say[] = { "EHLO c.test\r\n", "MAIL FROM:<a@x.test>\r\n", rcpt,
+				      "DATA\r\n", "x: y\r\n\r\nz\r\n.\r\n" };
+
+		snprintf(rcpt, sizeof(rcpt), "RCPT TO:<%s>\r\n", situations[i].rcpt);
+		fake_conf(&f, conf, NULL);
+		f.table_broken = true;
+		fake_connect(&f, "192.0.2.66");
+		reply = fake_take(&f);
+		for (size_t k = 0; k < ARRAY_LEN(say) && (reply[0] == '2' || reply[0] == '3'); k++)
+			reply = fake_say(&f, say[k]);
+		ok(strncmp(reply, "451 4.3.", 8) == 0, "situation %zu, broken table: %.30s", i + 1,
+		   reply);
+		fake_fini(&f);
+		free(conf);
+	}
+}
+
+static void test_gone(void)
+{
+	struct fake f;
+
+	fake_conf(&f, "relay_domains = " REMOTE "\n", NULL);
+	f.tables_wait = true;
+	fake_connect(&f, "192.0.2.1");
+	fake_say(&f, "EHLO c.test\r\n");
+	fake_say(&f, "MAIL FROM:<a@x.test>\r\n");
+	is_str(fake_say(&f, "RCPT TO:<u@relay.test>\r\n"), "", "a command that waits has no reply");
+	ok(!session_wants_input(&f.s), "and nothing more is read");
+	session_broken(&f.s);
+	session_fini(&f.s);
+	ok(f.tables_cancelled, "a client that goes away meanwhile");
+	f.open = false;
+	fake_fini(&f);
+}
+
+static void test_questions(void)
+{
+	struct fake f;
+
+	fake_conf(&f, "relay_domains = " REMOTE "\n", NULL);
+	f.table_key = "relay.test";
+	f.table_value = "x";
+	fake_connect(&f, "192.0.2.1");
+	fake_say(&f, "EHLO c.test\r\n");
+	fake_say(&f, "MAIL FROM:<a@x.test>\r\n");
+	fake_say(&f, "RCPT TO:<u@relay.test>\r\n");
+	is_int(f.table_questions, 1, "one key is asked for once in an evaluation");
+	fake_say(&f, "RCPT TO:<v@relay.test>\r\n");
+	is_int(f.table_questions, 2, "and again in the next one");
+	fake_fini(&f);
+}
+
+static void test_refused(void)
+{
+	static const char *const confs[] = {
+		"mynetworks = " REMOTE "\n",
+		"local_header_rewrite_clients = check_address_map " REMOTE "\n",
+		"smtpd_client_event_limit_exceptions = " REMOTE "\n",
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(confs); i++) {
+		struct conf_diag d;
+		struct fake f;
+
+		conf_diag_init(&d);
+		ok(fake_conf(&f, confs[i], &d) != 0 &&
+			   strstr(buf_cstr(&d.text), "cannot use remote table") != NULL,
+		   "where nothing can wait: %s", confs[i]);
+		conf_diag_fini(&d);
+		fake_fini(&f);
+	}
+}
+
+int main(void)
+{
+	test_same();
+	test_broken();
+	test_gone();
+	test_questions();
+	test_refused();
+	return tap_done();
+}
