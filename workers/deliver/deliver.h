@@ -49,6 +49,7 @@ struct deliver {
 	struct conn *idle_first, *idle_last;  /* of all destinations, most recently used first */
 	struct dest *starved, **starved_tail; /* have jobs, but the worker is at its limit */
 	struct job *held_first, **held_tail;  /* wait for the journal to get a file */
+	struct job *new_first, **new_tail;    /* came in this turn */
 	struct job *spare_jobs;
 	unsigned spare_count;
 	unsigned job_count;
@@ -117,8 +118,10 @@ struct job {
 	struct conn *conn;
 };
 
-/* Take a PROTO_JOB: reads the record, finds the destination, lets it start. */
+/* Take a PROTO_JOB. */
 void job_take(struct deliver *d, const struct proto_job *pj, struct sv nexthop);
+/* With all that were taken in this turn: read the record, find the destination, let it start. */
+void job_start_taken(struct deliver *d);
 /* Draining: it waits and was never tried. Journals that, and forgets it. */
 void job_withdraw(struct job *j);
 /* May its message end on the wire? That is when the other side can have it: not before the journal

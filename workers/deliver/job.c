@@ -758,7 +758,51 @@ void job_take(struct deliver *d, const struct proto_job *pj, struct sv nexthop)
 	j->qid = (struct qid){ pj->ref.qid.time_us, pj->ref.qid.life };
 	j->nexthop = keep(j, nexthop);
 	j->t = &d->tconfs[pj->transport];
+	j->next = NULL;
+	*d->new_tail = j;
+	d->new_tail = &j->next;
 	counter_add(d->counters, CTR_deliver_jobs, 1);
-	j->read_err = read_record(j);
-	dispatch(j);
+}
+
+/* Messages of one commit stand side by side and come together. Reads the records of this job and of
+ * those behind it as long as most of what is read is theirs; returns the first whose record is not
+ * there. */
+static struct job *read_ahead(struct job *first)
+{
+	uint64_t from = UINT64_MAX, to = 0, used = 0;
+	uint32_t seg = first->pj.ref.place.seg;
+	unsigned n = 0;
+	struct job *j;
+
+	for (j = first; j != NULL && j->pj.ref.place.seg == seg; j = j->next) {
+		uint64_t off = (uint64_t)j->pj.ref.place.off8 * SPOOL_ALIGN;
+		uint64_t low = u64_min(from, off), high = u64_max(to, off + j->pj.ref.place.len);
+
+		used += j->pj.ref.place.len;
+		if (high - low > SPOOL_AHEAD_MAX || (high - low) / 2 > used)
+			break;
+		from = low;
+		to = high;
+		n++;
+	}
+	if (n > 1)
+		spool_reader_ahead(first->d->reader, seg, from, (size_t)(to - from));
+	return n == 0 ? first->next : j;
+}
+
+void job_start_taken(struct deliver *d)
+{
+	struct job *list = d->new_first, *not_there = list;
+
+	d->new_first = NULL;
+	d->new_tail = &d->new_first;
+	while (list != NULL) {
+		struct job *j = list;
+
+		list = j->next;
+		if (j == not_there)
+			not_there = read_ahead(j);
+		j->read_err = read_record(j);
+		dispatch(j);
+	}
 }

@@ -106,6 +106,7 @@ static int deliver_init(struct worker *w)
 	d->counters = w->counters;
 	d->connection_limit = w->params->deliver_connection_limit;
 	d->held_tail = &d->held_first;
+	d->new_tail = &d->new_first;
 	d->gated_tail = &d->gated_first;
 	d->record_sync = w->params->in_doubt_sync;
 	d->starved_tail = &d->starved;
@@ -243,6 +244,8 @@ static bool deliver_turn(struct worker *w)
 	struct deliver *d = w->state;
 	bool more;
 
+	if (d->new_first != NULL)
+		job_start_taken(d);
 	if (d->held_first != NULL) {
 		journal_writer_poll(d->journal); /* takes a file that became ready */
 		job_retry_held(d);

@@ -20,8 +20,13 @@
 
 struct spool_reader {
 	struct spool_fdcache *files;
-	char bytes[WHOLE_READ]; /* the beginning of the record at hand, then its pieces */
-	size_t whole;           /* bytes of a verified record that is here as a whole; or 0 */
+	char bytes[WHOLE_READ];      /* the beginning of the record at hand, then its pieces */
+	char ahead[SPOOL_AHEAD_MAX]; /* see spool_reader_ahead() */
+	uint32_t ahead_seg;
+	uint64_t ahead_off;
+	size_t ahead_len; /* 0 = nothing */
+	const char *at;   /* the beginning of the record at hand: in `bytes` or in `ahead` */
+	size_t whole;     /* bytes of a verified record that is there as a whole; or 0 */
 };
 
 struct spool_reader *spool_reader_new(const struct spool_dirs *dirs, unsigned max_open)
@@ -96,13 +101,36 @@ static int read_at(int fd, void *out, size_t len, uint64_t pos)
 	return err == E_EOF ? E_CORRUPT : err;
 }
 
-/* `first` bytes of the record are in r->bytes, and are gone when there are more. */
+void spool_reader_ahead(struct spool_reader *r, uint32_t seg, uint64_t off, size_t len)
+{
+	const uint64_t *nonce;
+	int fd;
+
+	r->ahead_len = 0;
+	if (len > sizeof(r->ahead) || spool_fdcache_get(r->files, seg, &fd, &nonce) != 0 ||
+	    read_at(fd, r->ahead, len, off) != 0)
+		return;
+	r->ahead_seg = seg;
+	r->ahead_off = off;
+	r->ahead_len = len;
+}
+
+/* Where a record lies as a whole in what was read ahead, or NULL. */
+static const char *find_ahead(const struct spool_reader *r, struct proto_place place, uint64_t off)
+{
+	if (place.len > r->ahead_len || place.seg != r->ahead_seg || off < r->ahead_off ||
+	    off - r->ahead_off > r->ahead_len - place.len)
+		return NULL;
+	return r->ahead + (off - r->ahead_off);
+}
+
+/* `first` bytes of the record are at r->at, and are gone when there are more. */
 static int verify_body(struct spool_reader *r, int fd, const struct spool_record *h, uint64_t off,
 		       size_t first)
 {
 	uint64_t left = h->env_len + h->content_len, pos = off + sizeof(*h);
 	size_t n = (size_t)u64_min(left, first - sizeof(*h));
-	uint32_t crc = crc32c(0, r->bytes + sizeof(*h), n);
+	uint32_t crc = crc32c(0, r->at + sizeof(*h), n);
 	int err = 0;
 
 	while ((left -= n) > 0 && err == 0) {
@@ -128,7 +156,7 @@ static int check_header(const struct spool_record *h, struct qid id, struct prot
 	return 0;
 }
 
-/* The envelope from r->bytes when the first `have` bytes of the record are there, else from disk.
+/* The envelope from r->at when the first `have` bytes of the record are there, else from disk.
  */
 static int read_envelope(struct spool_reader *r, int fd, const struct spool_record *h,
 			 struct proto_place place, size_t have, struct buf *envelope)
@@ -141,7 +169,7 @@ static int read_envelope(struct spool_reader *r, int fd, const struct spool_reco
 	if (out == NULL)
 		return E_LIMIT;
 	if (at + h->env_len <= have)
-		memcpy(out, r->bytes + at, h->env_len);
+		memcpy(out, r->at + at, h->env_len);
 	else
 		err = read_at(fd, out, h->env_len, pos);
 	if (err == 0) {
@@ -157,15 +185,19 @@ static int read_head(struct spool_reader *r, int fd, const uint64_t *nonce, stru
 {
 	uint64_t off = (uint64_t)place.off8 * SPOOL_ALIGN;
 	size_t first = size_min(place.len, verify ? WHOLE_READ : FIRST_READ);
-	int err;
+	int err = 0;
 
 	r->whole = 0;
 	if (place.len < sizeof(*h))
 		return E_CORRUPT;
-	err = read_at(fd, r->bytes, first, off);
+	r->at = first == place.len ? find_ahead(r, place, off) : NULL;
+	if (r->at == NULL) {
+		r->at = r->bytes;
+		err = read_at(fd, r->bytes, first, off);
+	}
 	if (err != 0)
 		return err;
-	memcpy(h, r->bytes, sizeof(*h));
+	memcpy(h, r->at, sizeof(*h));
 	err = check_header(h, id, place, nonce);
 	if (err == 0 && verify)
 		err = verify_body(r, fd, h, off, first);
@@ -192,6 +224,7 @@ int spool_read_head(struct spool_reader *r, struct qid id, struct proto_place pl
 			return err;
 		/* the cached file may be recycled meanwhile: ask the name once more */
 		spool_fdcache_drop(r->files, place.seg);
+		r->ahead_len = 0;
 	}
 }
 
@@ -202,7 +235,7 @@ bool spool_reader_has_content(const struct spool_reader *r, const struct spool_r
 
 	if (r->whole != place.len)
 		return false;
-	*content_r = (struct sv){ r->bytes + at, (size_t)hdr->content_len };
+	*content_r = (struct sv){ r->at + at, (size_t)hdr->content_len };
 	return true;
 }
 

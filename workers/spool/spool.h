@@ -129,6 +129,11 @@ struct spool_reader *spool_reader_new(const struct spool_dirs *dirs, unsigned ma
 void spool_reader_free(struct spool_reader **r);
 /* Descriptor of a segment for sendfile/pread; valid until the next call. E_NOENT when gone. */
 int spool_reader_fd(struct spool_reader *r, uint32_t seg, int *fd_r);
+/* At most so many bytes are read ahead. */
+#define SPOOL_AHEAD_MAX 65536u
+/* Reads a part of a segment: spool_read_head() takes what lies there as a whole from memory. For
+ * records that are about to be read and lie side by side. What cannot be read is read later. */
+void spool_reader_ahead(struct spool_reader *r, uint32_t seg, uint64_t off, size_t len);
 /* Header and envelope into `out` (envelope bytes only), not the content. `verify` reads all and
  * checks the CRC. E_CORRUPT when it is not the record of `id`. */
 int spool_read_head(struct spool_reader *r, struct qid id, struct proto_place place, bool verify,

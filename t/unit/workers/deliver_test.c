@@ -216,6 +216,8 @@ static bool turn(void *ctx UNUSED)
 		journal_writer_grant(dl.journal, super.journal_number++,
 				     (struct journal_owner){ 0, 0 });
 	}
+	if (dl.new_first != NULL)
+		job_start_taken(&dl);
 	if (dl.held_first != NULL) {
 		journal_writer_poll(dl.journal);
 		job_retry_held(&dl);
@@ -279,6 +281,7 @@ static void worker_start(void)
 	dl.tconf_count = 5;
 	dl.connection_limit = 10;
 	dl.held_tail = &dl.held_first;
+	dl.new_tail = &dl.new_first;
 	dl.gated_tail = &dl.gated_first;
 	dl.starved_tail = &dl.starved;
 	dl.dirs = fx.dirs;
@@ -652,6 +655,39 @@ static void test_damage_in_large(bool pipelining)
 	free(big);
 }
 
+/* Jobs of one turn, whose records are read together as far as they lie together. */
+static void test_together(void)
+{
+	static const size_t lens[] = { 3000, 3500, 70 * 1000, 3000, 200, 3900, 3000 };
+	struct proto_job pj[ARRAY_LEN(lens)];
+	char *big = lines_of(70 * 1000);
+
+	fresh(true);
+	for (unsigned i = 0; i < ARRAY_LEN(lens); i++) {
+		unsigned k = 180 + i;
+
+		pj[i] = (struct proto_job){ .kind = PROTO_JOB, .window = 1 };
+		pj[i].ref = (struct proto_ref){ .mask = 1, .entry = k, .word = 1000 + k };
+		pj[i].ref.qid = (struct proto_qid){ fx_qid(k).time_us, fx_qid(k).life, 0 };
+		pj[i].ref.place = put_message(k, "a@x", (struct sv){ big, lens[i] / 70 * 70 });
+	}
+	fx_flip(&fx.dirs, pj[1].ref.place, 64 + 2000);
+	pj[4].ref.place.seg = 9999; /* among the others, elsewhere */
+	for (unsigned i = ARRAY_LEN(lens); i-- > 0;)
+		job_take(&dl, &pj[i], sv_from(here()));
+	ok(wait_results(ARRAY_LEN(lens)), "all taken together have a result");
+	for (unsigned i = 0; i < ARRAY_LEN(lens); i++) {
+		const struct proto_result *r = result_of(180 + i);
+
+		if (i == 1 || i == 4)
+			ok(r != NULL && r->deferred == 1, "%u cannot be read", i);
+		else
+			ok(r != NULL && r->sent == 1, "%u is sent", i);
+	}
+	is_int(dl.job_count, 0, "no job left");
+	free(big);
+}
+
 /* What must be encrypted stays here: there is no TLS yet. */
 static void test_tls_policy(void)
 {
@@ -869,6 +905,7 @@ int main(void)
 	test_reuse(true);
 	test_reuse(false);
 	test_window();
+	test_together();
 	test_large();
 	test_mixed(true);
 	test_mixed(false);

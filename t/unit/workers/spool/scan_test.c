@@ -246,6 +246,47 @@ static void test_damage(void)
 	fx_fini(&f);
 }
 
+/* Records that were read ahead come from memory, others and unsound ones from the disk. */
+static void test_ahead(void)
+{
+	struct fixture f;
+	struct spool_record h;
+
+	begin(&f, 30);
+	struct spool_reader *r = spool_reader_new(&f.dirs, 1);
+	struct proto_place first = f.done[3].place, last = f.done[6].place;
+	size_t len = (size_t)(at_byte(last) - at_byte(first)) + last.len;
+	struct sv content;
+	int err = 0;
+
+	spool_reader_ahead(r, 1, (uint64_t)at_byte(first), len - 8);
+	for (unsigned k = 3; k <= 8; k++)
+		flip(&f, 1, "seg", at_byte(f.done[k].place) + 64 + 15);
+	for (unsigned k = 3; k < 6; k++)
+		err = err != 0 ? err
+			       : spool_read_head(r, fx_qid(k), f.done[k].place, true, &h, NULL);
+	is_int(err, 0, "what was sound when it was read ahead is taken from there");
+	ok(spool_reader_has_content(r, &h, f.done[5].place, &content) &&
+		   content.len == h.content_len,
+	   "with its content");
+	is_int(spool_read_head(r, fx_qid(4), f.done[5].place, true, &h, NULL), E_CORRUPT,
+	       "but not as another one");
+	spool_reader_ahead(r, 1, (uint64_t)at_byte(first), len - 8);
+	for (unsigned k = 3; k <= 8; k++)
+		flip(&f, 1, "seg", at_byte(f.done[k].place) + 64 + 15);
+	is_int(spool_read_head(r, fx_qid(6), f.done[6].place, true, &h, NULL), 0,
+	       "what is there in part is read");
+	is_int(spool_read_head(r, fx_qid(4), f.done[4].place, true, &h, NULL), 0,
+	       "what was unsound when it was read ahead is read again");
+	spool_reader_ahead(r, 77, 64, 100);
+	spool_reader_ahead(r, 1, 1u << 30, 100);
+	spool_reader_ahead(r, 1, 0, SPOOL_AHEAD_MAX + 1);
+	is_int(spool_read_head(r, fx_qid(8), f.done[8].place, true, &h, NULL), 0,
+	       "what cannot be read ahead changes nothing");
+	spool_reader_free(&r);
+	fx_fini(&f);
+}
+
 static void test_torn(void)
 {
 	struct fixture f;
@@ -492,6 +533,7 @@ int main(void)
 	test_bad_rows();
 	test_index_ahead();
 	test_damage();
+	test_ahead();
 	test_torn();
 	test_recycled();
 	test_forged();
