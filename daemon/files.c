@@ -118,6 +118,7 @@ int files_new(const struct files_setup *setup, struct files **f_r)
 	struct files *f = xcalloc(1, sizeof(*f));
 
 	f->su = *setup;
+	f->look = SPOOL_LOOK_INIT;
 	f->order = (uint64_t)setup->life << WARRANT_LIFE_SHIFT;
 	f->spare_max = (unsigned)setup->params->spool_spare_segments;
 	find_spares(f);
@@ -142,6 +143,7 @@ void files_free(struct files **fp)
 	*fp = NULL;
 	files_marks_free(f);
 	files_thread_stop(f);
+	spool_look_end(&f->look);
 	files_search_free(f);
 	list_fini(&f->segs);
 	list_fini(&f->jnls);
@@ -361,7 +363,7 @@ bool files_msg_is_there(struct files *f, struct qid id, const struct proto_place
 	if (!f->su.verify || rand_below(FILES_SAMPLE) != 0)
 		return true;
 	/* a disk that fails is not the worker's lie; who delivers reads the record again */
-	return spool_record_is_there(f->su.dirs, id, *place) != E_CORRUPT;
+	return spool_record_is_there(f->su.dirs, &f->look, id, *place) != E_CORRUPT;
 }
 
 void files_msg_del(struct files *f, uint32_t number, uint32_t len)
@@ -543,6 +545,8 @@ static void retired(struct files *f, const struct fjob *j)
 		log_warn("segment %08x cannot be removed: %s", j->number, err_str(j->err));
 	if (f->last_seg != NULL && f->last_seg->number == j->number)
 		f->last_seg = NULL;
+	if (f->look.seg == j->number)
+		spool_look_end(&f->look);
 	list_remove(&f->segs, j->number);
 	if (j->err != 0 || !j->kept)
 		return;

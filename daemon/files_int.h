@@ -84,6 +84,7 @@ struct files {
 	struct flist segs; /* struct fseg, ascending numbers */
 	struct flist jnls; /* struct fjnl, ascending numbers */
 	struct fseg *last_seg;
+	struct spool_look look;
 	struct fjnl *slots[JREF_SLOTS];
 	uint32_t *spares;
 	size_t spare_count, spare_cap;

@@ -46,7 +46,7 @@ static bool mend_known(struct recover_hidden *h, const struct spool_found *found
 		h->pin = true;
 		return true;
 	}
-	if (!here || spool_record_is_there(h->dirs, found->qid, place) != E_CORRUPT)
+	if (!here || spool_record_is_there(h->dirs, NULL, found->qid, place) != E_CORRUPT)
 		return true; /* two equal records */
 	h->pin = true;
 	int err = sched_move_found(s, found->qid, &found->place);

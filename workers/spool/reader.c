@@ -46,13 +46,20 @@ void spool_reader_free(struct spool_reader **r)
 	*r = NULL;
 }
 
-int spool_record_is_there(const struct spool_dirs *d, struct qid id, struct proto_place place)
+void spool_look_end(struct spool_look *look)
+{
+	io_close(&look->fd);
+	look->seg = 0;
+}
+
+static int look_open(const struct spool_dirs *d, uint32_t seg, struct spool_look *look)
 {
 	char name[SPOOL_NAME_SIZE];
-	struct spool_record h;
 	struct stat st;
+
+	spool_look_end(look);
 	/* never wait for it: it could be a pipe */
-	int fd = openat(d->seg, spool_name(place.seg, "seg", name),
+	int fd = openat(d->seg, spool_name(seg, "seg", name),
 			O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
 
 	if (fd < 0)
@@ -61,14 +68,39 @@ int spool_record_is_there(const struct spool_dirs *d, struct qid id, struct prot
 			       : E_CORRUPT;
 	int err = fstat(fd, &st) < 0 ? err_errno() : S_ISREG(st.st_mode) ? 0 : E_CORRUPT;
 
-	if (err == 0)
-		err = io_pread_all(fd, &h, sizeof(h), (off_t)place.off8 * SPOOL_ALIGN);
-	if (err == E_EOF)
-		err = E_CORRUPT;
+	*look = (struct spool_look){ seg, fd };
+	if (err != 0)
+		spool_look_end(look);
+	return err;
+}
+
+static int look_at(int fd, struct qid id, struct proto_place place)
+{
+	struct spool_record h;
+	int err = io_pread_all(fd, &h, sizeof(h), (off_t)place.off8 * SPOOL_ALIGN);
+
 	if (err == 0 && (h.magic != SPOOL_RECORD_MAGIC || h.seg != place.seg ||
 			 h.qid_us != id.time_us || h.qid_life != id.life))
 		err = E_CORRUPT;
-	close(fd);
+	return err == E_EOF ? E_CORRUPT : err;
+}
+
+int spool_record_is_there(const struct spool_dirs *d, struct spool_look *look, struct qid id,
+			  struct proto_place place)
+{
+	struct spool_look once = SPOOL_LOOK_INIT;
+	int err = E_CORRUPT;
+
+	if (look == NULL)
+		look = &once;
+	if (look->fd >= 0 && look->seg == place.seg)
+		err = look_at(look->fd, id, place);
+	if (err == E_CORRUPT) { /* also a file that has taken the place of the one that is open */
+		err = look_open(d, place.seg, look);
+		if (err == 0)
+			err = look_at(look->fd, id, place);
+	}
+	spool_look_end(&once);
 	return err;
 }
 

@@ -144,8 +144,16 @@ bool spool_reader_has_content(const struct spool_reader *r, const struct spool_r
 			      struct proto_place place, struct sv *content_r);
 /* Whether the header of the record of `id` stands at that place; one read, for the supervisor,
  * which does not take a writer's word. The file may be anything. 0; E_CORRUPT: it does not; another
- * error: cannot be told now. */
-int spool_record_is_there(const struct spool_dirs *d, struct qid id, struct proto_place place);
+ * error: cannot be told now. `look` (or NULL) keeps the file open, because the next record is often
+ * in the same one; it begins as SPOOL_LOOK_INIT. */
+struct spool_look {
+	uint32_t seg;
+	int fd;
+};
+#define SPOOL_LOOK_INIT ((struct spool_look){ 0, -1 })
+int spool_record_is_there(const struct spool_dirs *d, struct spool_look *look, struct qid id,
+			  struct proto_place place);
+void spool_look_end(struct spool_look *look);
 /* Content bytes [off, off+len) of the record, wire form. */
 int spool_read_content(struct spool_reader *r, const struct spool_record *hdr,
 		       struct proto_place place, uint64_t off, size_t len, struct buf *out);

@@ -287,6 +287,38 @@ static void test_ahead(void)
 	fx_fini(&f);
 }
 
+/* What the supervisor sees of a record that a worker announces. */
+static void test_look(void)
+{
+	struct fixture f;
+	struct spool_look look = SPOOL_LOOK_INIT;
+	char name[SPOOL_NAME_SIZE];
+	struct proto_place gone = { .seg = 77, .off8 = 8, .len = 128 };
+
+	begin(&f, 30);
+	is_int(spool_record_is_there(&f.dirs, &look, fx_qid(3), f.done[3].place), 0, "is there");
+	is_int(spool_record_is_there(&f.dirs, &look, fx_qid(9), f.done[9].place), 0,
+	       "another one, in the file that is open");
+	is_int(look.seg, 1, "it is kept open");
+	is_int(spool_record_is_there(&f.dirs, &look, fx_qid(9), f.done[3].place), E_CORRUPT,
+	       "not at the place of another one");
+	is_int(spool_record_is_there(&f.dirs, &look, fx_qid(9), gone), E_CORRUPT, "nor nowhere");
+	is_int(look.fd, -1, "and nothing is open then");
+	is_int(spool_record_is_there(&f.dirs, NULL, fx_qid(3), f.done[3].place), 0, "once");
+	flip(&f, 1, "seg", at_byte(f.done[3].place));
+	is_int(spool_record_is_there(&f.dirs, &look, fx_qid(9), f.done[9].place), 0, "open again");
+	is_int(spool_record_is_there(&f.dirs, &look, fx_qid(3), f.done[3].place), E_CORRUPT,
+	       "damage is seen in an open file");
+	unlinkat(f.dirs.seg, spool_name(1, "seg", name), 0);
+	mkfifoat(f.dirs.seg, name, 0600);
+	spool_look_end(&look);
+	is_int(spool_record_is_there(&f.dirs, &look, fx_qid(9), f.done[9].place), E_CORRUPT,
+	       "a pipe is not waited for");
+	unlinkat(f.dirs.seg, name, 0);
+	spool_look_end(&look);
+	fx_fini(&f);
+}
+
 static void test_torn(void)
 {
 	struct fixture f;
@@ -534,6 +566,7 @@ int main(void)
 	test_index_ahead();
 	test_damage();
 	test_ahead();
+	test_look();
 	test_torn();
 	test_recycled();
 	test_forged();
