@@ -187,7 +187,7 @@ is join(' ', glob "$drop/tmp.[0-9a-f]*.*"), '', 'nothing of it is left in the ma
 is $rc, 65, 'postdrop: input that was cut off';
 ($rc) = feed("\x00" x 100, "$sbin/postdrop", '-c', "$mta->{dir}/conf");
 is $rc, 65, 'postdrop: input that is not from sendmail';
-for my $accepted (['-oi'], [ '-o', 'em' ], ['-odb'], ['-Am'], ['-U'], ['-m'], ['-n'], [ '-h', '3' ], [ '-L', 'tag' ], ['-G'], ['-om'], ['-v'], [ '-B', '8BITMIME' ], [ '-O', 'smtputf8=no' ], ['-o8']) {
+for my $accepted (['-oi'], [ '-o', 'em' ], ['-odb'], ['-Am'], ['-U'], ['-m'], ['-n'], [ '-h', '3' ], [ '-L', 'tag' ], ['-G'], ['-om'], [ '-B', '8BITMIME' ], [ '-O', 'smtputf8=no' ], ['-o8']) {
 	($rc, $out) = sendmail("Subject: accepted\n\nx\n", @$accepted, 'a@x.test');
 	is "$rc$out", '0', "@$accepted is accepted";
 }

@@ -380,7 +380,7 @@ static void write_steps(struct client *c, struct client_tx *tx, struct buf *out)
 {
 	bool pipelining = (c->features & CLIENT_F_PIPELINING) != 0;
 
-	while (tx->step <= tx->rcpt_count + 1) {
+	while (tx->step <= tx->rcpt_count + !tx->probe) {
 		if (tx->step == 0) {
 			command_mail(out, tx, c->features);
 			expect_push(c, X_MAIL, 0);
@@ -518,7 +518,10 @@ static void on_rcpt(struct client *c, unsigned rcpt)
 {
 	struct client_tx *tx = c->cur;
 
-	if (c->parser.code / 100 == 2 && !tx->mail_refused) {
+	if (c->parser.code / 100 == 2 && !tx->mail_refused && tx->probe) {
+		tx->rcpts[rcpt].state = CLIENT_R_DONE;
+		c->ops->sent(c->ctx, tx, rcpt, sv_from(joined_reply(c)));
+	} else if (c->parser.code / 100 == 2 && !tx->mail_refused) {
 		tx->rcpts[rcpt].state = CLIENT_R_ACCEPTED;
 		tx->accepted++;
 	} else {

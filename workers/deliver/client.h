@@ -83,6 +83,7 @@ struct client_tx {
 	bool is_8bit, is_7bit; /* as it was announced; neither: not known */
 	bool may_downgrade;    /* disable_mime_output_conversion is off */
 	bool needs_utf8;
+	bool probe;    /* up to RCPT: its replies are the result, nothing is sent */
 	uint64_t size; /* for SIZE= */
 	/* Wire form. The caller may write something else in its stead: then this is UINT64_MAX
 	 * until the whole length is known, and the caller sets it when all of it is written but the

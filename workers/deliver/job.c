@@ -15,6 +15,7 @@
 #include "workers/common/statusfilter.h"
 #include "workers/deliver/convert.h"
 #include "workers/deliver/deliver.h"
+#include "workers/mail/verp.h"
 
 #define ARENA_CHUNK  4096
 #define VERIFY_LIMIT (1u << 20) /* larger records are verified while they are sent */
@@ -297,7 +298,8 @@ void job_rcpt_sent(struct job *j, unsigned tx_rcpt, struct sv relay, unsigned co
 	struct sv code = { reply.p, 0 };
 
 	r->state = JOB_SENT;
-	r->report = !dsn_relayed && (j->client_rcpts[i].notify & NOTIFY_SUCCESS) != 0;
+	r->report = (!dsn_relayed && (j->client_rcpts[i].notify & NOTIFY_SUCCESS) != 0) ||
+		    (j->env.flags & (ENVF_PROBE | ENVF_REPORT)) != 0;
 	/* "250 2.1.5 text" */
 	if (reply.len > 4)
 		code = (struct sv){ reply.p + 4, reply.len - 4 };
@@ -306,8 +308,19 @@ void job_rcpt_sent(struct job *j, unsigned tx_rcpt, struct sv relay, unsigned co
 	status_filter_apply(j->t->status, dsn, &reply, &mem);
 	if (r->report)
 		reason_add_sent(j, r, relay, dsn, reply);
-	log_result(j, i, relay, conn_use, dsn, "sent", reply);
+	log_result(j, i, relay, conn_use, dsn,
+		   (j->env.flags & ENVF_PROBE) != 0 ? "deliverable" : "sent", reply);
 	buf_fini(&mem);
+}
+
+/* What a probe found out, also a failure, is its success: it goes into the report. */
+static void probe_failed(struct job *j, unsigned i, struct sv relay, unsigned conn_use,
+			 const struct client_fault *f)
+{
+	j->rcpts[i].state = JOB_SENT;
+	j->rcpts[i].report = true;
+	j->rcpts[i].reason = reason_add(j, relay, f);
+	log_result(j, i, relay, conn_use, f->dsn, "undeliverable", f->text);
 }
 
 static void rcpt_fault(struct job *j, unsigned i, struct sv relay, unsigned conn_use,
@@ -320,6 +333,10 @@ static void rcpt_fault(struct job *j, unsigned i, struct sv relay, unsigned conn
 
 	if (!f->permanent) { /* another host may do better */
 		r->reason = reason_add(j, relay, f);
+		return;
+	}
+	if ((j->env.flags & ENVF_PROBE) != 0) {
+		probe_failed(j, i, relay, conn_use, f);
 		return;
 	}
 	status = status_filter_apply(j->t->status, result.dsn, &result.text, &mem);
@@ -393,6 +410,7 @@ void job_tx_prepare(struct job *j)
 				    .is_7bit = j->env.body == BODY_7BIT,
 				    .may_downgrade =
 					    j->t->convert != NULL && j->t->convert->downgrade,
+				    .probe = (j->env.flags & ENVF_PROBE) != 0,
 				    .size = j->hdr.content_len,
 				    .content_len = j->hdr.content_len,
 				    .rcpt_count = n,
@@ -566,6 +584,11 @@ static void defer_rest(struct job *j)
 		struct client_fault result = { .dsn = { why->dsn[0], why->dsn[1], why->dsn[2] },
 					       .text = why->text,
 					       .diag = why->diag };
+
+		if ((j->env.flags & ENVF_PROBE) != 0) {
+			probe_failed(j, i, why->relay, 1, &result);
+			continue;
+		}
 		const char *status =
 			status_filter_apply(j->t->status, result.dsn, &result.text, &mem);
 
@@ -665,8 +688,10 @@ static void discard(struct job *j)
 
 	for (unsigned i = 0; i < j->rcpt_count; i++) {
 		j->rcpts[i].state = JOB_SENT;
-		j->rcpts[i].report = (j->client_rcpts[i].notify & NOTIFY_SUCCESS) != 0;
-		log_result(j, i, SV("none"), 1, dsn, "sent", text);
+		j->rcpts[i].report = (j->client_rcpts[i].notify & NOTIFY_SUCCESS) != 0 ||
+				     (j->env.flags & (ENVF_PROBE | ENVF_REPORT)) != 0;
+		log_result(j, i, SV("none"), 1, dsn,
+			   (j->env.flags & ENVF_PROBE) != 0 ? "deliverable" : "sent", text);
 	}
 	job_finish(j);
 }
@@ -688,9 +713,12 @@ static bool map_envelope(struct job *j)
 	struct generic *g = j->t->convert != NULL ? j->t->convert->generic : NULL;
 
 	j->sender = j->env.sender;
+	if (j->env.verp.len > 0)
+		j->sender = verp_sender(
+			&j->env, &j->env.rcpts[j->pj.ref.rcpt_first + j->rcpts[0].bit], &j->arena);
 	if (g == NULL)
 		return true;
-	if (generic_apply(g, j->env.sender, &j->arena, &j->sender) < 0)
+	if (generic_apply(g, j->sender, &j->arena, &j->sender) < 0)
 		return false;
 	for (unsigned i = 0; i < j->rcpt_count; i++) {
 		struct client_rcpt *r = &j->client_rcpts[i];

@@ -12,9 +12,11 @@
 #include "lib/log.h"
 #include "lib/mailaddr.h"
 #include "workers/common/deliverlog.h"
+#include "workers/common/statusfilter.h"
 #include "workers/local/content.h"
 #include "workers/local/job_int.h"
 #include "workers/local/mailcopy.h"
+#include "workers/mail/verp.h"
 
 #define RCPTS_MAX    200000u
 #define READ_CHUNK   (256u << 10)
@@ -58,14 +60,17 @@ static struct masks job_masks(const struct job *j)
 		const struct rcpt_job *r = &j->rcpts[i];
 		uint64_t bit = UINT64_C(1) << r->bit;
 
-		if (r->verdict.dsn[0] == 2)
+		/* what a probe finds out is what it was sent for */
+		if ((j->env.flags & ENVF_PROBE) != 0 || r->verdict.dsn[0] == 2)
 			m.sent |= bit;
 		else if (r->verdict.dsn[0] == 5)
 			m.bounced |= bit;
 		else
 			m.deferred |= bit;
 		m.unsure |= (m.deferred & bit) != 0 && r->verdict.unsure != 0;
-		if (r->verdict.dsn[0] == 2 && r->rcpt->notify & NOTIFY_SUCCESS)
+		if ((j->env.flags & ENVF_PROBE) != 0 ||
+		    (r->verdict.dsn[0] == 2 && ((r->rcpt->notify & NOTIFY_SUCCESS) != 0 ||
+						(j->env.flags & ENVF_REPORT) != 0)))
 			m.report |= bit;
 	}
 	/* bits past the recipients of the record: nothing can be done for them */
@@ -156,9 +161,7 @@ static void log_rcpt(const struct job *j, const struct rcpt_job *r)
 			    .b_us = j->start_us - active,
 			    .d_us = r->done_us - j->start_us },
 		.dsn = { r->verdict.dsn[0], r->verdict.dsn[1], r->verdict.dsn[2] },
-		.status = r->verdict.dsn[0] == 2   ? "sent"
-			  : r->verdict.dsn[0] == 5 ? "bounced"
-						   : "deferred",
+		.status = r->status,
 		.text = r->verdict.text,
 	};
 
@@ -196,11 +199,32 @@ static bool job_report(struct job *j)
 	return true;
 }
 
+/* The result as the operator wants it, and its word. */
+static void filter_verdict(struct rcpt_job *r)
+{
+	struct job *j = r->job;
+	struct sv text = r->verdict.text;
+	struct buf mem = BUF_INIT;
+
+	if ((j->env.flags & ENVF_PROBE) != 0) {
+		r->status = r->verdict.dsn[0] == 2 ? "deliverable" : "undeliverable";
+		return;
+	}
+	r->status = status_filter_apply(j->l->status[j->p.transport], r->verdict.dsn, &text, &mem);
+	if (text.p != r->verdict.text.p) {
+		const char *copy = arena_strndup(&j->arena, text.p, text.len);
+
+		if (copy != NULL)
+			r->verdict.text = (struct sv){ copy, text.len };
+	}
+	buf_fini(&mem);
+}
+
 void job_finish(struct job *j)
 {
-	if (j->transport != NULL) {
-		for (size_t i = 0; i < j->rcpt_count; i++)
-			log_rcpt(j, &j->rcpts[i]);
+	for (size_t i = 0; i < j->rcpt_count && j->transport != NULL; i++) {
+		filter_verdict(&j->rcpts[i]);
+		log_rcpt(j, &j->rcpts[i]);
 	}
 	j->finished = true;
 	job_report(j);
@@ -359,6 +383,10 @@ static void start_rcpt(struct rcpt_job *r)
 		set_result(r, t->dsn[0], t->dsn[1], t->dsn[2], t->text);
 		return;
 	}
+	if ((j->env.flags & ENVF_PROBE) != 0) {
+		set_result(r, 2, 0, 0, t->is_mbox ? "delivers to mailbox" : "delivers to maildir");
+		return;
+	}
 	make_header(r);
 	if (t->size_limit > 0 && j->content_len + r->header.len > t->size_limit) {
 		set_result(r, 5, 2, 2, "message is larger than the mailbox size limit");
@@ -456,6 +484,9 @@ static void pick_rcpts(struct job *j)
 		r->rcpt = &j->env.rcpts[j->p.ref.rcpt_first + bit];
 		j->rcpt_count++;
 	}
+	/* there is one recipient then */
+	if (j->rcpt_count > 0)
+		j->env.sender = verp_sender(&j->env, j->rcpts[0].rcpt, &j->arena);
 }
 
 /* ---- the start ---- */
@@ -497,6 +528,13 @@ static bool journal_start(struct job *j)
 	return err == E_NOSPC || (err != 0 && err != E_AGAIN && !j->l->record_sync);
 }
 
+static void probe_pipe(struct job *j)
+{
+	for (size_t i = 0; i < j->rcpt_count; i++)
+		set_result(&j->rcpts[i], 2, 0, 0, "delivers to command");
+	job_finish(j);
+}
+
 static void begin(struct job *j)
 {
 	int err;
@@ -507,7 +545,9 @@ static void begin(struct job *j)
 		      (uint64_t)(clock_mono_us_raw() - j->waits_us));
 	pick_rcpts(j);
 	err = make_content(j);
-	if (err == 0 && j->transport->kind == TRANSPORT_PIPE)
+	if (err == 0 && j->transport->kind == TRANSPORT_PIPE && (j->env.flags & ENVF_PROBE) != 0)
+		probe_pipe(j);
+	else if (err == 0 && j->transport->kind == TRANSPORT_PIPE)
 		pipe_start(j);
 	else if (err != 0 || targets_are_found(j))
 		start_all(j, err);

@@ -22,9 +22,10 @@ struct local { /* the worker */
 	struct targets *targets;
 	struct pool *pool;
 	struct commands *commands;
-	struct arena arena;          /* of the configuration: as long as the worker */
-	const struct piped **pipes;  /* by transport; NULL for those of other kinds */
-	const char *const *pipe_env; /* environment of commands */
+	struct arena arena;            /* of the configuration: as long as the worker */
+	struct status_filter **status; /* by transport */
+	const struct piped **pipes;    /* by transport; NULL for those of other kinds */
+	const char *const *pipe_env;   /* environment of commands */
 	struct spool_dirs dirs;
 	struct spool_reader *reader;
 	struct journal_writer *journal;

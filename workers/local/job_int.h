@@ -30,6 +30,7 @@ struct rcpt_job { /* one recipient of a job */
 	unsigned bit;
 	bool busy;
 	struct verdict verdict;
+	const char *status; /* its word in the log */
 	int64_t done_us;
 };
 

@@ -12,6 +12,7 @@
 
 #include "lib/err.h"
 #include "lib/log.h"
+#include "workers/common/statusfilter.h"
 #include "workers/local/agent.h"
 #include "workers/local/job.h"
 #include "workers/local/runner.h"
@@ -83,12 +84,15 @@ static int parse_pipes(struct local *l, struct conf_diag *d)
 	int err = 0;
 
 	l->pipes = arena_calloc(&l->arena, (count + 1) * sizeof(const struct piped *));
+	l->status = arena_calloc(&l->arena, (count + 1) * sizeof(struct status_filter *));
 	for (unsigned i = 0; i < count; i++) {
 		const struct conf_transport *t = conf_transport(l->w->conf, i);
 		int one = t->kind == TRANSPORT_PIPE
 				  ? piped_parse(l->w->conf, t, &l->arena, &l->pipes[i], d)
 				  : 0;
 
+		err = err != 0 ? err : one;
+		one = status_filter_open(l->w->conf, t, &l->status[i], d);
 		err = err != 0 ? err : one;
 	}
 	return err;

@@ -32,6 +32,7 @@ enum env_tag { /* on disk: never renumber, only add */
 	       ENV_PREPEND = 19,
 	       ENV_FULL_NAME = 20,
 	       ENV_LONGEST = 21,
+	       ENV_VERP = 22,
 	       ENV_RCPT = 32,
 	       ENV_RCPT_ORIG = 33,
 	       ENV_RCPT_ORCPT = 34,
@@ -60,6 +61,7 @@ static const struct {
 	{ ENV_REDIRECT, offsetof(struct envelope, redirect) },
 	{ ENV_BOUNCE_OF, offsetof(struct envelope, bounce_of) },
 	{ ENV_FULL_NAME, offsetof(struct envelope, full_name) },
+	{ ENV_VERP, offsetof(struct envelope, verp) },
 };
 
 static struct sv *text_of(struct envelope *e, size_t i)

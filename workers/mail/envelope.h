@@ -34,6 +34,8 @@ enum {
 	ENVF_INTERNAL = 16,          /* bounce, notification */
 	ENVF_NO_RECIPIENT_MAPS = 32, /* receive_override_options no_address_mappings */
 	ENVF_NO_CHECKS = 64,         /* receive_override_options no_header_body_checks */
+	ENVF_PROBE = 128,            /* sendmail -bv: find out, deliver nothing, report */
+	ENVF_REPORT = 256,           /* sendmail -v: report deliveries, whatever NOTIFY says */
 };
 
 struct env_rcpt {
@@ -54,6 +56,7 @@ struct envelope {
 	struct sv bounce_of; /* for notifications: "QID first mask kind order life code" (the last
 				three: workers/spool/warrant.h) of the original, for
 				recovery */
+	struct sv verp;      /* two delimiters: workers/mail/verp.h; empty = the sender as it is */
 	uint8_t ret;         /* enum dsn_ret */
 	uint8_t body;        /* enum body_type */
 	uint32_t flags;      /* ENVF_* */

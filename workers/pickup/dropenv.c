@@ -35,6 +35,13 @@ static bool text_ok(struct sv s, size_t max)
 	return s.len <= max && !has_control(s) && str_is_utf8(s.p, s.len);
 }
 
+/* Which ones are allowed was asked where they were given; here it must be no more than a character.
+ */
+static bool verp_char_ok(char c)
+{
+	return c > ' ' && c < 127 && c != '@' && c != '<' && c != '>' && c != '"' && c != '\\';
+}
+
 static const char *judge(const struct envelope *e)
 {
 	const char *why;
@@ -45,6 +52,9 @@ static const char *judge(const struct envelope *e)
 		return "bad envelope id";
 	if (!text_ok(e->full_name, NAME_MAX_BYTES))
 		return "bad full name";
+	if (e->verp.len > 0 &&
+	    (e->verp.len != 2 || !verp_char_ok(e->verp.p[0]) || !verp_char_ok(e->verp.p[1])))
+		return "bad VERP delimiters";
 	if (e->rcpt_count == 0)
 		return "no recipients";
 	for (size_t i = 0; i < e->rcpt_count; i++) {
@@ -75,7 +85,8 @@ int dropenv_decode(struct sv data, struct arena *arena, struct envelope *e, cons
 		.envid = in.envid,
 		.ret = in.ret,
 		.body = in.body,
-		.flags = in.flags & ENVF_SMTPUTF8,
+		.verp = in.verp,
+		.flags = in.flags & (ENVF_SMTPUTF8 | ENVF_PROBE | ENVF_REPORT),
 		.arrival_us = in.arrival_us,
 		.rcpts = in.rcpts,
 		.rcpt_count = in.rcpt_count,

@@ -15,13 +15,13 @@
 
 #include "conf/command.h"
 #include "lib/err.h"
+#include "workers/mail/verp.h"
 
 enum mode { MODE_SEND, MODE_LIST, MODE_ALIASES, MODE_SMTP, MODE_DAEMON, MODE_FLUSH };
 
 struct command {
 	struct sendmail s;
 	enum mode mode;
-	bool verify;      /* -bv */
 	bool queue_run;   /* -q, -q30m */
 	const char *id;   /* -qI */
 	const char *site; /* -qR */
@@ -56,7 +56,7 @@ static void set_mode(struct command *c, const char *arg)
 		break;
 	case 'v':
 		c->mode = MODE_SEND;
-		c->verify = true;
+		c->s.probe = true;
 		break;
 	default:
 		command_fatal(EX_USAGE, "unsupported: -b%s", arg);
@@ -246,7 +246,10 @@ static void option(struct command *c, int opt, const char *arg)
 		break;
 	case 'X':
 		if (arg[0] == 'V')
-			command_fatal(EX_UNAVAILABLE, "VERP (-XV) is not supported");
+			c->s.verp = arg + 1;
+		break;
+	case 'v':
+		c->s.report = true;
 		break;
 	case '?':
 		usage("usage: sendmail [options]");
@@ -330,8 +333,15 @@ static NORETURN void serve_smtp(const struct command *c)
 
 static int send_message(struct command *c, int argc, char **argv)
 {
-	if (c->verify)
-		command_fatal(EX_UNAVAILABLE, "-bv is not supported");
+	const char *why = c->s.verp != NULL ? verp_check_delimiters(sv_from(c->s.verp),
+								    c->s.p->verp_delimiter_filter)
+					    : NULL;
+
+	if (why != NULL)
+		command_fatal(EX_USAGE, "-V requires two characters from %s",
+			      c->s.p->verp_delimiter_filter);
+	if (c->s.probe && c->s.extract)
+		usage("-t option cannot be used with -bv");
 	c->s.rcpts = argv + optind;
 	c->s.rcpt_count = (unsigned)(argc - optind);
 	if (c->s.rcpt_count == 0 && !c->s.extract)
@@ -369,6 +379,8 @@ int main(int argc, char **argv)
 	check_combination(&c, argc - optind);
 	c.s.conf = command_conf(c.s.conf_dir);
 	c.s.p = conf_params(c.s.conf);
+	if (c.s.verp != NULL && c.s.verp[0] == '\0')
+		c.s.verp = c.s.p->default_verp_delimiters;
 	switch (c.mode) {
 	case MODE_SEND:
 		break;

@@ -14,6 +14,9 @@ struct sendmail {
 	const char *full_name; /* -F; NULL = not given */
 	const char *envid;     /* -V */
 	const char *smtputf8;  /* -O smtputf8= */
+	const char *verp;      /* -XV: delimiters; NULL = none */
+	bool probe;            /* -bv */
+	bool report;           /* -v */
 	bool extract;          /* -t */
 	bool ignore_dots;      /* -i */
 	uint8_t notify;        /* -N */

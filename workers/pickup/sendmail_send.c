@@ -174,6 +174,15 @@ static void make_envelope(struct sending *se)
 				      "%s(%u): No recipient addresses found in message header",
 				      command_user(getuid()), (unsigned)getuid());
 	}
+	if (s->verp != NULL && se->env.sender.len == 0)
+		command_fatal(EX_USAGE, "%s(%u): -V option requires non-null sender address",
+			      command_user(getuid()), (unsigned)getuid());
+	if (s->verp != NULL)
+		se->env.verp = sv_from(s->verp);
+	if (s->probe)
+		se->env.flags |= ENVF_PROBE;
+	else if (s->report)
+		se->env.flags |= ENVF_REPORT;
 	if (needs_utf8(se))
 		se->env.flags |= ENVF_SMTPUTF8;
 }
@@ -197,6 +206,34 @@ static bool read_more(struct sending *se)
 	return !se->text.done;
 }
 
+/* The message of a probe, which nobody gets; only its report shows it. */
+static void compose_probe(struct sending *se)
+{
+	const struct sendmail *s = se->s;
+	struct buf b = BUF_INIT;
+
+	if (s->sender != NULL && strspn(s->sender, " \t<>") != strlen(s->sender))
+		buf_printf(&b, "From: %s\n", s->sender);
+	buf_add_str(&b, "Subject: probe\nTo:");
+	for (unsigned i = 0; i < s->rcpt_count; i++)
+		buf_printf(&b, "\t%s%s\n", s->rcpts[i], i + 1 < s->rcpt_count ? "," : "");
+	buf_add_c(&b, '\n');
+	compose_feed(&se->text, b.p, b.len);
+	compose_end(&se->text);
+	buf_fini(&b);
+}
+
+/* Told on standard output, as by Postfix. */
+static void tell_report(const struct sending *se)
+{
+	const struct sendmail *s = se->s;
+	struct sv to = se->env.sender;
+
+	if (s->probe || s->report)
+		printf("Mail Delivery Status Report will be mailed to <%.*s>.\n", (int)to.len,
+		       to.p);
+}
+
 static void put_content(struct sending *se, struct buf *b)
 {
 	droppipe_put(&se->pipe, b->p, b->len);
@@ -213,6 +250,14 @@ int sendmail_send(const struct sendmail *s)
 	arena_init(&se.arena, ARENA_CHUNK, 0);
 	compose_init(&se.text, !s->ignore_dots,
 		     (enum conf_line_endings)s->p->sendmail_fix_line_endings);
+	if (s->probe) {
+		for (unsigned i = 0; i < s->rcpt_count; i++)
+			check_argument("recipient", s->rcpts[i]);
+		if (s->sender != NULL)
+			check_argument("sender", s->sender);
+		compose_probe(&se);
+		more = false;
+	}
 	while (more && !se.text.header_done)
 		more = read_more(&se);
 	make_envelope(&se);
@@ -229,6 +274,8 @@ int sendmail_send(const struct sendmail *s)
 	}
 	int status = droppipe_end(&se.pipe, name);
 
+	if (status == 0)
+		tell_report(&se);
 	buf_fini(&env);
 	compose_fini(&se.text);
 	arena_fini(&se.arena);

@@ -161,11 +161,18 @@ static bool is_8bit(const struct dsn_facts *f)
 	return is_utf8_mail(f) || !str_is_ascii(f->original.p, f->original.len);
 }
 
+/* By sendmail -bv or -v. */
+static bool is_asked_for(const struct dsn_facts *f)
+{
+	return f->kind == BOUNCE_SUCCESS && (f->env->flags & (ENVF_PROBE | ENVF_REPORT)) != 0;
+}
+
 /* ---- header ---- */
 
 static void add_header(const struct dsn_facts *f, struct buf *out)
 {
-	const char *subject = kinds[f->kind].subject[f->audience];
+	const char *subject = is_asked_for(f) ? "Mail Delivery Status Report"
+					      : kinds[f->kind].subject[f->audience];
 
 	buf_add_str(out, "Received: by ");
 	buf_add_sv(out, f->myhostname);
@@ -228,7 +235,10 @@ static void add_notification(const struct dsn_facts *f, struct buf *out)
 	buf_add_str(out, "\r\nThis is the mail system at host ");
 	buf_add_sv(out, f->myhostname);
 	buf_add_str(out, ".\r\n\r\n");
-	add_lines(out, kinds[f->kind].text, f->postmaster);
+	add_lines(out,
+		  is_asked_for(f) ? "This is the mail delivery report that you asked for.\n"
+				  : kinds[f->kind].text,
+		  f->postmaster);
 	buf_add_str(out, "\r\n                   The mail system\r\n");
 	for (size_t i = 0; i < f->rcpt_count; i++) {
 		const struct dsn_rcpt *r = &f->rcpts[i];
@@ -260,6 +270,8 @@ static bool is_host(struct sv mta)
 
 static const char *action_of(const struct dsn_facts *f, const struct dsn_rcpt *r)
 {
+	if ((f->env->flags & ENVF_PROBE) != 0)
+		return r->dsn[0] == 2 ? "deliverable" : "undeliverable";
 	/* handed to a system that will not report by itself (RFC 3464 2.3.3) */
 	if (f->kind == BOUNCE_SUCCESS && r->mta.len > 0 && !sv_eq(r->mta, SV("none")))
 		return "relayed";

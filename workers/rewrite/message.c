@@ -117,6 +117,8 @@ static bool envelope_is_sane(const struct message *m)
 {
 	if (m->env.sender.len > MAIL_ADDR_MAX_BYTES || m->env.redirect.len > MAIL_ADDR_MAX_BYTES)
 		return false;
+	if (m->env.verp.len != 0 && m->env.verp.len != 2)
+		return false;
 	for (size_t i = 0; i < m->env.rcpt_count; i++) {
 		if (m->env.rcpts[i].addr.len > MAIL_ADDR_MAX_BYTES)
 			return false;
@@ -239,6 +241,8 @@ static uint32_t message_flags(const struct message *m)
 		flags |= MSGF_HOLD;
 	if (m->env.flags & ENVF_INTERNAL)
 		flags |= MSGF_INTERNAL;
+	if (m->env.flags & (ENVF_PROBE | ENVF_REPORT))
+		flags |= MSGF_WANT_SUCCESS;
 	for (size_t i = 0; i < m->env.rcpt_count; i++) {
 		if (m->env.rcpts[i].notify & NOTIFY_SUCCESS)
 			flags |= MSGF_WANT_SUCCESS;

@@ -15,6 +15,7 @@
 #include "lib/err.h"
 #include "lib/log.h"
 #include "lib/mailaddr.h"
+#include "workers/mail/verp.h"
 #include "workers/rewrite/dsn.h"
 #include "workers/rewrite/rewrite.h"
 
@@ -196,6 +197,8 @@ static void read_reasons(struct notify_job *j)
 
 static bool wants(const struct notify_job *j, const struct env_rcpt *rcpt)
 {
+	if (j->b.bounce == BOUNCE_SUCCESS && (j->env.flags & (ENVF_PROBE | ENVF_REPORT)) != 0)
+		return true;
 	if (rcpt->notify == 0)
 		return bounce_kinds[j->b.bounce].by_default;
 	return (rcpt->notify & bounce_kinds[j->b.bounce].notify) != 0;
@@ -365,6 +368,14 @@ static int double_bounce(struct notify_job *j)
 			sv_from(rules->p->bounce2_notice_recipient), false);
 }
 
+/* The sender; with VERP, as this recipient knows it (an entry has one then). */
+static struct sv whom(const struct notify_job *j)
+{
+	return j->r->rules.p->disable_verp_bounces
+		       ? j->env.sender
+		       : verp_sender(&j->env, j->rcpts[0].rcpt, &j->r->load_arena);
+}
+
 /* 0: a notification is on its way; 1: nobody is to be told; negative: not now. */
 static int notify(struct notify_job *j)
 {
@@ -381,7 +392,7 @@ static int notify(struct notify_job *j)
 	collect_rcpts(j, false);
 	if (j->rcpt_count == 0)
 		return 1;
-	err = j->told ? 0 : send_one(j, DSN_TO_SENDER, (struct sv){ "", 0 }, j->env.sender, false);
+	err = j->told ? 0 : send_one(j, DSN_TO_SENDER, (struct sv){ "", 0 }, whom(j), false);
 	if (err == 0) {
 		j->told = true;
 		send_copy(j);

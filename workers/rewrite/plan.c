@@ -18,6 +18,7 @@ struct plan_work {
 	size_t dest_cap;
 	uint32_t *index; /* hash of destinations, only past LINEAR_MAX; values + 1 */
 	size_t index_mask;
+	bool one_each; /* each recipient has a sender of its own */
 };
 
 /* ---- destinations ---- */
@@ -132,6 +133,8 @@ static int dest_add(struct plan_work *w, const struct route *route, uint32_t *de
 				 .rcpt_max = PROTO_ENTRY_SPAN };
 	if (limit > 0 && limit < (int64_t)PROTO_ENTRY_SPAN)
 		d->rcpt_max = (uint32_t)limit;
+	if (w->one_each)
+		d->rcpt_max = 1;
 	*dest_r = (uint32_t)w->p->dest_count++;
 	return 0;
 }
@@ -226,7 +229,7 @@ static int cut_entries(struct plan_work *w)
 int plan_new(const struct conf *c, struct resolver *r, struct envelope *e, struct arena *a,
 	     struct plan *p)
 {
-	struct plan_work w = { .conf = c, .a = a, .p = p };
+	struct plan_work w = { .conf = c, .a = a, .p = p, .one_each = e->verp.len > 0 };
 	uint32_t *dest_of_rcpt = arena_alloc(a, (e->rcpt_count + 1) * sizeof(*dest_of_rcpt));
 	int err;
 
@@ -258,7 +261,7 @@ static void again_add(struct plan *p, uint32_t dest, uint32_t first, unsigned bi
 int plan_again(const struct conf *c, struct resolver *r, const struct envelope *e, uint32_t first,
 	       uint64_t mask, struct arena *a, struct plan *p)
 {
-	struct plan_work w = { .conf = c, .a = a, .p = p };
+	struct plan_work w = { .conf = c, .a = a, .p = p, .one_each = e->verp.len > 0 };
 
 	*p = (struct plan){ 0 };
 	p->entries = arena_alloc(a, PROTO_ENTRY_SPAN * sizeof(*p->entries));

@@ -431,6 +431,39 @@ static void test_handshake(void)
 	close_world(&w);
 }
 
+/* A probe ends behind RCPT: what the server says there is the result. */
+static void test_probe(void)
+{
+	struct world w;
+
+	greet(&w, false, PIPE);
+	make_tx(&w, 1, 2)->probe = true;
+	client_start(&w.c, &w.tx[0]);
+	is_str(wire(&w), "MAIL FROM:<me@here>\r\nRCPT TO:<a@x>\r\nRCPT TO:<b@x>\r\n", "no DATA");
+	say(&w, "250 ok\r\n250 2.1.5 fine\r\n550 5.1.1 no such\r\n");
+	is_str(events(&w),
+	       "begin1;sent1.0(250 2.1.5 fine);perm1.1 5.1.1(host h[1.2.3.4] said: 550 5.1.1 no "
+	       "such "
+	       "(in reply to RCPT TO command));end1;",
+	       "results");
+	client_start(&w.c, make_tx(&w, 2, 1));
+	is_str(wire(&w), "RSET\r\n" MAIL_RCPT_DATA, "the next message begins anew");
+	say(&w, "250 ok\r\n550 not from you\r\n503 no\r\n503 no\r\n");
+	events(&w);
+	close_world(&w);
+	greet(&w, false, "250 h\r\n");
+	make_tx(&w, 1, 1)->probe = true;
+	client_start(&w.c, &w.tx[0]);
+	is_str(wire(&w), "MAIL FROM:<me@here>\r\n", "one by one");
+	say(&w, "550 5.7.1 not you\r\n");
+	is_str(events(&w),
+	       "begin1;perm1.0 5.7.1(host h[1.2.3.4] said: 550 5.7.1 not you (in reply to MAIL "
+	       "FROM "
+	       "command));end1;",
+	       "a sender that is refused");
+	close_world(&w);
+}
+
 static void test_extensions(void)
 {
 	struct client_tx *tx;
@@ -559,6 +592,7 @@ int main(void)
 	test_pipelining();
 	test_lost();
 	test_handshake();
+	test_probe();
 	test_extensions();
 	test_lmtp();
 	test_hostile();

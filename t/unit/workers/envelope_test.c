@@ -6,6 +6,7 @@
 
 #include "lib/err.h"
 #include "t/unit/tap.h"
+#include "workers/mail/verp.h"
 
 static struct arena arena;
 
@@ -33,6 +34,7 @@ static void fill(struct envelope *e)
 		.arrival_us = 1700000000123456,
 		.size_hint = 300,
 		.longest = 70000,
+		.verp = SV("+="),
 		.prepend = prepend,
 		.prepend_count = 2,
 	};
@@ -147,12 +149,42 @@ static void test_limits(void)
 	arena_fini(&small);
 }
 
+static void test_verp(void)
+{
+	static const struct {
+		const char *sender, *verp, *addr, *orig, *want;
+	} cases[] = {
+		{ "list@x.test", "+=", "u@y.test", "", "list+u=y.test@x.test" },
+		{ "list@x.test", "=-", "u@y.test", "first@z.test", "list=first-z.test@x.test" },
+		{ "list", "+=", "u", "", "list+u" },
+		{ "li@st@x.test", "+=", "a@b@y.test", "", "li@st+a@b=y.test@x.test" },
+		{ "list@x.test", "", "u@y.test", "", "list@x.test" },
+		{ "", "+=", "u@y.test", "", "" },
+		{ "list@x.test", "+", "u@y.test", "", "list@x.test" },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct envelope e = { .sender = sv_from(cases[i].sender),
+				      .verp = sv_from(cases[i].verp) };
+		struct env_rcpt r = { .addr = sv_from(cases[i].addr),
+				      .orig_addr = sv_from(cases[i].orig) };
+
+		ok(sv_eq_str(verp_sender(&e, &r, &arena), cases[i].want), "verp: %s",
+		   cases[i].want);
+	}
+	ok(verp_check_delimiters(SV("+="), "-=+") == NULL, "delimiters");
+	ok(verp_check_delimiters(SV("+"), "-=+") != NULL, "one is too few");
+	ok(verp_check_delimiters(SV("+!"), "-=+") != NULL, "one that is not allowed");
+	ok(verp_check_delimiters((struct sv){ "\0=", 2 }, "-=+") != NULL, "nor is nothing");
+}
+
 int main(void)
 {
 	arena_init(&arena, 4096, 0);
 	test_round_trip();
 	test_damage();
 	test_limits();
+	test_verp();
 	arena_fini(&arena);
 	return tap_done();
 }
