@@ -96,6 +96,8 @@ void conf_free(struct conf **cp)
 		service_fini(&c->services[i]);
 	scope_fini(&c->global);
 	strmap_free(&c->entry_by_name);
+	if (c->used_names != NULL)
+		strmap_free(&c->used_names);
 	free(c->entry_at);
 	free(c->entries);
 	free(c->services);

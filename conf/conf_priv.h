@@ -165,6 +165,8 @@ bool transport_param_fits(const struct service *s, unsigned idx);
 /* ---- unused and undefined names (names.c) ---- */
 
 void names_check(struct conf *c, struct conf_diag *d);
+/* Known to the program, or set by the operator and used by some value; after names_check(). */
+bool names_is_used(const struct conf *c, const char *name);
 
 /* ---- the whole (conf.c) ---- */
 
@@ -181,8 +183,9 @@ struct conf {
 	unsigned cmdline_count;
 	const char *myhostname, *mydomain, *mynetworks; /* computed defaults, NULL = not yet */
 	bool no_lines;                                  /* of conf_load_opts */
-	bool uses_stress;       /* a value that the user wrote mentions $stress */
-	bool uses_service_name; /* some main.cf value mentions $service_name or $process_name */
+	struct strmap *used_names; /* operator's names that some value uses (names_check) */
+	bool uses_stress;          /* a value that the user wrote mentions $stress */
+	bool uses_service_name;    /* some main.cf value mentions $service_name or $process_name */
 	struct scope global;
 	struct service *services;
 	unsigned service_count, service_cap;

@@ -50,5 +50,6 @@ conf_postconf_SOURCES = \
 	conf/postconf_edit.c \
 	conf/postconf_effect.c \
 	conf/postconf_master.c \
+	conf/postconf_options.c \
 	conf/postconf_print.c
 conf_postconf_LDADD = $(CONF_LIBS)

@@ -84,18 +84,6 @@ static struct main_entry *entry_add(struct conf *c)
 	return &c->entries[c->entry_count++];
 }
 
-/* Text behind a blank and '#' is no comment; people expect one. */
-static void warn_comment(struct conf *c, struct conf_diag *d, const struct main_entry *e)
-{
-	for (const char *p = e->value; (p = strchr(p, '#')) != NULL; p++) {
-		if (p > e->value && ascii_is_space(p[-1])) {
-			conf_diag_add(d, false, c->main_path, e->line,
-				      "#comment after other text is not allowed: %.40s", p);
-			return;
-		}
-	}
-}
-
 static void entry_read(struct conf *c, struct conf_diag *d, struct sv text, unsigned line)
 {
 	struct sv name, value;
@@ -115,7 +103,6 @@ static void entry_read(struct conf *c, struct conf_diag *d, struct sv text, unsi
 	e->name = arena_strndup(&c->arena, name.p, name.len);
 	e->value = arena_strndup(&c->arena, value.p, value.len);
 	e->line = line;
-	warn_comment(c, d, e);
 }
 
 void maincf_parse(struct conf *c, struct conf_diag *d)

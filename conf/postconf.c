@@ -5,29 +5,11 @@
  */
 #include "conf/postconf.h"
 
-#include <getopt.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #include "conf/map.h"
 #include "lib/err.h"
 #include "lib/log.h"
-
-static const char usage_text[] =
-	"usage: postconf [-c config_dir] [-d (defaults)] [-n (set in main.cf)] [-e (edit)] "
-	"[-X (remove)] [-# (comment out)] [-f (fold lines)] [-h (no names)] [-H (no values)] "
-	"[-j (JSON)] [-m (table types)] [-M (master.cf entries)] [-F (master.cf fields)] "
-	"[-P (master.cf parameters)] [-o name=value] [-x (expand)] "
-	"[--effect (what it does here)] [name...]";
-
-struct options {
-	struct postconf pc;
-	int mode; /* 0, 'M', 'F', 'P', 'm', 'E' (--effect) */
-	int edit; /* 0, 'e', 'X', '#' */
-	bool doc;
-	struct conf_override *overrides;
-	unsigned override_count;
-};
 
 /* "postconf: warning: text", without the process id that log lines have. */
 static void to_stderr(void *ctx, enum log_level level, const char *program, const char *text,
@@ -37,102 +19,6 @@ static void to_stderr(void *ctx, enum log_level level, const char *program, cons
 	(void)level;
 	fflush(stdout);
 	fprintf(stderr, "%s: %.*s\n", program, (int)text_len, text);
-}
-
-static void add_override(struct options *o, const char *text)
-{
-	struct sv name, value;
-	const char *why = conf_split_nameval(sv_from(text), &name, &value);
-
-	if (why != NULL)
-		die("invalid -o option value: %s: \"%s\"", why, text);
-	o->overrides = xrealloc(o->overrides, (o->override_count + 1) * sizeof(*o->overrides));
-	o->overrides[o->override_count++] = (struct conf_override){
-		.name = xstrndup(name.p, name.len),
-		.value = xstrndup(value.p, value.len),
-	};
-}
-
-static void set_mode(int *mode, int value)
-{
-	if (*mode != 0 && *mode != value)
-		die("specify only one of -e, -X, -#, and only one of -m, -M, -F, -P, --effect");
-	*mode = value;
-}
-
-static void read_option(struct options *o, int option, const char *arg)
-{
-	switch (option) {
-	case 'c':
-		o->pc.dir = arg;
-		o->pc.dir_given = true;
-		break;
-	case 'd':
-		o->pc.defaults = true;
-		break;
-	case 'f':
-		o->pc.fold = true;
-		break;
-	case 'h':
-		o->pc.no_name = true;
-		break;
-	case 'H':
-		o->pc.no_value = true;
-		break;
-	case 'j':
-		o->pc.json = true;
-		break;
-	case 'n':
-		o->pc.explicit = true;
-		break;
-	case 'o':
-		add_override(o, arg);
-		break;
-	case 'x':
-		o->pc.expand = true;
-		break;
-	case 'e':
-	case 'X':
-	case '#':
-		set_mode(&o->edit, option);
-		break;
-	case 'm':
-	case 'M':
-	case 'F':
-	case 'P':
-	case 'E':
-		set_mode(&o->mode, option);
-		break;
-	case 'G':
-		o->doc = true;
-		break;
-	case 'p':
-	case 'q':
-	case 'v':
-		break;
-	default:
-		die("%s", usage_text);
-	}
-}
-
-static void read_options(struct options *o, int argc, char **argv)
-{
-	static const struct option long_options[] = { { "effect", no_argument, NULL, 'E' }, { 0 } };
-	int option;
-
-	while ((option = getopt_long(argc, argv, "c:defFGhHjmMno:pPqvxX#", long_options, NULL)) !=
-	       -1)
-		read_option(o, option, optarg);
-	o->pc.names = argv + optind;
-	o->pc.name_count = (unsigned)(argc - optind);
-	/* name=value alone is an edit, as in Postfix. */
-	if (o->edit == 0 && o->pc.name_count > 0 && o->mode != 'm' &&
-	    strchr(o->pc.names[0], '=') != NULL)
-		o->edit = 'e';
-	if (o->edit != 0 && o->pc.name_count == 0)
-		die("-e, -X and -# need names");
-	if (o->pc.defaults && o->pc.explicit)
-		die("specify only one of -d and -n");
 }
 
 /* ---- main.cf ---- */
@@ -163,15 +49,23 @@ void name_list_sort(struct name_list *l)
 	l->count = kept;
 }
 
-/* Names that the program itself knows, and TRANSPORT_... of each service. */
-static void list_known(struct conf *c, struct name_list *l)
+/* Names that the program itself knows. */
+static void list_builtin(struct name_list *l)
 {
 	for (unsigned i = 0; i < param_count(); i++)
 		name_list_add(l, param_name(param_desc(i)));
 	for (unsigned i = 0; i < inert_count(); i++)
 		name_list_add(l, inert_desc(i)->name);
+}
+
+/* TRANSPORT_... of each service. */
+static void list_services(struct conf *c, struct name_list *l)
+{
 	for (unsigned s = 0; s < c->service_count; s++) {
-		for (unsigned i = 0; i < transport_param_count(); i++) {
+		/* not of those that are there without standing in the file */
+		bool shown = !c->services[s].builtin || !c->has_master;
+
+		for (unsigned i = 0; shown && i < transport_param_count(); i++) {
 			if (transport_param_fits(&c->services[s], i))
 				name_list_add(l, arena_printf(&c->arena, "%s%s",
 							      c->services[s].pub.name,
@@ -180,18 +74,29 @@ static void list_known(struct conf *c, struct name_list *l)
 	}
 }
 
+static unsigned class_of(const struct conf *c, struct sv name)
+{
+	if (param_find(name) >= 0 || inert_find(name) != NULL)
+		return CLASS_BUILTIN;
+	return transport_param_default(c, name) != NULL ? CLASS_SERVICE : CLASS_USER;
+}
+
 /* What the operator set and somebody uses. */
 static void list_explicit(const struct postconf *pc, struct name_list *l)
 {
 	struct conf *c = pc->conf;
 
 	for (unsigned i = 0; i < c->entry_count; i++) {
-		if (c->entries[i].used)
+		if (c->entries[i].used && (class_of(c, sv_from(c->entries[i].name)) & pc->classes))
 			name_list_add(l, c->entries[i].name);
 	}
-	for (unsigned i = 0; i < c->cmdline_count; i++)
-		name_list_add(l, c->cmdline[i].name);
-	if (pc->dir_given)
+	for (unsigned i = 0; i < c->cmdline_count; i++) {
+		const char *name = c->cmdline[i].name;
+
+		if (names_is_used(c, name) && (class_of(c, sv_from(name)) & pc->classes))
+			name_list_add(l, name);
+	}
+	if (pc->dir_given && (pc->classes & CLASS_BUILTIN))
 		name_list_add(l, "config_directory");
 }
 
@@ -206,7 +111,7 @@ static const char *default_text(struct conf *c, struct sv name)
 	return inert != NULL ? inert->def : transport_param_default(c, name);
 }
 
-/* The text to show for a name; NULL when there is no such name. */
+/* The text to show for a name; NULL when there is no such name, or only an unused one. */
 static const char *shown_value(const struct postconf *pc, const char *name)
 {
 	struct conf *c = pc->conf;
@@ -216,7 +121,7 @@ static const char *shown_value(const struct postconf *pc, const char *name)
 
 	if (pc->defaults && !pc->expand)
 		return default_text(c, key);
-	if (scope_raw(&c->global, key).text == NULL)
+	if (scope_raw(&c->global, key).text == NULL || !names_is_used(c, name))
 		return NULL;
 	if (!pc->expand)
 		return scope_raw(&c->global, key).text;
@@ -234,8 +139,10 @@ static int show_main(const struct postconf *pc)
 		for (unsigned i = 0; i < pc->name_count; i++)
 			name_list_add(&l, pc->names[i]);
 	} else {
-		if (!pc->explicit)
-			list_known(pc->conf, &l);
+		if (!pc->explicit && (pc->classes & CLASS_BUILTIN))
+			list_builtin(&l);
+		if (!pc->explicit && (pc->classes & CLASS_SERVICE))
+			list_services(pc->conf, &l);
 		if (!pc->defaults)
 			list_explicit(pc, &l);
 		name_list_sort(&l);
@@ -254,120 +161,185 @@ static int show_main(const struct postconf *pc)
 
 /* ---- the rest ---- */
 
-/* Of a listing of master.cf, the warnings about main.cf are left out. */
-static void say_diag(const struct options *o, struct conf_diag *d)
+/* Postfix tells these while it reads, in front of its output; all else behind it. */
+static bool is_early(struct sv line)
 {
-	const char *skip = o->mode != 0 ? o->pc.conf->main_path : NULL;
-	size_t skip_len = skip != NULL ? strlen(skip) : 0;
+	return memmem(line.p, line.len, ": undefined parameter: ", 23) != NULL ||
+	       memmem(line.p, line.len, ": overriding earlier entry: ", 28) != NULL ||
+	       memmem(line.p, line.len, ": #comment after other text ", 28) != NULL;
+}
+
+static bool is_about_names(struct sv line)
+{
+	return memmem(line.p, line.len, ": unused parameter: ", 20) != NULL ||
+	       memmem(line.p, line.len, ": support for parameter ", 24) != NULL;
+}
+
+static bool is_about(struct sv line, const char *path)
+{
+	size_t len = strlen(path);
+
+	return line.len > len && memcmp(line.p, path, len) == 0;
+}
+
+static void say_line(const struct postconf *pc, struct sv line, bool early)
+{
+	static const struct sv warning = SV("warning: ");
+	bool is_warning = line.len > warning.len && memcmp(line.p, warning.p, warning.len) == 0;
+
+	if (is_warning) {
+		line.p += warning.len;
+		line.len -= warning.len;
+	}
+	if (line.len == 0 || is_early(line) != early)
+		return;
+	/* of a listing of master.cf, the names of main.cf are not the matter */
+	if (is_about_names(line) &&
+	    (pc->quiet || (!options_have(pc, 'p') && is_about(line, pc->conf->main_path))))
+		return;
+	if (is_warning)
+		log_warn("%.*s", (int)line.len, line.p);
+	else
+		log_error("%.*s", (int)line.len, line.p);
+}
+
+static void say_diag(const struct postconf *pc, const struct conf_diag *d, bool early)
+{
 	struct sv rest = buf_sv(&d->text);
 
 	while (rest.len > 0) {
 		const char *nl = memchr(rest.p, '\n', rest.len);
 		size_t len = nl != NULL ? (size_t)(nl - rest.p) : rest.len;
 
-		bool warning = len > 9 && memcmp(rest.p, "warning: ", 9) == 0;
-
-		if (warning && skip != NULL && len > 9 + skip_len &&
-		    memcmp(rest.p + 9, skip, skip_len) == 0)
-			; /* not asked for */
-		else if (warning)
-			log_warn("%.*s", (int)(len - 9), rest.p + 9);
-		else
-			log_error("%.*s", (int)len, rest.p);
+		say_line(pc, (struct sv){ rest.p, len }, early);
 		len += nl != NULL;
 		rest.p += len;
 		rest.len -= len;
 	}
 }
 
-static void load(struct options *o, struct conf_diag *d)
+static void load(struct postconf *pc, struct conf_diag *d)
 {
 	struct conf_load_opts opts = {
 		.lenient = true,
-		.no_main = o->pc.defaults,
+		.no_main = pc->defaults,
 		.no_lines = true,
-		.overrides = o->overrides,
-		.override_count = o->override_count,
+		.overrides = pc->overrides,
+		.override_count = pc->override_count,
 	};
 
-	if (conf_load_dir_opts(o->pc.dir, &opts, &o->pc.conf, d) != 0) {
+	if (conf_load_dir_opts(pc->dir, &opts, &pc->conf, d) != 0) {
 		struct sv text = sv_trim(buf_sv(&d->text));
 
 		die("%.*s", (int)text.len, text.p);
 	}
 }
 
-static int show_types(void)
+static int show_types(const struct postconf *pc UNUSED)
 {
 	for (unsigned i = 0; map_type_name(i) != NULL; i++)
 		puts(map_type_name(i));
 	return 0;
 }
 
-static int edit(struct options *o)
+static int show_locks(const struct postconf *pc UNUSED)
 {
-	enum edit_what what = o->edit == 'e'   ? EDIT_SET
-			      : o->edit == 'X' ? EDIT_DELETE
-					       : EDIT_COMMENT;
-
-	switch (o->mode) {
-	case 'M':
-		return edit_master_entries(&o->pc, what);
-	case 'F':
-		if (what != EDIT_SET)
-			die("with option -F, do not specify -X or -#");
-		return edit_master_fields(&o->pc);
-	case 'P':
-		return edit_master_params(&o->pc, what);
-	default:
-		return edit_main(&o->pc, what);
-	}
+	puts("flock\nfcntl\ndotlock");
+	return 0;
 }
 
-static int show(const struct options *o)
+/* Plug-ins of SASL, and versions of TLS: there is neither. Postfix prints nothing then. */
+static int show_nothing(const struct postconf *pc UNUSED)
 {
-	switch (o->mode) {
-	case 'M':
-		return master_show_entries(&o->pc);
-	case 'F':
-		return master_show_fields(&o->pc);
-	case 'P':
-		return master_show_params(&o->pc);
-	case 'E':
-		return effect_show(&o->pc);
-	default:
-		return show_main(&o->pc);
+	return 0;
+}
+
+static int show_templates(const struct postconf *pc UNUSED)
+{
+	die("notifications have fixed words: there are no templates, and bounce_template_file has "
+	    "no effect");
+}
+
+/* What needs no configuration. */
+static const struct {
+	char option;
+	int (*show)(const struct postconf *pc);
+} plain_modes[] = {
+	{ 'm', show_types },     { 'l', show_locks },   { 'a', show_nothing },
+	{ 'A', show_nothing },   { 'T', show_nothing }, { 'b', show_templates },
+	{ 't', show_templates },
+};
+
+static int edit(struct postconf *pc, enum edit_what what)
+{
+	if (options_have(pc, 'M'))
+		return edit_master_entries(pc, what);
+	if (options_have(pc, 'F'))
+		return edit_master_fields(pc);
+	if (options_have(pc, 'P'))
+		return edit_master_params(pc, what);
+	return edit_main(pc, what);
+}
+
+static int show(const struct postconf *pc)
+{
+	if (options_have(pc, 'M'))
+		return master_show_entries(pc);
+	if (options_have(pc, 'F'))
+		return master_show_fields(pc);
+	if (options_have(pc, 'P'))
+		return master_show_params(pc);
+	return options_have(pc, 'E') ? effect_show(pc) : show_main(pc);
+}
+
+static int show_or_edit(struct postconf *pc)
+{
+	bool edits = options_have(pc, 'e') || options_have(pc, 'X') || options_have(pc, '#');
+	struct conf_diag d;
+	int status;
+
+	conf_diag_init(&d);
+	if (!edits || !options_have(pc, 'p'))
+		load(pc, &d);
+	if (edits) {
+		status = edit(pc, options_have(pc, 'e')   ? EDIT_SET
+				  : options_have(pc, 'X') ? EDIT_DELETE
+							  : EDIT_COMMENT);
+	} else {
+		if (!pc->defaults)
+			say_diag(pc, &d, true);
+		status = show(pc);
+		if (!pc->defaults) {
+			say_diag(pc, &d, false);
+			status = d.errors > 0 ? 1 : status;
+		}
 	}
+	conf_free(&pc->conf);
+	conf_diag_fini(&d);
+	return status;
 }
 
 int main(int argc, char **argv)
 {
-	static struct options o; /* static: what options point to is never freed */
-	struct conf_diag d;
-	int status;
+	static struct postconf pc; /* static: what options point to is never freed */
+	int status = -1;
 
-	o.pc.dir = getenv("MAIL_CONFIG");
+	pc.dir = getenv("MAIL_CONFIG");
 	log_set_program("postconf");
 	log_set_sink(to_stderr, NULL);
-	o.pc.dir_given = o.pc.dir != NULL;
-	if (o.pc.dir == NULL)
-		o.pc.dir = PH_CONFIG_DIR;
-	read_options(&o, argc, argv);
-	if (o.doc) {
+	pc.dir_given = pc.dir != NULL;
+	if (pc.dir == NULL)
+		pc.dir = PH_CONFIG_DIR;
+	options_read(&pc, argc, argv);
+	if (pc.reference) {
 		doc_write();
-		return 0;
+		status = 0;
 	}
-	if (o.mode == 'm')
-		return show_types();
-	conf_diag_init(&d);
-	if (o.edit == 0 || o.mode != 0)
-		load(&o, &d);
-	status = o.edit != 0 ? edit(&o) : show(&o);
-	if (o.edit == 0 && !o.pc.defaults) {
-		say_diag(&o, &d);
-		status = d.errors > 0 ? 1 : status;
+	for (size_t i = 0; i < ARRAY_LEN(plain_modes) && status < 0; i++) {
+		if (options_have(&pc, plain_modes[i].option))
+			status = plain_modes[i].show(&pc);
 	}
-	conf_free(&o.pc.conf);
-	conf_diag_fini(&d);
+	if (status < 0)
+		status = show_or_edit(&pc);
 	return fflush(stdout) != 0 ? 1 : status;
 }

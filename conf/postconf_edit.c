@@ -245,7 +245,9 @@ int edit_main(const struct postconf *pc, enum edit_what what)
 		read_change(pc, what, i, &m.changes[i]);
 	for (unsigned i = 0; i < m.count; i++) {
 		if (is_overtaken(&m, i))
-			log_warn("ignoring earlier request: '%s'", pc->names[i]);
+			log_warn("ignoring earlier request: '%.*s = %.*s'",
+				 (int)m.changes[i].name.len, m.changes[i].name.p,
+				 (int)m.changes[i].value.len, m.changes[i].value.p);
 	}
 	edit_open(&e, pc->dir, "main.cf");
 	edit_lines(&e, decide_main, &m);
@@ -322,7 +324,7 @@ static enum action decide_master(void *ctx, struct sv logical, struct buf *out)
 		}
 	}
 	if (action == REPLACE) {
-		master_format(&s, true, out);
+		master_format(&s, true, NULL, out);
 		buf_add_c(out, '\n');
 	}
 	conf_diag_fini(&d);
@@ -331,7 +333,7 @@ static enum action decide_master(void *ctx, struct sv logical, struct buf *out)
 
 /* service/type, service/type/item, and behind them "= value" with EDIT_SET. */
 static void read_master_change(const char *text, unsigned parts, bool with_value,
-			       struct master_change *change)
+			       const char *needed, struct master_change *change)
 {
 	struct sv *const part[] = { &change->service, &change->type, &change->item };
 	const char *p = text;
@@ -344,8 +346,7 @@ static void read_master_change(const char *text, unsigned parts, bool with_value
 		size_t len = strcspn(p, last ? "= \t" : "/= \t");
 
 		if (len == 0 || (!last && p[len] != '/'))
-			die("expected %s at \"%s\"",
-			    parts == 2 ? "service_name/type" : "service_name/type/name", text);
+			die("%s", needed);
 		*part[i] = (struct sv){ p, len };
 		p += len + !last;
 	}
@@ -368,9 +369,9 @@ static int edit_master(struct master_edit *m, const struct postconf *pc)
 		struct master_change *change = &m->changes[i];
 
 		if (change->seen == 0 && change->entry.pub.name != NULL) {
-			master_format(&change->entry, true, &e.new);
+			master_format(&change->entry, true, NULL, &e.new);
 			buf_add_c(&e.new, '\n');
-		} else if (change->seen == 0) {
+		} else if (change->seen == 0 && change->item.len > 0) {
 			log_warn("unmatched service_name/type: \"%s\"", pc->names[i]);
 		}
 	}
@@ -394,6 +395,15 @@ static enum action apply_entry(struct master_edit *m, struct service *s,
 	return REPLACE;
 }
 
+static unsigned word_count(struct sv text)
+{
+	unsigned count = 0;
+
+	for (size_t i = 0; i < text.len; i++)
+		count += !ascii_is_space(text.p[i]) && (i == 0 || ascii_is_space(text.p[i - 1]));
+	return count;
+}
+
 int edit_master_entries(const struct postconf *pc, enum edit_what what)
 {
 	struct master_edit m;
@@ -401,23 +411,14 @@ int edit_master_entries(const struct postconf *pc, enum edit_what what)
 	master_init(&m, pc, what);
 	m.apply = apply_entry;
 	for (unsigned i = 0; i < m.count; i++) {
-		read_master_change(pc->names[i], 2, what == EDIT_SET, &m.changes[i]);
+		read_master_change(pc->names[i], 2, what == EDIT_SET,
+				   "-Me, -MX or -M# requires service_name/type", &m.changes[i]);
+		if (what == EDIT_SET && word_count(m.changes[i].value) < 8)
+			die("bad field count: \"%s\"", pc->names[i]);
 		if (what == EDIT_SET)
 			parse_or_die(&m, m.changes[i].value, &m.changes[i].entry);
 	}
 	return edit_master(&m, pc);
-}
-
-static const char *const field_names[] = { "service", "type",   "private",       "unprivileged",
-					   "chroot",  "wakeup", "process_limit", "command" };
-
-static int field_index(struct sv name)
-{
-	for (unsigned i = 0; i < ARRAY_LEN(field_names); i++) {
-		if (sv_eq_str(name, field_names[i]))
-			return (int)i;
-	}
-	die("invalid service attribute name: \"%.*s\"", (int)name.len, name.p);
 }
 
 static enum action apply_field(struct master_edit *m, struct service *s,
@@ -425,7 +426,7 @@ static enum action apply_field(struct master_edit *m, struct service *s,
 {
 	const char *fields[8] = { s->pub.name,  s->type_text, s->fields[0], s->fields[1],
 				  s->fields[2], s->fields[3], s->fields[4], s->command };
-	int idx = field_index(change->item);
+	int idx = master_field(change->item);
 	struct buf text = BUF_INIT;
 
 	for (int i = 0; i < 8; i++) {
@@ -447,8 +448,9 @@ int edit_master_fields(const struct postconf *pc)
 	master_init(&m, pc, EDIT_SET);
 	m.apply = apply_field;
 	for (unsigned i = 0; i < m.count; i++) {
-		read_master_change(pc->names[i], 3, true, &m.changes[i]);
-		field_index(m.changes[i].item);
+		read_master_change(pc->names[i], 3, true,
+				   "-Fe requires service_name/type/field_name", &m.changes[i]);
+		master_field(m.changes[i].item);
 	}
 	return edit_master(&m, pc);
 }
@@ -487,11 +489,11 @@ int edit_master_params(const struct postconf *pc, enum edit_what what)
 {
 	struct master_edit m;
 
-	if (what == EDIT_COMMENT)
-		die("with option -P, do not specify -#");
 	master_init(&m, pc, what);
 	m.apply = apply_param;
 	for (unsigned i = 0; i < m.count; i++)
-		read_master_change(pc->names[i], 3, what == EDIT_SET, &m.changes[i]);
+		read_master_change(pc->names[i], 3, what == EDIT_SET,
+				   "-Pe or -PX requires service_name/type/parameter",
+				   &m.changes[i]);
 	return edit_master(&m, pc);
 }

@@ -36,6 +36,38 @@ unsigned print_words(const struct postconf *pc, const char *text, unsigned col)
 	}
 }
 
+/* The length of a word at p: up to a blank outside of { }. */
+static size_t group_len(const char *p)
+{
+	unsigned depth = 0;
+	size_t len = 0;
+
+	for (; p[len] != 0; len++) {
+		if (p[len] == '{')
+			depth++;
+		else if (p[len] == '}' && depth > 0)
+			depth--;
+		else if (depth == 0 && ascii_is_space(p[len]))
+			break;
+	}
+	return len;
+}
+
+unsigned print_groups(const struct postconf *pc, const char *text, unsigned col)
+{
+	for (const char *p = text;;) {
+		size_t len;
+
+		while (ascii_is_space(*p))
+			p++;
+		if (*p == 0)
+			return col;
+		len = group_len(p);
+		col = print_word(pc, (struct sv){ p, len }, col);
+		p += len;
+	}
+}
+
 static void print_json_text(const char *s)
 {
 	putchar('"');
@@ -50,16 +82,17 @@ static void print_json_text(const char *s)
 	putchar('"');
 }
 
-void print_nameval(const struct postconf *pc, const char *name, const char *value)
+static void print_any(const struct postconf *pc, const char *name, const char *value,
+		      unsigned (*print)(const struct postconf *, const char *, unsigned))
 {
 	unsigned col = 0;
 
 	if (pc->json) {
-		fputs("{ ", stdout);
+		putchar('{');
 		print_json_text(name);
 		fputs(": ", stdout);
 		print_json_text(value);
-		puts(" }");
+		puts("}");
 		return;
 	}
 	if (!pc->no_name) {
@@ -68,6 +101,16 @@ void print_nameval(const struct postconf *pc, const char *name, const char *valu
 			col = print_word(pc, SV("="), col);
 	}
 	if (!pc->no_value)
-		print_words(pc, value, col);
+		print(pc, value, col);
 	putchar('\n');
+}
+
+void print_nameval(const struct postconf *pc, const char *name, const char *value)
+{
+	print_any(pc, name, value, print_words);
+}
+
+void print_nameval_groups(const struct postconf *pc, const char *name, const char *value)
+{
+	print_any(pc, name, value, print_groups);
 }

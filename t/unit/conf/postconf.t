@@ -94,7 +94,7 @@ myhostname
 relayhost
 EOF
 gives 'JSON' -j myhostname <<'EOF'
-{ "myhostname": "h.example.com" }
+{"myhostname": "h.example.com"}
 EOF
 gives 'defaults' -d relayhost smtp_destination_concurrency_limit local_transport <<'EOF'
 relayhost =
@@ -125,6 +125,40 @@ echo 'soft_bounce = perhaps' >>main.cf
 gives 'bad values: the rest is shown, the status says so' -h myhostname <<'EOF'
 h.example.com
 postconf: error: ./main.cf, line 10: soft_bounce = perhaps: expected yes or no
+status 1
+EOF
+
+# ---- what Postfix 3.7 does not say yet
+
+main <<'EOF'
+myhostname = h.example.com
+mynetworks = 127.0.0.0/8 # loopback
+virtual_alias_maps = inline:{ { a = b } #two, c=d } pcre:{ { /#three/ x } }
+smtp_use_tls = yes
+virtual_maps =
+EOF
+gives 'comments behind values, and old names' -n <<'EOF'
+config_directory = .
+myhostname = h.example.com
+mynetworks = 127.0.0.0/8 # loopback
+smtp_use_tls = yes
+virtual_alias_maps = inline:{ { a = b } #two, c=d } pcre:{ { /#three/ x } }
+virtual_maps =
+postconf: warning: ./main.cf: #comment after other text is not allowed: # loopback...
+postconf: warning: ./main.cf: #comment after other text is not allowed: #two  c=d ...
+postconf: warning: ./main.cf: support for parameter "smtp_use_tls" will be removed; instead, specify "smtp_tls_security_level"
+postconf: warning: ./main.cf: support for parameter "virtual_maps" will be removed; instead, specify "virtual_alias_maps"
+EOF
+gives 'but not with -q' -q -h myhostname <<'EOF'
+h.example.com
+postconf: warning: ./main.cf: #comment after other text is not allowed: # loopback...
+postconf: warning: ./main.cf: #comment after other text is not allowed: #two  c=d ...
+EOF
+gives 'no plug-ins of SASL' -a </dev/null
+gives '... nor of the client' -A </dev/null
+gives 'no TLS' -T compile-version </dev/null
+gives 'no templates' -t <<'EOF'
+postconf: fatal: notifications have fixed words: there are no templates, and bounce_template_file has no effect
 status 1
 EOF
 
@@ -252,7 +286,9 @@ scalemail-backend unix - n       n       -       2       pipe flags=R user=v
     {argv=/bin/x y} and some more arguments that do not fit on the line
 postconf: warning: unmatched request: "scale*"
 EOF
-gives 'fields' -F relay/unix '*/inet/chroot' <<'EOF'
+gives 'fields, in the order of the file' -F relay/unix '*/inet/chroot' <<'EOF'
+smtp/inet/chroot = n
+submission/inet/chroot = n
 relay/unix/service = relay
 relay/unix/type = unix
 relay/unix/private = -
@@ -261,8 +297,16 @@ relay/unix/chroot = n
 relay/unix/wakeup = -
 relay/unix/process_limit = 5
 relay/unix/command = smtp
-smtp/inet/chroot = n
-submission/inet/chroot = n
+EOF
+gives 'an entry as JSON' -Mj relay <<'EOF'
+{"relay/unix": "relay unix - - n - 5 smtp"}
+EOF
+gives 'a parameter of a service as JSON' -Pj submission/inet/syslog_name <<'EOF'
+{"submission/inet/syslog_name": "postfix/$service_name"}
+EOF
+gives 'also what a service does not set' -PPx relay/unix/smtpd_helo_required submission/inet/syslog_name <<'EOF'
+submission/inet/syslog_name = postfix/submission
+relay/unix/smtpd_helo_required = no
 EOF
 gives 'parameters' -P <<'EOF'
 smtp/inet/smtpd_banner = a b
@@ -303,7 +347,7 @@ postconf: fatal: ./master.cf: chroot "q": expected y, n or -
 status 1
 EOF
 gives 'an entry that is none' -M 'relay/unix=bad' <<'EOF'
-postconf: fatal: ./master.cf: 1 fields: expected 8 or more: service type private unprivileged chroot wakeup maxproc command
+postconf: fatal: bad field count: "relay/unix=bad"
 status 1
 EOF
 gives 'a service that does not exist' -P nosuch/unix/x=1 <<'EOF'
