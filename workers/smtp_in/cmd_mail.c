@@ -11,6 +11,7 @@
 #include "workers/smtp_in/command.h"
 
 #define TX_CHUNK_BYTES 2048u
+#define SPARE_TXS      64u
 #define TX_BASE_BYTES  (256u * 1024)
 #define TX_RCPT_BYTES  2048u /* arena per recipient that smtpd_recipient_limit allows */
 #define TX_MOST_BYTES  (256u * 1024 * 1024)
@@ -257,16 +258,43 @@ static bool too_often(struct session *s, enum client_rate kind, int64_t limit, c
 
 /* ---- MAIL ---- */
 
+/* Transactions come and go faster than anything else here: their memory is kept. */
+static struct tx *spare_txs;
+static unsigned spare_tx_count;
+
 static struct tx *new_tx(const struct session *s)
 {
 	int64_t limit = s->listener->p->smtpd_recipient_limit;
 	size_t room = TX_MOST_BYTES;
-	struct tx *t = xcalloc(1, sizeof(*t));
+	struct tx *t = spare_txs;
 
 	if (limit > 0 && (uint64_t)limit < (TX_MOST_BYTES - TX_BASE_BYTES) / TX_RCPT_BYTES)
 		room = TX_BASE_BYTES + (size_t)limit * TX_RCPT_BYTES;
-	arena_init(&t->arena, TX_CHUNK_BYTES, room);
+	if (t == NULL) {
+		t = xcalloc(1, sizeof(*t));
+		arena_init(&t->arena, TX_CHUNK_BYTES, room);
+		return t;
+	}
+	struct arena arena = t->arena;
+
+	spare_txs = t->next_spare;
+	spare_tx_count--;
+	arena.limit_bytes = room;
+	*t = (struct tx){ .arena = arena };
 	return t;
+}
+
+void tx_free(struct tx *t)
+{
+	if (spare_tx_count == SPARE_TXS) {
+		arena_fini(&t->arena);
+		free(t);
+		return;
+	}
+	arena_reset(&t->arena);
+	t->next_spare = spare_txs;
+	spare_txs = t;
+	spare_tx_count++;
 }
 
 static bool mail_state_ok(struct session *s)

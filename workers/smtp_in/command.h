@@ -61,6 +61,9 @@ enum cmd_outcome cmd_etrn_apply(struct session *s);
 enum cmd_outcome cmd_quit_apply(struct session *s);
 enum cmd_outcome cmd_help_apply(struct session *s);
 
+/* What MAIL began is over: the memory is kept for the next one. */
+void tx_free(struct tx *t);
+
 /* Content (cmd_data.c). Feed octets: how many were used; stops early when s->wait is set or the
  * content ended. */
 size_t data_input(struct session *s, const char *data, size_t len);

@@ -108,8 +108,7 @@ void session_reset_tx(struct session *s)
 		return;
 	s->ops->abort(s->ops->ctx, s);
 	s->tx = NULL;
-	arena_fini(&t->arena);
-	free(t);
+	tx_free(t);
 }
 
 void session_close(struct session *s)

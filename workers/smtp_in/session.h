@@ -115,6 +115,7 @@ enum message_error { MSG_OK, MSG_BARE_LF, MSG_TOO_BIG, MSG_WRITE };
 
 struct tx { /* a mail transaction: MAIL accepted, not yet done */
 	struct arena arena;
+	struct tx *next_spare;
 	struct envelope env;
 	char *sender; /* internal form, NUL-terminated: env.sender */
 	struct qid qid;
