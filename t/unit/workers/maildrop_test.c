@@ -203,7 +203,8 @@ static void test_envelope(void)
 	   "what a user may say is kept");
 	ok(got.client_name.len == 0 && got.sasl_user.len == 0 && got.filter.len == 0 &&
 		   got.redirect.len == 0 && got.bounce_of.len == 0 && got.prepend_count == 0 &&
-		   got.rcpts[0].orig_addr.len == 0 && got.flags == ENVF_SMTPUTF8,
+		   got.rcpts[0].orig_addr.len == 0 &&
+		   got.flags == (ENVF_SMTPUTF8 | ENVF_PROBE | ENVF_REPORT),
 	   "what he may not say is dropped");
 	rcpt.addr = SV("a\tb@x");
 	is_int(decode(&e, &got, &a, &why), E_SYNTAX, "control characters: %s", why);

@@ -74,7 +74,10 @@ static char *config_of(const struct situation *s, bool remote)
 		p = at + 5;
 	}
 	buf_add_str(&b, p);
-	return xstrdup(buf_cstr(&b));
+	char *text = xstrdup(buf_cstr(&b));
+
+	buf_fini(&b);
+	return text;
 }
 
 /* What the message carries of the tables' answers. */

@@ -100,7 +100,9 @@ static void test_local(const struct conf *c)
 	   "own mailbox file");
 	is_str(t.base, "/tmp", "in the mail spool");
 	is_int(t.more_gid, AGENT_NO_GROUP, "that all may write to");
-	c = test_conf("home_mailbox = Maildir/\nrecipient_delimiter = +\n");
+	struct conf *home_conf = test_conf("home_mailbox = Maildir/\nrecipient_delimiter = +\n");
+
+	c = home_conf;
 	targets_close(&ts);
 	is_int(targets_open(c, false, &ts, &d), 0, "opened with home_mailbox");
 	find(ts, c, "local", rcpt);
@@ -113,6 +115,7 @@ static void test_local(const struct conf *c)
 	find(ts, c, "local", geteuid() == 0 ? "nobody@x" : "root@x");
 	refused(4, 2, 0, "another user, without privileges");
 	targets_close(&ts);
+	conf_free(&home_conf);
 	conf_diag_fini(&d);
 }
 
