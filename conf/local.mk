@@ -33,16 +33,6 @@ libph_conf_a_SOURCES += \
 	conf/map_watch.c conf/map_watch.h \
 	conf/matchlist.c
 
-# one program, three names
-sbin_PROGRAMS += conf/postmap conf/postalias conf/newaliases
-POSTMAP_SOURCES = conf/postmap.c conf/kch_build.c conf/kch_build.h conf/map_ask.c conf/map_ask.h
-conf_postmap_SOURCES = $(POSTMAP_SOURCES)
-conf_postmap_LDADD = $(CONF_LIBS)
-conf_postalias_SOURCES = $(POSTMAP_SOURCES)
-conf_postalias_LDADD = $(CONF_LIBS)
-conf_newaliases_SOURCES = $(POSTMAP_SOURCES)
-conf_newaliases_LDADD = $(CONF_LIBS)
-
 sbin_PROGRAMS += conf/postconf
 conf_postconf_SOURCES = \
 	conf/postconf.c conf/postconf.h \

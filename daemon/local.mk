@@ -52,4 +52,15 @@ daemon_supervisor_SOURCES = \
 	daemon/supervisor.c daemon/supervisor.h
 daemon_supervisor_LDADD = $(DAEMON_LIBS) $(JANSSON_LIBS)
 
+# one program, three names
+sbin_PROGRAMS += daemon/postmap daemon/postalias daemon/newaliases
+POSTMAP_SOURCES = daemon/postmap.c daemon/postmap_message.c daemon/postmap_message.h \
+	conf/kch_build.c conf/kch_build.h conf/map_ask.c conf/map_ask.h
+daemon_postmap_SOURCES = $(POSTMAP_SOURCES)
+daemon_postmap_LDADD = libph_mail.a $(CONF_LIBS)
+daemon_postalias_SOURCES = $(POSTMAP_SOURCES)
+daemon_postalias_LDADD = libph_mail.a $(CONF_LIBS)
+daemon_newaliases_SOURCES = $(POSTMAP_SOURCES)
+daemon_newaliases_LDADD = libph_mail.a $(CONF_LIBS)
+
 dist_sbin_SCRIPTS = daemon/qshape

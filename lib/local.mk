@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 noinst_LIBRARIES += libph_lib.a
 libph_lib_a_SOURCES = \
-	lib/arena.c lib/arena.h \
+	lib/arena.c lib/arena.h lib/base64.c lib/base64.h \
 	lib/buf.c lib/buf.h \
 	lib/clock.c lib/clock.h \
 	lib/crc32c.c lib/crc32c.h \

@@ -3,8 +3,8 @@
  * Where in a MIME message (RFC 2045, 2046) one is: the caller brings the message's logical headers
  * and body lines in order, and learns whether what follows is header or body, and of what. Nothing
  * is decoded and no text is kept but boundaries, so memory is mime_nesting_limit times
- * mime_boundary_length_limit at most. Called by workers/rewrite/checks.c and workers/deliver/
- * convert.c.
+ * mime_boundary_length_limit at most. Called by workers/rewrite/checks.c, workers/deliver/
+ * convert.c and daemon/postmap_message.c.
  *
  * Broken structure never fails: like Postfix, what cannot be understood is body, and the next
  * boundary of any open level puts things right again.

@@ -181,7 +181,7 @@ int main(void)
 
 	if (mkdtemp(dir) == NULL || getcwd(cwd, sizeof(cwd)) == NULL)
 		return 1;
-	snprintf(bin, sizeof(bin), "%s/conf", cwd);
+	snprintf(bin, sizeof(bin), "%s/daemon", cwd);
 	test_postmap();
 	test_refusals();
 	test_postalias();

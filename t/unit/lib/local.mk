@@ -15,3 +15,7 @@ check_PROGRAMS += t/unit/lib/loop_test
 UNIT_TESTS += t/unit/lib/loop_test
 t_unit_lib_loop_test_SOURCES = t/unit/lib/loop_test.c
 t_unit_lib_loop_test_LDADD = $(LIB_LIBS)
+check_PROGRAMS += t/unit/lib/base64_test
+UNIT_TESTS += t/unit/lib/base64_test
+t_unit_lib_base64_test_SOURCES = t/unit/lib/base64_test.c
+t_unit_lib_base64_test_LDADD = $(LIB_LIBS)

@@ -16,11 +16,14 @@
 #include "conf/kch_build.h"
 #include "conf/map_ask.h"
 #include "conf/map_impl.h"
+#include "daemon/postmap_message.h"
+#include "lib/base64.h"
 #include "lib/err.h"
 #include "lib/io.h"
 
 #define SOURCE_MAX_BYTES ((size_t)4 << 30)
 #define DEFAULT_MODE     0644
+#define FILES_MAX_BYTES  ((size_t)64 << 20) /* of one value with -F */
 
 struct options {
 	bool alias;         /* postalias, newaliases */
@@ -31,6 +34,11 @@ struct options {
 	bool quiet_dup;     /* -w */
 	bool no_fold;       /* -f */
 	bool list;          /* -s */
+	bool files;         /* -F: values are contents of files, in Base64 */
+	bool json;          /* -j */
+	bool body;          /* -b */
+	bool headers;       /* -h */
+	bool mime;          /* -m */
 	const char *query;  /* -q */
 	const char *delete; /* -d */
 	const char *conf_dir;
@@ -220,15 +228,51 @@ static bool parse_entry(const struct options *o, const struct map_text *t, struc
 	return buf_add_sv(key, raw);
 }
 
+/* The contents of the files that a value names, with a newline between them. */
+static bool read_files(const struct map_text *t, struct sv names, struct buf *out)
+{
+	struct buf all = BUF_INIT;
+	char *list = xstrndup(names.p, names.len), *save = NULL;
+	bool ok = true, first = true;
+
+	for (char *name = strtok_r(list, ", \t\r\n", &save); name != NULL && ok;
+	     name = strtok_r(NULL, ", \t\r\n", &save)) {
+		struct buf one = BUF_INIT;
+		int err = io_read_file(name, FILES_MAX_BYTES, &one);
+
+		ok = err == 0;
+		if (!ok)
+			map_text_warn(t, "open %.300s: %s: skipping this entry", name,
+				      err_str(err));
+		if (!first)
+			buf_add_c(&all, '\n');
+		buf_add_sv(&all, buf_sv(&one));
+		buf_fini(&one);
+		first = false;
+	}
+	buf_reset(out);
+	if (ok)
+		base64_encode(buf_sv(&all), out);
+	buf_fini(&all);
+	free(list);
+	return ok;
+}
+
 static void add_entries(const struct options *o, struct map_text *t, struct kch_build *b,
 			struct conf_diag *d)
 {
 	enum kch_dup dup = o->replace ? KCH_DUP_REPLACE : KCH_DUP_KEEP;
-	struct buf key = BUF_INIT;
+	struct buf key = BUF_INIT, content = BUF_INIT;
 	struct sv line, value;
 
 	while (map_text_next(t, &line)) {
-		if (parse_entry(o, t, line, &key, &value)) {
+		bool good = parse_entry(o, t, line, &key, &value);
+
+		if (good && o->files) {
+			good = read_files(t, value, &content);
+			value = buf_sv(&content);
+		}
+		if (good) {
 			fold(o, &key);
 			int added = kch_build_add(b, buf_sv(&key), value, dup);
 
@@ -240,6 +284,7 @@ static void add_entries(const struct options *o, struct map_text *t, struct kch_
 		show_diag(d, false);
 	}
 	buf_fini(&key);
+	buf_fini(&content);
 }
 
 static size_t count_lines(struct sv s)
@@ -331,6 +376,57 @@ static bool for_keys(const char *key, key_fn fn, void *ctx)
 	return any;
 }
 
+static void put_json(struct sv s)
+{
+	putchar('"');
+	for (size_t i = 0; i < s.len; i++) {
+		unsigned char c = (unsigned char)s.p[i];
+
+		if (c == '"' || c == '\\')
+			printf("\\%c", c);
+		else if (c < 0x20)
+			printf("\\u%04x", c);
+		else
+			putchar(c);
+	}
+	putchar('"');
+}
+
+/* A value as it was stored, decoded with -F. */
+static void value_of(const struct options *o, const char *spec, struct sv key, struct sv stored,
+		     struct buf *out)
+{
+	buf_reset(out);
+	if (!o->files) {
+		buf_add_sv(out, stored);
+	} else if (base64_decode(stored, out) != 0) {
+		fprintf(stderr, "%s: warning: table %s: key %.*s: malformed BASE64 value: %.*s\n",
+			program, spec, (int)key.len, key.p, (int)stored.len, stored.p);
+		fatal("table %s: query error", spec);
+	}
+}
+
+static void put_entry(const struct options *o, const char *spec, struct sv key, bool with_key,
+		      struct sv stored)
+{
+	struct buf value = BUF_INIT;
+
+	value_of(o, spec, key, stored, &value);
+	if (o->json) {
+		putchar('{');
+		put_json(key);
+		fputs(": ", stdout);
+		put_json(buf_sv(&value));
+		puts("}");
+	} else {
+		if (with_key)
+			printf("%.*s\t", (int)key.len, key.p);
+		fwrite(buf_cstr(&value), 1, value.len, stdout);
+		putchar('\n');
+	}
+	buf_fini(&value);
+}
+
 struct query {
 	const struct options *o;
 	struct map **maps;
@@ -345,14 +441,27 @@ static bool query_key(void *ctx, struct sv key, bool many)
 
 	for (int i = 0; i < q->map_count && !found; i++) {
 		found = query_one(q->o, q->maps[i], key, &out);
-		if (!found)
-			continue;
-		if (many)
-			printf("%.*s\t", (int)key.len, key.p);
-		printf("%s\n", buf_cstr(&out));
+		if (found)
+			put_entry(q->o, map_spec(q->maps[i]), key, many, buf_sv(&out));
 	}
 	buf_fini(&out);
 	return found;
+}
+
+static bool message_key(void *ctx, struct sv key)
+{
+	return query_key(ctx, key, true);
+}
+
+static bool query_message(struct query *q)
+{
+	struct message_keys m = { .headers = q->o->headers,
+				  .body = q->o->body,
+				  .mime = q->o->mime,
+				  .key = message_key,
+				  .ctx = q };
+
+	return message_keys_read(&m, stdin);
 }
 
 static void query(struct options *o, char **args, int count)
@@ -370,8 +479,9 @@ static void query(struct options *o, char **args, int count)
 		}
 		table_free(&t);
 	}
-	if (!for_keys(o->query, query_key, &q))
-		trouble = true;
+	bool any = o->headers || o->body ? query_message(&q) : for_keys(o->query, query_key, &q);
+
+	trouble = trouble || !any;
 	for (int i = 0; i < count; i++)
 		map_close(&q.maps[i]);
 	free(q.maps);
@@ -423,10 +533,17 @@ static void delete_from(struct options *o, const char *arg)
 	table_free(&t);
 }
 
+struct listing {
+	const struct options *o;
+	const char *spec;
+};
+
 static bool print_entry(void *ctx, struct sv key, struct sv value)
 {
-	(void)ctx;
-	return printf("%.*s\t%.*s\n", (int)key.len, key.p, (int)value.len, value.p) >= 0;
+	const struct listing *l = ctx;
+
+	put_entry(l->o, l->spec, key, true, value);
+	return !ferror(stdout);
 }
 
 static void list(struct options *o, const char *arg)
@@ -435,8 +552,11 @@ static void list(struct options *o, const char *arg)
 	char *why;
 
 	need_compiled(&t, "listing");
-	if (kch_each(t.name, print_entry, NULL, &why) < 0)
+	char *spec = xasprintf("%s:%s", t.type, t.name);
+
+	if (kch_each(t.name, print_entry, &(struct listing){ o, spec }, &why) < 0)
 		fatal("%s", why);
+	free(spec);
 	table_free(&t);
 }
 
@@ -444,15 +564,30 @@ static void list(struct options *o, const char *arg)
 
 static void usage(void)
 {
-	fatal("usage: %s [-fiNnoprsvw] [-c config_dir] [-d key] [-q key] [map_type:]file...",
+	fatal("usage: %s [-bfFhijmNnoprsuUvw] [-c config_dir] [-d key] [-q key] [map_type:]file...",
 	      program);
+}
+
+/* postalias has none of -b, -h, -m and -F. */
+static void check_message_options(const struct options *o)
+{
+	bool message = o->body || o->headers || o->mime;
+
+	if (o->alias && (message || o->files))
+		usage();
+	if (message && (o->query == NULL || strcmp(o->query, "-") != 0))
+		fatal("specify -b -h or -m only with \"-q -\"");
+	if (o->mime && !o->body && !o->headers)
+		fatal("specify -m only with -b or -h");
+	if (o->json && o->query == NULL && !o->list)
+		fatal("specify -j only with -q or -s");
 }
 
 static void parse_options(int argc, char **argv, struct options *o)
 {
 	int c;
 
-	while ((c = getopt(argc, argv, "Nc:d:fijnopq:rsuUvw")) != -1) {
+	while ((c = getopt(argc, argv, "Nbc:d:fFhijmnopq:rsuUvw")) != -1) {
 		switch (c) {
 		case 'c':
 			o->conf_dir = optarg;
@@ -462,6 +597,21 @@ static void parse_options(int argc, char **argv, struct options *o)
 			break;
 		case 'f':
 			o->no_fold = true;
+			break;
+		case 'b':
+			o->body = true;
+			break;
+		case 'F':
+			o->files = true;
+			break;
+		case 'h':
+			o->headers = true;
+			break;
+		case 'j':
+			o->json = true;
+			break;
+		case 'm':
+			o->mime = true;
 			break;
 		case 'i':
 			o->incremental = true;
@@ -477,12 +627,14 @@ static void parse_options(int argc, char **argv, struct options *o)
 			break;
 		case 'r':
 			o->replace = true;
+			o->quiet_dup = false;
 			break;
 		case 's':
 			o->list = true;
 			break;
 		case 'w':
 			o->quiet_dup = true;
+			o->replace = false;
 			break;
 		case 'N': /* the stored form has no terminators to choose */
 		case 'n':
@@ -490,16 +642,15 @@ static void parse_options(int argc, char **argv, struct options *o)
 		case 'U':
 		case 'v':
 			break;
-		case 'j':
-			fatal("-j is not available in this version");
 		default:
 			usage();
 		}
 	}
-	if ((o->query != NULL) + (o->delete != NULL) + o->list + o->incremental > 1)
-		fatal("specify only one of -q, -d, -s and -i");
-	if (o->replace && o->quiet_dup)
-		fatal("specify only one of -r and -w");
+	if ((o->query != NULL) + (o->delete != NULL) + o->list > 1)
+		fatal("specify only one of -s -q or -d");
+	if (o->incremental && (o->query != NULL || o->delete != NULL || o->list))
+		fatal("specify -i only to build a table");
+	check_message_options(o);
 }
 
 /* newaliases: what alias_database names. */
