@@ -7,6 +7,7 @@
 #include "lib/mailaddr.h"
 #include "shm/counters.h"
 #include "workers/mail/address.h"
+#include "workers/mail/verp.h"
 #include "workers/mail/xtext.h"
 #include "workers/smtp_in/command.h"
 
@@ -101,6 +102,28 @@ static bool param_envid(struct session *s, struct sv v)
 	return true;
 }
 
+bool cmd_may_verp(const struct session *s)
+{
+	const struct listener *l = s->listener;
+
+	return l->verp_clients != NULL &&
+	       matchlist_has_client(l->verp_clients, sv_from(s->name != NULL ? s->name : "unknown"),
+				    s->addr) > 0;
+}
+
+static bool param_verp(struct session *s, struct sv v)
+{
+	const struct params *p = s->listener->p;
+
+	if (verp_check_delimiters(v, p->verp_delimiter_filter) != NULL) {
+		session_reply(s, "501 5.5.4 Error: XVERP needs two characters from %s",
+			      p->verp_delimiter_filter);
+		return false;
+	}
+	str_copy(s->pending.verp, sizeof(s->pending.verp), v);
+	return true;
+}
+
 static bool mail_param(struct session *s, struct sv word)
 {
 	struct sv v;
@@ -117,6 +140,10 @@ static bool mail_param(struct session *s, struct sv word)
 		return param_ret(s, v);
 	} else if (has_key(word, "ENVID=", &v)) {
 		return param_envid(s, v);
+	} else if (sv_eq_nocase(word, SV("XVERP")) && cmd_may_verp(s)) {
+		return param_verp(s, sv_from(s->listener->p->default_verp_delimiters));
+	} else if (has_key(word, "XVERP=", &v) && cmd_may_verp(s)) {
+		return param_verp(s, v);
 	} else {
 		session_reply(s, "555 5.5.4 Unsupported option: %.*s", (int)word.len, word.p);
 		return false;
@@ -333,6 +360,7 @@ bool cmd_mail_check(struct session *s, struct sv args)
 	q->body = BODY_UNKNOWN;
 	q->smtputf8 = false;
 	q->size = 0;
+	q->verp[0] = '\0';
 	buf_reset(&q->addr); /* not yet a sender to log */
 	if (!mail_state_ok(s))
 		return false;
@@ -353,6 +381,8 @@ bool cmd_mail_check(struct session *s, struct sv args)
 		session_log_action(s, "reject", "552 5.3.4 Message size exceeds fixed limit");
 		return bad_param(s, "552 5.3.4 Message size exceeds fixed limit");
 	}
+	if (q->verp[0] != '\0' && q->addr.len == 0)
+		return bad_param(s, "503 5.5.4 Error: XVERP requires non-null sender");
 	s->tx = new_tx(s);
 	return true;
 }
@@ -392,10 +422,14 @@ enum cmd_outcome cmd_mail_apply(struct session *s)
 	t->sender = arena_strdup(&t->arena, buf_cstr(&q->addr));
 	char *envid = arena_strdup(&t->arena, buf_cstr(&q->extra));
 
-	ASSERT(t->sender != NULL && envid != NULL); /* the arena is fresh and larger than a line */
+	char *verp = arena_strdup(&t->arena, q->verp);
+
+	ASSERT(t->sender != NULL && envid != NULL &&
+	       verp != NULL); /* the arena is fresh and larger than a line */
 	t->env.sender = sv_from(t->sender);
 	t->env.envid = sv_from(envid);
 	t->env.ret = q->ret;
+	t->env.verp = sv_from(verp);
 	t->env.body = q->body;
 	t->env.size_hint = q->size;
 	t->env.arrival_us = clock_now_wall().us;

@@ -193,6 +193,7 @@ enum cmd_outcome cmd_ehlo_apply(struct session *s)
 {
 	char line[64], next[64];
 	bool more = false;
+	uint32_t hidden = s->discard_mask | (cmd_may_verp(s) ? 0 : 1u << EHLO_VERP);
 
 	take_helo(s, true);
 	log_discarded(s);
@@ -200,8 +201,7 @@ enum cmd_outcome cmd_ehlo_apply(struct session *s)
 	size_t last = s->out.len - strlen(s->listener->p->myhostname) - 6;
 
 	for (unsigned k = 0; k < EHLO_KEYWORD_COUNT; k++) {
-		if (!listener_ehlo_keyword(s->listener, (enum ehlo_keyword)k, s->discard_mask,
-					   next))
+		if (!listener_ehlo_keyword(s->listener, (enum ehlo_keyword)k, hidden, next))
 			continue;
 		if (more)
 			session_reply(s, "250-%s", line);

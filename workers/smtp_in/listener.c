@@ -22,7 +22,7 @@ static const struct {
 	[EHLO_ETRN] = { "etrn", true },
 	[EHLO_STARTTLS] = { "starttls", false },
 	[EHLO_AUTH] = { "auth", false },
-	[EHLO_VERP] = { "verp", false },
+	[EHLO_VERP] = { "verp", true },
 	[EHLO_XCLIENT] = { "xclient", false },
 	[EHLO_XFORWARD] = { "xforward", false },
 	[EHLO_ENHANCEDSTATUSCODES] = { "enhancedstatuscodes", true },
@@ -72,6 +72,10 @@ bool listener_ehlo_keyword(const struct listener *l, enum ehlo_keyword k, uint32
 		snprintf(out, 64, "SIZE %lld", (long long)p->message_size_limit);
 		return true;
 	}
+	if (k == EHLO_VERP) { /* discarded by another name than it is announced by */
+		str_copy(out, 64, SV("XVERP"));
+		return true;
+	}
 	size_t n = strlen(keywords[k].word);
 
 	for (size_t i = 0; i <= n; i++) {
@@ -99,6 +103,8 @@ static int open_matchlists(struct listener *l, const struct conf *c, struct conf
 		  MATCHLIST_ADDRESS, &l->bare_newline_exclusions },
 		{ "smtpd_client_event_limit_exceptions", p->smtpd_client_event_limit_exceptions,
 		  MATCHLIST_ADDRESS, &l->limit_exceptions },
+		{ "smtpd_authorized_verp_clients", p->smtpd_authorized_verp_clients,
+		  MATCHLIST_ADDRESS, &l->verp_clients },
 		{ "smtpd_noop_commands", p->smtpd_noop_commands, MATCHLIST_STRING,
 		  &l->noop_commands },
 		{ "smtpd_forbidden_commands", p->smtpd_forbidden_commands, MATCHLIST_STRING,
@@ -234,6 +240,7 @@ void listener_fini(struct listener *l)
 	matchlist_close(&l->limit_exceptions);
 	matchlist_close(&l->noop_commands);
 	matchlist_close(&l->forbidden_commands);
+	matchlist_close(&l->verp_clients);
 	map_list_close(&l->discard_maps);
 	map_list_close(&l->reject_filter_maps);
 	map_list_close(&l->reject_footer_maps);

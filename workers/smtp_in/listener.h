@@ -42,7 +42,7 @@ struct listener {
 	struct policy_conf *policy;
 	char *service_name; /* as log lines show it */
 	struct matchlist *bare_newline_exclusions, *limit_exceptions, *noop_commands,
-		*forbidden_commands;
+		*forbidden_commands, *verp_clients;
 	struct map_list *discard_maps;
 	struct map_list *reject_filter_maps, *reject_footer_maps, *command_filter;
 	uint32_t discard_mask;

@@ -143,6 +143,7 @@ struct pending {
 	struct env_rcpt rcpt;
 	uint8_t ret, body;
 	bool smtputf8;
+	char verp[3]; /* delimiters; "" = none */
 	uint64_t size;
 	uint64_t chunk;
 	bool last;

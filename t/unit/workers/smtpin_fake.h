@@ -211,6 +211,7 @@ static inline int fake_conf(struct fake *f, const char *main_cf, struct conf_dia
 	fprintf(fp,
 		"compatibility_level = 3.6\nmyhostname = mx.test\nmydomain = test\n"
 		"mynetworks = 10.0.0.0/8\ninet_interfaces = 127.0.0.1\n"
+		"smtpd_authorized_verp_clients =\n"
 		"mydestination = local.test, $myhostname\nlocal_recipient_maps =\n%s",
 		main_cf);
 	fclose(fp);

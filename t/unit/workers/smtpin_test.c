@@ -758,6 +758,39 @@ static void test_ehlo_keywords(void)
 	     none);
 }
 
+static void test_verp(void)
+{
+	struct fake f;
+	struct envelope e;
+	struct arena a;
+
+	fake_conf(&f, "smtpd_authorized_verp_clients = 192.0.2.1\n", NULL);
+	fake_connect(&f, "192.0.2.1");
+	ok(strstr(fake_say(&f, "EHLO c\r\n"), "250-XVERP\r\n") != NULL, "XVERP is offered");
+	is_str(fake_say(&f, "MAIL FROM:<a@x.test> XVERP=ab\r\n"),
+	       "501 5.5.4 Error: XVERP needs two characters from -=+\r\n", "bad delimiters");
+	is_str(fake_say(&f, "MAIL FROM:<> XVERP\r\n"),
+	       "503 5.5.4 Error: XVERP requires non-null sender\r\n", "no sender");
+	is_str(fake_say(&f, "MAIL FROM:<a@x.test> xverp=-=\r\n"), "250 2.1.0 Ok\r\n", "XVERP");
+	fake_say(&f, "RCPT TO:<u@local.test>\r\nDATA\r\n");
+	fake_say(&f, "x\r\n.\r\n");
+	arena_init(&a, 1000, 0);
+	ok(env_decode(buf_sv(&f.env), 10, &a, &e) == 0 && sv_eq_str(e.verp, "-="),
+	   "in the envelope");
+	fake_say(&f, "MAIL FROM:<a@x.test>\r\nRCPT TO:<u@local.test>\r\nDATA\r\n");
+	fake_say(&f, "x\r\n.\r\n");
+	arena_reset(&a);
+	ok(env_decode(buf_sv(&f.env), 10, &a, &e) == 0 && e.verp.len == 0, "not in the next one");
+	arena_fini(&a);
+	fake_fini(&f);
+	fake_conf(&f, "smtpd_authorized_verp_clients = 192.0.2.1\n", NULL);
+	fake_connect(&f, "192.0.2.2");
+	ok(strstr(fake_say(&f, "EHLO c\r\n"), "XVERP") == NULL, "not for everybody");
+	is_str(fake_say(&f, "MAIL FROM:<a@x.test> XVERP\r\n"),
+	       "555 5.5.4 Unsupported option: XVERP\r\n", "who may not ask for it");
+	fake_fini(&f);
+}
+
 static void test_disconnect_line(void)
 {
 	struct fake f;
@@ -898,6 +931,7 @@ int main(void)
 	test_access_denied();
 	test_odd_commands();
 	test_ehlo_keywords();
+	test_verp();
 	test_disconnect_line();
 	test_reject_line();
 	test_refusals();
