@@ -186,7 +186,9 @@ static int add_arg_calls(scmp_filter_ctx ctx, uint32_t bit)
 		const struct sandbox_arg_call *c = &sandbox_arg_calls[i];
 
 		if ((c->kinds & bit) != 0)
-			err = seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, c->nr, c->count, c->args);
+			err = seccomp_rule_add_array(
+				ctx, c->ignored ? SCMP_ACT_ERRNO(0) : SCMP_ACT_ALLOW, c->nr,
+				c->count, c->args);
 		if (err == -EEXIST)
 			err = 0;
 	}

@@ -223,6 +223,13 @@ const struct sandbox_arg_call sandbox_arg_calls[] = {
 	CALL_IF(ioctl, ALL, EQ(1, TCGETS)), /* stdio asks whether it writes to a terminal */
 	CALL_IF(ioctl, NETWORK, EQ(1, FIONREAD)),
 	CALL_IF(ioctl, WRITERS, EQ(1, FS_IOC_FIEMAP)),
+	/* Libraries make their sockets blocking again when they are connected, and do as well with
+	 * one that is not: they are told that it is done. */
+	{ .nr = SCMP_SYS(fcntl),
+	  .kinds = LOOKUP,
+	  .count = 2,
+	  .args = { EQ(1, F_SETFL), BITS(2, O_NONBLOCK, 0) },
+	  .ignored = true },
 	/* locks of a database file */
 	CALL_IF(fcntl, LOOKUP, EQ(1, F_SETLK)),
 	CALL_IF(fcntl, LOOKUP, EQ(1, F_GETLK)),

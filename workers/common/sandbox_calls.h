@@ -23,6 +23,7 @@ struct sandbox_arg_call {
 	uint32_t kinds;
 	unsigned count; /* of args */
 	struct scmp_arg_cmp args[SANDBOX_ARGS];
+	bool ignored; /* not made, but answered with 0, as if it were */
 };
 
 extern const struct sandbox_call sandbox_calls[];

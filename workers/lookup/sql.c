@@ -2,6 +2,11 @@
 /* Common to the SQL sources; see workers/lookup/sql.h. */
 #include "workers/lookup/sql.h"
 
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/clock.h"
+#include "lib/rand.h"
 #include "lib/util.h"
 
 static char *build(struct options *o)
@@ -33,4 +38,113 @@ char *sql_query_template(struct options *o, bool functions)
 		text = NULL;
 	}
 	return text;
+}
+
+/* ---- servers ---- */
+
+/* "unix:/path", "/path", "inet:host:port", "host:port", "host", "postgresql://...". */
+static bool parse_host(struct sv word, struct sql_host *h)
+{
+	char *text = xstrndup(word.p, word.len), *at = text, *colon;
+	uint64_t port = 0;
+	bool good = true;
+
+	*h = (struct sql_host){ .text = text };
+	if (strstr(at, "://") != NULL) {
+		h->is_uri = true;
+		h->name = text;
+		h->text = "server of a URI";
+		return true;
+	}
+	if (strncmp(at, "unix:", 5) == 0 || at[0] == '/') {
+		h->is_socket = true;
+		h->name = xstrdup(at[0] == '/' ? at : at + 5);
+		return h->name[0] == '/';
+	}
+	if (strncmp(at, "inet:", 5) == 0)
+		at += 5;
+	colon = strrchr(at, ':');
+	if (at[0] == '[' && strchr(at, ']') != NULL) {
+		char *end = strchr(at, ']');
+
+		colon = end[1] == ':' ? end + 1 : NULL;
+		h->name = xstrndup(at + 1, (size_t)(end - at - 1));
+	} else {
+		h->name = xstrndup(at, colon != NULL ? (size_t)(colon - at) : strlen(at));
+	}
+	if (colon != NULL)
+		good = str_to_u64(sv_from(colon + 1), 65535, &port) == 0 && port > 0;
+	h->port = (unsigned)port;
+	return good && h->name[0] != '\0';
+}
+
+static void parse_hosts(struct options *o, const char *list, struct sql_servers *s)
+{
+	while (*list != '\0') {
+		size_t skip = strspn(list, ", \t\r\n");
+		size_t len = strcspn(list + skip, ", \t\r\n");
+
+		list += skip;
+		if (len > 0 && s->count == SQL_HOSTS_MAX) {
+			options_complain(o, "hosts: more than %d", SQL_HOSTS_MAX);
+			return;
+		}
+		if (len > 0 && !parse_host((struct sv){ list, len }, &s->hosts[s->count++]))
+			options_complain(o, "hosts: cannot use %.*s", (int)len, list);
+		list += len;
+	}
+}
+
+void sql_servers_open(struct options *o, const char *usual, bool functions, struct sql_servers *s)
+{
+	const char *hosts = options_get(o, "hosts", "");
+
+	parse_hosts(o, *hosts != '\0' ? hosts : usual, s);
+	s->user = xstrdup(options_get(o, "user", ""));
+	s->password = xstrdup(options_get(o, "password", ""));
+	s->dbname = xstrdup(options_get(o, "dbname", ""));
+	s->query = sql_query_template(o, functions);
+	s->idle_us = options_int(o, "idle_interval", 60, 1, 86400) * 1000000;
+	s->retry_us = options_int(o, "retry_interval", 60, 0, 86400) * 1000000;
+}
+
+void sql_servers_fini(struct sql_servers *s)
+{
+	for (size_t i = 0; i < s->count; i++) {
+		if (!s->hosts[i].is_uri)
+			free((char *)(uintptr_t)s->hosts[i].text);
+		free(s->hosts[i].name);
+	}
+	if (s->password != NULL)
+		explicit_bzero(s->password, strlen(s->password));
+	free(s->user);
+	free(s->password);
+	free(s->dbname);
+	free(s->query);
+}
+
+struct sql_host *sql_next_host(struct sql_servers *s, uint32_t *tried)
+{
+	int64_t now_us = clock_mono_us_raw();
+
+	for (int sockets = 1; sockets >= 0; sockets--) {
+		size_t from = s->count > 0 ? rand_below((uint32_t)s->count) : 0;
+
+		for (size_t i = 0; i < s->count; i++) {
+			size_t at = (from + i) % s->count;
+			struct sql_host *h = &s->hosts[at];
+
+			if (h->is_socket != (sockets == 1) || (*tried >> at & 1) != 0)
+				continue;
+			*tried |= 1u << at;
+			if (atomic_load(&h->not_until_us) <= now_us)
+				return h;
+		}
+	}
+	return NULL;
+}
+
+void sql_host_failed(const struct sql_servers *s, struct sql_host *h)
+{
+	atomic_store(&h->not_until_us, clock_mono_us_raw() + s->retry_us);
 }

@@ -1,12 +1,42 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* What mysql, pgsql and sqlite tables have in common: the query, and the list of servers. */
+/* What mysql, pgsql and sqlite tables have in common: the query; and, of those with servers, the
+ * servers, of which any will do. */
 #ifndef PH_WORKERS_LOOKUP_SQL_H
 #define PH_WORKERS_LOOKUP_SQL_H
+
+#include <stdatomic.h>
+#include <stdint.h>
 
 #include "workers/lookup/table.h"
 
 /* The query template, heap: `query`, or built from the older select_field, table, where_field and
  * additional_conditions (with `functions`: select_function, too). NULL after a complaint. */
 char *sql_query_template(struct options *o, bool functions);
+
+#define SQL_HOSTS_MAX 32
+
+struct sql_host {
+	const char *text; /* for the log: as written, but for URIs, which hold passwords */
+	char *name;       /* host, path of a socket, or URI */
+	bool is_socket, is_uri;
+	unsigned port;                /* 0: the usual one */
+	_Atomic int64_t not_until_us; /* monotonic; it has failed, and is left alone until then */
+};
+
+struct sql_servers {
+	struct sql_host hosts[SQL_HOSTS_MAX];
+	size_t count;
+	char *user, *password, *dbname, *query;
+	int64_t idle_us, retry_us; /* idle_interval, retry_interval */
+};
+
+/* hosts, user, password, dbname, query ... A first word of "usual" when hosts is not given. */
+void sql_servers_open(struct options *o, const char *usual, bool functions, struct sql_servers *s);
+void sql_servers_fini(struct sql_servers *s);
+/* The host to try next for a question, NULL when there is none: sockets first, hosts at random.
+ * `tried`: a bit per host, 0 at first. */
+struct sql_host *sql_next_host(struct sql_servers *s, uint32_t *tried);
+/* It does not answer: leave it alone for a while. */
+void sql_host_failed(const struct sql_servers *s, struct sql_host *h);
 
 #endif

@@ -141,6 +141,12 @@ void table_fail(struct table_answer *a, const char *fmt, ...)
 	buf_reset(&a->value);
 }
 
+void table_again(struct table_answer *a)
+{
+	*a = (struct table_answer){ .status = MAP_NOT_FOUND, .value = a->value };
+	buf_reset(&a->value);
+}
+
 bool table_add_result(const struct table *t, struct table_answer *a, struct sv key,
 		      struct sv result)
 {

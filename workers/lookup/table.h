@@ -64,6 +64,8 @@ void table_close(struct table **t);
 int table_admits(const struct table *t, struct sv key);
 
 PRINTF_LIKE(2, 3) void table_fail(struct table_answer *a, const char *fmt, ...);
+/* Forget what went wrong: another server is tried. */
+void table_again(struct table_answer *a);
 /* Add one result (of possibly many) in the table's result_format. False: enough of them. */
 bool table_add_result(const struct table *t, struct table_answer *a, struct sv key,
 		      struct sv result);

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* mysql_table(5), over libmariadb. Listed in workers/lookup/table.c. */
+#include <mysql.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "lib/clock.h"
+#include "lib/err.h"
+#include "lib/util.h"
+#include "workers/lookup/sql.h"
+
+#define CONNECT_S 5
+#define AUTH_PLUGIN 2 /* <mysql/client_plugin.h> cannot be included everywhere */
+#define TIMEOUT_S 20 /* of one query */
+
+struct mysql_conf {
+	struct sql_servers servers;
+	char *charset, *option_file, *option_group;
+	char *tls_cert, *tls_key, *tls_ca_file, *tls_ca_path, *tls_ciphers;
+	bool tls_verify, needs_set;
+};
+
+struct connection {
+	struct mysql_conf *conf;
+	MYSQL *db;
+	struct sql_host *host;
+	int64_t used_us;
+};
+
+/* Ways to log in that are libraries of their own: they cannot be loaded later. */
+static void load_plugins(void)
+{
+	static const char *const names[] = { "caching_sha2_password", "client_ed25519",
+					     "sha256_password", "mysql_clear_password" };
+	static bool loaded;
+	MYSQL *db = loaded ? NULL : mysql_init(NULL);
+
+	loaded = true;
+	for (size_t i = 0; db != NULL && i < ARRAY_LEN(names); i++)
+		mysql_load_plugin(db, names[i], AUTH_PLUGIN, 0);
+	if (db != NULL)
+		mysql_close(db);
+}
+
+static char *text_of(struct options *o, const char *name)
+{
+	const char *text = options_get(o, name, "");
+
+	return *text != '\0' ? xstrdup(text) : NULL;
+}
+
+static int my_open(struct table *t)
+{
+	struct mysql_conf *m = xcalloc(1, sizeof(*m));
+	struct options *o = t->options;
+
+	t->source_state = m;
+	sql_servers_open(o, "localhost", false, &m->servers);
+	m->charset = text_of(o, "charset");
+	m->option_file = text_of(o, "option_file");
+	m->option_group = text_of(o, "option_group");
+	m->tls_cert = text_of(o, "tls_cert_file");
+	m->tls_key = text_of(o, "tls_key_file");
+	m->tls_ca_file = text_of(o, "tls_CAfile");
+	m->tls_ca_path = text_of(o, "tls_CApath");
+	m->tls_ciphers = text_of(o, "tls_ciphers");
+	m->tls_verify = options_bool(o, "tls_verify_cert", false);
+	m->needs_set = options_bool(o, "require_result_set", true);
+	load_plugins();
+	return options_are_bad(o) ? E_CONFIG : 0;
+}
+
+static void my_close(struct table *t)
+{
+	struct mysql_conf *m = t->source_state;
+
+	sql_servers_fini(&m->servers);
+	free(m->charset);
+	free(m->option_file);
+	free(m->option_group);
+	free(m->tls_cert);
+	free(m->tls_key);
+	free(m->tls_ca_file);
+	free(m->tls_ca_path);
+	free(m->tls_ciphers);
+	free(m);
+}
+
+static void *my_connect(const struct table *t)
+{
+	struct connection *c = xcalloc(1, sizeof(*c));
+
+	c->conf = t->source_state;
+	mysql_thread_init();
+	return c;
+}
+
+static void drop(struct connection *c)
+{
+	if (c->db != NULL)
+		mysql_close(c->db);
+	c->db = NULL;
+}
+
+static void my_disconnect(void *connection)
+{
+	drop(connection);
+	free(connection);
+	mysql_thread_end();
+}
+
+static void set_options(const struct mysql_conf *m, MYSQL *db)
+{
+	unsigned connect_s = CONNECT_S, timeout_s = TIMEOUT_S;
+	my_bool verify = m->tls_verify;
+
+	mysql_options(db, MYSQL_OPT_CONNECT_TIMEOUT, &connect_s);
+	mysql_options(db, MYSQL_OPT_READ_TIMEOUT, &timeout_s);
+	mysql_options(db, MYSQL_OPT_WRITE_TIMEOUT, &timeout_s);
+	mysql_options(db, MYSQL_SET_CHARSET_NAME, m->charset != NULL ? m->charset : "utf8mb4");
+	if (m->option_file != NULL)
+		mysql_options(db, MYSQL_READ_DEFAULT_FILE, m->option_file);
+	if (m->option_file != NULL || m->option_group != NULL)
+		mysql_options(db, MYSQL_READ_DEFAULT_GROUP,
+			      m->option_group != NULL ? m->option_group : "client");
+	if (m->tls_key != NULL || m->tls_cert != NULL || m->tls_ca_file != NULL ||
+	    m->tls_ca_path != NULL || m->tls_ciphers != NULL)
+		mysql_ssl_set(db, m->tls_key, m->tls_cert, m->tls_ca_file, m->tls_ca_path,
+			      m->tls_ciphers);
+	if (m->tls_verify)
+		mysql_options(db, MYSQL_OPT_SSL_VERIFY_SERVER_CERT, &verify);
+}
+
+static const char *or_null(const char *text)
+{
+	return text[0] != '\0' ? text : NULL;
+}
+
+static bool connect_host(struct connection *c, struct sql_host *h, struct table_answer *a)
+{
+	const struct sql_servers *s = &c->conf->servers;
+	const char *host = h->is_socket ? "localhost" : h->name;
+
+	c->db = mysql_init(NULL);
+	if (c->db == NULL) {
+		table_fail(a, "no memory");
+		return false;
+	}
+	set_options(c->conf, c->db);
+	c->host = h;
+	if (mysql_real_connect(c->db, host, or_null(s->user), or_null(s->password),
+			       or_null(s->dbname), h->port, h->is_socket ? h->name : NULL,
+			       CLIENT_MULTI_RESULTS) != NULL)
+		return true;
+	table_fail(a, "%.80s: %s", h->text, mysql_error(c->db));
+	drop(c);
+	return false;
+}
+
+static bool quote(void *ctx, struct sv text, struct buf *out)
+{
+	struct connection *c = ctx;
+	char *p = buf_reserve(out, 2 * text.len + 1);
+	unsigned long n;
+
+	if (p == NULL)
+		return false;
+	n = mysql_real_escape_string(c->db, p, text.p, text.len);
+	if (n == (unsigned long)-1)
+		return false;
+	out->len += n;
+	return true;
+}
+
+static void take_rows(const struct table *t, MYSQL_RES *res, struct sv key, struct table_answer *a)
+{
+	unsigned columns = mysql_num_fields(res);
+	MYSQL_ROW row;
+
+	while ((row = mysql_fetch_row(res)) != NULL) {
+		const unsigned long *lengths = mysql_fetch_lengths(res);
+
+		for (unsigned i = 0; i < columns; i++) {
+			if (row[i] != NULL &&
+			    !table_add_result(t, a, key, (struct sv){ row[i], lengths[i] }))
+				return;
+		}
+	}
+}
+
+/* A procedure may have several results; only one may be a set. Returns how many were, negative on
+ * an error of the connection. */
+static int take_results(const struct table *t, struct connection *c, struct sv key,
+			struct table_answer *a)
+{
+	int sets = 0, next;
+
+	do {
+		MYSQL_RES *res = mysql_store_result(c->db);
+
+		if (res == NULL && mysql_field_count(c->db) != 0)
+			return -1;
+		if (res != NULL && ++sets == 1)
+			take_rows(t, res, key, a);
+		if (res != NULL)
+			mysql_free_result(res);
+		next = mysql_next_result(c->db);
+	} while (next == 0);
+	return next > 0 ? -1 : sets;
+}
+
+/* Errors of the client library are about the connection, the server's own about the query. */
+static bool connection_is_lost(const struct connection *c)
+{
+	unsigned err = mysql_errno(c->db);
+
+	return err >= 2000 && err < 3000;
+}
+
+/* False: the connection is of no use, another may be tried. */
+static bool run_query(const struct table *t, struct connection *c, struct sv key,
+		      struct table_answer *a)
+{
+	struct buf query = BUF_INIT;
+	bool usable = true;
+	int sets = 0;
+
+	if (!template_expand(c->conf->servers.query, key, NULL, quote, c, &query)) {
+		buf_fini(&query);
+		return true; /* nothing to ask */
+	}
+	if (mysql_real_query(c->db, query.p, query.len) != 0)
+		sets = -1;
+	else
+		sets = take_results(t, c, key, a);
+	if (sets < 0) {
+		table_fail(a, "%.80s: %s", c->host->text, mysql_error(c->db));
+		usable = !connection_is_lost(c);
+	} else if (sets > 1 || (sets == 0 && c->conf->needs_set)) {
+		table_fail(a, "%.80s: query has %d result sets", c->host->text, sets);
+	}
+	buf_fini(&query);
+	c->used_us = clock_mono_us_raw();
+	return usable;
+}
+
+static void my_ask(const struct table *t, void *connection, struct sv key, struct table_answer *a)
+{
+	struct connection *c = connection;
+	struct sql_servers *s = &c->conf->servers;
+	struct sql_host *h;
+	uint32_t tried = 0;
+
+	if (c->db != NULL && clock_mono_us_raw() - c->used_us > s->idle_us)
+		drop(c);
+	if (c->db != NULL) {
+		if (run_query(t, c, key, a))
+			return;
+		drop(c); /* perhaps it was closed meanwhile: once more, anew */
+	}
+	while ((h = sql_next_host(s, &tried)) != NULL) {
+		table_again(a);
+		if (connect_host(c, h, a) && run_query(t, c, key, a))
+			return;
+		drop(c);
+		sql_host_failed(s, h);
+	}
+	if (a->status != MAP_ERROR)
+		table_fail(a, "no server answers");
+}
+
+const struct source source_mysql = {
+	.type = "mysql",
+	.open = my_open,
+	.close = my_close,
+	.connect = my_connect,
+	.disconnect = my_disconnect,
+	.ask = my_ask,
+};
