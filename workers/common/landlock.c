@@ -178,6 +178,8 @@ static void add_also(int fd, uint64_t fs)
 	for (size_t i = 0; i < also_count; i++) {
 		int err = add_place(fd, also_read[i], (READ_FILE | READ_DIR) & fs);
 
+		if (err == E_INVAL) /* it is a file */
+			err = add_place(fd, also_read[i], READ_FILE & fs);
 		if (err != 0)
 			log_warn("file rules: %s: %s", also_read[i], err_str(err));
 	}

@@ -18,7 +18,7 @@
  * version 2); what is lacking is logged when the log worker starts, once for all. Dies when a rule
  * cannot be made. */
 int landlock_rules(enum worker_class class_id, const char *queue_directory, int limit);
-/* Before that: files below this directory may be read, too. */
+/* Before that: this file, or the files below this directory, may be read, too. */
 void landlock_also_read(const char *path);
 /* For the child that delivers into mailboxes below base: it may look up, make and remove files and
  * directories there and write to them, not read them unless mailboxes are files (is_file), and

@@ -14,6 +14,21 @@ libph_lookup_a_SOURCES = \
 	workers/lookup/table.c workers/lookup/table.h \
 	workers/lookup/template.c workers/lookup/template.h
 LOOKUP_SOURCE_LIBS =
+if HAVE_LDAP
+libph_lookup_a_SOURCES += workers/lookup/source_ldap.c
+libph_lookup_a_CPPFLAGS += $(LDAP_CFLAGS)
+LOOKUP_SOURCE_LIBS += $(LDAP_LIBS) -llber
+endif
+if HAVE_MYSQL
+libph_lookup_a_SOURCES += workers/lookup/source_mysql.c
+libph_lookup_a_CPPFLAGS += $(MYSQL_CFLAGS)
+LOOKUP_SOURCE_LIBS += $(MYSQL_LIBS)
+endif
+if HAVE_PGSQL
+libph_lookup_a_SOURCES += workers/lookup/source_pgsql.c
+libph_lookup_a_CPPFLAGS += $(PGSQL_CFLAGS)
+LOOKUP_SOURCE_LIBS += $(PGSQL_LIBS)
+endif
 if HAVE_SQLITE
 libph_lookup_a_SOURCES += workers/lookup/source_sqlite.c
 libph_lookup_a_CPPFLAGS += $(SQLITE_CFLAGS)
