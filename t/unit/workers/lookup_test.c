@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Queries, results and parameters of remote tables; what servers may answer is in the stories. */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -152,6 +156,24 @@ static void test_open(void)
 		{ "memcache", "no value\n", "line 1: missing '='" },
 		{ "redis", "server = inet:x:1\ndatabase = 3\npassword = p\n", "" },
 		{ "redis", "database = x\n", "database: expected a number" },
+#ifdef PH_HAVE_LDAP
+		{ "ldap", "server_host = a, ldaps://b:7 c:8\nsearch_base = dc=x\nbind = no\n", "" },
+		{ "ldap", "scope = all\n", "scope: cannot be all" },
+		{ "ldap", "bind = sasl\n", "bind: cannot be sasl" },
+		{ "ldap", "query_filter = (a=%x)\n", "query_filter: invalid" },
+		{ "ldap", "search_base = dc=%0\n", "search_base: invalid" },
+		{ "ldap", "version = 4\n", "version: expected" },
+#endif
+#ifdef PH_HAVE_MYSQL
+		{ "mysql", "hosts = unix:/s, inet:a:1 b [::1]:7\nquery = select 1\n", "" },
+		{ "mysql", "hosts = a:0\nquery = select 1\n", "hosts: cannot use a:0" },
+		{ "mysql", "hosts = unix:x\nquery = select 1\n", "hosts: cannot use unix:x" },
+		{ "mysql", "hosts = a\n", "no query is given" },
+#endif
+#ifdef PH_HAVE_PGSQL
+		{ "pgsql", "hosts = postgresql://u:p@h/d a:5432\nselect_function = f\n", "" },
+		{ "pgsql", "query = select '%s' || '%\n", "query: invalid" },
+#endif
 #ifdef PH_HAVE_SQLITE
 		{ "sqlite", "dbpath = /x\nquery = select 1\n", "" },
 		{ "sqlite", "dbpath = x\nquery = select 1\n", "dbpath: expected" },
