@@ -10,9 +10,9 @@
 #include "lib/util.h"
 #include "workers/lookup/sql.h"
 
-#define CONNECT_S 5
-#define AUTH_PLUGIN 2 /* <mysql/client_plugin.h> cannot be included everywhere */
-#define TIMEOUT_S 20 /* of one query */
+#define CONNECT_S   5
+#define AUTH_PLUGIN 2  /* <mysql/client_plugin.h> cannot be included everywhere */
+#define TIMEOUT_S   20 /* of one query */
 
 struct mysql_conf {
 	struct sql_servers servers;

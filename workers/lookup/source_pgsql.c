@@ -75,8 +75,9 @@ static bool connect_host(struct connection *c, struct sql_host *h, struct table_
 {
 	const struct sql_servers *s = &c->conf->servers;
 	char port[8], seconds[8];
-	const char *keys[] = { "dbname",	  "host", "port", "user", "password",
-			       "connect_timeout", NULL };
+	const char *keys[] = {
+		"dbname", "host", "port", "user", "password", "connect_timeout", NULL
+	};
 	const char *values[] = { h->is_uri ? h->name : s->dbname,
 				 h->is_uri ? NULL : h->name,
 				 h->port != 0 ? port : NULL,
@@ -179,8 +180,7 @@ static bool run_query(const struct table *t, struct connection *c, struct sv key
 	if (res != NULL && PQresultStatus(res) == PGRES_TUPLES_OK)
 		take_rows(t, res, key, a);
 	else if (res != NULL)
-		table_fail(a, "%.80s: query failed: %s", c->host->text,
-			   PQresultErrorMessage(res));
+		table_fail(a, "%.80s: query failed: %s", c->host->text, PQresultErrorMessage(res));
 	bool asked = res != NULL && PQstatus(c->db) == CONNECTION_OK;
 
 	PQclear(res);
