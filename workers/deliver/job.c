@@ -21,7 +21,7 @@
 #define VERIFY_LIMIT (1u << 20) /* larger records are verified while they are sent */
 #define SPARE_MAX    256u       /* finished jobs whose memory is kept for the next ones */
 #define HEADER_SCAN  65536u
-#define REASON_SPARE 4u          /* of hosts tried before, beyond one per recipient */
+#define REASON_SPARE 4u          /* beyond two per recipient, as found and as filtered */
 #define KEEP_CONTENT 16384u      /* content up to this size stays in memory with its job ... */
 #define KEEP_ALL     (16u << 20) /* ... while all of it together is not more */
 
@@ -109,7 +109,7 @@ static bool pick_rcpts(struct job *j)
 
 	unsigned count = (unsigned)__builtin_popcountll(mask);
 
-	j->reason_cap = count + REASON_SPARE;
+	j->reason_cap = 2 * count + REASON_SPARE;
 	j->rcpts = arena_calloc(&j->arena, count * sizeof(*j->rcpts));
 	j->client_rcpts = arena_calloc(&j->arena, count * sizeof(*j->client_rcpts));
 	j->reasons = arena_calloc(&j->arena, j->reason_cap * sizeof(*j->reasons));

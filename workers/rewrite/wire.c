@@ -72,6 +72,7 @@ static void note_line(struct wire *w, const char *p, size_t len, bool hard)
 int wire_check(struct wire *w, char *data, size_t len, size_t *len_r)
 {
 	char *p = data, *end = data + len;
+	size_t longest = 0, n;
 
 	w->cr = len > 0 && end[-1] == '\r';
 	if (w->cr)
@@ -87,16 +88,22 @@ int wire_check(struct wire *w, char *data, size_t len, size_t *len_r)
 			replace_cr(p, (size_t)(end - p));
 			note_line(w, p, (size_t)(end - p), false);
 			w->mid_line = true;
-			return 0;
+			break;
 		}
 		if (nl == p || nl[-1] != '\r')
 			return E_PEER;
 		replace_cr(p, (size_t)(nl - 1 - p));
-		note_line(w, p, (size_t)(nl - 1 - p), true);
+		n = (size_t)(nl - 1 - p);
+		/* all lines but a few are whole and say nothing */
+		if (w->line > 0 || *p == 'C' || *p == 'c')
+			note_line(w, p, n, true);
+		else if (n > longest)
+			longest = n;
 		w->mid_line = false;
 		w->lines++;
 		p = nl + 1;
 	}
+	w->longest = u64_max(w->longest, longest);
 	return 0;
 }
 
