@@ -21,7 +21,7 @@ my $mta = Posthaste->prepare(main => {
 	virtual_mailbox_domains => 'home.test', virtual_uid_maps => "static:$uid", virtual_gid_maps => "static:$gid",
 	virtual_mailbox_maps => 'inline:{ { me@home.test = me/ }, { ann@home.test = ann/ }, { list@home.test = list/ }, { @list.test = list/ } }',
 	virtual_alias_maps => 'inline:{ { alias@home.test = ann@home.test, x@piped.test } }', myorigin => 'home.test',
-	virtual_minimum_uid => 1, disable_verp_bounces => 'no', recipient_delimiter => '+',
+	virtual_delivery_status_filter => 'pcre:{ {/^2.0.0 delivered/ 2.0.9 filed} }', virtual_minimum_uid => 1, disable_verp_bounces => 'no', recipient_delimiter => '+',
 });
 $mta->configure(virtual_mailbox_base => "$mta->{dir}/mail");
 $mta->launch;
@@ -83,6 +83,7 @@ is "$rc $out", "0 Mail Delivery Status Report will be mailed to <me\@home.test>.
 like mail_in('me', qr/^Subject: verbose$/m, qr/x\@piped\.test/), qr/^Action: relayed$/m, 'relayed, though the next hop knows DSN';
 like mail_in('me', qr/^Subject: verbose$/m, qr/ann\@home\.test/), qr/^Action: delivered$/m, 'delivered';
 like mail_in('ann', qr/^Subject: verbose$/m), qr/^x$/m, 'and it is';
+ok $mta->wait_log(qr/to=<ann\@home\.test>.*dsn=2\.0\.9, status=sent \(filed\)/), 'mailboxes have a filter of results, too';
 
 note 'VERP';
 ($rc, $out) = sendmail("Subject: verp\n\nx\n", '-XV', '-f', 'list@list.test', 'a@piped.test', 'b+c@piped.test', 'no-such@piped.test', 'alias@home.test');
