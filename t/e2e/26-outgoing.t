@@ -8,7 +8,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use MIME::QuotedPrint qw(decode_qp);
-use Posthaste qw(slurp spew);
+use Posthaste qw(slurp spew wait_until);
 use Test::More;
 
 my $seven = Posthaste->recorder('caps=PIPELINING,SIZE', 'whole');
@@ -21,6 +21,8 @@ my $mta = Posthaste->prepare(main => {
 	lmtp_generic_maps => 'inline:{ { @in.test = @lmtp.example } }',
 	lmtp_header_checks => 'pcre:{ {/^X-Secret:/ IGNORE} }',
 });
+spew("$mta->{dir}/generic", "c\@in.test\tfirst\@out.test\n");
+$mta->configure(smtp_generic_maps => "texthash:$mta->{dir}/generic");
 spew("$mta->{dir}/conf/master.cf", slurp("$mta->{dir}/conf/master.cf")
 	. "broken unix - - n - - smtp -o smtp_generic_maps=texthash:/nowhere/generic\n");
 $mta->launch;
@@ -66,12 +68,26 @@ like $mta->log, qr/$qid: breaking line > 998 bytes with <CR><LF>SPACE/, 'the log
 is((grep { length > 998 } split /\n/, $text), 0, 'no line is too long');
 ok $text =~ s/\n //gr eq "$long\nend\n", 'they can be put together again';
 
+$qid = story('c@in.test', 'x@eight.test', "Subject: g\n\nx\n");
+
 note 'LMTP has parameters of its own';
 $qid = story('a@in.test', 'b@lmtp.test', "From: a\@in.test\nX-Secret: x\nSubject: l\n\nTo: a\@in.test\n");
 like $lmtp->got, qr/^MAIL FROM:<a\@lmtp\.example>/m, 'sender';
 like $lmtp->got, qr/^From: a\@lmtp\.example\r$/m, 'header';
 like $lmtp->got, qr/^To: a\@in\.test\r$/m, 'not the text';
 unlike $lmtp->got, qr/X-Secret/, 'a check';
+
+note 'a table that changes';
+spew("$mta->{dir}/generic", "c\@in.test\tsecond\@out.test\n");
+ok $mta->wait_log(qr/table \S+generic has changed/), 'is noticed' or diag $mta->log_tail;
+$smtp->quit;
+$smtp = $mta->smtp;
+$smtp->ok('EHLO client.test');
+ok wait_until(sub {
+	$qid = story('c@in.test', 'x@eight.test', "Subject: g\n\nx\n");
+	return $eight->got =~ /^MAIL FROM:<second\@out\.test>/m;
+}, 20), 'and used';
+like $eight->got, qr/^MAIL FROM:<first\@out\.test>/m, 'as was what it had before';
 
 note 'what cannot be done';
 my $deep = join '', map { "Content-Type: multipart/mixed; boundary=b$_\n\n--b$_\n" } 1 .. 6;
