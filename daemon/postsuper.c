@@ -40,10 +40,29 @@ struct run {
 
 static int usage(void)
 {
-	fputs("usage: postsuper [-c config_dir] [-v] [-d queue_id|ALL|-] [-h queue_id|ALL|-] "
+	fputs("usage: postsuper [-psSv] [-c config_dir] [-d queue_id|ALL|-] [-h queue_id|ALL|-] "
 	      "[-H queue_id|ALL|-] [-r queue_id|ALL|-]\n",
 	      stderr);
 	return EX_USAGE;
+}
+
+/* What Postfix's options -s, -S and -p do by hand; scripts call them before a start. */
+static void say_structure(int opt)
+{
+	fprintf(stderr,
+		opt == 'p' ? "postsuper: -p: left-over files of the spool are removed by the "
+			     "running system, and at every start\n"
+			   : "postsuper: -%c: the spool is checked and put right at every start\n",
+		opt);
+}
+
+static int no_expiry(int opt)
+{
+	fprintf(stderr,
+		"postsuper: fatal: -%c: mail cannot be made to expire; -d deletes it without a "
+		"notification\n",
+		opt);
+	return EX_UNAVAILABLE;
 }
 
 static void print_done(void *ctx, const void *data, size_t len)
@@ -140,10 +159,10 @@ int main(int argc, char **argv)
 	} todo[64];
 	const char *dir = NULL;
 	size_t count = 0;
-	bool verbose = false;
+	bool verbose = false, structure = false;
 	int opt, status = 0;
 
-	while ((opt = getopt(argc, argv, "c:d:h:H:r:v")) != -1) {
+	while ((opt = getopt(argc, argv, "c:d:e:f:h:H:pr:sSv")) != -1) {
 		const struct action *a = NULL;
 
 		for (size_t i = 0; i < ARRAY_LEN(actions); i++) {
@@ -154,14 +173,22 @@ int main(int argc, char **argv)
 			return usage();
 		if (opt == 'c')
 			dir = optarg;
+		if (opt == 'e' || opt == 'f')
+			return no_expiry(opt);
+		if (opt == 'p' || opt == 's' || opt == 'S') {
+			say_structure(opt);
+			structure = true;
+		}
 		verbose = verbose || opt == 'v';
 		if (a != NULL) {
 			todo[count].action = a;
 			todo[count++].arg = optarg;
 		}
 	}
-	if (count == 0 || optind < argc)
+	if (optind < argc && !structure) /* behind -s and -p may stand names of queues */
 		return usage();
+	if (count == 0)
+		return structure ? 0 : usage();
 	struct conf *conf = qcmd_conf("postsuper", dir);
 	struct control_conn *c = NULL;
 	int err = control_connect(conf_params(conf)->queue_directory, &c);

@@ -69,6 +69,20 @@ my $before = $mta->count_log(qr/status=deferred/);
 is(($mta->command('postkick', 'public', 'qmgr', 'DF'))[0], 0, 'a request for the deferred queue');
 ok wait_until(sub { $mta->count_log(qr/status=deferred/) > $before }, 20), '... has it tried';
 
+# ---- postsuper: what Postfix's does by hand is done by itself here ----
+
+for my $opt (qw(-s -S -p -ps)) {
+	($rc, $out) = $mta->command('postsuper', $opt);
+	is $rc, 0, "postsuper $opt";
+	like $out, qr/at every start$/m, '... says when that happens';
+}
+is(($mta->command('postsuper', '-s', 'deferred', 'active'))[0], 0, '... names of queues may follow');
+for my $opt (qw(-e -f)) {
+	($rc, $out) = $mta->command('postsuper', $opt, 'ALL');
+	is $rc, 69, "postsuper $opt is refused";
+	like $out, qr/fatal: $opt: mail cannot be made to expire/, '... and says what to do instead';
+}
+
 # ---- qshape ----
 
 ($rc, $out) = $mta->command('qshape', 'deferred', 'active');
