@@ -190,6 +190,10 @@ unsigned conf_transport_count(const struct conf *c);
 const struct conf_transport *conf_transport(const struct conf *c, unsigned index);
 const struct conf_transport *conf_transport_find(const struct conf *c, const char *name);
 
+/* What a message that comes by a service with these parameters says of cleanup_service_name: ""
+ * when it is the usual "cleanup". Valid as long as the parameters. */
+const char *conf_cleanup_name(const struct params *p);
+
 /* Listeners: the inet services whose program is smtpd. Host part resolved by the privileged
  * process at bind time; an empty host means the addresses of inet_interfaces. */
 struct conf_listener {

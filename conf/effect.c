@@ -276,7 +276,7 @@ static const struct {
 } programs[] = {
 	{ "anvil", NULL, REASON_SERVICES },
 	{ "bounce", NULL, REASON_SERVICES },
-	{ "cleanup", "cleanup", REASON_SERVICES },
+	{ "cleanup", NULL, REASON_SERVICES },
 	{ "dnsblog", NULL, REASON_POSTSCREEN },
 	{ "flush", NULL, REASON_SERVICES },
 	{ "nbdb_reindexd", NULL, REASON_MIGRATION },

@@ -240,6 +240,11 @@ const struct conf_transport *conf_transport_find(const struct conf *c, const cha
 	return NULL;
 }
 
+const char *conf_cleanup_name(const struct params *p)
+{
+	return strcmp(p->cleanup_service_name, "cleanup") == 0 ? "" : p->cleanup_service_name;
+}
+
 /* ---- listeners ---- */
 
 /* With postscreen in front, smtpd is the service of type pass that gets its connections; there is

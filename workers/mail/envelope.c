@@ -33,6 +33,7 @@ enum env_tag { /* on disk: never renumber, only add */
 	       ENV_FULL_NAME = 20,
 	       ENV_LONGEST = 21,
 	       ENV_VERP = 22,
+	       ENV_CLEANUP = 23,
 	       ENV_RCPT = 32,
 	       ENV_RCPT_ORIG = 33,
 	       ENV_RCPT_ORCPT = 34,
@@ -62,6 +63,7 @@ static const struct {
 	{ ENV_BOUNCE_OF, offsetof(struct envelope, bounce_of) },
 	{ ENV_FULL_NAME, offsetof(struct envelope, full_name) },
 	{ ENV_VERP, offsetof(struct envelope, verp) },
+	{ ENV_CLEANUP, offsetof(struct envelope, cleanup) },
 };
 
 static struct sv *text_of(struct envelope *e, size_t i)

@@ -51,6 +51,7 @@ struct envelope {
 	struct sv client_name, client_addr, client_port, helo, proto; /* proto: "SMTP" or "ESMTP" */
 	struct sv sasl_method, sasl_user, sasl_sender;
 	struct sv filter;    /* FILTER transport:nexthop from policy; empty = none */
+	struct sv cleanup;   /* cleanup_service_name: whose checks apply; empty = "cleanup" */
 	struct sv redirect;  /* REDIRECT address */
 	struct sv full_name; /* of a local sender, for a From header that is missing */
 	struct sv bounce_of; /* for notifications: "QID first mask kind order life code" (the last

@@ -154,6 +154,7 @@ static void make_parts(struct job *j)
 
 	e.flags |= ENVF_LOCAL_CLIENT | j->p->envelope_flags;
 	e.filter = sv_from(j->p->filter);
+	e.cleanup = sv_from(j->p->cleanup);
 	if (e.arrival_us <= 0 || e.arrival_us > clock_now_wall().us)
 		e.arrival_us = clock_now_wall().us;
 	buf_reset(&j->env_out);

@@ -368,6 +368,7 @@ static int pickup_init(struct worker *w)
 	conf_diag_log(&d);
 	conf_diag_fini(&d);
 	p->filter = (s != NULL ? s->params : w->params)->content_filter;
+	p->cleanup = conf_cleanup_name(s != NULL ? s->params : w->params);
 	if (w->check_only || err != 0)
 		return err;
 	err = open_dir(w->params, MAILDROP_DIR, &p->drop_fd);

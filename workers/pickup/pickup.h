@@ -87,6 +87,7 @@ struct pickup {
 	struct qid_source ids;
 	uint32_t envelope_flags; /* receive_override_options of the service */
 	const char *filter;      /* its content_filter */
+	const char *cleanup;     /* its cleanup_service_name, "" for the usual one */
 	char read_buf[65536];
 };
 

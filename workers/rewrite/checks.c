@@ -9,9 +9,8 @@
 
 #define BUF_KEEP (64u << 10) /* larger buffers are given back between messages */
 
-int checks_open(const struct conf *c, struct checks *k, struct conf_diag *d)
+int checks_open(const struct conf *c, const struct params *p, struct checks *k, struct conf_diag *d)
 {
-	const struct params *p = conf_params(c);
 	const char *const specs[CHECK_CLASSES] = {
 		[CHECK_HEADER] = p->header_checks,
 		[CHECK_MIME] = p->mime_header_checks,

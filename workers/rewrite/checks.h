@@ -75,7 +75,9 @@ struct check_run { /* one message */
 };
 
 /* `c` must outlive the result. Problems go to `d`; on error nothing is left open. */
-int checks_open(const struct conf *c, struct checks *k, struct conf_diag *d);
+/* p: the parameters of the cleanup service, or those of main.cf. */
+int checks_open(const struct conf *c, const struct params *p, struct checks *k,
+		struct conf_diag *d);
 void checks_close(struct checks *k);
 
 /* `run` is zero or was used before. False: nothing is checked in this message, and only

@@ -93,8 +93,8 @@ static struct sv sender_for_header(void *ctx)
 static void begin_header(struct message *m)
 {
 	m->checked = (m->env.flags & (ENVF_INTERNAL | ENVF_NO_CHECKS)) == 0 &&
-		     checks_begin(&m->checks, &m->rules->checks, &m->env, m->qid_text, &m->arena,
-				  &m->out);
+		     checks_begin(&m->checks, rules_checks(m->rules, m->env.cleanup), &m->env,
+				  m->qid_text, &m->arena, &m->out);
 	m->facts = (struct header_facts){
 		.local = (m->env.flags & ENVF_LOCAL_CLIENT) != 0,
 		.internal = (m->env.flags & ENVF_INTERNAL) != 0,

@@ -3,6 +3,7 @@
 #include "workers/rewrite/rules.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "lib/util.h"
@@ -55,6 +56,61 @@ static unsigned parse_notify_classes(const char *text)
 	}
 }
 
+static bool is_cleanup(const struct conf_service *s)
+{
+	return s->type == SERVICE_UNIX && strcmp(s->program, "cleanup") == 0;
+}
+
+/* A name that nobody has is a mistake: the mail would go without the checks that were meant. */
+static void check_names(const struct conf *c, struct conf_diag *d)
+{
+	for (unsigned i = 0; i < conf_service_count(c); i++) {
+		const struct conf_service *s = conf_service(c, i), *chain;
+		const char *name = conf_cleanup_name(s->params), *file = NULL;
+		unsigned line = 0;
+
+		chain = *name != '\0' ? conf_service_find(c, name, SERVICE_UNIX) : NULL;
+		if (*name == '\0' || (chain != NULL && is_cleanup(chain)))
+			continue;
+		conf_where(c, s, "cleanup_service_name", &file, &line);
+		conf_diag_add(
+			d, false, file, line,
+			"cleanup_service_name = %s: no such cleanup service in master.cf, the "
+			"checks of main.cf apply",
+			name);
+	}
+}
+
+static int chains_open(struct rules *r, struct conf_diag *d)
+{
+	const struct conf *c = r->conf;
+	int err = 0;
+
+	r->chains = xcalloc(conf_service_count(c) + 1, sizeof(*r->chains));
+	for (unsigned i = 0; i < conf_service_count(c) && err == 0; i++) {
+		const struct conf_service *s = conf_service(c, i);
+
+		if (!is_cleanup(s))
+			continue;
+		err = checks_open(c, s->params, &r->chains[r->chain_count].checks, d);
+		r->chains[r->chain_count].name = s->name;
+		r->chain_count += err == 0;
+	}
+	check_names(c, d);
+	return err;
+}
+
+const struct checks *rules_checks(const struct rules *r, struct sv cleanup)
+{
+	if (cleanup.len == 0)
+		cleanup = SV("cleanup");
+	for (unsigned i = 0; i < r->chain_count; i++) {
+		if (sv_eq_str(cleanup, r->chains[i].name))
+			return &r->chains[i].checks;
+	}
+	return &r->checks;
+}
+
 int rules_open(const struct conf *c, struct rules *r, struct conf_diag *d)
 {
 	const struct params *p = conf_params(c);
@@ -76,7 +132,9 @@ int rules_open(const struct conf *c, struct rules *r, struct conf_diag *d)
 	if (err == 0)
 		err = expander_open(c, &r->header.addr, r->resolver, r->mapping, &r->expander, d);
 	if (err == 0)
-		err = checks_open(c, &r->checks, d);
+		err = checks_open(c, p, &r->checks, d);
+	if (err == 0)
+		err = chains_open(r, d);
 	if (err < 0)
 		rules_close(r);
 	return err;
@@ -84,6 +142,11 @@ int rules_open(const struct conf *c, struct rules *r, struct conf_diag *d)
 
 void rules_close(struct rules *r)
 {
+	for (unsigned i = 0; i < r->chain_count; i++)
+		checks_close(&r->chains[i].checks);
+	free(r->chains);
+	r->chains = NULL;
+	r->chain_count = 0;
 	checks_close(&r->checks);
 	expander_close(&r->expander);
 	mapping_close(&r->mapping);

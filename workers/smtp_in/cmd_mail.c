@@ -437,6 +437,7 @@ enum cmd_outcome cmd_mail_apply(struct session *s)
 		t->env.flags |= ENVF_SMTPUTF8;
 	t->env.flags |= s->listener->env_flags;
 	t->env.filter = sv_from(s->listener->p->content_filter);
+	t->env.cleanup = sv_from(s->listener->cleanup);
 	if (s->listener->policy != NULL && policy_is_local_rewrite(s->listener->policy, &v) > 0)
 		t->env.flags |= ENVF_LOCAL_CLIENT;
 	s->act_size = 0;

@@ -183,6 +183,7 @@ int listener_init(struct listener *l, const struct conf *c, const struct conf_se
 	struct sv bad;
 
 	*l = (struct listener){ .service = s, .p = s != NULL ? s->params : conf_params(c) };
+	l->cleanup = conf_cleanup_name(l->p);
 	l->service_name = xstrdup(s != NULL ? s->name : "smtp");
 	l->discard_mask = listener_discard_mask(l->p->smtpd_discard_ehlo_keywords, &bad);
 	if (bad.len > 0)
@@ -205,7 +206,9 @@ int listener_init_alone(struct listener *l, const struct conf *c, struct conf_di
 {
 	struct sv bad;
 
-	*l = (struct listener){ .p = conf_params(c), .service_name = xstrdup("smtp") };
+	*l = (struct listener){ .p = conf_params(c),
+				.service_name = xstrdup("smtp"),
+				.cleanup = "" };
 	l->discard_mask = listener_discard_mask(l->p->smtpd_discard_ehlo_keywords, &bad);
 	if (open_matchlists(l, c, d) == 0 && open_maps(l, c, d) == 0)
 		return 0;

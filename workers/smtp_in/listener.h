@@ -46,8 +46,9 @@ struct listener {
 	struct map_list *discard_maps;
 	struct map_list *reject_filter_maps, *reject_footer_maps, *command_filter;
 	uint32_t discard_mask;
-	uint32_t env_flags; /* ENVF_* that receive_override_options gives every message */
-	bool borrowed;      /* all but p belongs to another one */
+	const char *cleanup; /* cleanup_service_name, "" for the usual one */
+	uint32_t env_flags;  /* ENVF_* that receive_override_options gives every message */
+	bool borrowed;       /* all but p belongs to another one */
 };
 
 /* Problems go to d. E_CONFIG when there were errors. */

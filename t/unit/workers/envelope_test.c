@@ -26,6 +26,7 @@ static void fill(struct envelope *e)
 		.sasl_user = SV("u"),
 		.sasl_sender = SV("s@x"),
 		.filter = SV("smtp:[f]"),
+		.cleanup = SV("sender-cleanup"),
 		.redirect = SV("r@x"),
 		.bounce_of = SV("Q 0 1 2"),
 		.ret = DSN_RET_HDRS,
