@@ -12,6 +12,7 @@
 
 #define ARENA_CHUNK    1024u
 #define ARENA_LIMIT    (1u << 20)
+#define LINE_LIMIT_MIN 12u
 #define LOG_SEEN_BYTES 200 /* as in Postfix */
 #define SOFT_BREAK_AT  72u /* a line of quoted-printable is continued behind so many bytes */
 
@@ -59,6 +60,9 @@ int convert_conf_open(const struct conf *c, const struct conf_transport *ct,
 		return 0;
 	cc->downgrade = !p->disable_mime_output_conversion;
 	cc->line_limit = (size_t)(lmtp ? p->lmtp_line_length_limit : p->smtp_line_length_limit);
+	/* shorter lines than that are a slip, and one of a byte would be all spaces */
+	if (cc->line_limit > 0)
+		cc->line_limit = size_max(cc->line_limit, LINE_LIMIT_MIN);
 	cc->piece_bytes = (size_t)p->line_length_limit;
 	cc->header_bytes = (size_t)p->header_size_limit;
 	cc->mime = (struct mime_limits){ .nesting = (size_t)p->mime_nesting_limit,

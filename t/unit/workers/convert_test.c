@@ -70,23 +70,29 @@ static void check(const char *name, const char *in, const char *want, bool downg
 
 static void test_lines(void)
 {
-	use("smtp_line_length_limit = 10\nline_length_limit = 512\n");
-	check("short lines stay", "A: b\r\n\r\n1234567890\r\n..x\r\n",
-	      "A: b\r\n\r\n1234567890\r\n..x\r\n", false);
-	check("a line too long", "A: b\r\n\r\n12345678901\r\n", "A: b\r\n\r\n1234567890\r\n 1\r\n",
+	use("smtp_line_length_limit = 12\nline_length_limit = 512\n");
+	check("short lines stay", "A: b\r\n\r\n123456789012\r\n..x\r\n",
+	      "A: b\r\n\r\n123456789012\r\n..x\r\n", false);
+	check("a line too long", "A: b\r\n\r\n1234567890123\r\n",
+	      "A: b\r\n\r\n123456789012\r\n 3\r\n", false);
+	check("three lines of one", "A: b\r\n\r\n123456789012abcdefghijklm\r\n",
+	      "A: b\r\n\r\n123456789012\r\n abcdefghijk\r\n lm\r\n", false);
+	check("a header", "Abc: defghijklm\r\n l\r\n\r\n", "Abc: defghij\r\n klm\r\n l\r\n\r\n",
 	      false);
-	check("three lines of one", "A: b\r\n\r\n1234567890abcdefghij\r\n",
-	      "A: b\r\n\r\n1234567890\r\n abcdefghi\r\n j\r\n", false);
-	check("a header", "Abc: defghijk\r\n l\r\n\r\n", "Abc: defgh\r\n ijk\r\n l\r\n\r\n", false);
-	check("dots at the break", "A: b\r\n\r\n...........\r\n", "A: b\r\n\r\n...........\r\n",
+	check("dots at the break", "A: b\r\n\r\n.............\r\n", "A: b\r\n\r\n.............\r\n",
 	      false);
+	check("and behind it", "A: b\r\n\r\nxxxxxxxxxxxx.y\r\n",
+	      "A: b\r\n\r\nxxxxxxxxxxxx\r\n .y\r\n", false);
 	check("no line end", "A: b\r\n\r\nx", "A: b\r\n\r\nx\r\n", false);
 	check("nothing", "", "", false);
 	check("only a header", "A: b\r\n", "A: b\r\n", false);
 	check("no header", "\r\nbody\r\n", "\r\nbody\r\n", false);
 	check("no empty line", "A: b\r\nbody\r\n", "A: b\r\n\r\nbody\r\n", false);
-	ok(strstr(buf_cstr(&logged), "QID: breaking line > 10 bytes with <CR><LF>SPACE") != NULL,
+	ok(strstr(buf_cstr(&logged), "QID: breaking line > 12 bytes with <CR><LF>SPACE") != NULL,
 	   "which is logged");
+	use("smtp_line_length_limit = 1\n");
+	check("a limit that is none", "A: b\r\n\r\n1234567890123\r\n",
+	      "A: b\r\n\r\n123456789012\r\n 3\r\n", false);
 	use("smtp_line_length_limit = 0\n");
 	check("no limit: pieces of lines", "A: b\r\n\r\nx.y\r\n..\r\n...\r\n",
 	      "A: b\r\n\r\nx.y\r\n..\r\n...\r\n", true);
