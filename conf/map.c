@@ -46,12 +46,13 @@ static unsigned open_depth; /* tables inside tables */
 		.close = map_kch_close                                                             \
 	}
 
-/* asked by the lookup worker */
-#define REMOTE(t, folds)                                                                           \
+/* asked by the lookup worker; those of a protocol of their own see whole keys only */
+#define REMOTE_KEYS(t, is_whole)                                                                   \
 	{                                                                                          \
-		.name = (t), .fold = (folds), .open = map_remote_open, .get = map_remote_get,      \
-		.close = free                                                                      \
+		.name = (t), .fold = true, .open = map_remote_open, .get = map_remote_get,         \
+		.close = free, .pattern = (is_whole)                                               \
 	}
+#define REMOTE(t) REMOTE_KEYS(t, false)
 
 static int proxy_open(struct map_open *o);
 static enum map_status proxy_get(void *impl, struct sv key, struct buf *out);
@@ -77,12 +78,12 @@ static const struct map_type types[] = {
 	  .get = map_hash_get,
 	  .close = map_hash_close },
 #ifdef PH_HAVE_LDAP
-	REMOTE("ldap", true),
+	REMOTE("ldap"),
 #endif
 	COMPILED("lmdb"),
-	REMOTE("memcache", true),
+	REMOTE("memcache"),
 #ifdef PH_HAVE_MYSQL
-	REMOTE("mysql", true),
+	REMOTE("mysql"),
 #endif
 	{ .name = "pcre",
 	  .open = map_pcre_open,
@@ -90,7 +91,7 @@ static const struct map_type types[] = {
 	  .close = map_regex_close,
 	  .pattern = true },
 #ifdef PH_HAVE_PGSQL
-	REMOTE("pgsql", true),
+	REMOTE("pgsql"),
 #endif
 	{ .name = "pipemap",
 	  .open = map_multi_open,
@@ -109,19 +110,19 @@ static const struct map_type types[] = {
 	  .get = map_rand_get,
 	  .close = map_rand_close,
 	  .pattern = true },
-	REMOTE("redis", true),
+	REMOTE("redis"),
 	{ .name = "regexp",
 	  .open = map_regexp_open,
 	  .get = map_regex_get,
 	  .close = map_regex_close,
 	  .pattern = true },
 	COMPILED("sdbm"),
-	REMOTE("socketmap", false),
+	REMOTE_KEYS("socketmap", true),
 #ifdef PH_HAVE_SQLITE
-	REMOTE("sqlite", true),
+	REMOTE("sqlite"),
 #endif
 	{ .name = "static", .open = map_static_open, .get = map_static_get, .close = free },
-	REMOTE("tcp", false),
+	REMOTE_KEYS("tcp", true),
 	{ .name = "texthash",
 	  .fold = true,
 	  .open = map_texthash_open,

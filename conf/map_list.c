@@ -171,7 +171,7 @@ enum map_status map_list_get_addr(struct map_list *l, struct sv addr, const char
 static enum map_status get_domain(struct map_list *l, struct sv key, bool parents, struct buf *out)
 {
 	while (key.len > 0) {
-		enum map_status st = map_list_get(l, key, out);
+		enum map_status st = ask(l, key, false, out);
 		const char *dot;
 
 		if (st != MAP_NOT_FOUND)
@@ -205,7 +205,7 @@ enum map_status map_list_get_transport(struct map_list *l, struct sv rcpt, const
 		buf_add_sv(&key, base);
 		buf_add_c(&key, '@');
 		buf_add_sv(&key, domain);
-		st = map_list_get(l, buf_sv(&key), out);
+		st = ask(l, buf_sv(&key), false, out);
 		buf_fini(&key);
 	}
 	return st != MAP_NOT_FOUND ? st : get_domain(l, domain, parents, out);

@@ -344,7 +344,9 @@ static struct map *open_map(const struct table *t)
 
 static bool query_one(const struct options *o, struct map *m, struct sv key, struct buf *out)
 {
-	enum map_status status = o->no_fold ? map_get_as_is(m, key, out) : map_get(m, key, out);
+	/* socketmap and tcp keys are folded by those who ask, in Postfix; postmap does not */
+	bool as_is = o->no_fold || (map_is_remote(m) && !map_has_fixed_keys(m));
+	enum map_status status = as_is ? map_get_as_is(m, key, out) : map_get(m, key, out);
 
 	if (status == MAP_ERROR)
 		fatal("table %s: query error", map_spec(m));

@@ -375,7 +375,7 @@ static bool is_pattern_table(const struct map *m)
 	const char *spec = map_spec(m);
 
 	return strncmp(spec, "regexp:", 7) == 0 || strncmp(spec, "pcre:", 5) == 0 ||
-	       strncmp(spec, "cidr:", 5) == 0;
+	       strncmp(spec, "cidr:", 5) == 0 || !map_has_fixed_keys(m);
 }
 
 /* True when the search is over: found (s->v says what then) or the table failed. */

@@ -39,7 +39,8 @@ set('map', "domains:relay.test\trelay", "access:bad\@relay.test\tREJECT not you"
 	"rcpts:bad\@relay.test\tx", "rcpts:busy\@relay.test\tx", "rcpts:odd\@relay.test\tx", "rcpts:user+ext\@relay.test\tx",
 	"boxes:one\@box.test\tone/", "boxes:two\@box.test\ttwo/", "boxes:odd\@box.test\todd/",
 	map { "ids:$_\@box.test\t" . (getpwnam 'nobody')[2] } qw(one two));
-set('tcp', "relay.test\tsmtp:[127.0.0.1]:$next->{port}", "other.test\tsmtp:[127.0.0.1]:$next->{port}");
+set('tcp', map { "$_\tsmtp:[127.0.0.1]:$next->{port}" } qw(user@relay.test user+ext@relay.test one@other.test
+	two@other.test three@other.test));
 my $map_pid = server($map_port, 'map', 'socketmap');
 my $tcp_pid = server($tcp_port, 'tcp', 'tcp');
 mkdir "$dir/db";
@@ -71,7 +72,7 @@ is "$rc $out", "0 three\@other.test\n", 'postmap: a quote in the key is only tha
 is "$rc $out", '1 ', 'postmap: not found';
 ($rc, $out) = $mta->command('postmap', '-q', 'wide@relay.test', "sqlite:$dir/alias.cf");
 like "$rc $out", qr/\A1 .*expansion_limit/, 'postmap: too many results';
-($rc, $out) = $mta->command('postmap', '-q', 'relay.test', "proxy:tcp:127.0.0.1:$tcp_port");
+($rc, $out) = $mta->command('postmap', '-q', 'user@relay.test', "proxy:tcp:127.0.0.1:$tcp_port");
 is "$rc $out", "0 smtp:[127.0.0.1]:$next->{port}\n", 'postmap: tcp, through proxy';
 ($rc, $out) = $mta->command('postmap', '-q', 'bad@relay.test', "$map:access");
 is "$rc $out", "0 REJECT not you\n", 'postmap: socketmap';
@@ -109,8 +110,9 @@ like mail('user@relay.test'), qr/^250/, 'mail for a user of a relay domain is ac
 ok arrived('user@relay.test'), 'and goes where the tcp table says';
 like mail('many@relay.test', "o'hara\@relay.test"), qr/^250/, 'mail for aliases';
 ok arrived('one@other.test', 'two@other.test', "three\@other.test"), 'goes to all that the database says';
-like mail('user+ext@relay.test'), qr/^250/, 'an extension';
-like asked('map'), qr/^rcpts:user\+ext\@relay\.test$/m, 'is asked for with it';
+like mail('User+Ext@relay.test'), qr/^250/, 'an extension, and another case';
+like asked('map'), qr/^rcpts:user\+ext\@relay\.test$/m, 'the whole key is asked for, folded';
+unlike asked('map') . asked('tcp'), qr/^(?:rcpts:)?(?:\@relay\.test|relay\.test|user\+ext|\.test)$/m, 'and no parts of it';
 
 my ($c, $bad, $none, $busy, $odd) =
 	dialogue(map { "$_\@relay.test" } qw(bad none busy odd));

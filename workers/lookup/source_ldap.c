@@ -112,7 +112,10 @@ static char *uris_of(struct options *o)
 		if (!is_uri && !has_port)
 			buf_printf(&b, ":%d", port);
 	}
-	return xstrdup(buf_cstr(&b));
+	char *uris = xstrdup(buf_cstr(&b));
+
+	buf_fini(&b);
+	return uris;
 }
 
 static int word_of(struct options *o, const char *name, const char *const *words, int def)

@@ -505,7 +505,7 @@ static void test_bad_conf(void)
 		{ "smtpd_relay_restrictions = warn_if_reject reject_unauth_destination",
 		  "specify at least one working instance of" },
 		{ "smtpd_recipient_restrictions = florp",
-		  "main.cf, line 8: parameter smtpd_recipient_restrictions: unknown smtpd "
+		  "main.cf, line 9: parameter smtpd_recipient_restrictions: unknown smtpd "
 		  "restriction: \"florp\"" },
 		{ "smtpd_recipient_restrictions = check_policy_service unix:x, reject",
 		  "not implemented" },

@@ -7,7 +7,7 @@
 #include "t/unit/tap.h"
 #include "t/unit/workers/smtpin_fake.h"
 
-#define REMOTE "socketmap:inet:tables.test:1:t"
+#define REMOTE "redis:/tables.test"
 
 struct situation {
 	const char *conf;        /* TABLE stands for the table */
