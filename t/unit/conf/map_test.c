@@ -495,6 +495,34 @@ static void test_list(void)
 	map_list_close(&l);
 }
 
+/* Patterns see whole addresses, tables with fixed keys the parts, too. */
+static void test_transport_keys(void)
+{
+	static const struct {
+		const char *maps, *found; /* for u+e@a.test */
+	} cases[] = {
+		{ "pcre:{{/^u\\+e@a\\.test$/ x}}", "x" },
+		{ "pcre:{{/^u@a\\.test$/ x}}", NULL },
+		{ "pcre:{{/^a\\.test$/ x}}", NULL },
+		{ "inline:{u@a.test=x}", "x" },
+		{ "inline:{a.test=x}", "x" },
+		{ "inline:{.test=x}", "x" },
+		{ "inline:{*=x}", "x" },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct map_list *l;
+		struct buf out = BUF_INIT;
+
+		is_int(map_list_open(NULL, cases[i].maps, "transport_maps", &l, NULL), 0, "opened");
+		is_int(map_list_get_transport(l, SV("u+e@a.test"), "+", false, &out),
+		       cases[i].found != NULL ? MAP_FOUND : MAP_NOT_FOUND, "transport of %s",
+		       cases[i].maps);
+		map_list_close(&l);
+		buf_fini(&out);
+	}
+}
+
 static void test_types(void)
 {
 	ok(map_type_is_available("hash") && !map_type_is_available("nis"), "available types");
@@ -538,6 +566,7 @@ int main(void)
 
 	if (mkdtemp(dir) == NULL)
 		return 1;
+	test_transport_keys();
 	test_texthash();
 	test_diag_lines();
 	test_simple();
