@@ -31,7 +31,7 @@ my $port = free_port();
 my $mta = Posthaste->start(
 	main => {
 		relay_domains => 'static:all', recipient_delimiter => '+', one_destination_recipient_limit => 1,
-		slow_time_limit => '500s', flood_time_limit => '500s', mynetworks => '127.0.0.0/8', in_doubt_sync => 'yes',
+		slow_time_limit => '200s', flood_time_limit => '500s', mynetworks => '127.0.0.0/8', in_doubt_sync => 'yes',
 		transport_maps => 'inline:{ ' . join(' ', map { "{ $_.test = $_:Hop }" }
 			qw(all one fail temp say large gone slow flood ghost limit)) . ' }',
 	},
@@ -116,7 +116,7 @@ $qid = submit('s@x.test', 'first@slow.test');
 ok wait_until(sub { -e "$dir/out/pidfirst" }), 'a slow command runs';
 my ($pid) = slurp("$dir/out/pidfirst") =~ /(\d+)/;
 my @family = ($pid, slurp("/proc/$pid/task/$pid/children") =~ /\d+/g);
-$mta->advance(501);
+$mta->advance(201);
 result($qid, "dsn=5.3.0, status=bounced (Command time limit exceeded: \"$dir/slow\")");
 my $alive = sub { return grep { -e "/proc/$_" && slurp("/proc/$_/stat") !~ /\) Z / } @_ };
 ok wait_until(sub { !$alive->(@family) }), 'nothing of it is left';
@@ -126,7 +126,7 @@ ok wait_until(sub { $mta->http('/stats') =~ /"deliver_commands_ended":\s*1\b/ })
 $qid = submit('s@x.test', 'u@flood.test');
 ok wait_until(sub { -e "$dir/out/flood" }), 'a command that writes without end runs';
 result(submit('s@x.test', 'u@temp.test'), 'dsn=4.3.0, status=deferred (temporary failure)');
-$mta->advance(501);
+$mta->advance(201);
 like $mta->wait_log(qr/postfix\/pipe\[\d+\]: $qid: (to=.*)/) // '',
 	qr/status=bounced \(Command time limit exceeded: "\Q$dir\E\/flood"\. Command output: y y /, 'ended as well';
 

@@ -214,8 +214,15 @@ int landlock_rules(enum worker_class class_id, const char *queue_directory, int 
 	return (int)fd;
 }
 
-int landlock_mailbox_rules(const char *base, bool is_file, int limit, int *fd_r)
+int landlock_mailbox_rules(const char *base, enum landlock_use use, int limit, int *fd_r)
 {
+	/* the end of a mailbox file is read: the next message begins a line */
+	static const uint64_t rights[] = {
+		[LANDLOCK_MAILDIR] = MAILBOX_FILES,
+		[LANDLOCK_MBOX] = MAILBOX_FILES | READ_FILE,
+		[LANDLOCK_READ] = READ_DIR | READ_FILE,
+	};
+
 	int version = kernel_version(limit);
 	uint64_t fs = known_rights(version);
 
@@ -226,8 +233,7 @@ int landlock_mailbox_rules(const char *base, bool is_file, int limit, int *fd_r)
 
 	if (fd < 0)
 		return err_errno();
-	/* the end of a mailbox file is read: the next message begins a line */
-	int err = add_place((int)fd, base, (MAILBOX_FILES | (is_file ? READ_FILE : 0)) & fs);
+	int err = add_place((int)fd, base, rights[use] & fs);
 
 	if (err != 0)
 		close((int)fd);

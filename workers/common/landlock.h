@@ -21,9 +21,11 @@ int landlock_rules(enum worker_class class_id, const char *queue_directory, int 
 /* Before that: this file, or the files below this directory, may be read, too. */
 void landlock_also_read(const char *path);
 /* For the child that delivers into mailboxes below base: it may look up, make and remove files and
- * directories there and write to them, not read them unless mailboxes are files (is_file), and
- * reach nothing else. E_* when base cannot be opened. */
-int landlock_mailbox_rules(const char *base, bool is_file, int limit, int *fd_r);
+ * directories there and write to them, and reach nothing else. It may read them only when they are
+ * mailbox files; for lists (LANDLOCK_READ) it may do nothing but that. E_* when base cannot be
+ * opened. */
+enum landlock_use { LANDLOCK_MAILDIR, LANDLOCK_MBOX, LANDLOCK_READ };
+int landlock_mailbox_rules(const char *base, enum landlock_use use, int limit, int *fd_r);
 /* From now on they hold for this process and its children, not for threads that exist; closes the
  * descriptor, nothing is done with -1. Needs no_new_privs. Dies on failure. */
 void landlock_enter(int rules_fd);

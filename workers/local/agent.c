@@ -18,10 +18,12 @@
 #include "workers/common/evil.h"
 #include "workers/common/landlock.h"
 #include "workers/common/sandbox.h"
+#include "workers/local/readfile.h"
 
 struct agent {
 	bool has_user;
-	bool shut_in, is_mbox;
+	bool shut_in;
+	uint32_t kind;
 	uint32_t uid, gid;
 	char packet[AGENT_PACKET_MAX];
 	char base[AGENT_PATH_MAX + 1];
@@ -34,14 +36,14 @@ struct agent {
 static void become(struct agent *a, const struct agent_request *q)
 {
 	if (a->has_user) {
-		if (q->uid != a->uid || q->gid != a->gid || a->is_mbox != (q->is_mbox != 0))
+		if (q->uid != a->uid || q->gid != a->gid || a->kind != q->kind)
 			die("request for user %u, this child is user %u", q->uid, a->uid);
 		return;
 	}
 	a->has_user = true;
 	a->uid = q->uid;
 	a->gid = q->gid;
-	a->is_mbox = q->is_mbox != 0;
+	a->kind = q->kind;
 	if (!q->change_user)
 		return;
 	gid_t gid = q->gid, groups[2] = { gid, q->more_gid };
@@ -54,6 +56,13 @@ static void become(struct agent *a, const struct agent_request *q)
 		die("could get root rights back after giving them up");
 }
 
+static const enum landlock_use landlock_use[AGENT_KINDS] = {
+	[AGENT_MAILDIR] = LANDLOCK_MAILDIR,
+	[AGENT_MBOX] = LANDLOCK_MBOX,
+	[AGENT_READ] = LANDLOCK_READ,
+	[AGENT_READ_OWN] = LANDLOCK_READ,
+};
+
 /* From the first mailbox that is there on, this process reaches nothing but what lies below `base`,
  * and makes no calls but those of a delivery. A base that is missing may be made before the next
  * request. */
@@ -63,7 +72,7 @@ static int shut_in(struct agent *a)
 
 	if (a->shut_in)
 		return strcmp(a->base, a->own_base) == 0 ? 0 : E_PEER;
-	int err = landlock_mailbox_rules(a->base, a->is_mbox, landlock_limit(), &rules);
+	int err = landlock_mailbox_rules(a->base, landlock_use[a->kind], landlock_limit(), &rules);
 
 	if (err != 0)
 		return 0; /* the delivery says what is wrong */
@@ -83,9 +92,9 @@ static const char *take(const char *p, size_t len, char *out)
 
 static bool lengths_ok(const struct agent_request *q, size_t len)
 {
-	return q->base_len <= AGENT_PATH_MAX && q->path_len <= AGENT_PATH_MAX &&
-	       q->host_len <= AGENT_HOST_MAX && q->user_len <= AGENT_HOST_MAX &&
-	       q->header_len <= AGENT_HEADER_MAX &&
+	return q->kind < AGENT_KINDS && q->base_len <= AGENT_PATH_MAX &&
+	       q->path_len <= AGENT_PATH_MAX && q->host_len <= AGENT_HOST_MAX &&
+	       q->user_len <= AGENT_HOST_MAX && q->header_len <= AGENT_HEADER_MAX &&
 	       len == sizeof(*q) + q->base_len + q->path_len + q->host_len + q->user_len +
 			       q->header_len;
 }
@@ -131,8 +140,10 @@ static bool serve(struct agent *a)
 				   .hostname = a->host };
 
 	evil_probe_turn();
-	if (a->is_mbox)
+	if (a->kind == AGENT_MBOX)
 		mbox_deliver(&mbox, &result);
+	else if (a->kind != AGENT_MAILDIR)
+		readfile_copy(a->base, a->path, a->kind == AGENT_READ_OWN, fd, &result);
 	else
 		maildir_deliver(&job, &result);
 	result.refused_call = sandbox_last_refused();

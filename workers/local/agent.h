@@ -17,12 +17,20 @@
 #define AGENT_HEADER_MAX 8192u
 #define AGENT_HOST_MAX   256u /* host and user each */
 
+enum agent_kind {
+	AGENT_MAILDIR,
+	AGENT_MBOX,     /* a mailbox file; `mbox` says how */
+	AGENT_READ,     /* the file is copied to the descriptor (workers/local/readfile.h) */
+	AGENT_READ_OWN, /* the same, of a file that must be the user's */
+	AGENT_KINDS
+};
+
 struct agent_request { /* with the content's descriptor */
 	uint32_t uid, gid;
 	uint32_t change_user; /* 1: become uid and gid first */
 	uint32_t base_len, path_len, host_len, header_len;
 	uint32_t more_gid; /* supplementary group, of a mail spool directory; AGENT_NO_GROUP */
-	uint32_t is_mbox;  /* 1: a mailbox file, `mbox` says how; 0: a Maildir */
+	uint32_t kind;     /* enum agent_kind */
 	uint32_t user_len;
 	struct mbox_conf mbox;
 	uint64_t content_len;

@@ -15,6 +15,7 @@
 #include "workers/common/statusfilter.h"
 #include "workers/local/content.h"
 #include "workers/local/job_int.h"
+#include "workers/local/local_expand.h"
 #include "workers/local/mailcopy.h"
 #include "workers/mail/verp.h"
 
@@ -150,23 +151,25 @@ static const char *job_program(const struct job *j)
 	}
 }
 
-static void log_rcpt(const struct job *j, const struct rcpt_job *r)
+void rcpt_log(const struct rcpt_job *r, struct sv to, const uint8_t dsn[3], struct sv text,
+	      const char *status)
 {
+	const struct job *j = r->job;
 	int64_t active = (int64_t)j->p.active_us;
 	struct deliver_log_line line = {
 		.program = job_program(j),
 		.qid = j->id,
+		.to = to,
+		.orig_to = r->rcpt->orig_addr.len > 0 ? r->rcpt->orig_addr : r->rcpt->addr,
 		.relay = sv_from(j->transport->name),
 		.delays = { .a_us = active - j->env.arrival_us,
 			    .b_us = j->start_us - active,
-			    .d_us = r->done_us - j->start_us },
-		.dsn = { r->verdict.dsn[0], r->verdict.dsn[1], r->verdict.dsn[2] },
-		.status = r->status,
-		.text = r->verdict.text,
+			    .d_us = clock_now_wall().us - j->start_us },
+		.dsn = { dsn[0], dsn[1], dsn[2] },
+		.status = status,
+		.text = text,
 	};
 
-	line.to = r->rcpt->addr;
-	line.orig_to = r->rcpt->orig_addr;
 	deliver_log(&line);
 	/* the clock may have been set back meanwhile */
 	histogram_add(j->l->w->counters, HIS_delay_d,
@@ -199,32 +202,35 @@ static bool job_report(struct job *j)
 	return true;
 }
 
-/* The result as the operator wants it, and its word. */
-static void filter_verdict(struct rcpt_job *r)
+const char *rcpt_filter(const struct rcpt_job *r, uint8_t dsn[3], struct sv *text)
 {
 	struct job *j = r->job;
-	struct sv text = r->verdict.text;
+	struct sv was = *text;
 	struct buf mem = BUF_INIT;
+	const char *status;
 
-	if ((j->env.flags & ENVF_PROBE) != 0) {
-		r->status = r->verdict.dsn[0] == 2 ? "deliverable" : "undeliverable";
-		return;
-	}
-	r->status = status_filter_apply(j->l->status[j->p.transport], r->verdict.dsn, &text, &mem);
-	if (text.p != r->verdict.text.p) {
-		const char *copy = arena_strndup(&j->arena, text.p, text.len);
+	if ((j->env.flags & ENVF_PROBE) != 0)
+		return dsn[0] == 2 ? "deliverable" : "undeliverable";
+	status = status_filter_apply(j->l->status[j->p.transport], dsn, text, &mem);
+	if (text->p != was.p) {
+		const char *copy = arena_strndup(&j->arena, text->p, text->len);
 
-		if (copy != NULL)
-			r->verdict.text = (struct sv){ copy, text.len };
+		*text = copy != NULL ? (struct sv){ copy, text->len } : was;
 	}
 	buf_fini(&mem);
+	return status;
 }
 
 void job_finish(struct job *j)
 {
-	for (size_t i = 0; i < j->rcpt_count && j->transport != NULL; i++) {
-		filter_verdict(&j->rcpts[i]);
-		log_rcpt(j, &j->rcpts[i]);
+	/* local(8) writes a line for each thing that a recipient becomes, when it is done */
+	bool told = j->transport == NULL || j->expanded;
+
+	for (size_t i = 0; i < j->rcpt_count && !told; i++) {
+		struct rcpt_job *r = &j->rcpts[i];
+		const char *status = rcpt_filter(r, r->verdict.dsn, &r->verdict.text);
+
+		rcpt_log(r, r->rcpt->addr, r->verdict.dsn, r->verdict.text, status);
 	}
 	j->finished = true;
 	job_report(j);
@@ -271,11 +277,11 @@ bool job_is_loop(struct job *j, struct sv addr)
 	return content_has_delivered_to(buf_sv(b), addr);
 }
 
-static void make_header(struct rcpt_job *r)
+void rcpt_make_header(const struct rcpt_job *r, bool is_mbox, struct buf *out)
 {
 	const struct job *j = r->job;
 	const unsigned maildir = COPY_RETURN_PATH | COPY_ORIGINAL_TO | COPY_DELIVERED_TO;
-	struct copy_head h = { .flags = r->target.is_mbox ? COPY_MAILBOX : maildir,
+	struct copy_head h = { .flags = is_mbox ? COPY_MAILBOX : maildir,
 			       .eol = SV("\n"),
 			       .sender = j->env.sender,
 			       .null_from = SV("MAILER-DAEMON"),
@@ -284,7 +290,7 @@ static void make_header(struct rcpt_job *r)
 			       .delivered = r->rcpt->addr,
 			       .now_s = clock_now_wall().us / 1000000 };
 
-	copy_add_head(&h, &r->header);
+	copy_add_head(&h, out);
 }
 
 int job_copy_body(struct job *j, unsigned flags, struct sv eol, int fd, uint64_t *len_r)
@@ -319,7 +325,7 @@ int job_copy_body(struct job *j, unsigned flags, struct sv eol, int fd, uint64_t
 }
 
 /* The content as mailbox files have it, once for all recipients. */
-static int make_mbox_content(struct job *j)
+int job_mbox_content(struct job *j)
 {
 	if (j->mbox_fd >= 0)
 		return 0;
@@ -351,27 +357,23 @@ static void set_result(struct rcpt_job *r, uint8_t d0, uint8_t d1, uint8_t d2, c
 	rcpt_set_verdict(r, (const uint8_t[]){ d0, d1, d2 }, sv_from(text));
 }
 
-static void set_loop(struct rcpt_job *r)
+void rcpt_done(struct rcpt_job *r)
 {
-	struct buf text = BUF_INIT;
+	struct job *j = r->job;
 
-	buf_add_str(&text, "mail forwarding loop for ");
-	buf_add_sv(&text, r->rcpt->addr);
-	rcpt_set_verdict(r, (const uint8_t[]){ 5, 4, 6 }, buf_sv(&text));
-	buf_fini(&text);
+	r->done_us = clock_wall().us;
+	if (--j->busy == 0)
+		job_finish(j);
 }
 
 static void delivery_done(void *ctx, struct delivery *d UNUSED, const struct maildir_result *res)
 {
 	struct rcpt_job *r = ctx;
-	struct job *j = r->job;
 
 	rcpt_set_verdict(r, res->dsn, sv_from(res->text));
 	r->verdict.unsure = res->unsure != 0;
 	r->busy = false;
-	r->done_us = clock_wall().us;
-	if (--j->busy == 0)
-		job_finish(j);
+	rcpt_done(r);
 }
 
 static void start_rcpt(struct rcpt_job *r)
@@ -387,16 +389,12 @@ static void start_rcpt(struct rcpt_job *r)
 		set_result(r, 2, 0, 0, t->is_mbox ? "delivers to mailbox" : "delivers to maildir");
 		return;
 	}
-	make_header(r);
+	rcpt_make_header(r, t->is_mbox, &r->header);
 	if (t->size_limit > 0 && j->content_len + r->header.len > t->size_limit) {
 		set_result(r, 5, 2, 2, "message is larger than the mailbox size limit");
 		return;
 	}
-	if (j->transport->kind == TRANSPORT_LOCAL && job_is_loop(j, r->rcpt->addr)) {
-		set_loop(r);
-		return;
-	}
-	if (t->is_mbox && make_mbox_content(j) != 0) {
+	if (t->is_mbox && job_mbox_content(j) != 0) {
 		set_result(r, 4, 3, 0, "cannot prepare the message");
 		return;
 	}
@@ -405,7 +403,7 @@ static void start_rcpt(struct rcpt_job *r)
 					 .base = t->base,
 					 .path = t->path,
 					 .header = buf_sv(&r->header),
-					 .is_mbox = t->is_mbox,
+					 .kind = t->is_mbox ? AGENT_MBOX : AGENT_MAILDIR,
 					 .mbox = t->mbox,
 					 .more_gid = t->more_gid,
 					 .user = t->user,
@@ -439,6 +437,17 @@ static bool targets_are_found(struct job *j)
 	}
 	map_memo_free(&j->memo);
 	return true;
+}
+
+/* local(8): recipients become other things, each by itself. */
+static void expand_all(struct job *j)
+{
+	j->expanded = true;
+	j->busy = j->rcpt_count + 1; /* one for this loop */
+	for (size_t i = 0; i < j->rcpt_count; i++)
+		expand_start(&j->rcpts[i]);
+	if (--j->busy == 0)
+		job_finish(j);
 }
 
 static void start_all(struct job *j, int err)
@@ -549,6 +558,8 @@ static void begin(struct job *j)
 		probe_pipe(j);
 	else if (err == 0 && j->transport->kind == TRANSPORT_PIPE)
 		pipe_start(j);
+	else if (err == 0 && j->transport->kind == TRANSPORT_LOCAL)
+		expand_all(j);
 	else if (err != 0 || targets_are_found(j))
 		start_all(j, err);
 }

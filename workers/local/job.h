@@ -22,6 +22,8 @@ struct local { /* the worker */
 	struct targets *targets;
 	struct pool *pool;
 	struct commands *commands;
+	struct lookup *aliases; /* local(8) */
+	struct forwarder *forwarder;
 	struct arena arena;            /* of the configuration: as long as the worker */
 	struct status_filter **status; /* by transport */
 	const struct piped **pipes;    /* by transport; NULL for those of other kinds */

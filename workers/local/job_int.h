@@ -30,7 +30,6 @@ struct rcpt_job { /* one recipient of a job */
 	unsigned bit;
 	bool busy;
 	struct verdict verdict;
-	const char *status; /* its word in the log */
 	int64_t done_us;
 };
 
@@ -56,6 +55,7 @@ struct job {
 	bool waiting;              /* to begin: until the journal says durably that it does */
 	int64_t waits_us;          /* since; monotonic */
 	uint64_t started_at;
+	bool expanded;         /* local(8): its recipients have begun */
 	bool finished;         /* waits for the journal only */
 	struct map_memo *memo; /* answers of remote tables; NULL: all targets are found */
 };
@@ -63,6 +63,17 @@ struct job {
 /* ---- job.c ---- */
 /* Everything is known of all recipients. Frees the job. */
 void job_finish(struct job *j);
+/* The result as the operator wants it (delivery status filters); its word for the log. The text
+ * lives as long as the job, or as the one that was given. */
+const char *rcpt_filter(const struct rcpt_job *r, uint8_t dsn[3], struct sv *text);
+void rcpt_log(const struct rcpt_job *r, struct sv to, const uint8_t dsn[3], struct sv text,
+	      const char *status);
+/* The verdict is set; with the last recipient the job ends and is gone. */
+void rcpt_done(struct rcpt_job *r);
+/* The lines in front of the message in a mailbox. */
+void rcpt_make_header(const struct rcpt_job *r, bool is_mbox, struct buf *out);
+/* Makes j->mbox_fd. */
+int job_mbox_content(struct job *j);
 void rcpt_set_verdict(struct rcpt_job *r, const uint8_t dsn[3], struct sv text);
 /* Has this message been delivered to the address before? */
 bool job_is_loop(struct job *j, struct sv addr);

@@ -14,7 +14,9 @@
 #include "lib/log.h"
 #include "workers/common/statusfilter.h"
 #include "workers/local/agent.h"
+#include "workers/local/forward.h"
 #include "workers/local/job.h"
+#include "workers/local/local_expand.h"
 #include "workers/local/runner.h"
 
 #define MAX_CHILDREN  40
@@ -125,6 +127,8 @@ static int local_init(struct worker *w)
 	l->jobs_tail = &l->jobs;
 	conf_diag_init(&d);
 	err = targets_open(w->conf, w->privileged, &l->targets, &d);
+	if (err == 0)
+		err = lookup_open(w->conf, w->privileged, &l->aliases, &d);
 	arena_init(&l->arena, 4096, 0);
 	unsigned warnings = d.warnings;
 	int pipes = parse_pipes(l, &d);
@@ -178,6 +182,9 @@ static int local_start(struct worker *w)
 	l->reader = spool_reader_new(&l->dirs, READER_FILES);
 	l->tables = tables_client_new(w->params->lookup_timeout, w->counters);
 	l->pool = pool_new(&pc, w->loop);
+	err = forwarder_new(w, &l->forwarder);
+	if (err != 0)
+		return err;
 	commands_watch(l->commands, w->loop);
 	loop_timer_init(w->loop, &l->tick, tick, l);
 	loop_timer_set(&l->tick, TICK_MS);
@@ -205,6 +212,8 @@ static void local_attach(struct worker *w, struct worker_peer *peer)
 {
 	struct local *l = w->state;
 
+	if (peer->class_id == CLASS_REWRITE)
+		forwarder_attach(l->forwarder, peer);
 	if (peer->class_id != CLASS_LOOKUP)
 		return;
 	l->lookup = peer;
@@ -215,6 +224,8 @@ static void local_detach(struct worker *w, struct worker_peer *peer)
 {
 	struct local *l = w->state;
 
+	if (peer->class_id == CLASS_REWRITE)
+		forwarder_detach(l->forwarder, peer);
 	if (peer != l->lookup)
 		return;
 	l->lookup = NULL;
@@ -226,6 +237,10 @@ static void local_from_peer(struct worker *w, struct worker_peer *peer, const vo
 	struct local *l = w->state;
 	uint32_t kind = 0;
 
+	if (peer->class_id == CLASS_REWRITE) {
+		forwarder_record(l->forwarder, peer, rec, len);
+		return;
+	}
 	if (len >= sizeof(kind))
 		memcpy(&kind, rec, sizeof(kind));
 	if (peer == l->lookup &&
@@ -240,6 +255,7 @@ static void end_if_idle(struct local *l)
 	journal_writer_free(&l->journal);
 	pool_free(&l->pool);
 	commands_free(&l->commands);
+	forwarder_free(&l->forwarder);
 	worker_exit(l->w);
 }
 
@@ -248,6 +264,7 @@ static bool local_turn(struct worker *w)
 	struct local *l = w->state;
 	bool more;
 
+	forwarder_turn(l->forwarder);
 	job_retry(l);
 	more = journal_writer_poll(l->journal);
 	if (l->waiting > 0) {
@@ -270,8 +287,8 @@ static const struct worker_ops local_ops = {
 	.start = local_start,
 	.attach = local_attach,
 	.detach = local_detach,
-	.from_peer = local_from_peer,
 	.from_super = local_from_super,
+	.from_peer = local_from_peer,
 	.turn = local_turn,
 	.drain = local_drain,
 };

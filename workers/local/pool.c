@@ -30,7 +30,7 @@ struct child {
 	struct loop_fd lf;
 	uid_t uid;
 	gid_t gid;
-	bool is_mbox;
+	enum agent_kind kind;
 	char *base;           /* it has shut itself in there */
 	struct delivery *now; /* NULL = idle */
 	bool given;           /* ... and the child has the request for it */
@@ -214,7 +214,7 @@ static struct child *child_start(struct pool *p, const struct delivery *d)
 			     .sock = pair[0],
 			     .uid = d->uid,
 			     .gid = d->gid,
-			     .is_mbox = d->is_mbox,
+			     .kind = d->kind,
 			     .base = xstrdup(d->base) };
 	io_set_nonblock(c->sock);
 	c->next = p->children;
@@ -245,7 +245,7 @@ static int child_give(struct child *c, struct delivery *d)
 				   .host_len = (uint32_t)strlen(conf->hostname),
 				   .header_len = (uint32_t)d->header.len,
 				   .more_gid = d->more_gid,
-				   .is_mbox = d->is_mbox,
+				   .kind = d->kind,
 				   .user_len = d->user == NULL ? 0 : (uint32_t)strlen(d->user),
 				   .mbox = d->mbox,
 				   .content_len = d->content_len };
@@ -274,8 +274,8 @@ static struct child *find_child(struct pool *p, const struct delivery *d)
 	struct child *idle = NULL;
 
 	for (struct child *c = p->children; c != NULL; c = c->next) {
-		if (c->now == NULL && c->uid == d->uid && c->gid == d->gid &&
-		    c->is_mbox == d->is_mbox && strcmp(c->base, d->base) == 0)
+		if (c->now == NULL && c->uid == d->uid && c->gid == d->gid && c->kind == d->kind &&
+		    strcmp(c->base, d->base) == 0)
 			return c;
 		if (c->now == NULL)
 			idle = c;

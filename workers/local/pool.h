@@ -26,7 +26,7 @@ struct delivery { /* in the caller's memory until the callback */
 	uid_t uid;
 	gid_t gid;
 	const char *base, *path;
-	bool is_mbox; /* a mailbox file, `mbox` says how; else a Maildir */
+	enum agent_kind kind;
 	struct mbox_conf mbox;
 	uint32_t more_gid; /* as in struct agent_request */
 	const char *user;  /* for texts */

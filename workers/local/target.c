@@ -249,6 +249,16 @@ static void find_local(struct targets *t, struct sv rcpt, struct target *out)
 	out->found = true;
 }
 
+void target_of_file(const struct targets *t, struct target *out)
+{
+	*out = (struct target){ .found = true, .more_gid = AGENT_NO_GROUP };
+	out->mbox = (struct mbox_conf){ .flags = t->local_locks | MBOX_DOT_MAY_FAIL,
+					.attempts = (uint32_t)t->p->deliver_lock_attempts,
+					.delay_ms = t->p->deliver_lock_delay,
+					.stale_s = t->p->stale_lock_time / 1000,
+					.size_limit = (uint64_t)t->p->mailbox_size_limit };
+}
+
 void target_find(struct targets *t, const struct conf_transport *transport, struct sv rcpt,
 		 struct target *out)
 {

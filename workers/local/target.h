@@ -34,6 +34,8 @@ struct targets;
 /* `privileged`: deliveries may change the user; otherwise all mail is written as we are. */
 int targets_open(const struct conf *c, bool privileged, struct targets **t_r, struct conf_diag *d);
 void targets_close(struct targets **t);
+/* How a file that an alias or a .forward file names is written; without owner and place. */
+void target_of_file(const struct targets *t, struct target *out);
 void target_find(struct targets *t, const struct conf_transport *transport, struct sv rcpt,
 		 struct target *out);
 

@@ -184,9 +184,15 @@ static void rewrite_from_super(struct worker *w, const void *rec, size_t len)
 	super_kinds[kind](r, rec, len);
 }
 
+static bool submits(const struct worker_peer *peer)
+{
+	return peer->class_id == CLASS_SMTP_IN || peer->class_id == CLASS_PICKUP ||
+	       peer->class_id == CLASS_LOCAL;
+}
+
 static void rewrite_attach(struct worker *w, struct worker_peer *peer)
 {
-	if (peer->class_id == CLASS_SMTP_IN || peer->class_id == CLASS_PICKUP)
+	if (submits(peer))
 		submit_attach(w->state, peer);
 	if (peer->class_id == CLASS_LOOKUP) {
 		struct rewrite *r = w->state;
@@ -204,7 +210,7 @@ static void rewrite_detach(struct worker *w, struct worker_peer *peer)
 		r->lookup = NULL;
 		tables_client_set_link(r->tables, NULL);
 	}
-	if (peer->class_id == CLASS_SMTP_IN || peer->class_id == CLASS_PICKUP)
+	if (submits(peer))
 		submit_detach(w->state, peer);
 }
 

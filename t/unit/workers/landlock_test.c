@@ -78,7 +78,7 @@ static void enter(unsigned class_id, int limit)
 
 	if (class_id != MAILBOX)
 		fd = landlock_rules((enum worker_class)class_id, base, limit);
-	else if (landlock_mailbox_rules(base, false, limit, &fd) != 0)
+	else if (landlock_mailbox_rules(base, LANDLOCK_MAILDIR, limit, &fd) != 0)
 		abort();
 	landlock_enter(fd);
 }

@@ -35,6 +35,11 @@ REWRITE_RIG = t/unit/workers/rewrite_rig.h t/unit/workers/testconf.h workers/rew
 t_unit_workers_rewrite_test_SOURCES = t/unit/workers/rewrite_test.c $(REWRITE_RIG)
 t_unit_workers_rewrite_test_LDADD = $(REWRITE_LIBS)
 
+check_PROGRAMS += t/unit/workers/alias_test
+UNIT_TESTS += t/unit/workers/alias_test
+t_unit_workers_alias_test_SOURCES = t/unit/workers/alias_test.c workers/local/alias.c \
+	workers/local/readfile.c
+t_unit_workers_alias_test_LDADD = $(WORKER_LIBS)
 check_PROGRAMS += t/unit/workers/mbox_test
 UNIT_TESTS += t/unit/workers/mbox_test
 t_unit_workers_mbox_test_SOURCES = t/unit/workers/mbox_test.c workers/local/mbox.c

@@ -1,0 +1,209 @@
+#!/usr/bin/perl
+# SPDX-License-Identifier: GPL-3.0-or-later
+# local(8): aliases, lists, .forward files, commands and files, mail that is sent on. With Debian's Postfix
+# beside it: the same lines in the log, the same bytes in mailboxes, files, commands and at the next hop.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Posthaste qw(slurp spew wait_until);
+use Peers;
+use Test::More;
+use File::Temp qw(tempdir);
+
+plan skip_all => 'needs root: mail for several users' if $> != 0;
+my $dir = tempdir('posthaste-aliases-XXXXXX', TMPDIR => 1, CLEANUP => 1);
+chmod 0755, $dir;
+my @users = qw(news uucp backup irc list www-data);
+
+sub settings {
+	my ($who, $hop) = @_;
+	my $d = "$dir/$who";
+	mkdir $_ for $d, map { "$d/$_" } qw(spool files fwd);
+	chmod 01777, "$d/spool";
+	chmod 0777, "$d/files";
+	spew("$d/take", "#!/bin/sh\n" . <<"EOF");
+f=$d/files/\$1
+{ env | grep -v '^PWD=\\|^MAIL_CONFIG=\\|^_=\\|^TZ=\\|^LANG=\\|^OLDPWD=\\|^SHLVL=' | sort; id -u; umask; echo ---; cat; } > \$f.tmp
+mv \$f.tmp \$f
+EOF
+	chmod 0755, "$d/take";
+	spew("$d/aliases", <<"EOF");
+one news
+two news, uucp, r1\@remote.test
+deep two, one, two
+list :include:$d/included
+owner-list news
+command "|$d/take command"
+failing "|exit 75"
+oops "|echo oops; exit 1", r2\@remote.test
+file $d/files/box
+null /dev/null
+self self
+la lb
+lb la
+gone :include:$d/nonexistent
+unknown nosuchuser
+mix nosuchuser, news
+withext news+x
+incmd :include:$d/commands
+relist r3\@remote.test
+owner-relist boss\@remote.test
+backup \\backup, news
+EOF
+	spew("$d/included", "uucp\n# a comment\nr4\@remote.test, r5\@remote.test\n");
+	spew("$d/commands", "\"|$d/take never\"\n");
+	my %fwd = (irc => "\\irc, news, r6\@remote.test\n", list => "\"|$d/take forward\"\n", uucp => "# nothing\n");
+	for my $u (sort keys %fwd) {
+		spew("$d/fwd/$u", $fwd{$u});
+		chown +(getpwnam $u)[2, 3], "$d/fwd/$u";
+	}
+	spew("$d/fwd/irc+ext", "r7\@remote.test\n");
+	chown +(getpwnam 'irc')[2, 3], "$d/fwd/irc+ext";
+	spew("$d/fwd/www-data", "news\n");
+	chmod 0666, "$d/fwd/www-data";
+	return (
+		mydestination => 'here.test', myorigin => 'here.test', local_recipient_maps => '', recipient_delimiter => '+',
+		alias_maps => "texthash:$d/aliases", mail_spool_directory => "$d/spool", relayhost => "[127.0.0.1]:$hop",
+		forward_path => "$d/fwd/\$user\${recipient_delimiter}\${extension}, $d/fwd/\$user", deliver_lock_attempts => 1,
+		mailbox_command_maps => "inline:{ { man = $d/take mailbox } }",
+		virtual_mailbox_domains => '', default_privs => 'lp', maximal_backoff_time => '1h', minimal_backoff_time => '1h',
+	);
+}
+
+my @rcpts = qw(news one two two+zz deep list command command+ext failing oops file null self la gone unknown mix withext
+	incmd relist irc irc+ext irc+other list+x uucp www-data backup man+ext nosuch nosuch+x);
+
+sub normal {
+	my ($text, $who) = @_;
+	$text =~ s/\r//g;
+	$text =~ s/\Q$dir\E\/$who/DIR/g;
+	$text =~ s/^Received: .*\n(?:[ \t].*\n)*/Received: X\n/mg;
+	$text =~ s/^(?:Message-Id|Date|From): .*\n//mgi;
+	$text =~ s/^(From \S+)  \w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}$/$1 DATE/mg;
+	$text =~ s/^(MAIL FROM:<\S*>).*/$1/mg;
+	return $text;
+}
+
+# Result lines of each mail, and all bytes that came of it.
+sub outcome {
+	my ($who, $mta, $port, $log, $hop) = @_;
+	my (%qid, %result, %file);
+	for my $rcpt (@rcpts) {
+		my $smtp = $mta->smtp($port);
+		$smtp->ok('EHLO client.example');
+		my ($q) = $smtp->mail($rcpt eq 'relist' ? '' : 's@x.test', "$rcpt\@here.test", "Subject: $rcpt\n\nFrom me\n.dot\n") =~ /queued as (\S+)/;
+		$smtp->quit;
+		$qid{$q} = $rcpt;
+		# one after the other, so that they stand in the files in this order: the mail, and what it was sent on as
+		wait_until(sub {
+			my $text = $log->();
+			return 0 unless $text =~ /: $q: (?:removed|to=.*status=deferred)/;
+			my @next = $text =~ /: $q: .*forwarded as (\w+)\)/g;
+			return !grep { $text !~ /: $_: (?:removed|to=.*status=deferred)/ } @next;
+		}, 20) or diag "$who: $rcpt waits";
+	}
+	for my $line (split /\n/, $log->()) {
+		my ($q, $text) = $line =~ m{/(?:local)\[\d+\]: (\w+): (to=.*status=.*)} or next;
+		next unless $qid{$q};
+		$text =~ s/delay=.*?, (?=dsn)//;
+		$text =~ s/forwarded as \w+/forwarded as ID/;
+		$text =~ s/ \)$/)/;
+		$text =~ s/\Q$dir\E\/$who/DIR/g;
+		push @{ $result{ $qid{$q} } }, $text;
+	}
+	%file = map { m{/$who/(.*)} ? ($1 => normal(slurp($_), $who)) : () } glob "$dir/$who/spool/* $dir/$who/files/*";
+	my $got = $hop->got;
+	my @arrived;
+	while ($got =~ /^(MAIL FROM.*?\n(?:RCPT TO.*?\n)+DATA[^\n]*\n.*?)(?=^MAIL FROM|^QUIT|^EHLO|^RSET|\z)/msg) {
+		my $m = normal($1, $who);
+		$m =~ s/^((?:RCPT TO.*\n)+)/join '', sort split m,^,m, $1/me;
+		push @arrived, $m unless $m =~ /^Subject: (?:Undelivered|Delivery)/m;
+	}
+	return (\%result, \%file, [ sort @arrived ]);
+}
+
+my $hop = Posthaste->recorder('whole');
+my %ours = settings('posthaste', $hop->{port});
+my $mta = Posthaste->start(main => \%ours);
+my ($result, $file, $arrived) = outcome('posthaste', $mta, undef, sub { $mta->log }, $hop);
+is_deeply $result->{one}, [ 'to=<news@here.test>, orig_to=<one@here.test>, relay=local, dsn=2.0.0, status=sent (delivered to mailbox)' ],
+	'an alias of a user';
+is_deeply [ sort @{ $result->{irc} } ], [ map { "to=<irc\@here.test>, relay=local, dsn=2.0.0, status=sent ($_)" } 'delivered to mailbox',
+	'forwarded as ID' ], 'a .forward file';
+like $file->{'spool/irc'}, qr/^Delivered-To: irc\@here\.test$/m, 'a copy for himself';
+like $file->{'files/command'}, qr/^LOCAL=command\+ext\nLOGNAME=command\n/m, 'a command';
+ok !$file->{'files/never'}, 'none from an :include: file';
+like $mta->http('/stats'), qr/"deliver_forwarded":\s*[1-9]/, 'counted';
+
+like $result->{la}[0], qr/dsn=5\.4\.6, status=bounced \(alias database loop for l[ab]\)/, 'a loop';
+delete $result->{la}; # Postfix notices it one alias later
+
+# Lists that are large, or hold themselves; users that are not there.
+my $d = "$dir/posthaste";
+spew("$d/included", join '', map { "u$_\@remote.test\n" } 1 .. 3000);
+spew("$d/commands", "news, :include:$d/commands\n");
+$mta->configure(%ours, luser_relay => 'news+$user');
+$mta->command('posthaste', 'reload');
+my $line;
+wait_until(sub {
+	my $s = $mta->smtp;
+	$s->ok('EHLO x');
+	my ($q) = $s->mail('s@x.test', 'nobody-there@here.test', "Subject: luser\n\nx\n") =~ /as (\w+)/;
+	$s->quit;
+	$line = $mta->wait_log(qr/: $q: (to=.*status=.*)/);
+	return $line =~ /forwarded/;
+}) or diag $line;
+like $line, qr/^to=<nobody-there\@here\.test>, .*status=sent \(forwarded as \w+\)/, 'luser_relay';
+ok $mta->wait_log(qr/to=<news\+nobody-there\@here\.test>, orig_to=<nobody-there\@here\.test>, .*status=sent/), 'with its names';
+sub lines_of {
+	my ($rcpt) = @_;
+	my $s = $mta->smtp;
+	$s->ok('EHLO x');
+	my ($q) = $s->mail('s@x.test', "$rcpt\@here.test", "Subject: $rcpt-large\n\nx\n") =~ /as (\w+)/;
+	$s->quit;
+	$mta->wait_log(qr/: $q: (?:removed|to=.*status=deferred)/);
+	return join "\n", $mta->log =~ /: $q: (to=.*)/g;
+}
+like lines_of('incmd'), qr/status=bounced \(unreasonable alias nesting\)/, 'a list that holds itself';
+my ($new) = lines_of('list') =~ /status=sent \(forwarded as (\w+)\)/;
+ok $new, 'a list of 3000';
+ok $mta->wait_log(qr/: $new: removed/, 40), 'all of them';
+my $at_hop = () = $hop->got =~ /^RCPT TO:<u\d+\@remote\.test>/mg;
+is $at_hop, 3000, 'at the next hop';
+
+# Nothing is lost when the rewrite worker that has the new message is killed: both messages go on.
+my ($rewrite) = grep { $_->{class} eq 'rewrite' } $mta->workers;
+my $smtp = $mta->smtp;
+$smtp->ok('EHLO x');
+$smtp->mail('s@x.test', 'two@here.test', "Subject: killed\n\nx\n");
+kill 'KILL', $rewrite->{pid};
+ok wait_until(sub { $mta->status->{ready} }), 'service goes on';
+for (1 .. 3) {
+	last if wait_until(sub { $hop->got =~ /^Subject: killed/m }, 3);
+	$mta->advance(3700);
+}
+like $hop->got, qr/^Subject: killed/m, 'mail that is sent on survives the worker that takes it';
+is $mta->stop, 0, 'stop';
+is $mta->crashes =~ s/.*(?:killed by signal 9|ended).*\n?//gr, '', 'nothing else crashed';
+
+my $why = Peers::obstacle();
+SKIP: {
+	skip $why, 3 if $why;
+	my $his_hop = Posthaste->recorder('whole');
+	my %main = settings('postfix', $his_hop->{port});
+	my $postfix = Peers->postfix(home => 'vv.test', next => 1, main => join '', map { "$_ = $main{$_}\n" } sort keys %main)
+		or die "Postfix does not run\n";
+	my @his = outcome('postfix', bless({}, 'Posthaste'), $postfix->{port}, sub { $postfix->log }, $his_hop);
+	$postfix->stop;
+	$his_hop->stop;
+	for my $rcpt (grep { $result->{$_} } @rcpts) {
+		is_deeply [ sort @{ $result->{$rcpt} || [] } ], [ sort @{ $his[0]{$rcpt} || [] } ], "$rcpt: the same results as Postfix"
+			or diag explain [ $result->{$rcpt}, $his[0]{$rcpt} ];
+	}
+	is_deeply [ sort keys %$file ], [ sort keys %{ $his[1] } ], 'the same files';
+	is $file->{$_}, $his[1]{$_}, "$_: the same bytes" for sort keys %$file;
+	is_deeply $arrived, $his[2], 'the same at the next hop' or diag explain [ $arrived, $his[2] ];
+}
+$hop->stop;
+done_testing;
