@@ -31,7 +31,7 @@ my $port = free_port();
 my $mta = Posthaste->start(
 	main => {
 		relay_domains => 'static:all', recipient_delimiter => '+', one_destination_recipient_limit => 1,
-		slow_time_limit => '200s', flood_time_limit => '500s', mynetworks => '127.0.0.0/8', in_doubt_sync => 'yes',
+		slow_time_limit => '200s', flood_time_limit => '200s', mynetworks => '127.0.0.0/8', in_doubt_sync => 'yes',
 		transport_maps => 'inline:{ ' . join(' ', map { "{ $_.test = $_:Hop }" }
 			qw(all one fail temp say large gone slow flood ghost limit)) . ' }',
 	},
