@@ -65,7 +65,7 @@ sub places {
 # An instance that is cut $wanted times, and again for each life that did not come to any of its calls.
 sub campaign {
 	my ($fs, $wanted) = @_;
-	my $p = PowerCut->new(fs => $fs, some => $c->seed, main => { default_destination_concurrency_limit => $window })
+	my $p = PowerCut->new(fs => $fs, some => $c->seed, $c->full ? (mb => 1024) : (), main => { default_destination_concurrency_limit => $window })
 		or return { skip => PowerCut->why_not };
 	my (%hits, %kinds, $n);
 	$p->rehearse; # with a spool that has something to retire
@@ -76,6 +76,7 @@ sub campaign {
 		my $how = $alone || $n++ % 2 ? 'cut-during us=' . $c->rand(1000) . ' ms=15' : 'cut';
 		my $hit = $p->life("class=$class call=$call nth=$nth action=$how", boxes => $boxes, alone => $alone);
 		$hits{$hit}++;
+		$p->rest if sum0(values %hits) % 50 == 0;
 		$kinds{"$class $call"}++ if $hit == 1 || $hit == 2;
 	}
 	return { %{ $p->end }, hits => \%hits, kinds => \%kinds };
@@ -115,6 +116,7 @@ sub judge {
 	my ($at, $kin, $any) = map { $r->{hits}{$_} // 0 } 1 .. 3;
 	$c->points($at + $kin + $any);
 	is $at + $kin + $any, $points{$fs}, "$fs: cuts while a storage call was made";
+	is $r->{full}, 0, "$fs: no disk was full";
 	is $r->{left}, 0, "$fs: the queue drains";
 	is $lost, 0, "$fs: none of $r->{acked} acknowledged messages is lost" or diag "@{ $r->{lost} }";
 	is $r->{$_}, 0, "$fs: $_" for qw(damaged misdelivered never_sent panic numbers_again);

@@ -19,8 +19,9 @@ use Time::HiRes qw(clock_gettime sleep stat CLOCK_MONOTONIC CLOCK_REALTIME);
 
 sub new {
 	my ($class, %opt) = @_;
-	my $queue = Disk->new(fs => $opt{fs}, some => $opt{some}) or return;
-	my $boxes = Disk->new(fs => $opt{fs}, some => $opt{some}) or return;
+	my @size = $opt{mb} ? (mb => $opt{mb}) : ();
+	my $queue = Disk->new(fs => $opt{fs}, some => $opt{some}, @size) or return;
+	my $boxes = Disk->new(fs => $opt{fs}, some => $opt{some}, @size) or return;
 	my $sink  = Posthaste->sink(args => [ '-m', '-T', 10, '-P', 5 ]);
 	my $nobody = join ' ', (getpwnam 'nobody')[2, 3];
 	my ($uid, $gid) = split ' ', $nobody;
@@ -172,6 +173,22 @@ sub operator {
 	return grep { $there{$_} } @deleted;
 }
 
+# A quiet life: all is delivered, what is dead is retired. Lives that are cut short have no time for that,
+# and would fill the disk in the end.
+sub rest {
+	my ($self) = @_;
+	my $mta = $self->{mta};
+	$mta->launch;
+	$self->drain;
+	for (1 .. 60) {
+		my @segments = glob "$self->{at}/spool/seg/*.seg";
+		last if @segments <= 4;
+		$mta->advance(400);
+		sleep 0.2;
+	}
+	return $mta->stop;
+}
+
 # Everything is delivered; the next life retires its segments and then the journals that tell of it, makes
 # no new ones, and the power is cut between two of those.
 sub upkeep {
@@ -271,7 +288,7 @@ sub drain {
 }
 
 # Drain, stop, judge: { fields of the oracle's verdict, left, in_doubt, repeats, panic,
-# torn (lines of the log that tell of damage), numbers_again, cuts }.
+# torn (lines of the log that tell of damage), full (those that tell of a full disk), numbers_again, cuts }.
 sub end {
 	my ($self) = @_;
 	my ($mta, $o) = @$self{qw(mta oracle)};
@@ -287,7 +304,8 @@ sub end {
 	my $panic = () = $mta->log =~ /panic:/g;
 	# what was being made may be torn, but not what is put in place by a name
 	my @damage = grep { /spool state was/ } split /\n/, $mta->log;
-	return { %{ $o->verdict }, left => $left, in_doubt => $listed, repeats => $self->repeats,
+	my $full = () = $mta->log =~ /No space left on device|[Ii]nsufficient system storage/g;
+	return { %{ $o->verdict }, full => $full, left => $left, in_doubt => $listed, repeats => $self->repeats,
 		panic => $panic, torn => \@damage, numbers_again => $self->{numbers_again} || 0, cuts => scalar @{ $self->{cuts} } };
 }
 
