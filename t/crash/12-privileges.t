@@ -42,7 +42,7 @@ while ($rows =~ /^PROBE\((\w+), "([^"]*)"\)$/mg) {
 }
 
 # The order of enum worker_class; the child of local delivery comes after it.
-my @kinds = qw(supervisor log resolver rewrite smtpd deliver local stats pickup agent);
+my @kinds = qw(supervisor log resolver rewrite smtpd deliver local stats pickup lookup agent);
 my $probe_mode = 10;
 
 # What a kind of process may do of this, and why.
@@ -68,6 +68,10 @@ my %needs = (
 			make_journal make_segment make_spool make_tmp read_conf read_passwd read_secret read_segment
 			rename_spool)),
 		tcp_connect => 'the user database may be a server', udp_send => 'the user database may be a server',
+	},
+	lookup => {
+		tcp_connect => 'it asks databases', udp_send => 'and name servers where they are',
+		netlink_socket => 'the C library asks for addresses of this machine', read_passwd => 'its libraries read below /etc',
 	},
 	agent => { make_mailbox => 'it delivers there' },
 );
@@ -119,6 +123,7 @@ sub new_system {
 		relayhost => '[127.0.0.1]:9', virtual_mailbox_domains => 'box.test', virtual_mailbox_maps => 'static:all/',
 		virtual_uid_maps => "static:$key_owner", virtual_gid_maps => "static:$key_owner", smtpd_workers => 3,
 		rewrite_workers => 3, deliver_workers => 3, local_workers => 2, stop_drain_time => '5s', in_doubt_action => 'hold',
+		smtpd_sender_login_maps => 'tcp:127.0.0.1:9', # a remote table, for which there is a lookup worker
 	});
 	$mta->{refusals_wanted} = 1;
 	$mta->configure(virtual_mailbox_base => "$mta->{dir}/mail");

@@ -67,6 +67,7 @@ my $late = Posthaste->sink(port => $later);
 ($rc, $out) = $mta->command('postqueue', '-f');
 is $rc, 0, 'flush';
 ok wait_until(sub { $mta->status->{messages} == 0 }, 30), 'delivered' or diag $mta->log_tail;
+wait_until(sub { $mta->count_log(qr/to=<slow\d\@far\.example>.*status=sent/) >= 6 }); # the log is written beside it
 is $mta->count_log(qr/to=<slow$_\@far\.example>.*status=sent/), 1, "message $_ once" for 1 .. 6;
 is $mta->count_log(qr/to=<r0\.keep-$_\@d0\.load\.test>.*status=sent/), 1,
 	'... and not again to the one who had it' for 1 .. 6;

@@ -133,6 +133,9 @@ int evil_do_block_eventfd(void)
 {
 	int err = evil_result(fcntl(event_fd(), F_SETFL, 0));
 
+	/* some are told that it is done, and it is not */
+	if (err == 0 && (fcntl(event_fd(), F_GETFL) & O_NONBLOCK) != 0)
+		return -EPERM;
 	if (err == 0)
 		fcntl(event_fd(), F_SETFL, O_NONBLOCK);
 	return err;
