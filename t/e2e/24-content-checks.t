@@ -48,7 +48,7 @@ my %tables = map { ("${_}checks" => "regexp:$dir/" . ($_ =~ s/_.*//r || 'body'))
 	qw(header_ mime_header_ nested_header_ body_);
 my %recorder = map { $_ => Posthaste->recorder } qw(postfix posthaste);
 my $postfix = Peers->postfix(home => 'home.test', next => $recorder{postfix}{port},
-	main => join('', map { "$_ = $tables{$_}\n" } sort keys %tables) . "default_destination_concurrency_limit = 1\nsmtp_line_length_limit = 0\n");
+	main => join('', map { "$_ = $tables{$_}\n" } sort keys %tables) . "default_destination_concurrency_limit = 1\n");
 ok $postfix, "Debian's Postfix runs" or die "Postfix does not run\n";
 my $mta = Posthaste->start(main => { %tables, myhostname => 'mx.home.test',
 	relayhost => "[127.0.0.1]:$recorder{posthaste}{port}", smtpd_peername_lookup => 'no', default_destination_concurrency_limit => 1 });
