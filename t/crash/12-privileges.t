@@ -71,7 +71,7 @@ my %needs = (
 	},
 	lookup => {
 		tcp_connect => 'it asks databases', udp_send => 'and name servers where they are',
-		netlink_socket => 'the C library asks for addresses of this machine', read_passwd => 'its libraries read below /etc',
+		read_passwd => 'its libraries read below /etc',
 	},
 	agent => { make_mailbox => 'it delivers there' },
 );

@@ -51,7 +51,7 @@ system 'sqlite3', "$dir/db/a.db", q{create table alias (a text, goto text);
 		('wide@relay.test', 'b@other.test'), ('wide@relay.test', 'c@other.test');};
 spew("$dir/alias.cf", "dbpath = $dir/db/a.db\nquery = select goto from alias\n  where a = '%s'\nexpansion_limit = 2\n");
 
-my $map = "socketmap:inet:127.0.0.1:$map_port";
+my $map = "socketmap:inet:localhost:$map_port"; # a name, which must be looked up
 $mta->configure(
 	relay_domains => "$map:domains",
 	relay_recipient_maps => "$map:rcpts, sqlite:$dir/alias.cf",

@@ -187,8 +187,8 @@ static int add_arg_calls(scmp_filter_ctx ctx, uint32_t bit)
 
 		if ((c->kinds & bit) != 0)
 			err = seccomp_rule_add_array(
-				ctx, c->ignored ? SCMP_ACT_ERRNO(0) : SCMP_ACT_ALLOW, c->nr,
-				c->count, c->args);
+				ctx, c->ignored ? SCMP_ACT_ERRNO((unsigned)c->err) : SCMP_ACT_ALLOW,
+				c->nr, c->count, c->args);
 		if (err == -EEXIST)
 			err = 0;
 	}

@@ -4,6 +4,7 @@
 #include "workers/common/sandbox_calls.h"
 
 #include <asm/ioctls.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
@@ -169,7 +170,7 @@ const struct sandbox_call sandbox_calls[] = {
 	CALL(accept, STATS),
 	CALL(setsockopt, RESOLVER | LOCAL | LOOKUP),
 	CALL(connect, DELIVER | RESOLVER | LOCAL | LOOKUP),
-	CALL(bind, DELIVER | RESOLVER | LOOKUP), /* the name service, to a netlink socket */
+	CALL(bind, DELIVER | RESOLVER),
 	CALL(sendmmsg, RESOLVER | LOCAL | LOOKUP),
 	CALL(recvmmsg, RESOLVER | LOOKUP),
 	/* local delivery: one process for each user, which is the same program started anew */
@@ -245,7 +246,13 @@ const struct sandbox_arg_call sandbox_arg_calls[] = {
 	SOCKET(AF_INET6, SOCK_STREAM, DELIVER | RESOLVER | LOCAL | LOOKUP),
 	SOCKET(AF_INET, SOCK_DGRAM, RESOLVER | LOCAL | LOOKUP),
 	SOCKET(AF_INET6, SOCK_DGRAM, RESOLVER | LOCAL | LOOKUP),
-	SOCKET(AF_NETLINK, SOCK_RAW, LOOKUP), /* which kinds of addresses there are */
+	/* the name service would know which kinds of addresses there are, and does without */
+	{ .nr = SCMP_SYS(socket),
+	  .kinds = LOOKUP,
+	  .count = 1,
+	  .args = { EQ(0, AF_NETLINK) },
+	  .ignored = true,
+	  .err = EAFNOSUPPORT },
 	/* lmtp:unix:...; the user database may be behind a daemon */
 	SOCKET(AF_UNIX, SOCK_STREAM, DELIVER | LOCAL | LOOKUP),
 	SOCKET(AF_UNIX, SOCK_DGRAM, LOCAL),

@@ -23,7 +23,8 @@ struct sandbox_arg_call {
 	uint32_t kinds;
 	unsigned count; /* of args */
 	struct scmp_arg_cmp args[SANDBOX_ARGS];
-	bool ignored; /* not made, but answered with 0, as if it were */
+	bool ignored; /* not made, but answered with `err`, without a word in the log */
+	int err;      /* errno; 0: as if it had been made */
 };
 
 extern const struct sandbox_call sandbox_calls[];
