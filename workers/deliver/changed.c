@@ -7,7 +7,7 @@
 #include "lib/err.h"
 #include "lib/util.h"
 
-#define LITTLE 32768u /* to be written: read more first, so that writes are large */
+#define LITTLE CHANGED_PIECE /* to be written: read more first, so that writes are large */
 
 struct changed {
 	struct convert cv;

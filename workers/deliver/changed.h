@@ -9,6 +9,10 @@
 #include "lib/qid.h"
 #include "workers/deliver/convert.h"
 
+/* Content is fed in pieces of at most so many bytes: what comes out of one, at most three times as
+ * much, waits in memory for a slow server. */
+#define CHANGED_PIECE 16384u
+
 struct changed;
 
 struct changed *changed_new(const struct convert_conf *cc, struct qid qid, bool downgrade);

@@ -431,7 +431,7 @@ static int fill_changed(struct conn *c)
 		uint64_t at = changed_at(c->changed), pos;
 		int fd, err;
 
-		piece.len = (size_t)u64_min(j->hdr.content_len - at, sizeof(c->d->io));
+		piece.len = (size_t)u64_min(j->hdr.content_len - at, CHANGED_PIECE);
 		if (j->content.len > 0)
 			piece.p = j->content.p + at;
 		else if (job_content_fd(j, &fd, &pos) != 0 ||
