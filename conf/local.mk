@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 noinst_LIBRARIES += libph_conf.a
 libph_conf_a_SOURCES = conf/conf.h \
+	conf/bounce_text.c conf/bounce_text.h \
 	conf/command.c conf/command.h \
 	conf/conf.c conf/conf_priv.h \
 	conf/defaults.c \

@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 
+#include "conf/bounce_text.h"
 #include "conf/map.h"
 #include "lib/err.h"
 #include "lib/log.h"
@@ -235,35 +236,51 @@ static void load(struct postconf *pc, struct conf_diag *d)
 	}
 }
 
-static int show_types(const struct postconf *pc UNUSED)
+static int show_types(struct postconf *pc UNUSED)
 {
 	for (unsigned i = 0; map_type_name(i) != NULL; i++)
 		puts(map_type_name(i));
 	return 0;
 }
 
-static int show_locks(const struct postconf *pc UNUSED)
+static int show_locks(struct postconf *pc UNUSED)
 {
 	puts("flock\nfcntl\ndotlock");
 	return 0;
 }
 
 /* Plug-ins of SASL, and versions of TLS: there is neither. Postfix prints nothing then. */
-static int show_nothing(const struct postconf *pc UNUSED)
+static int show_nothing(struct postconf *pc UNUSED)
 {
 	return 0;
 }
 
-static int show_templates(const struct postconf *pc UNUSED)
+/* Of the file named, or else of bounce_template_file; "" stands for what is built in. */
+static int show_templates(struct postconf *pc)
 {
-	die("notifications have fixed words: there are no templates, and bounce_template_file has "
-	    "no effect");
+	struct conf_diag d;
+	struct bounce_texts texts;
+	struct buf out = BUF_INIT;
+
+	conf_diag_init(&d);
+	load(pc, &d);
+	conf_diag_fini(&d);
+	conf_diag_init(&d);
+	bounce_texts_open(pc->conf, pc->name_count > 0 ? pc->names[0] : NULL, &texts, &d);
+	conf_diag_log(&d);
+	bounce_texts_format(&texts, options_have(pc, 'b'), &out);
+	fwrite(buf_cstr(&out), 1, out.len, stdout);
+	buf_fini(&out);
+	bounce_texts_close(&texts);
+	conf_diag_fini(&d);
+	conf_free(&pc->conf);
+	return 0;
 }
 
 /* What needs no configuration. */
 static const struct {
 	char option;
-	int (*show)(const struct postconf *pc);
+	int (*show)(struct postconf *pc);
 } plain_modes[] = {
 	{ 'm', show_types },     { 'l', show_locks },   { 'a', show_nothing },
 	{ 'A', show_nothing },   { 'T', show_nothing }, { 'b', show_templates },

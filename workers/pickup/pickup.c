@@ -365,6 +365,7 @@ static int pickup_init(struct worker *w)
 		s = conf_service_find(w->conf, "pickup", SERVICE_FIFO);
 	conf_diag_init(&d);
 	err = listener_overrides(s != NULL ? s->params : w->params, &d, &p->envelope_flags);
+	bounce_texts_open(w->conf, NULL, &p->texts, &d);
 	conf_diag_log(&d);
 	conf_diag_fini(&d);
 	p->filter = (s != NULL ? s->params : w->params)->content_filter;

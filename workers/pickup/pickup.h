@@ -17,6 +17,7 @@
 #include <dirent.h>
 #include <limits.h>
 
+#include "conf/bounce_text.h"
 #include "lib/arena.h"
 #include "lib/qid.h"
 #include "workers/common/worker.h"
@@ -86,8 +87,9 @@ struct pickup {
 	struct worker_peer *rewrites[CONTENT_MAX_PEERS];
 	struct qid_source ids;
 	uint32_t envelope_flags; /* receive_override_options of the service */
-	const char *filter;      /* its content_filter */
-	const char *cleanup;     /* its cleanup_service_name, "" for the usual one */
+	struct bounce_texts texts;
+	const char *filter;  /* its content_filter */
+	const char *cleanup; /* its cleanup_service_name, "" for the usual one */
 	char read_buf[65536];
 };
 

@@ -58,7 +58,7 @@ void report_build(const struct job *j, struct qid id, const uint8_t dsn[3], stru
 				     .mail_name = sv_from(p->mail_name),
 				     .from = buf_sv(&from),
 				     .to = buf_sv(&to),
-				     .postmaster = SV("postmaster"),
+				     .text = dsn_text(&j->p->texts, BOUNCE_FAILURE, 0),
 				     .qid = sv_from(qid_format(id, text)),
 				     .orig_qid = sv_from(j->id),
 				     .env = &j->env,

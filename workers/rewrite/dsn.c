@@ -13,66 +13,15 @@
 #define TEXT_MAX    2000u /* of one reason */
 
 struct kind_words {
-	const char *subject[3]; /* by audience */
 	const char *action;
-	const char *text; /* what happened, for people; lines end with \n */
 	const char *part; /* what the third part is called */
 };
 
 static const struct kind_words kinds[] = {
-	[BOUNCE_FAILURE] = {
-		.subject = { "Undelivered Mail Returned to Sender",
-			     "Postmaster Copy: Undelivered Mail",
-			     "Postmaster Notice: Undelivered Notification" },
-		.action = "failed",
-		.text = "Your message could not be delivered to one or more of its recipients.\n"
-			"It has been returned with this report.\n"
-			"\n"
-			"If you need help, forward this report to the postmaster of this system:\n"
-			"%s\n"
-			"You can delete what follows it.\n",
-		.part = "Undelivered Message",
-	},
-	[BOUNCE_EXPIRED] = {
-		.subject = { "Undelivered Mail Returned to Sender",
-			     "Postmaster Copy: Undelivered Mail",
-			     "Postmaster Notice: Undelivered Notification" },
-		.action = "failed",
-		.text = "Your message could not be delivered to one or more of its recipients,\n"
-			"although delivery was tried for as long as this system is set up to try.\n"
-			"It has been returned with this report.\n"
-			"\n"
-			"If you need help, forward this report to the postmaster of this system:\n"
-			"%s\n"
-			"You can delete what follows it.\n",
-		.part = "Undelivered Message",
-	},
-	[BOUNCE_DELAY] = {
-		.subject = { "Delayed Mail (still being retried)",
-			     "Postmaster Warning: Delayed Mail",
-			     "Postmaster Warning: Delayed Mail" },
-		.action = "delayed",
-		.text = "THIS IS A WARNING ONLY. YOU NEED NOT SEND YOUR MESSAGE AGAIN.\n"
-			"\n"
-			"Your message has not been delivered yet to the recipients below.\n"
-			"This system goes on trying.\n"
-			"\n"
-			"If you need help, forward this report to the postmaster of this system:\n"
-			"%s\n"
-			"You can delete what follows it.\n",
-		.part = "Delayed Message",
-	},
-	[BOUNCE_SUCCESS] = {
-		.subject = { "Successful Mail Delivery Report", "Successful Mail Delivery Report",
-			     "Successful Mail Delivery Report" },
-		.action = "delivered",
-		.text = "Your message was delivered to the destinations below. If it was delivered\n"
-			"to a mailbox you get no further notice. If it was handed to another mail\n"
-			"system, that system may report to you again.\n"
-			"\n"
-			"If you need help, ask the postmaster of this system: %s\n",
-		.part = "Message",
-	},
+	[BOUNCE_FAILURE] = { .action = "failed", .part = "Undelivered Message" },
+	[BOUNCE_EXPIRED] = { .action = "failed", .part = "Undelivered Message" },
+	[BOUNCE_DELAY] = { .action = "delayed", .part = "Delayed Message" },
+	[BOUNCE_SUCCESS] = { .action = "delivered", .part = "Message" },
 };
 
 /* ---- small pieces ---- */
@@ -158,21 +107,65 @@ static void add_separator(const struct dsn_facts *f, struct buf *out, bool last)
 
 static bool is_8bit(const struct dsn_facts *f)
 {
-	return is_utf8_mail(f) || !str_is_ascii(f->original.p, f->original.len);
+	return is_utf8_mail(f) || !str_is_ascii(f->original.p, f->original.len) ||
+	       !str_is_ascii(f->text->expanded, strlen(f->text->expanded));
 }
 
-/* By sendmail -bv or -v. */
-static bool is_asked_for(const struct dsn_facts *f)
+const struct bounce_text *dsn_text(const struct bounce_texts *texts, enum bounce_kind kind,
+				   uint32_t env_flags)
 {
-	return f->kind == BOUNCE_SUCCESS && (f->env->flags & (ENVF_PROBE | ENVF_REPORT)) != 0;
+	static const enum bounce_text_id ids[] = {
+		[BOUNCE_FAILURE] = BOUNCE_TEXT_FAILURE,
+		[BOUNCE_EXPIRED] = BOUNCE_TEXT_EXPIRED,
+		[BOUNCE_DELAY] = BOUNCE_TEXT_DELAY,
+		[BOUNCE_SUCCESS] = BOUNCE_TEXT_SUCCESS,
+	};
+	/* by sendmail -bv or -v */
+	bool asked_for = kind == BOUNCE_SUCCESS && (env_flags & (ENVF_PROBE | ENVF_REPORT)) != 0;
+
+	return &texts->text[asked_for ? BOUNCE_TEXT_VERIFY : ids[kind]];
 }
 
 /* ---- header ---- */
 
+/* The display name as a phrase or as a comment; it has no control characters. */
+static void add_from(const struct dsn_facts *f, struct buf *out)
+{
+	const char *name = f->text->from_name;
+	bool quote = strpbrk(name, "()<>[]:;@\\,.\"") != NULL;
+
+	buf_add_str(out, "From: ");
+	if (*name == '\0') {
+		add_addr(out, f->from, is_utf8_mail(f));
+	} else if (f->obsolete_from) {
+		add_addr(out, f->from, is_utf8_mail(f));
+		buf_add_str(out, " (");
+		for (const char *p = name; *p != '\0'; p++) {
+			if (strchr("()\\", *p) == NULL)
+				buf_add_c(out, *p);
+		}
+		buf_add_c(out, ')');
+	} else {
+		if (quote)
+			buf_add_c(out, '"');
+		for (const char *p = name; *p != '\0'; p++) {
+			if (!quote || strchr("\\\"", *p) == NULL)
+				buf_add_c(out, *p);
+		}
+		buf_add_str(out, quote ? "\" <" : " <");
+		add_addr(out, f->from, is_utf8_mail(f));
+		buf_add_c(out, '>');
+	}
+	buf_add_str(out, "\r\n");
+}
+
 static void add_header(const struct dsn_facts *f, struct buf *out)
 {
-	const char *subject = is_asked_for(f) ? "Mail Delivery Status Report"
-					      : kinds[f->kind].subject[f->audience];
+	bool failure = f->kind == BOUNCE_FAILURE || f->kind == BOUNCE_EXPIRED;
+	const char *subject = f->audience == DSN_TO_SENDER ? f->text->subject
+			      : f->audience == DSN_DOUBLE && failure
+				      ? "Postmaster Notice: Undelivered Notification"
+				      : f->text->postmaster_subject;
 
 	buf_add_str(out, "Received: by ");
 	buf_add_sv(out, f->myhostname);
@@ -184,9 +177,7 @@ static void add_header(const struct dsn_facts *f, struct buf *out)
 	mail_date_add(f->now_s, false, out);
 	buf_add_str(out, "\r\n");
 	add_date(out, "Date", f->now_s);
-	buf_add_str(out, f->obsolete_from ? "From: " : "From: Mail Delivery System <");
-	add_addr(out, f->from, is_utf8_mail(f));
-	buf_add_str(out, f->obsolete_from ? " (Mail Delivery System)\r\n" : ">\r\n");
+	add_from(f, out);
 	buf_printf(out, "Subject: %s\r\n", subject);
 	buf_add_str(out, "To: ");
 	add_addr(out, f->to, is_utf8_mail(f));
@@ -208,38 +199,30 @@ static void add_header(const struct dsn_facts *f, struct buf *out)
 
 /* ---- part 1: for people ---- */
 
-static void add_lines(struct buf *out, const char *text, struct sv postmaster)
+static void add_lines(struct buf *out, const char *text)
 {
 	for (; *text != '\0'; text++) {
-		if (text[0] == '%' && text[1] == 's') {
-			add_addr(out, postmaster, false);
-			text++;
-		} else if (*text == '\n') {
+		if (*text == '\n')
 			buf_add_str(out, "\r\n");
-		} else {
+		else if (*text != '\r')
 			buf_add_c(out, *text);
-		}
 	}
 }
 
 static void add_notification(const struct dsn_facts *f, struct buf *out)
 {
-	bool utf8 = is_utf8_mail(f);
+	bool utf8 = is_utf8_mail(f),
+	     plain = str_is_ascii(f->text->expanded, strlen(f->text->expanded));
 
 	add_separator(f, out, false);
+	/* recipients may have UTF-8; then so has the whole, unless the words are of another set */
 	buf_printf(out,
 		   "Content-Description: Notification\r\nContent-Type: text/plain; charset=%s\r\n",
-		   utf8 ? "utf-8" : "us-ascii");
-	if (utf8)
+		   utf8 && plain ? "utf-8" : f->text->charset);
+	if (utf8 || !plain)
 		buf_add_str(out, "Content-Transfer-Encoding: 8bit\r\n");
-	buf_add_str(out, "\r\nThis is the mail system at host ");
-	buf_add_sv(out, f->myhostname);
-	buf_add_str(out, ".\r\n\r\n");
-	add_lines(out,
-		  is_asked_for(f) ? "This is the mail delivery report that you asked for.\n"
-				  : kinds[f->kind].text,
-		  f->postmaster);
-	buf_add_str(out, "\r\n                   The mail system\r\n");
+	buf_add_str(out, "\r\n");
+	add_lines(out, f->text->expanded);
 	for (size_t i = 0; i < f->rcpt_count; i++) {
 		const struct dsn_rcpt *r = &f->rcpts[i];
 		size_t start;

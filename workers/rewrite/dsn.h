@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "conf/bounce_text.h"
 #include "lib/buf.h"
 #include "lib/str.h"
 #include "shm/proto.h"
@@ -33,12 +34,12 @@ enum dsn_audience {
 struct dsn_facts {
 	enum bounce_kind kind;
 	enum dsn_audience audience;
+	const struct bounce_text *text; /* dsn_text() */
 	struct sv myhostname, myorigin, mail_name;
-	bool obsolete_from;   /* header_from_format: "address (Name)" */
-	struct sv from;       /* address in the From header: MAILER-DAEMON@... */
-	struct sv to;         /* address in the To header, internal form */
-	struct sv postmaster; /* whom to ask */
-	struct sv qid;        /* of the notification */
+	bool obsolete_from; /* header_from_format: "address (Name)" */
+	struct sv from;     /* address in the From header: MAILER-DAEMON@... */
+	struct sv to;       /* address in the To header, internal form */
+	struct sv qid;      /* of the notification */
 	struct sv orig_qid;
 	const struct envelope *env; /* of the original */
 	int64_t now_s;
@@ -50,6 +51,9 @@ struct dsn_facts {
 	bool original_full;
 };
 
+/* The words for a notification of mail with these ENVF_* flags. */
+const struct bounce_text *dsn_text(const struct bounce_texts *texts, enum bounce_kind kind,
+				   uint32_t env_flags);
 void dsn_build(const struct dsn_facts *f, struct buf *out);
 
 /* The header section of content in wire form, cut to whole lines of at most max bytes. */

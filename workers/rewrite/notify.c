@@ -271,10 +271,12 @@ static void build_text(struct notify_job *j, enum dsn_audience audience, struct 
 {
 	struct rewrite *r = j->r;
 	const struct params *p = r->rules.p;
-	struct buf from = BUF_INIT, postmaster = BUF_INIT;
+	struct buf from = BUF_INIT;
 	struct dsn_facts f = {
 		.kind = (enum bounce_kind)j->b.bounce,
 		.audience = audience,
+		.text = dsn_text(&r->rules.bounce_texts, (enum bounce_kind)j->b.bounce,
+				 j->env.flags),
 		.myhostname = sv_from(p->myhostname),
 		.myorigin = sv_from(p->myorigin),
 		.mail_name = sv_from(p->mail_name),
@@ -289,17 +291,14 @@ static void build_text(struct notify_job *j, enum dsn_audience audience, struct 
 		.rcpt_count = j->rcpt_count,
 	};
 
-	complete(r, "MAILER-DAEMON", &from);
-	complete(r, "postmaster", &postmaster);
+	complete(r, f.text->from_addr, &from);
 	f.from = buf_sv(&from);
-	f.postmaster = buf_sv(&postmaster);
 	f.retry_until_s = f.arrival_s + p->maximal_queue_lifetime / 1000;
 	f.original = read_original(j, audience, &f.original_full);
 	dsn_build(&f, &m->out);
 	snprintf(m->header.message_id, sizeof(m->header.message_id), "<%s@%s>", m->qid_text,
 		 p->myhostname);
 	buf_fini(&from);
-	buf_fini(&postmaster);
 }
 
 /* Append one notification. `copy`: an extra one for the postmaster, which settles nothing. */

@@ -125,6 +125,7 @@ int rules_open(const struct conf *c, struct rules *r, struct conf_diag *d)
 	snprintf(r->double_bounce, sizeof(r->double_bounce), "%s%s%s", p->double_bounce_sender,
 		 strchr(p->double_bounce_sender, '@') == NULL ? "@" : "",
 		 strchr(p->double_bounce_sender, '@') == NULL ? p->myorigin : "");
+	bounce_texts_open(c, NULL, &r->bounce_texts, d);
 	err = resolver_open(c, &r->resolver, d);
 	if (err == 0)
 		err = mapping_open(c, &r->header.addr, r->resolver, &r->mapping, d);
@@ -147,6 +148,7 @@ void rules_close(struct rules *r)
 	free(r->chains);
 	r->chains = NULL;
 	r->chain_count = 0;
+	bounce_texts_close(&r->bounce_texts);
 	checks_close(&r->checks);
 	expander_close(&r->expander);
 	mapping_close(&r->mapping);

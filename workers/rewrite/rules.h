@@ -6,6 +6,7 @@
 #ifndef PH_WORKERS_REWRITE_RULES_H
 #define PH_WORKERS_REWRITE_RULES_H
 
+#include "conf/bounce_text.h"
 #include "conf/conf.h"
 #include "workers/rewrite/checks.h"
 #include "workers/rewrite/expand.h"
@@ -37,6 +38,7 @@ struct rules {
 	uint64_t message_size_limit; /* UINT64_MAX = none */
 	bool detect_8bit;            /* detect_8bit_encoding_header */
 	unsigned notify_classes;
+	struct bounce_texts bounce_texts;
 	char double_bounce[512]; /* address, complete */
 };
 

@@ -157,10 +157,6 @@ EOF
 gives 'no plug-ins of SASL' -a </dev/null
 gives '... nor of the client' -A </dev/null
 gives 'no TLS' -T compile-version </dev/null
-gives 'no templates' -t <<'EOF'
-postconf: fatal: notifications have fixed words: there are no templates, and bounce_template_file has no effect
-status 1
-EOF
 
 # ---- editing main.cf
 
