@@ -40,7 +40,7 @@ set('map', "domains:relay.test\trelay", "access:bad\@relay.test\tREJECT not you"
 	"boxes:one\@box.test\tone/", "boxes:two\@box.test\ttwo/", "boxes:odd\@box.test\todd/",
 	map { "ids:$_\@box.test\t" . (getpwnam 'nobody')[2] } qw(one two));
 set('tcp', map { "$_\tsmtp:[127.0.0.1]:$next->{port}" } qw(user@relay.test user+ext@relay.test one@other.test
-	two@other.test three@other.test));
+	two@other.test three@other.test changed-one@other.test changed-two@other.test));
 my $map_pid = server($map_port, 'map', 'socketmap');
 my $tcp_pid = server($tcp_port, 'tcp', 'tcp');
 mkdir "$dir/db";
@@ -176,6 +176,18 @@ like mail('user@relay.test'), qr/^250/, 'until it is back';
 ok $mta->wait_log(qr/table tcp:\S+: answers again/), 'and the log says so';
 is scalar(() = $mta->log =~ /table tcp:\S+: lookup error: /g), 1, 'one line per outage';
 ok wait_until(sub { (() = $next->got =~ /RCPT TO:<user\@relay\.test>/g) >= 3 }, 20), 'all that was accepted arrives';
+
+# a reload, with a session of before that asks afterwards; and a file of parameters that changes
+my $old = $mta->smtp;
+$old->cmd('EHLO client.test');
+is +($mta->command('posthaste', 'reload'))[0], 0, 'reload';
+like mail('user@relay.test'), qr/^250/, 'new sessions ask the new worker';
+$old->cmd('MAIL FROM:<sender@elsewhere.test>');
+like $old->cmd('RCPT TO:<user@relay.test>'), qr/^250/, 'a session of before has its answers, too';
+$old->quit;
+spew("$dir/alias.cf", slurp("$dir/alias.cf") . "result_format = changed-%s\n");
+ok $mta->wait_log(qr/table \Q$dir\E\/alias\.cf has changed/), 'a changed file of parameters is noticed';
+ok wait_until(sub { mail('many@relay.test'); $next->got =~ /RCPT TO:<changed-one\@other\.test>/ }, 20), 'and used';
 
 # where nothing can wait for an answer
 $mta->configure(mynetworks => "$map:networks");

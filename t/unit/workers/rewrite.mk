@@ -10,6 +10,11 @@ UNIT_TESTS += t/unit/workers/message_test
 t_unit_workers_message_test_SOURCES = t/unit/workers/message_test.c t/unit/workers/testconf.h
 t_unit_workers_message_test_LDADD = $(REWRITE_LIBS)
 
+check_PROGRAMS += t/unit/workers/message_tables_test
+UNIT_TESTS += t/unit/workers/message_tables_test
+t_unit_workers_message_tables_test_SOURCES = t/unit/workers/message_tables_test.c t/unit/workers/testconf.h
+t_unit_workers_message_tables_test_LDADD = $(REWRITE_LIBS)
+
 check_PROGRAMS += t/unit/workers/checks_test
 UNIT_TESTS += t/unit/workers/checks_test
 t_unit_workers_checks_test_SOURCES = t/unit/workers/checks_test.c t/unit/workers/testconf.h
