@@ -172,6 +172,12 @@ ok $mta->wait_log(qr/: $new: removed/, 40), 'all of them';
 my $at_hop = () = $hop->got =~ /^RCPT TO:<u\d+\@remote\.test>/mg;
 is $at_hop, 3000, 'at the next hop';
 
+# What a user writes harms his own mail only.
+spew("$d/fwd/irc", "a\rb\@remote.test, \x01, \xff\@x.test, a\@b c, " . 'x' x 2000 . "\@remote.test, good\@remote.test\n");
+my @lives = map { "$_->{class} $_->{life}" } $mta->workers;
+like lines_of('irc'), qr/dsn=5\.1\.3, status=bounced \(bad address syntax in an alias or list\).*forwarded as/s, 'addresses that are none';
+is_deeply [ map { "$_->{class} $_->{life}" } $mta->workers ], \@lives, 'no worker ended for it';
+
 # Nothing is lost when the rewrite worker that has the new message is killed: both messages go on.
 my ($rewrite) = grep { $_->{class} eq 'rewrite' } $mta->workers;
 my $smtp = $mta->smtp;

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "lib/mailaddr.h"
+
 static const char include_word[] = ":include:";
 
 /* Cut one element off; quotes and parentheses keep what is inside together. */
@@ -134,4 +136,19 @@ bool alias_next(struct sv *rest, enum alias_kind *kind_r, struct buf *out)
 		return true;
 	}
 	return false;
+}
+
+bool alias_address_ok(struct sv addr)
+{
+	struct sv local, domain;
+
+	if (addr.len == 0 || addr.len > MAIL_ADDR_MAX_BYTES || !str_is_utf8(addr.p, addr.len))
+		return false;
+	for (size_t i = 0; i < addr.len; i++) {
+		if ((unsigned char)addr.p[i] < ' ' || addr.p[i] == 0x7f)
+			return false;
+	}
+	if (!mail_addr_split(addr, &local, &domain))
+		return true;
+	return local.len > 0 && (mail_hostname_is_valid(domain) || domain.p[0] == '[');
 }

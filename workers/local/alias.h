@@ -22,4 +22,7 @@ enum alias_kind {
  * begin with '#' are comments, text in parentheses too. False at the end. */
 bool alias_next(struct sv *rest, enum alias_kind *kind_r, struct buf *out);
 
+/* Can mail be addressed to it? What users write ends up in envelopes and headers. */
+bool alias_address_ok(struct sv addr);
+
 #endif

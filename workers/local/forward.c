@@ -9,7 +9,8 @@
 #include "lib/io.h"
 #include "lib/util.h"
 
-#define READ_BYTES 65536u
+#define READ_BYTES   65536u
+#define PEER_WAIT_MS 10000 /* for a rewrite worker */
 
 struct forwarder {
 	struct worker *w;
@@ -86,7 +87,8 @@ static void begin(struct forward *m)
 	int err = content_begin(&m->f->pool, &m->content, m, m->number, id, buf_sv(&m->env_out),
 				m->head);
 
-	if (err == E_AGAIN)
+	/* queued for room, or no rewrite worker is linked just now */
+	if (err == E_AGAIN || (err == E_CONFIG && clock_now().ms - m->since_ms < PEER_WAIT_MS))
 		return;
 	if (err != 0) {
 		defer(m,
@@ -113,6 +115,7 @@ void forward_submit(struct forward *m)
 	m->next = f->all;
 	f->all = m;
 	m->number = ++f->last_number;
+	m->since_ms = clock_now().ms;
 	smtp_data_init_chunked(&m->scan);
 	if (env_encode(m->env, &m->env_out) != 0)
 		defer(m, "too many addresses to forward to", false);
@@ -207,6 +210,13 @@ void forwarder_detach(struct forwarder *f, struct worker_peer *peer)
 
 void forwarder_turn(struct forwarder *f)
 {
+	struct forward *next;
+
+	for (struct forward *m = f->all; m != NULL; m = next) {
+		next = m->next;
+		if (!m->begun && !m->content.waiting)
+			begin(m);
+	}
 	content_serve_queue(&f->pool);
 }
 

@@ -38,6 +38,7 @@ struct forward { /* in the caller's memory until the callback; zeroed but for th
 	struct buf env_out;
 	struct smtp_data scan;
 	uint64_t off;
+	int64_t since_ms; /* it was submitted; monotonic */
 	bool begun, read_all, sent;
 };
 

@@ -202,8 +202,9 @@ static void find_owner(struct expansion *x, struct sv name, struct sv domain, st
 			buf_add_c(&sender, '@');
 			buf_add_sv(&sender, domain);
 		}
-		o->sender = keep(x, buf_sv(&sender));
 		o->indirect = true;
+		if (alias_address_ok(buf_sv(&sender)))
+			o->sender = keep(x, buf_sv(&sender));
 		break;
 	case MAP_ERROR:
 		x->table_error = true;
@@ -322,6 +323,10 @@ static void process_address(struct expansion *x, struct sv addr, const struct or
 	if (plain) {
 		addr.p++;
 		addr.len--;
+	}
+	if (from != NULL && !alias_address_ok(addr)) {
+		expand_fail(x, x->r->rcpt->addr, "5.1.3", "bad address syntax in an alias or list");
+		return;
 	}
 	if (!mail_addr_split(addr, &local, &domain))
 		domain = sv_from(x->r->job->l->w->params->myorigin);

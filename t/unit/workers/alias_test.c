@@ -46,6 +46,23 @@ static void test_lists(void)
 	list("a\\", "a[a\\]");
 }
 
+static void test_addresses(void)
+{
+	char large[1100];
+
+	memset(large, 'a', sizeof(large));
+	ok(alias_address_ok(SV("joe")) && alias_address_ok(SV("a b@x.test")) &&
+		   alias_address_ok(SV("j\xc3\xb6@x.test")) &&
+		   alias_address_ok(SV("a@[127.0.0.1]")),
+	   "addresses");
+	ok(!alias_address_ok(SV("")) && !alias_address_ok(SV("a\rb@x.test")) &&
+		   !alias_address_ok(SV("a\x01")) && !alias_address_ok(SV("@x.test")) &&
+		   !alias_address_ok(SV("a@")) && !alias_address_ok(SV("a@b c")) &&
+		   !alias_address_ok(SV("a\xff@x.test")) &&
+		   !alias_address_ok((struct sv){ large, sizeof(large) }),
+	   "and what is none");
+}
+
 static char top[] = "/tmp/ph_alias_XXXXXX";
 
 static struct maildir_result copy(const char *name, bool own, struct buf *text)
@@ -113,6 +130,7 @@ static void test_read(void)
 int main(void)
 {
 	test_lists();
+	test_addresses();
 	test_read();
 	return tap_done();
 }
