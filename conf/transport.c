@@ -272,6 +272,36 @@ static const struct conf_service *listener_service(struct conf *c, struct conf_d
 	return NULL;
 }
 
+/* Does a pattern of master_service_disable mean the service: "inet", "smtp/inet", or the old form
+ * "smtp.inet"? */
+static bool pattern_matches(struct sv pattern, const struct service *s)
+{
+	size_t name_len = strlen(s->pub.name), type_len = strlen(s->type_text);
+	const char *p = pattern.p;
+
+	if (sv_eq_str(pattern, s->type_text))
+		return true;
+	return pattern.len == name_len + 1 + type_len && memcmp(p, s->pub.name, name_len) == 0 &&
+	       (p[name_len] == '/' || p[name_len] == '.') &&
+	       memcmp(p + name_len + 1, s->type_text, type_len) == 0;
+}
+
+/* By master_service_disable; the first pattern that matches decides. */
+static bool is_disabled(const struct conf *c, const struct service *s)
+{
+	const char *p = c->global.params.master_service_disable;
+
+	while (*(p += strspn(p, ", \t\r\n")) != '\0') {
+		size_t len = strcspn(p, ", \t\r\n");
+		bool no = *p == '!';
+
+		if (pattern_matches((struct sv){ p + no, len - no }, s))
+			return !no;
+		p += len;
+	}
+	return false;
+}
+
 void listeners_build(struct conf *c, struct conf_diag *d)
 {
 	c->listeners = xcalloc(c->service_count + 1, sizeof(*c->listeners));
@@ -282,7 +312,7 @@ void listeners_build(struct conf *c, struct conf_diag *d)
 		const char *host = s->pub.name;
 		size_t host_len = colon != NULL ? (size_t)(colon - host) : 0;
 
-		l->service = listener_service(c, d, s);
+		l->service = is_disabled(c, s) ? NULL : listener_service(c, d, s);
 		if (l->service == NULL)
 			continue;
 		c->listener_count++;

@@ -238,8 +238,8 @@ static void test_names(void)
 
 	is_int(err, 0, "names are no errors");
 	is_str(problems(),
-	       "warning: DIR/main.cf, line 14: #comment after other text is not allowed: # y\n"
 	       "warning: DIR/main.cf: undefined parameter: undefd\n"
+	       "warning: DIR/main.cf, line 14: #comment after other text is not allowed: # y...\n"
 	       "warning: DIR/main.cf, line 1: unused parameter: foo=1\n"
 	       "warning: DIR/main.cf, line 10: unused parameter: "
 	       "none_destination_concurrency_limit=2\n"
@@ -261,6 +261,42 @@ static const char services[] =
 	"smtp_helo_name=$service_name\n"
 	"store     unix  -       n       n       -       -       pipe\n"
 	"  flags=R user=vmail { argv=/bin/store a b } -o ${recipient}\n";
+
+/* master_service_disable and the ports that are left of "smtp", "submission" and "[::1]:25". */
+static void test_disabled(void)
+{
+	static const struct {
+		const char *list, *left;
+	} cases[] = {
+		{ "", "smtp submission 25 " },
+		{ "inet", "" },
+		{ "smtp/inet", "submission 25 " },
+		{ "submission.inet, [::1]:25/inet", "smtp " },
+		{ "!smtp/inet inet", "smtp " },
+		{ "inet, !smtp/inet", "" },
+		{ "unix, smtp/unix, fifo", "smtp submission 25 " },
+		{ "mtp/inet smtp/ine /inet", "smtp submission 25 " },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		char *text = xasprintf("master_service_disable = %s\n", cases[i].list);
+		struct buf left = BUF_INIT;
+		int err;
+		struct conf *c = load(text,
+				      "smtp inet n - n - - smtpd\n"
+				      "submission inet n - n - - smtpd\n"
+				      "[::1]:25 inet n - n - 1 postscreen\n",
+				      &err);
+
+		for (unsigned k = 0; k < conf_listener_count(c); k++)
+			buf_printf(&left, "%s ", conf_listener(c, k)->port);
+		is_str(buf_cstr(&left), cases[i].left, "master_service_disable = %s",
+		       cases[i].list);
+		buf_fini(&left);
+		conf_free(&c);
+		free(text);
+	}
+}
 
 static void test_services(void)
 {
@@ -356,6 +392,7 @@ static void test_services(void)
 		   NULL,
 	   "and a warning");
 	conf_free(&c);
+	test_disabled();
 	c = load("local_destination_recipient_limit = x\nsmtp_destination_rate_delay = -1\n", NULL,
 		 &err);
 	is_int(diag.errors, 2, "bad per-transport values");
