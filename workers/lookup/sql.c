@@ -128,7 +128,7 @@ struct sql_host *sql_next_host(struct sql_servers *s, uint32_t *tried)
 	int64_t now_us = clock_mono_us_raw();
 
 	for (int sockets = 1; sockets >= 0; sockets--) {
-		size_t from = s->count > 0 ? rand_below((uint32_t)s->count) : 0;
+		size_t from = s->count > 0 ? rand_u64() % s->count : 0; /* threads */
 
 		for (size_t i = 0; i < s->count; i++) {
 			size_t at = (from + i) % s->count;
