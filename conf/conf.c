@@ -264,23 +264,31 @@ int conf_load_dir_opts(const char *dir, const struct conf_load_opts *opts, struc
 	return finish(c, opts->lenient, errors, conf_r, d);
 }
 
-/* A configuration of Postfix's names the directories of its own programs. Ours are elsewhere: at
- * `own`, where this build put them. `mark` is a program of ours, `foreign` one of Postfix's. */
+static bool has_program(const char *dir, const char *name)
+{
+	char *path = xasprintf("%s/%s", dir, name);
+	bool found = access(path, X_OK) == 0;
+
+	free(path);
+	return found;
+}
+
+/* A configuration of Postfix's names the directories of its own programs, which need not even be
+ * there. Ours are where this build put them. `mark` is a program of ours and none of Postfix's;
+ * `shared` is a name that both have, `foreign` one of Postfix's alone. */
 static void adopt_directory(struct conf *c, const char *name, const char **field, const char *own,
-			    const char *mark, const char *foreign, struct conf_diag *d)
+			    const char *mark, const char *shared, const char *foreign,
+			    struct conf_diag *d)
 {
 	struct raw_value raw = scope_raw(&c->global, sv_from(name));
-	char *path = xasprintf("%s/%s", *field, mark);
-	char *theirs = xasprintf("%s/%s", *field, foreign);
 
-	if (raw.file != NULL && access(path, X_OK) != 0 && access(theirs, X_OK) == 0) {
-		conf_diag_add(d, false, raw.file, raw.line,
-			      "%s = %s: these are Postfix's programs, those of %s are used", name,
-			      *field, own);
-		*field = own;
-	}
-	free(path);
-	free(theirs);
+	if (raw.file == NULL || has_program(*field, mark) || !has_program(own, mark) ||
+	    (has_program(*field, shared) && !has_program(*field, foreign)))
+		return;
+	conf_diag_add(d, false, raw.file, raw.line,
+		      "%s = %s: Posthaste's programs are not there, those of %s are used", name,
+		      *field, own);
+	*field = own;
 }
 
 static int load_dir(const char *dir, const struct conf_load_opts *opts, struct conf **conf_r,
@@ -293,9 +301,9 @@ static int load_dir(const char *dir, const struct conf_load_opts *opts, struct c
 		return err;
 	p = &(*conf_r)->global.params;
 	adopt_directory(*conf_r, "daemon_directory", &p->daemon_directory, PH_LIBEXEC_DIR, "priv",
-			"master", d);
+			"supervisor", "master", d);
 	adopt_directory(*conf_r, "command_directory", &p->command_directory, PH_SBIN_DIR,
-			"posthaste", "postfix", d);
+			"posthaste", "postdrop", "postfix", d);
 	return 0;
 }
 

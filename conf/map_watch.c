@@ -168,12 +168,39 @@ static void scan_params(struct map_watch *w, const struct params *p)
 	}
 }
 
+static bool has_word(const char *list, const char *word)
+{
+	size_t len = strlen(word);
+
+	for (const char *p = list; *(p += strspn(p, ", \t\r\n")) != '\0';) {
+		size_t n = strcspn(p, ", \t\r\n");
+
+		if (n == len && memcmp(p, word, len) == 0)
+			return true;
+		p += n;
+	}
+	return false;
+}
+
+/* Of the user's own names, classes are read as they stand; all others ("podop = socketmap:...:",
+ * to be used as ${podop}alias) may be a part of a table's name only, and are seen where they are
+ * used. */
+static bool is_class(const struct conf *c, const char *name)
+{
+	if (has_word(conf_params(c)->smtpd_restriction_classes, name))
+		return true;
+	for (unsigned i = 0; i < conf_service_count(c); i++) {
+		if (has_word(conf_service(c, i)->params->smtpd_restriction_classes, name))
+			return true;
+	}
+	return false;
+}
+
 static void scan_all(struct map_watch *w, const struct conf *c)
 {
 	scan_params(w, conf_params(c));
-	/* names of the user's own: restriction classes and the like */
 	for (unsigned i = 0; i < c->entry_count; i++) {
-		if (param_find(sv_from(c->entries[i].name)) < 0)
+		if (is_class(c, c->entries[i].name))
 			scan_value(w, c->entries[i].name, conf_get(c, c->entries[i].name));
 	}
 	for (unsigned i = 0; i < conf_service_count(c); i++) {
@@ -182,9 +209,11 @@ static void scan_all(struct map_watch *w, const struct conf *c)
 		if (s->override_count == 0)
 			continue;
 		scan_params(w, s->params);
-		for (unsigned k = 0; k < s->override_count; k++)
-			scan_value(w, s->overrides[k].name,
-				   conf_service_get(c, s, s->overrides[k].name));
+		for (unsigned k = 0; k < s->override_count; k++) {
+			if (is_class(c, s->overrides[k].name))
+				scan_value(w, s->overrides[k].name,
+					   conf_service_get(c, s, s->overrides[k].name));
+		}
 	}
 }
 

@@ -121,6 +121,8 @@ static void say_line(struct report *r, struct sv line, bool of_worker)
 		line.len -= (size_t)(bracket + 3 - line.p);
 		line.p = bracket + 3;
 	}
+	if (of_worker) /* of a process that could not even become one */
+		skip_word(&line, SV("posthaste: "));
 	if (skip_word(&line, SV("warning: "))) {
 		say(r, "warning", line);
 	} else if (skip_word(&line, SV("error: ")) || !of_worker) {
