@@ -208,7 +208,11 @@ void map_remote_set_direct(map_remote_fn fn, void *ctx)
 bool map_remote_is_allowed(const char *param_name)
 {
 	static const char *const allowed[] = {
+		"alias_maps",
+		"fallback_transport_maps",
 		"local_recipient_maps",
+		"mailbox_command_maps",
+		"mailbox_transport_maps",
 		"recipient_bcc_maps",
 		"relay_domains",
 		"relay_recipient_maps",

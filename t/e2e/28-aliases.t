@@ -172,11 +172,34 @@ ok $mta->wait_log(qr/: $new: removed/, 40), 'all of them';
 my $at_hop = () = $hop->got =~ /^RCPT TO:<u\d+\@remote\.test>/mg;
 is $at_hop, 3000, 'at the next hop';
 
+# Aliases in a remote table, where there is one.
+my $sqlite = `sqlite3 --version 2>/dev/null`;
+if ($sqlite) {
+	system 'sqlite3', "$d/alias.db", q{create table alias (a text, goto text); insert into alias values ('fromdb', 'news, uucp');};
+	spew("$d/alias.cf", "dbpath = $d/alias.db\nquery = select goto from alias where a = '%s'\n");
+	$ours{alias_maps} .= ", sqlite:$d/alias.cf";
+}
+
+# Mail of users goes to another transport as it is; also of those that only that one knows.
+$mta->configure(%ours, mailbox_transport_maps => 'inline:{ uucp=smtp:[127.0.0.1]:' . $hop->{port} . ' }',
+	fallback_transport => "smtp:[127.0.0.1]:$hop->{port}");
+$mta->command('posthaste', 'reload');
+ok wait_until(sub { lines_of('elsewhere') =~ /status=sent \(passed to smtp:\S+ as (\w+)\)/ }), 'fallback_transport';
+like lines_of('uucp'), qr/^to=<uucp\@here\.test>, .*status=sent \(passed to smtp:\S+ as (\w+)\)/, 'mailbox_transport_maps';
+ok wait_until(sub { $hop->got =~ /^Subject: uucp-large/m }), 'it arrives';
+my ($passed) = reverse split /^(?=MAIL FROM)/m, $hop->got;
+like $passed, qr/^MAIL FROM:<s\@x\.test>.*\nRCPT TO:<uucp\@here\.test>/, 'with its recipient';
+is scalar(() = $passed =~ /^(?:Received|Delivered-To):/mg), 1, 'and no more headers than it had';
+like lines_of('news'), qr/status=sent \(delivered to mailbox\)/, 'others are not concerned';
+
 # What a user writes harms his own mail only.
 spew("$d/fwd/irc", "a\rb\@remote.test, \x01, \xff\@x.test, a\@b c, " . 'x' x 2000 . "\@remote.test, good\@remote.test\n");
-my @lives = map { "$_->{class} $_->{life}" } $mta->workers;
 like lines_of('irc'), qr/dsn=5\.1\.3, status=bounced \(bad address syntax in an alias or list\).*forwarded as/s, 'addresses that are none';
-is_deeply [ map { "$_->{class} $_->{life}" } $mta->workers ], \@lives, 'no worker ended for it';
+SKIP: {
+	skip 'needs sqlite3', 1 if !$sqlite;
+	like lines_of('fromdb'), qr/^to=<news\@here\.test>, orig_to=<fromdb\@here\.test>, .*delivered to mailbox/m, 'an alias in a remote table';
+}
+is $mta->crashes, '', 'no worker ended for it';
 
 # Nothing is lost when the rewrite worker that has the new message is killed: both messages go on.
 my ($rewrite) = grep { $_->{class} eq 'rewrite' } $mta->workers;

@@ -196,14 +196,17 @@ static void deliver_to(struct expansion *x, const struct target *t)
 }
 
 /* Remote tables have been asked when the address was looked up. */
-static enum map_status mailbox_command(struct expansion *x, struct buf *out)
+static enum map_status mailbox_command(struct expansion *x, struct buf *out, bool *pass_r)
 {
 	bool enter = x->memo != NULL && !x->in_memo;
 	enum map_status st;
 
 	if (enter)
 		map_memo_enter(x->memo);
-	st = lookup_mailbox_command(x->k, sv_from(x->user.name), out);
+	st = lookup_mailbox_transport(x->k, sv_from(x->user.name), out);
+	*pass_r = st == MAP_FOUND && out->len > 0;
+	if (st != MAP_ERROR && !*pass_r)
+		st = lookup_mailbox_command(x->k, sv_from(x->user.name), out);
 	if (enter)
 		map_memo_leave();
 	return st;
@@ -217,15 +220,18 @@ static void deliver_mailbox(struct expansion *x)
 
 	if (expand_seen(x, "mailbox", sv_from(x->user.name)))
 		return;
-	enum map_status st = mailbox_command(x, &command);
+	bool pass;
+	enum map_status st = mailbox_command(x, &command, &pass);
 
 	if (st == MAP_NOT_FOUND && params_of(x)->mailbox_command[0] != '\0') {
 		buf_add_str(&command, params_of(x)->mailbox_command);
 		st = MAP_FOUND;
 	}
 	x->what = NULL;
-	if (st == MAP_ERROR) {
-		expand_fail(x, x->to, "4.3.0", "mailbox_command_maps: table lookup failed");
+	if (pass) {
+		expand_pass(x, x->to, sv_trim(buf_sv(&command)));
+	} else if (st == MAP_ERROR) {
+		expand_fail(x, x->to, "4.3.0", "mailbox table lookup failed");
 	} else if (st == MAP_FOUND) {
 		struct origin *o = expand_origin(x, NULL);
 
@@ -610,7 +616,11 @@ static void forwarded(void *ctx, const uint8_t dsn[3], struct sv text, bool unsu
 	x->busy = false;
 	x->unsure = x->unsure || unsure;
 	counter_add(x->r->job->l->w->counters, CTR_deliver_forwarded, dsn[0] == 2);
-	if (dsn[0] == 2)
+	x->passed = x->passed || (dsn[0] == 2 && x->group_now->sender == NULL);
+	if (dsn[0] == 2 && x->group_now->transport != NULL)
+		expand_fail(x, x->group_now->env.rcpts[0].addr, "2.0.0", "passed to %s as %s",
+			    x->group_now->transport, x->forward.id);
+	else if (dsn[0] == 2)
 		expand_fail(x, x->r->rcpt->addr, "2.0.0", "forwarded as %s", x->forward.id);
 	else
 		expand_result(x, x->r->rcpt->addr, dsn, text);
@@ -639,6 +649,10 @@ static void complete_envelope(const struct expansion *x, struct forward_group *g
 		.rcpts = rcpts,
 		.rcpt_count = count,
 	};
+	if (g->transport != NULL) {
+		e->filter = sv_from(g->transport);
+		e->flags |= ENVF_NO_RECIPIENT_MAPS;
+	}
 	if (g->sender != NULL)
 		return;
 	e->envid = j->env.envid;
@@ -648,6 +662,17 @@ static void complete_envelope(const struct expansion *x, struct forward_group *g
 		rcpts[i].orcpt = rcpt->orcpt;
 		rcpts[i].notify = rcpt->notify;
 	}
+}
+
+/* What is sent on shows where it has been. */
+static void add_trace(struct expansion *x, const struct forward *m)
+{
+	buf_printf(&x->header, "Received: by %s (%s)\r\n\tid %s; ", params_of(x)->myhostname,
+		   params_of(x)->mail_name, m->id);
+	mail_date_add(clock_now_wall().us / 1000000, true, &x->header);
+	buf_add_str(&x->header, "\r\nDelivered-To: ");
+	mail_addr_quote(x->r->rcpt->addr, &x->header);
+	buf_add_str(&x->header, "\r\n");
 }
 
 bool expand_forward(struct expansion *x, struct forward_group *g)
@@ -662,6 +687,7 @@ bool expand_forward(struct expansion *x, struct forward_group *g)
 		return false;
 	}
 	complete_envelope(x, g);
+	x->group_now = g;
 	*m = (struct forward){ .env = &g->env,
 			       .content_fd = j->content_fd,
 			       .content_len = j->content_len,
@@ -669,12 +695,8 @@ bool expand_forward(struct expansion *x, struct forward_group *g)
 			       .ctx = x };
 	forward_name(j->l->forwarder, m);
 	buf_reset(&x->header);
-	buf_printf(&x->header, "Received: by %s (%s)\r\n\tid %s; ", params_of(x)->myhostname,
-		   params_of(x)->mail_name, m->id);
-	mail_date_add(clock_now_wall().us / 1000000, true, &x->header);
-	buf_add_str(&x->header, "\r\nDelivered-To: ");
-	mail_addr_quote(x->r->rcpt->addr, &x->header);
-	buf_add_str(&x->header, "\r\n");
+	if (g->transport == NULL)
+		add_trace(x, m);
 	m->head = buf_sv(&x->header);
 	x->busy = x->starting = true;
 	forward_submit(m);

@@ -31,7 +31,8 @@ struct item {
 struct forward_group { /* one message */
 	struct forward_group *next;
 	const char *sender;
-	struct envelope env; /* recipients */
+	const char *transport; /* the message as it is goes there; NULL: it is sent on */
+	struct envelope env;   /* recipients */
 };
 
 struct expansion { /* of one recipient; one thing at a time */
@@ -46,6 +47,7 @@ struct expansion { /* of one recipient; one thing at a time */
 	bool busy;              /* something is under way, its callback goes on */
 	bool full, table_error; /* to be reported */
 	bool has_verdict, deferred, unsure;
+	bool passed; /* what went on has the duty to report */
 	/* what is under way */
 	struct lookup_user user;
 	struct sv ext, to;
@@ -80,6 +82,8 @@ void expand_luser(struct expansion *x, const char *relay, struct sv local, struc
 void expand_command(struct expansion *x, const char *command, const struct origin *from);
 void expand_file(struct expansion *x, const char *path, const struct origin *from);
 void expand_include(struct expansion *x, const char *path, const struct origin *from);
+/* The recipient's mail goes to another transport: "transport:nexthop". */
+void expand_pass(struct expansion *x, struct sv to, struct sv transport);
 /* False: it has failed already. */
 bool expand_forward(struct expansion *x, struct forward_group *g);
 

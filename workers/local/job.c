@@ -70,8 +70,9 @@ static struct masks job_masks(const struct job *j)
 			m.deferred |= bit;
 		m.unsure |= (m.deferred & bit) != 0 && r->verdict.unsure != 0;
 		if ((j->env.flags & ENVF_PROBE) != 0 ||
-		    (r->verdict.dsn[0] == 2 && ((r->rcpt->notify & NOTIFY_SUCCESS) != 0 ||
-						(j->env.flags & ENVF_REPORT) != 0)))
+		    (r->verdict.dsn[0] == 2 &&
+		     ((r->rcpt->notify & NOTIFY_SUCCESS && !r->verdict.passed) != 0 ||
+		      (j->env.flags & ENVF_REPORT) != 0)))
 			m.report |= bit;
 	}
 	/* bits past the recipients of the record: nothing can be done for them */

@@ -11,6 +11,7 @@
 struct verdict { /* on one recipient; the texts are in the job's arena */
 	uint8_t dsn[3];
 	bool unsure;
+	bool passed; /* sent, and reporting success is not ours */
 	struct sv text, diag;
 	const char *mta; /* as in struct outcome_reason */
 };

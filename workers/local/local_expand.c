@@ -135,8 +135,10 @@ static void add_forward(struct expansion *x, struct sv local, struct sv domain,
 	buf_add_sv(&addr, domain);
 	buf_printf(&key, "%s>", sender == NULL ? "" : sender);
 	buf_add_sv(&key, buf_sv(&addr));
-	while (*at != NULL && (*at)->sender != sender &&
-	       (sender == NULL || (*at)->sender == NULL || strcmp((*at)->sender, sender) != 0))
+	while (*at != NULL &&
+	       ((*at)->transport != NULL ||
+		((*at)->sender != sender &&
+		 (sender == NULL || (*at)->sender == NULL || strcmp((*at)->sender, sender) != 0))))
 		at = &(*at)->next;
 	g = *at;
 	if (g == NULL) {
@@ -222,6 +224,51 @@ static void find_owner(struct expansion *x, struct sv name, struct sv domain, st
 	buf_fini(&sender);
 }
 
+void expand_pass(struct expansion *x, struct sv to, struct sv transport)
+{
+	struct forward_group **at = &x->groups;
+	struct env_rcpt rcpt = { .addr = to };
+	const char *colon = memchr(transport.p, ':', transport.len);
+	size_t len = colon != NULL ? (size_t)(colon - transport.p) : transport.len;
+	char *name = arena_strndup(&x->r->job->arena, transport.p, len);
+	const struct conf_transport *t =
+		name == NULL ? NULL : conf_transport_find(x->r->job->l->w->conf, name);
+	struct forward_group *g = arena_calloc(&x->r->job->arena, sizeof(*g));
+
+	if (t != NULL && t->kind == TRANSPORT_LOCAL) {
+		expand_fail(x, to, "4.3.5",
+			    "mail system configuration error: %s passes mail to itself", name);
+		return;
+	}
+	if (g == NULL || env_add_rcpt(&g->env, &x->r->job->arena, &rcpt) != 0) {
+		x->full = true;
+		return;
+	}
+	g->transport = arena_printf(&x->r->job->arena, "%.*s%s", (int)transport.len, transport.p,
+				    colon != NULL ? "" : ":");
+	while (*at != NULL)
+		at = &(*at)->next;
+	*at = g;
+}
+
+/* Another transport takes the mail of the name; true when that is settled. */
+static bool try_transport(struct expansion *x,
+			  enum map_status (*look_up)(struct lookup *, struct sv, struct buf *),
+			  struct sv name, struct sv to)
+{
+	struct buf transport = BUF_INIT;
+	enum map_status st = look_up(x->k, name, &transport);
+
+	if (st == MAP_ERROR)
+		expand_fail(x, to, "4.3.0", "transport table lookup failed");
+	else if (st == MAP_FOUND && transport.len > 0)
+		expand_pass(x, to, sv_trim(buf_sv(&transport)));
+	bool settled = st == MAP_ERROR || (st == MAP_FOUND && transport.len > 0);
+
+	buf_fini(&transport);
+	return settled;
+}
+
 /* True: it is an alias, or its table cannot be asked, and that is done. */
 static bool try_alias(struct expansion *x, struct sv local, struct sv base, struct sv domain,
 		      struct sv to, const struct origin *from)
@@ -267,6 +314,10 @@ static void unknown_user(struct expansion *x, struct sv base, struct sv local, s
 	const char *relay = x->r->job->l->w->params->luser_relay;
 	struct origin *o;
 
+	/* users need not be known to the system then */
+	if (try_transport(x, lookup_mailbox_transport, base, to) ||
+	    try_transport(x, lookup_fallback_transport, base, to))
+		return;
 	if (relay[0] == '\0' || (from != NULL && from->luser)) {
 		expand_fail(x, to, "5.1.1", "unknown user: \"%.*s\"", (int)base.len, base.p);
 		return;
@@ -405,6 +456,9 @@ static void look_ahead(struct expansion *x, struct sv addr)
 	if (key.len > 0)
 		str_lower(key.p, key.len);
 	lookup_mailbox_command(x->k, buf_sv(&key), &value);
+	lookup_mailbox_transport(x->k, buf_sv(&key), &value);
+	lookup_mailbox_transport(x->k, base, &value);
+	lookup_fallback_transport(x->k, base, &value);
 	buf_fini(&key);
 	buf_fini(&value);
 }
@@ -442,6 +496,7 @@ static void finish(struct expansion *x)
 	if (!x->has_verdict) /* nothing is left of it: an empty list */
 		expand_result(x, r->rcpt->addr, (const uint8_t[]){ 2, 0, 0 },
 			      SV("delivered to an empty list"));
+	r->verdict.passed = x->passed;
 	r->verdict.unsure = x->unsure && r->verdict.dsn[0] == 4;
 	strmap_free(&x->seen);
 	map_memo_free(&x->memo);

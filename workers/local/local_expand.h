@@ -38,6 +38,9 @@ int lookup_is_local(struct lookup *k, struct sv domain);
 /* 1, 0, or negative: the user database cannot be asked. The name is folded to lower case. */
 int lookup_find_user(struct sv name, struct lookup_user *u);
 enum map_status lookup_mailbox_command(struct lookup *k, struct sv name, struct buf *out);
+/* "transport:nexthop" by the tables, else the parameter; empty = none. */
+enum map_status lookup_mailbox_transport(struct lookup *k, struct sv name, struct buf *out);
+enum map_status lookup_fallback_transport(struct lookup *k, struct sv name, struct buf *out);
 struct lookup_rights lookup_default(const struct lookup *k); /* default_privs */
 /* ALLOW_* of allow_mail_to_commands and allow_mail_to_files. */
 unsigned lookup_commands(const struct lookup *k);

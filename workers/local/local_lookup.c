@@ -21,7 +21,8 @@ struct alias_table {
 struct lookup {
 	struct alias_table aliases[ALIAS_TABLES];
 	size_t alias_count;
-	struct map_list *mailbox_commands;
+	const struct params *p;
+	struct map_list *mailbox_commands, *mailbox_transports, *fallback_transports;
 	struct matchlist *mydestination;
 	struct lookup_rights rights; /* default_privs */
 	unsigned commands, files;
@@ -118,6 +119,13 @@ int lookup_open(const struct conf *c, bool privileged, struct lookup **k_r, stru
 	if (err == 0)
 		err = map_list_open(c, p->mailbox_command_maps, "mailbox_command_maps",
 				    &k->mailbox_commands, d);
+	k->p = p;
+	if (err == 0)
+		err = map_list_open(c, p->mailbox_transport_maps, "mailbox_transport_maps",
+				    &k->mailbox_transports, d);
+	if (err == 0)
+		err = map_list_open(c, p->fallback_transport_maps, "fallback_transport_maps",
+				    &k->fallback_transports, d);
 	if (err == 0)
 		err = matchlist_open(c, p->mydestination, "mydestination", MATCHLIST_DOMAIN,
 				     &k->mydestination, d);
@@ -137,6 +145,8 @@ void lookup_close(struct lookup **kp)
 	for (size_t i = 0; i < k->alias_count; i++)
 		map_list_close(&k->aliases[i].list);
 	map_list_close(&k->mailbox_commands);
+	map_list_close(&k->mailbox_transports);
+	map_list_close(&k->fallback_transports);
 	matchlist_close(&k->mydestination);
 	free(k);
 	*kp = NULL;
@@ -184,6 +194,29 @@ enum map_status lookup_mailbox_command(struct lookup *k, struct sv name, struct 
 	return map_list_is_empty(k->mailbox_commands)
 		       ? MAP_NOT_FOUND
 		       : map_list_get(k->mailbox_commands, name, out);
+}
+
+static enum map_status find_transport(struct map_list *l, const char *otherwise, struct sv name,
+				      struct buf *out)
+{
+	enum map_status st = map_list_is_empty(l) ? MAP_NOT_FOUND : map_list_get(l, name, out);
+
+	if (st == MAP_NOT_FOUND) {
+		buf_reset(out);
+		buf_add_str(out, otherwise);
+		st = otherwise[0] != '\0' ? MAP_FOUND : MAP_NOT_FOUND;
+	}
+	return st;
+}
+
+enum map_status lookup_mailbox_transport(struct lookup *k, struct sv name, struct buf *out)
+{
+	return find_transport(k->mailbox_transports, k->p->mailbox_transport, name, out);
+}
+
+enum map_status lookup_fallback_transport(struct lookup *k, struct sv name, struct buf *out)
+{
+	return find_transport(k->fallback_transports, k->p->fallback_transport, name, out);
 }
 
 unsigned lookup_commands(const struct lookup *k)
