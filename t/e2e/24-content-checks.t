@@ -117,9 +117,9 @@ sub received {
 		$content =~ s/\r//g;
 		$content =~ s/^Received: .*\n(?:[ \t].*\n)*//mg;
 		$content =~ s/^\.\n.*//ms;
-		# added headers: ours name the queue id only, and no time zone
+		# added headers: ours name the queue id only, and no time zone; a second may have begun between the two
 		$content =~ s/^Message-Id: .*\n//mg;
-		$content =~ s/^(Date: .*) \(.*\)$/$1/mg;
+		$content =~ s/^(Date: .*) [\d:]{8} ([+-]\d{4})(?: \(.*\))?$/$1 $2/mg;
 		$got{$n} .= join('', sort map { /(<[^>]*>)/ ? "$1\n" : () } split /^/, $rcpt) . $content;
 	}
 	return \%got;
