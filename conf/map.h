@@ -64,6 +64,7 @@ int map_list_open(const struct conf *c, const char *specs, const char *param_nam
 		  struct map_list **l_r, struct conf_diag *d);
 void map_list_close(struct map_list **l);
 bool map_list_is_empty(const struct map_list *l);
+bool map_list_is_remote(const struct map_list *l); /* has a remote table */
 enum map_status map_list_get(struct map_list *l, struct sv key, struct buf *out);
 /* Postfix's address search: user+ext@domain, user@domain, (user+ext, user when `bare`), @domain, in
  * Postfix's order; the unmatched extension with its delimiter in *ext_r ("+ext", a view into addr,

@@ -73,6 +73,15 @@ bool map_list_is_empty(const struct map_list *l)
 	return l == NULL || l->count == 0;
 }
 
+bool map_list_is_remote(const struct map_list *l)
+{
+	for (size_t i = 0; l != NULL && i < l->count; i++) {
+		if (map_is_remote(l->maps[i]))
+			return true;
+	}
+	return false;
+}
+
 /* Ask the tables in order; `whole` = the key is not a part of an address, so patterns are asked,
  * too. */
 static enum map_status ask(struct map_list *l, struct sv key, bool whole, struct buf *out)

@@ -209,15 +209,18 @@ bool map_remote_is_allowed(const char *param_name)
 {
 	static const char *const allowed[] = {
 		"alias_maps",
+		"canonical_maps", /* for envelopes; workers/rewrite/mapping.c */
 		"fallback_transport_maps",
 		"local_recipient_maps",
 		"mailbox_command_maps",
 		"mailbox_transport_maps",
 		"recipient_bcc_maps",
+		"recipient_canonical_maps",
 		"relay_domains",
 		"relay_recipient_maps",
 		"relocated_maps",
 		"sender_bcc_maps",
+		"sender_canonical_maps",
 		"sender_dependent_default_transport_maps",
 		"sender_dependent_relayhost_maps",
 		"transport_maps",

@@ -12,6 +12,7 @@
 
 #define STEPS_MAX   10 /* Postfix's bound */
 #define LIST_SPACES ", \t\r\n"
+#define HEADER_USES (1u << MAPPING_HEADER_SENDER | 1u << MAPPING_HEADER_RECIPIENT)
 
 struct mapping {
 	const struct addr_rules *rules;
@@ -85,6 +86,14 @@ static int open_all(struct mapping *m, const struct conf *c, struct conf_diag *d
 			err = map_list_open(c, rows[i].maps, rows[i].maps_name, rows[i].list, d);
 		if (err == 0 && map_list_is_empty(*rows[i].list))
 			*rows[i].uses = 0;
+		if (err == 0 && (*rows[i].uses & HEADER_USES) != 0 &&
+		    map_list_is_remote(*rows[i].list)) {
+			conf_diag_add(d, true, NULL, 0,
+				      "%s: cannot use remote table for headers: take header_sender "
+				      "and header_recipient out of %s",
+				      rows[i].maps_name, rows[i].classes_name);
+			err = E_CONFIG;
+		}
 	}
 	if (next_word(m->masquerade).len == 0)
 		m->masquerade_uses = 0;

@@ -31,6 +31,10 @@ static const struct situation situations[] = {
 	{ "sender_dependent_relayhost_maps = TABLE\n", "s@x.test", "[192.0.2.8]" },
 	{ "sender_bcc_maps = TABLE\n", "s@x.test", "bcc@far.test" },
 	{ "recipient_bcc_maps = TABLE\n", "@d.test", "bcc@far.test" },
+	{ "sender_canonical_maps = TABLE\nsender_canonical_classes = envelope_sender\n", "s@x.test",
+	  "srs@y.test" },
+	{ "recipient_canonical_maps = TABLE\nrecipient_canonical_classes = envelope_recipient\n",
+	  "u4@d.test", "back@far.test" },
 	{ "virtual_alias_maps = TABLE\ntransport_maps = inline:{{far.test=smtp:[192.0.2.5]}}\n",
 	  "u0@d.test", "z@far.test" },
 };
@@ -122,6 +126,8 @@ static void submit(const struct situation *s, bool remote, bool broken, struct b
 		answer(memo, s, broken);
 	}
 	buf_printf(out, "%u %u %s\n", v->verdict, v->code, v->text != NULL ? v->text : "");
+	if (v->verdict == SUBMIT_OK)
+		buf_printf(out, "from %.*s\n", (int)m.env.sender.len, m.env.sender.p);
 	for (size_t i = 0; v->verdict == SUBMIT_OK && i < m.env.rcpt_count; i++)
 		buf_printf(out, "%.*s (%.*s)\n", (int)m.env.rcpts[i].addr.len,
 			   m.env.rcpts[i].addr.p, (int)m.env.rcpts[i].orig_addr.len,
@@ -136,8 +142,23 @@ static void submit(const struct situation *s, bool remote, bool broken, struct b
 	conf_free(&c);
 }
 
+static void test_headers(void)
+{
+	struct conf *c = test_conf("canonical_maps = redis:/tables.test\n");
+	struct conf_diag d;
+	struct rules rules;
+
+	conf_diag_init(&d);
+	ok(rules_open(c, &rules, &d) < 0 &&
+		   strstr(buf_cstr(&d.text), "cannot use remote table for headers") != NULL,
+	   "headers cannot wait");
+	conf_diag_fini(&d);
+	conf_free(&c);
+}
+
 int main(void)
 {
+	test_headers();
 	for (size_t i = 0; i < ARRAY_LEN(situations); i++) {
 		struct buf here = BUF_INIT, there = BUF_INIT, broken = BUF_INIT;
 
