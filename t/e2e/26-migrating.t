@@ -167,5 +167,39 @@ for my $system (sort glob Posthaste::top() . '/t/systems/*/') {
 	my @without = grep { !/, line \d+: / } split /\n/, $errors;
 	is "@without", '', '... every problem has its place';
 }
+# ---- one of them runs: docker-mailserver, with the next hop in the place of its Dovecot ----
+
+my %port = map { $_ => free_port() } qw(smtp submission submissions amavis);
+my $home = "$dir/docker-mailserver";
+make_path("$home/tables", "$dir/dms");
+spew("$home/vhost", "dms.test\n");
+spew("$home/tables/virtual", "info\@dms.test joe\@dms.test\n");
+spew("$home/tables/header_checks", "/^X-Internal:/ IGNORE\n");
+spew("$home/tables/sender_header_filter", "/^X-Mailer:/ IGNORE\n");
+spew("$home/tables/aliases", "root: joe\@dms.test\n");
+my %own = (queue_directory => "$dir/dms/spool", data_directory => "$dir/dms/data", mail_owner => $mta->{owner}, myhostname => 'mx.dms.test',
+	inet_interfaces => '127.0.0.1', inet_protocols => 'ipv4', maillog_file => "$dir/log", stats_listen => "127.0.0.1:$mta->{stats}",
+	smtpd_peername_lookup => 'no', queue_minfree => 0, virtual_transport => "smtp:[127.0.0.1]:$hop->{port}");
+my $theirs = slurp("$home/main.cf") =~ s{/etc/postfix/}{$home/}gr;
+$theirs =~ s/^$_ =.*\n//mg for keys %own;
+spew("$home/main.cf", $theirs . join '', map { "$_ = $own{$_}\n" } sort keys %own);
+spew("$home/master.cf", slurp("$home/master.cf") =~ s/^(smtp|submission|submissions)( inet)/127.0.0.1:$port{$1}$2/mgr =~ s/^127\.0\.0\.1:10025 /127.0.0.1:$port{amavis} /mr);
+run_ok("$sbin/postmap", '-c', $home, "hash:$home/tables/aliases");
+($rc, $out) = run_ok("$sbin/posthaste", '-c', $home, 'start');
+is $rc, 0, 'docker-mailserver: start' or diag $out;
+$smtp = $mta->smtp($port{smtp});
+$smtp->ok('EHLO x.test');
+$smtp->mail('a@x.test', 'info@dms.test', "Subject: dms\nX-Internal: y\n\nhello\n");
+$smtp->quit;
+ok $mta->wait_log(qr/to=<joe\@dms\.test>, orig_to=<info\@dms\.test>.*status=sent/), '... its aliases and its transport act' or diag $mta->log_tail;
+my ($message) = slurp($hop->{file}) =~ s/\r//gr =~ /(^Subject: dms\n.*?^hello$)/ms;
+ok defined $message && $message !~ /X-Internal/, '... and its header checks';
+$smtp = $mta->smtp($port{submission});
+$smtp->ok('EHLO x.test');
+$smtp->ok('MAIL FROM:<a@x.test>');
+like $smtp->cmd('RCPT TO:<b@far.test>'), qr/^554 5\.7\.1 /, '... and nobody submits without the authentication that is not there';
+$smtp->quit;
+($rc, $out) = run_ok("$sbin/posthaste", '-c', $home, 'stop');
+is $rc, 0, '... stop' or diag $out;
 is $mta->crashes, '', 'nothing crashed';
 done_testing;
