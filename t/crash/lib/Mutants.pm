@@ -29,6 +29,8 @@ my %needless = (
 		'file, too; done ahead, that one is quick',
 	'workers/spool/segment.c fsync(s->fd)' => 'the first commit covers head and size of the file, too, and a ' .
 		'file with another head is left alone; done ahead, the commit is quick',
+	'workers/spool/segment.c fsync(d->spare)' => 'a file that kept its name as a spare beside its new one is not ' .
+		'taken again: its head shows the other number',
 );
 # Those that these power cuts cannot show: what they are for takes more than a power cut.
 my %elsewhere = (
@@ -40,6 +42,7 @@ my %elsewhere = (
 	'workers/spool/quarantine.c fsync(d->corrupt)' => 'damage of the disk before the power cut; no mail is lost with it',
 	'workers/spool/warrant.c fsync(fd)' => 'a worker that was taken over: outcomes from before the cut count ' .
 		'without warrants then; no mail is lost with it',
+	(map { ("workers/local/mbox.c fsync($_)" => 'mailbox files; this campaign delivers to Maildirs') } qw(m->fd m->dir)),
 	'workers/spool/scan_mend.c fdatasync(fd)' => 'damage of an index before the power cut',
 );
 

@@ -274,8 +274,11 @@ sub drain {
 	my ($self) = @_;
 	my $mta = $self->{mta};
 	my ($least, $idle, $left) = (1e9, 0);
+	# time does not jump while a next hop is about to answer: that would be a timeout, and a second copy
+	my $rests = sub { my ($rc, $out) = $mta->command('postqueue', '-j'); return $out !~ /"queue_name":\s*"active"/ };
 	while ($idle < 8) {
 		return 0 if wait_until(sub { $left = $mta->status->{messages}; defined $left && $left == 0 }, 2);
+		wait_until($rests, 20);
 		$idle = ($left // 1e9) < $least ? 0 : $idle + 1;
 		$least = $left if defined $left && $left < $least;
 		$mta->command('postsuper', '-H', 'ALL');
