@@ -7,11 +7,12 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Posthaste qw(free_port slurp spew wait_until);
+use Peers;
 use Test::More;
 use File::Temp qw(tempdir);
 
 my $dir = tempdir('posthaste-pipe-XXXXXX', TMPDIR => 1, CLEANUP => 1);
-my $user = $> == 0 ? 'games' : (getpwuid $>)[0];
+my $user = $> == 0 ? 'news' : (getpwuid $>)[0];
 my ($uid, $gid) = (getpwnam $user)[2, 3];
 mkdir "$dir/out";
 chown $uid, $gid, "$dir/out" if $> == 0;
@@ -28,12 +29,14 @@ chmod 0755, map { "$dir/$_" } qw(take end slow flood);
 
 my $word = "unix - n n - - pipe user=$user";
 my $port = free_port();
+my @codes = (0 .. 2, 64 .. 79, 255);
+my $codes = join '', map { "ex$_ $word argv=$dir/end $_\nsay$_ $word argv=$dir/end $_ {word $_}\n" } @codes;
 my $mta = Posthaste->start(
 	main => {
 		relay_domains => 'static:all', recipient_delimiter => '+', one_destination_recipient_limit => 1,
 		slow_time_limit => '200s', flood_time_limit => '200s', mynetworks => '127.0.0.0/8', in_doubt_sync => 'yes',
 		transport_maps => 'inline:{ ' . join(' ', map { "{ $_.test = $_:Hop }" }
-			qw(all one fail temp say large gone slow flood ghost limit)) . ' }',
+			(map { ("ex$_", "say$_") } @codes), qw(all one fail temp say large gone slow flood ghost limit)) . ' }',
 	},
 	port => $port,
 	master => <<"EOF");
@@ -49,6 +52,7 @@ slow $word argv=$dir/slow \${user}
 flood $word argv=$dir/flood
 ghost unix - n n - - pipe user=no-such-user argv=$dir/end 0
 limit $word flags=D argv=$dir/end 0
+$codes
 EOF
 
 sub submit {
@@ -110,6 +114,38 @@ result(submit('s@x.test', 'u@limit.test'), 'dsn=4.3.5, status=deferred (mail sys
 	. 'flag D requires limit_destination_recipient_limit = 1)');
 like +($mta->command('posthaste', 'check'))[1], qr/warning: \S+master\.cf, line \d+: service ghost: unknown user name: no-such-user/,
 	'posthaste check tells it, too';
+
+# what each exit status means, with an output and without: as in Postfix
+sub meanings {
+	my ($port, $log) = @_;
+	my %qid;
+	my $smtp = $mta->smtp($port);
+	$smtp->ok('EHLO client.example');
+	for my $to (map { ("ex$_", "say$_") } @codes) {
+		my ($q) = $smtp->mail('s@x.test', "u\@$to.test", "Subject: x\n\nx\n") =~ /queued as (\S+)/;
+		$qid{$to} = $q;
+	}
+	$smtp->quit;
+	my %got;
+	for my $to (sort keys %qid) {
+		wait_until(sub { $log->() =~ /: $qid{$to}: to=.*status=/ });
+		($got{$to}) = $log->() =~ /: $qid{$to}: to=.*(relay=\w+), .*(?=dsn)(.*)/ ? "$1 $2" : undef;
+	}
+	return \%got;
+}
+my $ours = meanings(undef, sub { $mta->log });
+is $ours->{ex75}, 'relay=ex75 dsn=4.3.0, status=deferred (temporary failure)', 'a temporary failure';
+is $ours->{say67}, 'relay=say67 dsn=5.1.1, status=bounced (user unknown. Command output: word 67)', 'an unknown user';
+my $why = Peers::obstacle();
+SKIP: {
+	skip $why, 1 if $why;
+	my $maps = join ' ', map { "{ ex$_.test = ex$_: } { say$_.test = say$_: }" } @codes;
+	my $postfix = Peers->postfix(home => 'vv.test', next => 1, master => $codes,
+		main => "relay_domains = static:all\ntransport_maps = inline:{ $maps }\n") or die "Postfix does not run\n";
+	my $his = meanings($postfix->{port}, sub { $postfix->log });
+	$postfix->stop;
+	is_deeply $ours, $his, 'the same as in Postfix' or diag explain [ $ours, $his ];
+}
 
 # a command that takes too long is ended with all it started
 $qid = submit('s@x.test', 'first@slow.test');
