@@ -90,8 +90,10 @@ static NORETURN void run_command(const struct runner *r, const struct runner_req
 				 const char *dir, char **argv, char **env, int in, int out)
 {
 	setsid();
-	if (dup2(in, 20) < 0 || dup2(out, 21) < 0 || dup2(20, 0) < 0 || dup2(21, 1) < 0 ||
-	    dup2(21, 2) < 0)
+	/* first out of the way of the target numbers */
+	in = fcntl(in, F_DUPFD, 3);
+	out = fcntl(out, F_DUPFD, 3);
+	if (in < 0 || out < 0 || dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0)
 		_exit(75);
 	close_range(3, ~0u, 0);
 	lseek(0, 0, SEEK_SET);

@@ -261,7 +261,7 @@ static void test_expand(const struct conf *c, struct arena *a, struct conf_diag 
 
 static struct command_end ended;
 static char ended_output[RUNNER_OUTPUT_MAX + 1];
-static unsigned end_count;
+static unsigned end_count, said_count;
 
 static void on_end(void *ctx, const struct command_end *e)
 {
@@ -269,6 +269,7 @@ static void on_end(void *ctx, const struct command_end *e)
 	ended = *e;
 	memcpy(ended_output, e->output.p, e->output.len);
 	ended_output[e->output.len] = '\0';
+	said_count += strcmp(ended_output, "said\n") == 0;
 	end_count++;
 }
 
@@ -277,9 +278,9 @@ static const char *const env[] = { "PATH=/usr/bin:/bin", "WORD=from env", NULL }
 static void submit(struct commands *c, struct command *cmd, const char *script, int64_t limit_ms,
 		   int input)
 {
-	static const char *argv[8][4];
+	static const char *argv[64][4];
 	static unsigned n;
-	const char **words = argv[n++ % 8];
+	const char **words = argv[n++ % 64];
 
 	words[0] = "/bin/sh";
 	words[1] = "-c";
@@ -314,7 +315,7 @@ static void test_runner(const char *program)
 {
 	struct loop *loop = loop_new();
 	struct commands *c;
-	struct command many[6];
+	struct command many[40];
 	unsigned before;
 
 	is_int(commands_new(program, false, 1, 1, 1, &c), 0, "started");
@@ -365,11 +366,13 @@ static void test_runner(const char *program)
 	ok(strstr(ended_output, "/nonexistent/x: No such file or directory") != NULL, "and why");
 
 	before = end_count;
+	/* all at the same time: whatever numbers their descriptors have */
 	for (unsigned i = 0; i < ARRAY_LEN(many); i++)
-		submit(c, &many[i], "exit 5", 60000, 0);
+		submit(c, &many[i], "echo said; exec sleep 0.3", 60000, 0);
 	for (int i = 0; i < 600 && end_count < before + ARRAY_LEN(many); i++)
 		loop_turn(loop, 100);
 	is_int(end_count, before + ARRAY_LEN(many), "several at a time");
+	is_int(said_count, ARRAY_LEN(many), "with the output of each");
 	commands_free(&c);
 	loop_free(&loop);
 }
