@@ -34,7 +34,7 @@ my $codes = join '', map { "ex$_ $word argv=$dir/end $_\nsay$_ $word argv=$dir/e
 my $mta = Posthaste->start(
 	main => {
 		relay_domains => 'static:all', recipient_delimiter => '+', one_destination_recipient_limit => 1,
-		slow_time_limit => '200s', flood_time_limit => '200s', mynetworks => '127.0.0.0/8', in_doubt_sync => 'yes',
+		slow_time_limit => '200s', stop_drain_time => '1s', flood_time_limit => '200s', mynetworks => '127.0.0.0/8', in_doubt_sync => 'yes',
 		transport_maps => 'inline:{ ' . join(' ', map { "{ $_.test = $_:Hop }" }
 			(map { ("ex$_", "say$_") } @codes), qw(all one fail temp say large gone slow flood ghost limit)) . ' }',
 	},
