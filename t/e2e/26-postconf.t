@@ -13,7 +13,8 @@ use File::Temp qw(tempdir);
 use Test::More;
 
 my $peer = Peers::unpacked('postfix') or plan skip_all => "Debian's Postfix cannot be had";
-my $dir  = tempdir('posthaste-postconf-XXXXXX', TMPDIR => 1, CLEANUP => 1);
+# not on a disk: each edit is synced
+my $dir  = tempdir('posthaste-postconf-XXXXXX', -w '/dev/shm' ? (DIR => '/dev/shm') : (TMPDIR => 1), CLEANUP => 1);
 my %run  = (
 	theirs => [ 'env', "LD_LIBRARY_PATH=" . join(':', "$peer/usr/lib/postfix", glob "$peer/usr/lib/*-linux-gnu"), 'bash', '-c', 'exec -a postconf "$0" "$@"', "$peer/usr/sbin/postconf" ],
 	ours => [ 'bash', '-c', 'exec -a postconf "$0" "$@"', Posthaste::build_dir() . '/conf/postconf' ],
@@ -24,6 +25,7 @@ sub run {
 	my ($whose, $main, $master, @args) = @_;
 	spew("$dir/main.cf", $main);
 	spew("$dir/master.cf", $master);
+	utime time - 100, time - 100, "$dir/main.cf", "$dir/master.cf"; # Postfix waits with fresh files
 	unlink "$dir/errors";
 	my ($rc, $out) = run_ok('sh', '-c', 'errors=$1; shift; exec "$@" 2>"$errors"', 'sh', "$dir/errors",
 		@{ $run{$whose} }, '-c', $dir, @args);

@@ -12,7 +12,8 @@ use File::Temp qw(tempdir);
 use MIME::Base64 qw(encode_base64);
 use Test::More;
 
-my $dir  = tempdir('posthaste-postmap-XXXXXX', TMPDIR => 1, CLEANUP => 1);
+# not on a disk: each edit is synced
+my $dir  = tempdir('posthaste-postmap-XXXXXX', -w '/dev/shm' ? (DIR => '/dev/shm') : (TMPDIR => 1), CLEANUP => 1);
 my $peer = Peers::unpacked('postfix');
 my $sbin = Posthaste::prefix() . '/sbin';
 spew("$dir/main.cf", "compatibility_level = 3.6\nmyhostname = mx.example.test\ndefault_database_type = hash\n" .
