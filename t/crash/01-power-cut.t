@@ -194,6 +194,8 @@ SKIP: {
 # of ours beside it.
 if ($c->full) {
 	my $cuts = $ENV{POSTHASTE_PEER_CUTS} || 30;
+	$c->remark('What Postfix lost was not examined further: queue and mailboxes are on two disks that fail at the '
+		. 'same moment, and it does not sync the directory of a Maildir.');
 	for my $fs (qw(ext4 xfs)) {
 		my @moments = map { 0.15 + $c->rand(600) / 1000 } 1 .. $cuts;
 		my %seen = side_by_side(map {
