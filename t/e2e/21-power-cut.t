@@ -49,7 +49,8 @@ sub story {
 	my $away = '[127.0.0.1]:' . Posthaste::free_port();
 	my $mta  = Posthaste->prepare(main => { relayhost => $down ? $away : $hop, %main });
 	my @acked;
-	my $disk = Disk->new(fs => $fs, mb => 1024) or return;
+	# lives this short retire nothing, and each reserves its segments of 64 MiB
+	my $disk = Disk->new(fs => $fs, mb => 4096) or return;
 	$disk->mount("$mta->{dir}/spool", $mta->{owner});
 	for my $round (1 .. $count) {
 		$mta->launch;
