@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 SCHED_TESTS = t/unit/daemon/sched_limit_test t/unit/daemon/sched_flow_test t/unit/daemon/sched_dest_test \
-	t/unit/daemon/sched_op_test t/unit/daemon/recover_test t/unit/daemon/sched_mem_test
+	t/unit/daemon/sched_op_test t/unit/daemon/recover_test \
+	t/unit/daemon/files_test t/unit/daemon/sched_mem_test
 check_PROGRAMS += $(SCHED_TESTS)
 UNIT_TESTS += $(SCHED_TESTS)
 SCHED_TEST_LIBS = libph_daemon.a libph_spool.a libph_mail.a libph_shm.a $(CONF_LIBS)
@@ -19,8 +20,11 @@ t_unit_daemon_sched_dest_test_SOURCES = t/unit/daemon/sched_dest_test.c t/unit/d
 t_unit_daemon_sched_dest_test_LDADD = $(SCHED_TEST_LIBS)
 t_unit_daemon_sched_op_test_SOURCES = t/unit/daemon/sched_op_test.c t/unit/daemon/sched_world.h
 t_unit_daemon_sched_op_test_LDADD = $(SCHED_TEST_LIBS)
-t_unit_daemon_recover_test_SOURCES = t/unit/daemon/recover_test.c t/unit/daemon/sched_world.h
+RECOVER_SCENE = t/unit/daemon/recover_scene.h t/unit/daemon/sched_world.h
+t_unit_daemon_recover_test_SOURCES = t/unit/daemon/recover_test.c $(RECOVER_SCENE)
 t_unit_daemon_recover_test_LDADD = $(SCHED_TEST_LIBS)
+t_unit_daemon_files_test_SOURCES = t/unit/daemon/files_test.c $(RECOVER_SCENE)
+t_unit_daemon_files_test_LDADD = $(SCHED_TEST_LIBS)
 t_unit_daemon_sched_mem_test_SOURCES = t/unit/daemon/sched_mem_test.c t/unit/daemon/sched_world.h
 t_unit_daemon_sched_mem_test_LDADD = $(SCHED_TEST_LIBS)
 check_PROGRAMS += t/unit/daemon/procs_test t/unit/daemon/control_test t/unit/daemon/plan_test
