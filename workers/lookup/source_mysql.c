@@ -22,11 +22,15 @@ struct mysql_conf {
 };
 
 struct connection {
-	struct mysql_conf *conf;
+	struct sql_session session;
+	const struct mysql_conf *conf;
 	MYSQL *db;
-	struct sql_host *host;
-	int64_t used_us;
 };
+
+static struct connection *of(struct sql_session *s)
+{
+	return container_of(s, struct connection, session);
+}
 
 /* Ways to log in that are libraries of their own: they cannot be loaded later. */
 static void load_plugins(void)
@@ -87,29 +91,6 @@ static void my_close(struct table *t)
 	free(m);
 }
 
-static void *my_connect(const struct table *t)
-{
-	struct connection *c = xcalloc(1, sizeof(*c));
-
-	c->conf = t->source_state;
-	mysql_thread_init();
-	return c;
-}
-
-static void drop(struct connection *c)
-{
-	if (c->db != NULL)
-		mysql_close(c->db);
-	c->db = NULL;
-}
-
-static void my_disconnect(void *connection)
-{
-	drop(connection);
-	free(connection);
-	mysql_thread_end();
-}
-
 static void set_options(const struct mysql_conf *m, MYSQL *db)
 {
 	unsigned connect_s = CONNECT_S, timeout_s = TIMEOUT_S;
@@ -137,9 +118,10 @@ static const char *or_null(const char *text)
 	return text[0] != '\0' ? text : NULL;
 }
 
-static bool connect_host(struct connection *c, struct sql_host *h, struct table_answer *a)
+static bool connect_host(struct sql_session *session, struct sql_host *h, struct table_answer *a)
 {
-	const struct sql_servers *s = &c->conf->servers;
+	const struct sql_servers *s = session->servers;
+	struct connection *c = of(session);
 	const char *host = h->is_socket ? "localhost" : h->name;
 
 	c->db = mysql_init(NULL);
@@ -148,19 +130,17 @@ static bool connect_host(struct connection *c, struct sql_host *h, struct table_
 		return false;
 	}
 	set_options(c->conf, c->db);
-	c->host = h;
 	if (mysql_real_connect(c->db, host, or_null(s->user), or_null(s->password),
 			       or_null(s->dbname), h->port, h->is_socket ? h->name : NULL,
 			       CLIENT_MULTI_RESULTS) != NULL)
 		return true;
 	table_fail(a, "%.80s: %s", h->text, mysql_error(c->db));
-	drop(c);
 	return false;
 }
 
 static bool quote(void *ctx, struct sv text, struct buf *out)
 {
-	struct connection *c = ctx;
+	struct connection *c = of(ctx);
 	char *p = buf_reserve(out, 2 * text.len + 1);
 	unsigned long n;
 
@@ -218,56 +198,64 @@ static bool connection_is_lost(const struct connection *c)
 	return err >= 2000 && err < 3000;
 }
 
-/* False: the connection is of no use, another may be tried. */
-static bool run_query(const struct table *t, struct connection *c, struct sv key,
-		      struct table_answer *a)
+static bool run_query(const struct table *t, struct sql_session *session, const char *text,
+		      size_t len, struct sv key, struct table_answer *a)
 {
-	struct buf query = BUF_INIT;
-	bool usable = true;
-	int sets = 0;
+	struct connection *c = of(session);
+	int sets = mysql_real_query(c->db, text, len) != 0 ? -1 : take_results(t, c, key, a);
 
-	if (!template_expand(c->conf->servers.query, key, NULL, quote, c, &query)) {
-		buf_fini(&query);
-		return true; /* nothing to ask */
-	}
-	if (mysql_real_query(c->db, query.p, query.len) != 0)
-		sets = -1;
-	else
-		sets = take_results(t, c, key, a);
 	if (sets < 0) {
-		table_fail(a, "%.80s: %s", c->host->text, mysql_error(c->db));
-		usable = !connection_is_lost(c);
-	} else if (sets > 1 || (sets == 0 && c->conf->needs_set)) {
-		table_fail(a, "%.80s: query has %d result sets", c->host->text, sets);
+		table_fail(a, "%.80s: %s", session->host->text, mysql_error(c->db));
+		return !connection_is_lost(c);
 	}
-	buf_fini(&query);
-	c->used_us = clock_mono_us_raw();
-	return usable;
+	if (sets > 1 || (sets == 0 && c->conf->needs_set))
+		table_fail(a, "%.80s: query has %d result sets", session->host->text, sets);
+	return true;
+}
+
+static void drop(struct sql_session *session)
+{
+	struct connection *c = of(session);
+
+	if (c->db != NULL)
+		mysql_close(c->db);
+	c->db = NULL;
+}
+
+static const struct sql_driver driver = {
+	.connect = connect_host,
+	.query = run_query,
+	.quote = quote,
+	.drop = drop,
+};
+
+/* ---- the source ---- */
+
+static void *my_connect(const struct table *t)
+{
+	struct mysql_conf *m = t->source_state;
+	struct connection *c = xcalloc(1, sizeof(*c));
+
+	c->conf = m;
+	c->session.servers = &m->servers;
+	mysql_thread_init();
+	return c;
+}
+
+static void my_disconnect(void *connection)
+{
+	struct connection *c = connection;
+
+	sql_drop(&driver, &c->session);
+	free(c);
+	mysql_thread_end();
 }
 
 static void my_ask(const struct table *t, void *connection, struct sv key, struct table_answer *a)
 {
 	struct connection *c = connection;
-	struct sql_servers *s = &c->conf->servers;
-	struct sql_host *h;
-	uint32_t tried = 0;
 
-	if (c->db != NULL && clock_mono_us_raw() - c->used_us > s->idle_us)
-		drop(c);
-	if (c->db != NULL) {
-		if (run_query(t, c, key, a))
-			return;
-		drop(c); /* perhaps it was closed meanwhile: once more, anew */
-	}
-	while ((h = sql_next_host(s, &tried)) != NULL) {
-		table_again(a);
-		if (connect_host(c, h, a) && run_query(t, c, key, a))
-			return;
-		drop(c);
-		sql_host_failed(s, h);
-	}
-	if (a->status != MAP_ERROR)
-		table_fail(a, "no server answers");
+	sql_ask(&driver, t, &c->session, key, a);
 }
 
 const struct source source_mysql = {

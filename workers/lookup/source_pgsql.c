@@ -20,11 +20,15 @@ struct pgsql {
 };
 
 struct connection {
-	struct pgsql *conf;
+	struct sql_session session;
+	const struct pgsql *conf;
 	PGconn *db;
-	struct sql_host *host;
-	int64_t used_us;
 };
+
+static struct connection *of(struct sql_session *s)
+{
+	return container_of(s, struct connection, session);
+}
 
 static int pgsql_open(struct table *t)
 {
@@ -46,34 +50,14 @@ static void pgsql_close(struct table *t)
 	free(p);
 }
 
-static void *pgsql_connect(const struct table *t)
-{
-	struct connection *c = xcalloc(1, sizeof(*c));
-
-	c->conf = t->source_state;
-	return c;
-}
-
-static void drop(struct connection *c)
-{
-	if (c->db != NULL)
-		PQfinish(c->db);
-	c->db = NULL;
-}
-
-static void pgsql_disconnect(void *connection)
-{
-	drop(connection);
-	free(connection);
-}
-
 static void say_nothing(void *ctx UNUSED, const PGresult *res UNUSED)
 {
 }
 
-static bool connect_host(struct connection *c, struct sql_host *h, struct table_answer *a)
+static bool connect_host(struct sql_session *session, struct sql_host *h, struct table_answer *a)
 {
-	const struct sql_servers *s = &c->conf->servers;
+	const struct sql_servers *s = session->servers;
+	struct connection *c = of(session);
 	char port[8], seconds[8];
 	const char *keys[] = {
 		"dbname", "host", "port", "user", "password", "connect_timeout", NULL
@@ -93,17 +77,15 @@ static bool connect_host(struct connection *c, struct sql_host *h, struct table_
 	    PQsetClientEncoding(c->db, c->conf->encoding) == 0) {
 		PQsetNoticeReceiver(c->db, say_nothing, NULL);
 		PQsetnonblocking(c->db, 1);
-		c->host = h;
 		return true;
 	}
 	table_fail(a, "%.80s: %s", h->text, c->db != NULL ? PQerrorMessage(c->db) : "no memory");
-	drop(c);
 	return false;
 }
 
 static bool quote(void *ctx, struct sv text, struct buf *out)
 {
-	struct connection *c = ctx;
+	struct connection *c = of(ctx);
 	char *p = buf_reserve(out, 2 * text.len + 1);
 	int error = 0;
 
@@ -138,7 +120,7 @@ static PGresult *wait_result(struct connection *c, struct table_answer *a)
 
 		if (left_us <= 0 || flush < 0 ||
 		    (poll(&p, 1, (int)(left_us / 1000) + 1) > 0 && PQconsumeInput(c->db) == 0)) {
-			table_fail(a, "%.80s: %s", c->host->text,
+			table_fail(a, "%.80s: %s", c->session.host->text,
 				   left_us <= 0 ? "query takes too long" : PQerrorMessage(c->db));
 			PQclear(first);
 			return NULL;
@@ -146,7 +128,7 @@ static PGresult *wait_result(struct connection *c, struct table_answer *a)
 	}
 }
 
-static bool take_rows(const struct table *t, const PGresult *res, struct sv key,
+static void take_rows(const struct table *t, const PGresult *res, struct sv key,
 		      struct table_answer *a)
 {
 	for (int row = 0; row < PQntuples(res); row++) {
@@ -155,63 +137,74 @@ static bool take_rows(const struct table *t, const PGresult *res, struct sv key,
 					   (size_t)PQgetlength(res, row, col) };
 
 			if (!PQgetisnull(res, row, col) && !table_add_result(t, a, key, text))
-				return false;
+				return;
 		}
 	}
-	return true;
 }
 
-/* False: the connection is of no use, another may be tried. */
-static bool run_query(const struct table *t, struct connection *c, struct sv key,
-		      struct table_answer *a)
+static bool run_query(const struct table *t, struct sql_session *session, const char *text,
+		      size_t len UNUSED, struct sv key, struct table_answer *a)
 {
-	struct buf query = BUF_INIT;
+	struct connection *c = of(session);
 	PGresult *res = NULL;
 
-	if (!template_expand(c->conf->servers.query, key, NULL, quote, c, &query)) {
-		buf_fini(&query);
-		return true; /* nothing to ask */
-	}
-	if (PQsendQuery(c->db, buf_cstr(&query)) == 1)
+	if (PQsendQuery(c->db, text) == 1)
 		res = wait_result(c, a);
 	else
-		table_fail(a, "%.80s: %s", c->host->text, PQerrorMessage(c->db));
-	buf_fini(&query);
+		table_fail(a, "%.80s: %s", session->host->text, PQerrorMessage(c->db));
 	if (res != NULL && PQresultStatus(res) == PGRES_TUPLES_OK)
 		take_rows(t, res, key, a);
 	else if (res != NULL)
-		table_fail(a, "%.80s: query failed: %s", c->host->text, PQresultErrorMessage(res));
+		table_fail(a, "%.80s: query failed: %s", session->host->text,
+			   PQresultErrorMessage(res));
 	bool asked = res != NULL && PQstatus(c->db) == CONNECTION_OK;
 
 	PQclear(res);
-	c->used_us = clock_mono_us_raw();
 	return asked;
+}
+
+static void drop(struct sql_session *session)
+{
+	struct connection *c = of(session);
+
+	if (c->db != NULL)
+		PQfinish(c->db);
+	c->db = NULL;
+}
+
+static const struct sql_driver driver = {
+	.connect = connect_host,
+	.query = run_query,
+	.quote = quote,
+	.drop = drop,
+};
+
+/* ---- the source ---- */
+
+static void *pgsql_connect(const struct table *t)
+{
+	struct pgsql *p = t->source_state;
+	struct connection *c = xcalloc(1, sizeof(*c));
+
+	c->conf = p;
+	c->session.servers = &p->servers;
+	return c;
+}
+
+static void pgsql_disconnect(void *connection)
+{
+	struct connection *c = connection;
+
+	sql_drop(&driver, &c->session);
+	free(c);
 }
 
 static void pgsql_ask(const struct table *t, void *connection, struct sv key,
 		      struct table_answer *a)
 {
 	struct connection *c = connection;
-	struct sql_servers *s = &c->conf->servers;
-	struct sql_host *h;
-	uint32_t tried = 0;
 
-	if (c->db != NULL && clock_mono_us_raw() - c->used_us > s->idle_us)
-		drop(c);
-	if (c->db != NULL) {
-		if (run_query(t, c, key, a))
-			return;
-		drop(c); /* perhaps it was closed meanwhile: once more, anew */
-	}
-	while ((h = sql_next_host(s, &tried)) != NULL) {
-		table_again(a);
-		if (connect_host(c, h, a) && run_query(t, c, key, a))
-			return;
-		drop(c);
-		sql_host_failed(s, h);
-	}
-	if (a->status != MAP_ERROR)
-		table_fail(a, "no server answers");
+	sql_ask(&driver, t, &c->session, key, a);
 }
 
 const struct source source_pgsql = {

@@ -123,7 +123,9 @@ void sql_servers_fini(struct sql_servers *s)
 	free(s->query);
 }
 
-struct sql_host *sql_next_host(struct sql_servers *s, uint32_t *tried)
+/* The host to try next for a question, NULL when there is none: sockets first, hosts at random.
+ * `tried`: a bit per host, 0 at first. */
+static struct sql_host *next_host(struct sql_servers *s, uint32_t *tried)
 {
 	int64_t now_us = clock_mono_us_raw();
 
@@ -144,7 +146,54 @@ struct sql_host *sql_next_host(struct sql_servers *s, uint32_t *tried)
 	return NULL;
 }
 
-void sql_host_failed(const struct sql_servers *s, struct sql_host *h)
+/* ---- a question ---- */
+
+void sql_drop(const struct sql_driver *d, struct sql_session *c)
 {
-	atomic_store(&h->not_until_us, clock_mono_us_raw() + s->retry_us);
+	d->drop(c);
+	c->host = NULL;
+}
+
+/* False: the connection is of no use, another may be tried. */
+static bool run_query(const struct sql_driver *d, const struct table *t, struct sql_session *c,
+		      struct sv key, struct table_answer *a)
+{
+	struct buf query = BUF_INIT;
+	bool usable = true; /* with nothing to ask, too */
+
+	if (template_expand(c->servers->query, key, NULL, d->quote, c, &query)) {
+		usable = d->query(t, c, buf_cstr(&query), query.len, key, a);
+		c->used_us = clock_mono_us_raw();
+	}
+	buf_fini(&query);
+	return usable;
+}
+
+void sql_ask(const struct sql_driver *d, const struct table *t, struct sql_session *c,
+	     struct sv key, struct table_answer *a)
+{
+	struct sql_servers *s = c->servers;
+	struct sql_host *h;
+	uint32_t tried = 0;
+
+	if (c->host != NULL && clock_mono_us_raw() - c->used_us > s->idle_us)
+		sql_drop(d, c);
+	if (c->host != NULL) {
+		if (run_query(d, t, c, key, a))
+			return;
+		sql_drop(d, c); /* perhaps it was closed meanwhile: once more, anew */
+	}
+	while ((h = next_host(s, &tried)) != NULL) {
+		table_again(a);
+		if (d->connect(c, h, a)) {
+			c->host = h;
+			if (run_query(d, t, c, key, a))
+				return;
+		}
+		sql_drop(d, c);
+		/* it does not answer: it is left alone for a while */
+		atomic_store(&h->not_until_us, clock_mono_us_raw() + s->retry_us);
+	}
+	if (a->status != MAP_ERROR)
+		table_fail(a, "no server answers");
 }

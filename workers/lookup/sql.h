@@ -33,10 +33,26 @@ struct sql_servers {
 /* hosts, user, password, dbname, query ... A first word of "usual" when hosts is not given. */
 void sql_servers_open(struct options *o, const char *usual, bool functions, struct sql_servers *s);
 void sql_servers_fini(struct sql_servers *s);
-/* The host to try next for a question, NULL when there is none: sockets first, hosts at random.
- * `tried`: a bit per host, 0 at first. */
-struct sql_host *sql_next_host(struct sql_servers *s, uint32_t *tried);
-/* It does not answer: leave it alone for a while. */
-void sql_host_failed(const struct sql_servers *s, struct sql_host *h);
+/* A connection of one of them, first member of the source's own, and what it takes to ask over it.
+ */
+struct sql_session {
+	struct sql_servers *servers;
+	struct sql_host *host; /* while connected; NULL: not */
+	int64_t used_us;
+};
+
+struct sql_driver {
+	/* Both say what is wrong in the answer. False of query: the connection is of no use. */
+	bool (*connect)(struct sql_session *c, struct sql_host *h, struct table_answer *a);
+	bool (*query)(const struct table *t, struct sql_session *c, const char *text, size_t len,
+		      struct sv key, struct table_answer *a);
+	bool (*quote)(void *session, struct sv text, struct buf *out);
+	void (*drop)(struct sql_session *c); /* also when not connected, or by half */
+};
+
+/* One question: over the connection there is, else over that of any server that answers. */
+void sql_ask(const struct sql_driver *d, const struct table *t, struct sql_session *c,
+	     struct sv key, struct table_answer *a);
+void sql_drop(const struct sql_driver *d, struct sql_session *c);
 
 #endif
