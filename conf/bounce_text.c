@@ -147,15 +147,9 @@ struct reading {
 
 static bool next_line(struct reading *r, struct sv *line_r)
 {
-	const char *nl = r->rest.len > 0 ? memchr(r->rest.p, '\n', r->rest.len) : NULL;
-	size_t len = nl != NULL ? (size_t)(nl - r->rest.p) : r->rest.len;
-
 	if (r->rest.len == 0)
 		return false;
-	*line_r = (struct sv){ r->rest.p, len };
-	len += nl != NULL;
-	r->rest.p += len;
-	r->rest.len -= len;
+	*line_r = sv_next_part(&r->rest, '\n');
 	r->line++;
 	return true;
 }

@@ -208,15 +208,8 @@ static void say_diag(const struct postconf *pc, const struct conf_diag *d, bool 
 {
 	struct sv rest = buf_sv(&d->text);
 
-	while (rest.len > 0) {
-		const char *nl = memchr(rest.p, '\n', rest.len);
-		size_t len = nl != NULL ? (size_t)(nl - rest.p) : rest.len;
-
-		say_line(pc, (struct sv){ rest.p, len }, early);
-		len += nl != NULL;
-		rest.p += len;
-		rest.len -= len;
-	}
+	while (rest.len > 0)
+		say_line(pc, sv_next_part(&rest, '\n'), early);
 }
 
 static void load(struct postconf *pc, struct conf_diag *d)

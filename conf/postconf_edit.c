@@ -93,18 +93,6 @@ static void edit_close(struct edit *e)
 
 /* ---- lines ---- */
 
-static struct sv take_line(struct sv *rest)
-{
-	const char *nl = memchr(rest->p, '\n', rest->len);
-	size_t len = nl != NULL ? (size_t)(nl - rest->p) : rest->len;
-	struct sv line = { rest->p, len };
-
-	len += nl != NULL;
-	rest->p += len;
-	rest->len -= len;
-	return line;
-}
-
 static bool is_comment(struct sv line)
 {
 	struct sv body = sv_trim(line);
@@ -118,7 +106,7 @@ static void gather(struct sv line, struct sv rest, struct buf *logical)
 	buf_reset(logical);
 	buf_add_sv(logical, sv_trim(line));
 	while (rest.len > 0) {
-		struct sv next = take_line(&rest);
+		struct sv next = sv_next_part(&rest, '\n');
 
 		if (is_comment(next))
 			continue;
@@ -146,7 +134,7 @@ static void edit_lines(struct edit *e, decide_fn decide, void *ctx)
 	enum action action = KEEP;
 
 	while (rest.len > 0) {
-		struct sv line = take_line(&rest);
+		struct sv line = sv_next_part(&rest, '\n');
 
 		if (is_comment(line)) {
 			put_line(&e->new, KEEP, line);

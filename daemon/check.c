@@ -138,15 +138,8 @@ static void say_line(struct report *r, struct sv line, bool of_worker)
 
 static void say_lines(struct report *r, struct sv text, bool of_worker)
 {
-	while (text.len > 0) {
-		const char *nl = memchr(text.p, '\n', text.len);
-		size_t len = nl != NULL ? (size_t)(nl - text.p) : text.len;
-
-		say_line(r, (struct sv){ text.p, len }, of_worker);
-		len += nl != NULL;
-		text.p += len;
-		text.len -= len;
-	}
+	while (text.len > 0)
+		say_line(r, sv_next_part(&text, '\n'), of_worker);
 }
 
 /* Mail that Postfix has not delivered does not move by itself. */

@@ -45,6 +45,17 @@ struct sv sv_trim(struct sv s)
 	return s;
 }
 
+struct sv sv_next_part(struct sv *rest, char separator)
+{
+	const char *end = rest->len == 0 ? NULL : memchr(rest->p, separator, rest->len);
+	struct sv part = { rest->p, end == NULL ? rest->len : (size_t)(end - rest->p) };
+	size_t taken = part.len + (end != NULL);
+
+	rest->p += taken;
+	rest->len -= taken;
+	return part;
+}
+
 bool str_eq_nocase(const char *a, const char *b)
 {
 	return sv_eq_nocase(sv_from(a), sv_from(b));

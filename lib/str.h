@@ -23,6 +23,8 @@ bool sv_eq(struct sv a, struct sv b);
 bool sv_eq_nocase(struct sv a, struct sv b); /* ASCII only */
 bool sv_eq_str(struct sv a, const char *s);
 struct sv sv_trim(struct sv s); /* white space at both ends */
+/* What comes before the separator, or all; *rest is what follows it. */
+struct sv sv_next_part(struct sv *rest, char separator);
 
 bool str_eq_nocase(const char *a, const char *b);
 bool str_starts_nocase(const char *s, const char *prefix);

@@ -63,13 +63,9 @@ static struct sv next_word(struct sv *line)
 
 static struct sv next_line(struct sv *text)
 {
-	const char *nl = memchr(text->p, '\n', text->len);
-	struct sv line = { text->p, nl != NULL ? (size_t)(nl - text->p) : text->len };
-	const char *hash;
+	struct sv line = sv_next_part(text, '\n');
+	const char *hash = line.len > 0 ? memchr(line.p, '#', line.len) : NULL;
 
-	text->p += line.len + (nl != NULL);
-	text->len -= line.len + (nl != NULL);
-	hash = memchr(line.p, '#', line.len);
 	if (hash != NULL)
 		line.len = (size_t)(hash - line.p);
 	return line;

@@ -74,18 +74,6 @@ void doubt_format(const struct doubt *d, struct buf *lines)
 	buf_printf(lines, " %08x\n", crc32c(0, lines->p + start, lines->len - start));
 }
 
-/* Up to the separator; the rest loses both. */
-static struct sv next_part(struct sv *rest, char separator)
-{
-	const char *end = rest->len == 0 ? NULL : memchr(rest->p, separator, rest->len);
-	size_t len = end == NULL ? rest->len : (size_t)(end - rest->p);
-	struct sv part = { rest->p, len };
-
-	rest->p += end == NULL ? len : len + 1;
-	rest->len -= end == NULL ? len : len + 1;
-	return part;
-}
-
 static int hex(char c)
 {
 	if (c >= '0' && c <= '9')
@@ -123,7 +111,7 @@ static bool take_rcpts(struct sv list, struct sv rcpts[DOUBT_RCPT_MAX], struct d
 		return true;
 	while (list.len > 0) {
 		if (d->rcpt_count == DOUBT_RCPT_MAX ||
-		    !take_text(next_part(&list, ','), &rcpts[d->rcpt_count]))
+		    !take_text(sv_next_part(&list, ','), &rcpts[d->rcpt_count]))
 			return false;
 		d->rcpt_count++;
 	}
@@ -132,7 +120,7 @@ static bool take_rcpts(struct sv list, struct sv rcpts[DOUBT_RCPT_MAX], struct d
 
 static bool take_numbers(struct sv *line, struct doubt *d)
 {
-	struct sv id = next_part(line, ' ');
+	struct sv id = sv_next_part(line, ' ');
 	char text[100], action[8], cause[8];
 	unsigned long long mask;
 	long long began, found;
@@ -174,10 +162,10 @@ static bool parse(struct sv line, struct sv rcpts[DOUBT_RCPT_MAX], struct doubt 
 	if (sscanf(text, "%8x", &crc) != 1 || crc32c(0, line.p, line.len) != crc)
 		return false;
 	*d = (struct doubt){ 0 };
-	return take_numbers(&line, d) && take_text(next_part(&line, ' '), &d->transport) &&
-	       take_text(next_part(&line, ' '), &d->nexthop) &&
-	       take_text(next_part(&line, ' '), &d->sender) &&
-	       take_rcpts(next_part(&line, ' '), rcpts, d) && line.len == 0;
+	return take_numbers(&line, d) && take_text(sv_next_part(&line, ' '), &d->transport) &&
+	       take_text(sv_next_part(&line, ' '), &d->nexthop) &&
+	       take_text(sv_next_part(&line, ' '), &d->sender) &&
+	       take_rcpts(sv_next_part(&line, ' '), rcpts, d) && line.len == 0;
 }
 
 /* ---- the file ---- */
@@ -197,7 +185,7 @@ static int each_of(const struct spool_dirs *dirs, const char *name, doubt_fn fn,
 	close(fd);
 	rest = buf_sv(&text);
 	while (err == 0 && rest.len > 0) {
-		line = next_part(&rest, '\n');
+		line = sv_next_part(&rest, '\n');
 		if (parse(line, rcpts, &d))
 			fn(ctx, &d);
 		else if (line.len > 0)

@@ -179,6 +179,19 @@ static void test_crc_lanes(void)
 	       crc32c(0, text, sizeof(text)), "in two long pieces");
 }
 
+static void test_next_part(void)
+{
+	struct sv rest = SV("a,,bc,"), none = { NULL, 0 };
+
+	ok(sv_eq_str(sv_next_part(&rest, ','), "a"), "up to the separator");
+	is_int((long)sv_next_part(&rest, ',').len, 0, "nothing between two");
+	ok(sv_eq_str(sv_next_part(&rest, ','), "bc"), "the last that is ended");
+	is_int((long)rest.len, 0, "nothing follows the last separator");
+	rest = SV("ab");
+	ok(sv_eq_str(sv_next_part(&rest, ','), "ab") && rest.len == 0, "all, without a separator");
+	is_int((long)sv_next_part(&none, ',').len, 0, "of nothing, nothing");
+}
+
 int main(void)
 {
 	test_hash_keyed();
@@ -197,5 +210,6 @@ int main(void)
 	is_str(logged, "postfix/smtp: a?b", "text as it is, but for what cannot be printed");
 	is_str(err_str(E_STALE), "stale owner or sequence", "own error text");
 	is_str(err_str(E_NOSPC), "No space left on device", "errno text");
+	test_next_part();
 	return tap_done();
 }
