@@ -22,6 +22,8 @@
 /* Jobs come with a few windows' worth ahead, so most of them have been here for longer than this
  * when their turn comes. */
 #define SYNC_PACE_US 2000
+#define SYNC_BATCH   32 /* a third of what one destination's window makes of jobs in hand */
+#define SYNC_LANES   3
 
 static struct deliver the_deliver;
 
@@ -125,6 +127,8 @@ static int deliver_start(struct worker *w)
 	struct deliver *d = w->state;
 	struct journal_conf jc = { .sync_window_ms = w->params->journal_sync_window,
 				   .pace_us = SYNC_PACE_US,
+				   .batch = SYNC_BATCH,
+				   .lanes = SYNC_LANES,
 				   .file_bytes = (uint64_t)w->params->journal_file_size,
 				   .counters = w->counters,
 				   .need_file = need_file,

@@ -2,58 +2,36 @@
 /*
  * The outcome journal of a delivery, rewrite or supervisor process; see spool.h. Outcomes gather in
  * memory for a turn, go out with one write, and are synced by a thread when the oldest has waited
- * for the window: a crash can repeat deliveries of one window, never more. A journal whose write or
- * sync failed gets nothing more; the next file takes over.
+ * for the window, or earlier when somebody waits or enough starts of deliveries have gathered: a
+ * crash can repeat what was in hand, never more. Several syncs may be under way; what they cover
+ * counts as durable in the order in which they began. A journal whose write or sync failed gets
+ * nothing more; the next file takes over.
  */
-#include <fcntl.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/io.h"
 #include "lib/log.h"
-#include "lib/rand.h"
 #include "lib/util.h"
 #include "shm/counters.h"
-#include "workers/spool/crew.h"
+#include "workers/spool/journal_file.h"
 #include "workers/spool/outcome.h"
-#include "workers/spool/segment.h"
 
 #define BUFFER_BYTES   (1u << 20)
 #define FILE_BYTES_MIN (64u << 10)
 #define PREP_RETRY_MS  1000
-#define ZERO_AHEAD     (256u << 10)
-
-struct journal_file {
-	uint32_t number;
-	struct journal_owner owner;
-	int fd;
-	uint64_t nonce;
-	uint64_t end;      /* of what was appended, the buffer included */
-	uint64_t unsynced; /* outcomes */
-	uint64_t last;     /* number of the newest one */
-	uint64_t zeroed;   /* up to here it was written once, with zeroes */
-	uint64_t solid;    /* ... and a sync after that succeeded */
-	bool failed;
-};
-
-struct journal_prep {
-	struct spool_job job;
-	struct journal_file *file;
-	const struct spool_dirs *dirs;
-	uint64_t bytes;
-	int64_t created_us;
-	int err;
-};
+#define AVERAGE_OVER   8
 
 struct journal_syncing {
 	struct spool_job job;
-	struct journal_file *file; /* NULL when none is under way */
-	uint64_t outcomes;
+	struct journal_file *file;
+	int fd;
 	uint64_t last, zeroed; /* of the file, when it began */
+	int64_t began_us, took_us;
 	unsigned times;
+	bool finished;
 	int err;
 };
 
@@ -64,72 +42,30 @@ struct journal_writer {
 	struct loop_timer timer;
 	struct journal_file *cur, *next, *old; /* old: to be synced and closed */
 	struct buf buf;                        /* goes to cur->end - buf.len */
-	struct mono_ms oldest;                 /* of cur's unsynced outcomes */
+	struct mono_ms oldest;                 /* of cur's outcomes that no sync covers */
+	uint32_t starts;                       /* among these */
 	struct journal_prep prep;
-	struct journal_syncing syncing;
+	struct journal_syncing lanes[JOURNAL_LANES]; /* a ring, in the order of their beginning */
+	unsigned lane_first, lane_count;
 	uint64_t appended, written, durable; /* outcomes, by number */
 	uint64_t lost_from, lost_to;         /* those of files that failed */
-	bool wanted;                         /* somebody waits for the sync */
+	bool wanted;                         /* somebody waits for what no sync covers */
 	int64_t began_us;                    /* the last sync; monotonic */
+	int64_t took_avg_us;
 	bool requested;
 	int prep_err;
 	struct mono_ms prep_retry_at;
 };
-
-/* ---- files ---- */
-
-/* A local worker writes as root, but recovery reads as mail_owner, to whom the directory belongs.
- */
-static void give_to_owner(int dirfd, int fd)
-{
-	struct stat st;
-
-	if (geteuid() == 0 && fstat(dirfd, &st) == 0 && st.st_uid != 0 &&
-	    fchown(fd, st.st_uid, st.st_gid) < 0)
-		log_warn("journal: cannot give it to its owner: %s", err_str(err_errno()));
-}
-
-static int file_make(struct journal_prep *p)
-{
-	struct journal_file *f = p->file;
-	struct spool_file_head head;
-	char name[SPOOL_NAME_SIZE];
-
-	f->fd = openat(p->dirs->journal, spool_name(f->number, "jnl", name),
-		       O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (f->fd < 0)
-		return err_errno();
-	give_to_owner(p->dirs->journal, f->fd);
-	spool_head_fill(&head, SPOOL_JOURNAL_MAGIC, f->number, f->nonce, p->created_us);
-	spool_head_own(&head, f->owner);
-	int err = spool_reserve(f->fd, 0, p->bytes);
-
-	if (err == 0)
-		err = io_pwrite_all(f->fd, &head, sizeof(head), 0);
-	if (err == 0 && (fsync(f->fd) < 0 || fsync(p->dirs->journal) < 0))
-		err = err_errno();
-	if (err != 0) {
-		unlinkat(p->dirs->journal, name, 0);
-		io_close(&f->fd);
-	}
-	return err;
-}
-
-static void prep_run(struct spool_job *job)
-{
-	struct journal_prep *p = container_of(job, struct journal_prep, job);
-
-	p->err = file_make(p);
-}
 
 static void sync_run(struct spool_job *job)
 {
 	struct journal_syncing *s = container_of(job, struct journal_syncing, job);
 
 	for (unsigned i = 0; i < s->times && s->err == 0; i++) {
-		if (fdatasync(s->file->fd) < 0)
+		if (fdatasync(s->fd) < 0)
 			s->err = err_errno();
 	}
+	s->took_us = clock_mono_us_raw() - s->began_us;
 }
 
 static void file_close(struct journal_writer *w, struct journal_file **fp)
@@ -140,11 +76,10 @@ static void file_close(struct journal_writer *w, struct journal_file **fp)
 	if (f == NULL)
 		return;
 	/* give back what was reserved and not used */
-	if (ftruncate(f->fd, (off_t)f->end) < 0)
+	if (ftruncate(f->fds[0], (off_t)f->end) < 0)
 		log_warn("journal %08x: cannot shorten: %s", f->number, err_str(err_errno()));
-	io_close(&f->fd);
 	w->conf.closed_file(w->conf.ctx, f->number, f->end);
-	free(f);
+	journal_file_free(&f);
 }
 
 static void file_failed(struct journal_writer *w, struct journal_file *f, const char *what, int err)
@@ -175,6 +110,13 @@ static void timer_fired(void *ctx UNUSED)
 	/* the turn hook that follows looks at the clock */
 }
 
+static unsigned lanes(const struct journal_conf *conf)
+{
+	if (conf->lanes == 0)
+		return 1;
+	return conf->lanes < JOURNAL_LANES ? conf->lanes : JOURNAL_LANES;
+}
+
 int journal_writer_new(const struct journal_conf *conf, const struct spool_dirs *dirs,
 		       struct loop *loop, struct journal_writer **w_r)
 {
@@ -182,7 +124,7 @@ int journal_writer_new(const struct journal_conf *conf, const struct spool_dirs 
 	int err = spool_hold(dirs, false);
 
 	if (err == 0)
-		err = spool_crew_new(1, loop, &w->crew);
+		err = spool_crew_new(lanes(conf), loop, &w->crew);
 	if (err != 0) {
 		free(w);
 		return err;
@@ -190,6 +132,7 @@ int journal_writer_new(const struct journal_conf *conf, const struct spool_dirs 
 	w->conf = *conf;
 	w->conf.file_bytes = u64_max(conf->file_bytes, FILE_BYTES_MIN);
 	w->dirs = dirs;
+	w->conf.lanes = lanes(conf);
 	w->began_us = clock_mono_us_raw() - conf->pace_us;
 	loop_timer_init(loop, &w->timer, timer_fired, w);
 	*w_r = w;
@@ -203,15 +146,11 @@ void journal_writer_grant(struct journal_writer *w, uint32_t number, struct jour
 		w->conf.closed_file(w->conf.ctx, number, 0); /* not asked for */
 		return;
 	}
-	w->prep.job.run = prep_run;
+	w->prep.job.run = journal_file_prepare;
 	w->prep.dirs = w->dirs;
 	w->prep.bytes = w->conf.file_bytes;
 	w->prep.created_us = clock_now_wall().us;
-	w->prep.file = xcalloc(1, sizeof(*w->prep.file));
-	w->prep.file->number = number;
-	w->prep.file->owner = owner;
-	w->prep.file->nonce = rand_u64();
-	w->prep.file->end = sizeof(struct spool_file_head);
+	w->prep.file = journal_file_new(number, owner);
 	spool_crew_submit(w->crew, &w->prep.job);
 }
 
@@ -230,25 +169,34 @@ static void prep_finished(struct journal_writer *w)
 	log_error("journal %08x: cannot make it: %s", f->number, err_str(w->prep.err));
 	w->prep_retry_at = (struct mono_ms){ clock_now().ms + PREP_RETRY_MS };
 	w->conf.closed_file(w->conf.ctx, f->number, 0);
-	free(f);
+	journal_file_free(&f);
 }
 
+static struct journal_syncing *lane(struct journal_writer *w, unsigned i)
+{
+	return &w->lanes[(w->lane_first + i) % JOURNAL_LANES];
+}
+
+/* The first one of those under way. */
 static int sync_finished(struct journal_writer *w)
 {
-	struct journal_syncing *s = &w->syncing;
+	struct journal_syncing *s = lane(w, 0);
 	struct journal_file *f;
 
 	TAKE(f, s->file);
-	f->unsynced -= s->outcomes;
-	if (s->err != 0) {
-		file_failed(w, f, "fdatasync", s->err);
-	} else {
-		f->solid = s->zeroed;
-		w->durable = u64_max(w->durable, s->last);
-	}
+	w->lane_first = (w->lane_first + 1) % JOURNAL_LANES;
+	w->lane_count--;
+	w->took_avg_us += (s->took_us - w->took_avg_us) / AVERAGE_OVER;
 	if (w->conf.counters != NULL)
 		counter_add(w->conf.counters, CTR_journal_syncs, 1);
-	return s->err;
+	if (s->err != 0 && !f->failed)
+		file_failed(w, f, "fdatasync", s->err);
+	if (f->failed) /* one that began before has failed: what this one says is worth nothing */
+		return E_IO;
+	f->solid = u64_max(f->solid, s->zeroed);
+	f->done = s->last;
+	w->durable = u64_max(w->durable, s->last);
+	return 0;
 }
 
 static int take_finished(struct journal_writer *w)
@@ -260,34 +208,17 @@ static int take_finished(struct journal_writer *w)
 		if (job == &w->prep.job)
 			prep_finished(w);
 		else
-			err = sync_finished(w);
+			container_of(job, struct journal_syncing, job)->finished = true;
+	}
+	while (w->lane_count > 0 && lane(w, 0)->finished) {
+		int e = sync_finished(w);
+
+		err = err != 0 ? err : e;
 	}
 	return err;
 }
 
 /* ---- writing ---- */
-
-/*
- * What is only reserved becomes written through the file system's log: a sync costs more then, and
- * one that a shutdown of the file system overtakes can lie (commit.c), so it takes two. Zeroes run
- * ahead of the outcomes, and from the next sync on that space is like any other.
- */
-static void zero_ahead(struct journal_writer *w, struct journal_file *f)
-{
-	static const char zeroes[ZERO_AHEAD];
-	uint64_t from = f->zeroed, to = u64_min(f->end + 2 * ZERO_AHEAD, w->conf.file_bytes);
-
-	if (f->failed || f->end + ZERO_AHEAD <= from || from >= to)
-		return;
-	if (from < f->end) /* nothing can be done for what is written already */
-		from = align_up(f->end, SPOOL_PAGE);
-	for (uint64_t n; from < to; from += n) {
-		n = u64_min(to - from, sizeof(zeroes));
-		if (io_pwrite_all(f->fd, zeroes, (size_t)n, (off_t)from) != 0)
-			return; /* the sync of it will tell */
-	}
-	f->zeroed = to;
-}
 
 static int flush(struct journal_writer *w)
 {
@@ -295,9 +226,9 @@ static int flush(struct journal_writer *w)
 
 	if (f == NULL || w->buf.len == 0)
 		return 0;
-	zero_ahead(w, f);
+	journal_file_zero_ahead(f, w->conf.file_bytes);
 	int err = f->failed ? E_IO
-			    : io_pwrite_all(f->fd, w->buf.p, w->buf.len,
+			    : io_pwrite_all(f->fds[0], w->buf.p, w->buf.len,
 					    (off_t)(f->end - w->buf.len));
 
 	buf_reset(&w->buf);
@@ -318,6 +249,8 @@ static void rotate(struct journal_writer *w)
 	flush(w);
 	TAKE(w->old, w->cur);
 	TAKE(w->cur, w->next);
+	w->cur->last = w->cur->asked = w->cur->done = w->appended;
+	w->starts = 0;
 }
 
 int journal_append(struct journal_writer *w, const struct outcome *o, struct proto_jref *ref_r)
@@ -338,10 +271,11 @@ int journal_append(struct journal_writer *w, const struct outcome *o, struct pro
 	*ref_r = (struct proto_jref){ f->number, (uint32_t)(f->end / SPOOL_OUTCOME_ALIGN) };
 	f->end += w->buf.len - before;
 	f->last = ++w->appended;
-	if (f->unsynced++ == 0) {
+	if (f->last == f->asked + 1) {
 		w->oldest = clock_now();
 		loop_timer_set(&w->timer, w->conf.sync_window_ms);
 	}
+	w->starts += o->kind == OUTCOME_STARTED;
 	if (w->conf.counters != NULL)
 		counter_add(w->conf.counters, CTR_journal_records, 1);
 	return w->buf.len >= BUFFER_BYTES ? flush(w) : 0;
@@ -349,68 +283,102 @@ int journal_append(struct journal_writer *w, const struct outcome *o, struct pro
 
 static void sync_start(struct journal_writer *w, struct journal_file *f)
 {
-	w->syncing.job.run = sync_run;
-	w->syncing.file = f;
-	w->syncing.outcomes = f->unsynced;
-	w->syncing.last = f->last;
-	w->syncing.zeroed = f->zeroed;
-	w->syncing.times = f->end <= f->solid ? 1 : 2;
-	w->syncing.err = 0;
+	unsigned at = (w->lane_first + w->lane_count++) % JOURNAL_LANES;
+	struct journal_syncing *s = &w->lanes[at];
+
 	w->began_us = clock_mono_us_raw();
-	spool_crew_submit(w->crew, &w->syncing.job);
+	*s = (struct journal_syncing){ .job = { .run = sync_run },
+				       .file = f,
+				       .fd = f->fds[at],
+				       .last = f->last,
+				       .zeroed = f->zeroed,
+				       .began_us = w->began_us,
+				       .times = f->end <= f->solid ? 1 : 2 };
+	f->asked = f->last;
+	spool_crew_submit(w->crew, &s->job);
 }
 
-/* How long a sync that somebody waits for is put off still. */
+/* How long a sync that somebody waits for is put off still. On a slow disk those under way are
+ * spread over the time that one takes. */
 static int64_t pace_left_us(const struct journal_writer *w)
 {
-	if (w->conf.pace_us == 0)
+	if (w->conf.pace_us == 0 && w->lane_count == 0)
 		return 0;
-	return w->began_us + w->conf.pace_us - clock_mono_us_raw();
+	int64_t pace_us = w->conf.pace_us, part_us = w->took_avg_us / w->conf.lanes;
+
+	if (w->lane_count > 0 && part_us > pace_us)
+		pace_us = part_us;
+	return w->began_us + pace_us - clock_mono_us_raw();
+}
+
+static bool sync_is_due(const struct journal_writer *w)
+{
+	const struct journal_file *f = w->cur;
+
+	if (f == NULL || f->failed || f->last == f->asked)
+		return false;
+	return mono_since_ms(w->oldest) >= w->conf.sync_window_ms ||
+	       (w->conf.batch > 0 && w->starts >= w->conf.batch) ||
+	       (w->wanted && pace_left_us(w) <= 0);
+}
+
+static bool is_syncing(struct journal_writer *w, const struct journal_file *f)
+{
+	for (unsigned i = 0; i < w->lane_count; i++) {
+		if (lane(w, i)->file == f)
+			return true;
+	}
+	return false;
+}
+
+/* A failed sync is not repeated: the second one would lie. */
+static void finish_old(struct journal_writer *w)
+{
+	struct journal_file *f = w->old;
+
+	if (!f->failed && f->asked < f->last && w->lane_count < w->conf.lanes)
+		sync_start(w, f);
+	if (!is_syncing(w, f) && (f->failed || f->done == f->last))
+		file_close(w, &w->old);
 }
 
 static void sync_what_is_due(struct journal_writer *w)
 {
-	if (w->syncing.file != NULL)
+	if (w->old != NULL)
+		finish_old(w);
+	/* its outcomes become durable after those of the file before */
+	if (w->old != NULL && w->old->asked < w->old->last && !w->old->failed)
 		return;
-	if (w->old != NULL) {
-		/* a failed sync is not repeated: the second one would lie */
-		if (w->old->unsynced > 0 && !w->old->failed)
-			sync_start(w, w->old);
-		else
-			file_close(w, &w->old);
-		return;
-	}
-	struct journal_file *f = w->cur;
-
-	if (f != NULL && !f->failed && f->unsynced > 0 &&
-	    (mono_since_ms(w->oldest) >= w->conf.sync_window_ms ||
-	     (w->wanted && pace_left_us(w) <= 0))) {
+	if (w->lane_count < w->conf.lanes && sync_is_due(w)) {
 		w->oldest = clock_now(); /* of those that come from here on */
 		w->wanted = false;
-		sync_start(w, f);
+		w->starts = 0;
+		sync_start(w, w->cur);
 	}
+}
+
+static uint64_t at_risk(const struct journal_file *f)
+{
+	return f != NULL ? f->last - f->done : 0;
 }
 
 static void show_risk(const struct journal_writer *w)
 {
-	uint64_t n =
-		(w->cur != NULL ? w->cur->unsynced : 0) + (w->old != NULL ? w->old->unsynced : 0);
-
 	if (w->conf.counters != NULL)
-		gauge_set(w->conf.counters, GAU_journal_outcomes_at_risk, n);
+		gauge_set(w->conf.counters, GAU_journal_outcomes_at_risk,
+			  at_risk(w->cur) + at_risk(w->old));
 }
 
 static void set_timer(struct journal_writer *w)
 {
 	/* what has failed is never due, and a timer that is over at once would keep the loop awake
 	 */
-	if (w->cur == NULL || w->cur->failed || w->cur->unsynced == 0 || w->syncing.file != NULL)
+	if (w->cur == NULL || w->cur->failed || w->cur->last == w->cur->asked ||
+	    w->lane_count == w->conf.lanes)
 		return;
 	int64_t ms = w->conf.sync_window_ms - mono_since_ms(w->oldest);
 
-	if (w->cur->failed) {
-		ms = PREP_RETRY_MS; /* it is not synced any more: its successor is due */
-	} else if (w->wanted) {
+	if (w->wanted) {
 		int64_t pace_ms = (pace_left_us(w) + 999) / 1000;
 
 		ms = pace_ms < ms ? pace_ms : ms;
@@ -443,7 +411,7 @@ int journal_has(struct journal_writer *w, uint64_t position, bool durable)
 		return E_IO;
 	if (position <= (durable ? w->durable : w->written))
 		return 1;
-	w->wanted |= durable;
+	w->wanted |= durable && (w->cur == NULL || position > w->cur->asked);
 	return 0;
 }
 
@@ -451,8 +419,7 @@ int journal_sync(struct journal_writer *w)
 {
 	int err = 0;
 
-	/* The kernel reports an error to one caller only: hear what the running sync was told. */
-	while (w->syncing.file != NULL && err == 0) {
+	while (w->lane_count > 0 && err == 0) {
 		spool_crew_wait(w->crew);
 		err = take_finished(w);
 	}
@@ -461,23 +428,25 @@ int journal_sync(struct journal_writer *w)
 	for (int i = 0; i < 2 && err == 0; i++) {
 		struct journal_file *f = i == 0 ? w->old : w->cur;
 
-		if (f == NULL || f->unsynced == 0)
+		if (f == NULL || f->done == f->last)
 			continue;
 		/* twice: what is behind f->solid was only reserved */
 		for (int k = 0; k < 2; k++) {
-			if (!f->failed && fdatasync(f->fd) < 0)
+			if (!f->failed && fdatasync(f->fds[0]) < 0)
 				file_failed(w, f, "fdatasync", err_errno());
 		}
 		if (f->failed) {
 			err = E_IO;
 		} else {
-			f->unsynced = 0;
+			f->asked = f->done = f->last;
 			f->solid = f->zeroed;
 			w->durable = u64_max(w->durable, f->last);
 		}
 		if (w->conf.counters != NULL)
 			counter_add(w->conf.counters, CTR_journal_syncs, 1);
 	}
+	w->starts = 0;
+	w->wanted = false;
 	show_risk(w);
 	return err;
 }
@@ -489,7 +458,7 @@ void journal_writer_free(struct journal_writer **wp)
 	if (w == NULL)
 		return;
 	journal_sync(w);
-	while (w->prep.file != NULL || w->syncing.file != NULL) {
+	while (w->prep.file != NULL || w->lane_count > 0) {
 		spool_crew_wait(w->crew);
 		take_finished(w);
 	}

@@ -8,6 +8,7 @@ libph_spool_a_SOURCES = workers/spool/spool.h \
 	workers/spool/fdcache.c workers/spool/fdcache.h \
 	workers/spool/format.c workers/spool/format.h \
 	workers/spool/journal.c \
+	workers/spool/journal_file.c workers/spool/journal_file.h \
 	workers/spool/journal_read.c \
 	workers/spool/outcome.c workers/spool/outcome.h \
 	workers/spool/quarantine.c \

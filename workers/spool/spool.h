@@ -217,6 +217,9 @@ struct journal_conf {
 	/* Syncs that somebody waits for (journal_has) begin at least so far apart: the longer, the
 	 * more outcomes share one. 0: back to back. */
 	int64_t pace_us;
+	/* So many starts of deliveries begin a sync whether somebody waits or not; 0: no number. */
+	uint32_t batch;
+	unsigned lanes;      /* syncs under way at a time, 1 (also 0) to 3 */
 	uint64_t file_bytes; /* change to a new file past this size */
 	struct counters_shm *counters;
 	void (*need_file)(void *ctx);

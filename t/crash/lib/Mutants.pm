@@ -25,7 +25,7 @@ my @once = (
 );
 # Those without which nothing is lost on any file system, and what they are there for.
 my %needless = (
-	'workers/spool/journal.c fsync(f->fd)' => 'the first sync of its outcomes covers head and size of the ' .
+	'workers/spool/journal_file.c fsync(f->fds[0])' => 'the first sync of its outcomes covers head and size of the ' .
 		'file, too; done ahead, that one is quick',
 	'workers/spool/segment.c fsync(s->fd)' => 'the first commit covers head and size of the file, too, and a ' .
 		'file with another head is left alone; done ahead, the commit is quick',

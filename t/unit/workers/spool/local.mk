@@ -4,7 +4,8 @@ SPOOL_TESTS = t/unit/workers/spool/writer_test t/unit/workers/spool/journal_test
 	t/unit/workers/spool/scan_test t/unit/workers/spool/state_test \
 	t/unit/workers/spool/fault_test t/unit/workers/spool/postcat_test \
 	t/unit/workers/spool/journal_scan_test t/unit/workers/spool/doubt_test \
-	t/unit/workers/spool/segment_test t/unit/workers/spool/warrant_test
+	t/unit/workers/spool/segment_test t/unit/workers/spool/warrant_test \
+	t/unit/workers/spool/journal_lanes_test
 check_PROGRAMS += $(SPOOL_TESTS)
 UNIT_TESTS += $(SPOOL_TESTS)
 t_unit_workers_spool_segment_test_SOURCES = t/unit/workers/spool/segment_test.c
@@ -30,3 +31,6 @@ t_unit_workers_spool_postcat_test_LDADD = $(SPOOL_LIBS)
 t_unit_workers_spool_journal_scan_test_SOURCES = t/unit/workers/spool/journal_scan_test.c
 t_unit_workers_spool_journal_scan_test_LDADD = $(SPOOL_LIBS)
 t_unit_workers_spool_journal_scan_test_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=pwrite,--wrap=fdatasync
+t_unit_workers_spool_journal_lanes_test_SOURCES = t/unit/workers/spool/journal_lanes_test.c
+t_unit_workers_spool_journal_lanes_test_LDADD = $(SPOOL_LIBS)
+t_unit_workers_spool_journal_lanes_test_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=fdatasync
