@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Control socket, server side; see daemon/control.h. Called by the supervisor. */
+/* Control socket, server side; see daemon/control.h. Called by the supervisor and by showq. */
 #include "daemon/control.h"
 
 #include <stdarg.h>
@@ -11,12 +11,14 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/io.h"
 #include "lib/log.h"
 
 #define MAX_VERBS   32
 #define MAX_CLIENTS 32
+#define LOOK_MS     1000
 
 struct verb {
 	const char *name;
@@ -29,7 +31,9 @@ struct control_client {
 	struct loop_fd lf;
 	int fd;
 	bool busy; /* a request is being answered */
-	char *end; /* end packet that found no room */
+	uid_t uid;
+	int64_t moved_ms; /* when it last took or said something */
+	char *end;        /* end packet that found no room */
 	size_t end_len;
 	loop_timer_fn room_fn, close_fn;
 	void *room_ctx, *close_ctx;
@@ -43,9 +47,11 @@ struct control {
 	struct verb verbs[MAX_VERBS];
 	unsigned verb_count;
 	struct control_client *clients[MAX_CLIENTS];
-	char path[108];
-	bool one_user; /* only `user` is served */
+	char path[108]; /* of a socket that is ours to remove */
+	bool one_user;  /* only `user` is served */
 	uid_t user;
+	struct control_limits limits; /* of a socket that anybody may reach; 0 = none */
+	struct loop_timer look;
 };
 
 static void client_close(struct control_client *c)
@@ -117,6 +123,7 @@ static void client_event(void *ctx, unsigned events)
 	}
 	ssize_t n = recv(c->fd, c->packet, CONTROL_PACKET_MAX, MSG_DONTWAIT | MSG_TRUNC);
 
+	c->moved_ms = clock_now().ms;
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0 || n > (ssize_t)CONTROL_PACKET_MAX || c->busy) {
@@ -127,34 +134,94 @@ static void client_event(void *ctx, unsigned events)
 	dispatch(c, (size_t)n);
 }
 
-static bool may_ask(const struct control *ctl, int fd)
+static unsigned clients_of(const struct control *ctl, uid_t uid)
 {
-	struct ucred who;
-	socklen_t len = sizeof(who);
+	unsigned n = 0;
 
-	return !ctl->one_user || (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) == 0 &&
-				  len == sizeof(who) && who.uid == ctl->user);
+	for (size_t i = 0; i < MAX_CLIENTS; i++)
+		n += ctl->clients[i] != NULL && ctl->clients[i]->uid == uid;
+	return n;
+}
+
+/* Of a socket that anybody may reach no user but root gets more than his share. */
+static bool may_ask(const struct control *ctl, int fd, uid_t *uid_r)
+{
+	struct ucred who = { .uid = (uid_t)-1 };
+	socklen_t len = sizeof(who);
+	bool known = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) == 0 && len == sizeof(who);
+
+	*uid_r = who.uid;
+	if (ctl->one_user)
+		return known && who.uid == ctl->user;
+	return ctl->limits.per_user == 0 ||
+	       (known && (who.uid == 0 || clients_of(ctl, who.uid) < ctl->limits.per_user));
 }
 
 static void accept_event(void *ctx, unsigned events UNUSED)
 {
 	struct control *ctl = ctx;
 	int fd = accept4(ctl->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	uid_t uid;
 
 	if (fd < 0)
 		return;
-	for (size_t i = 0; may_ask(ctl, fd) && i < MAX_CLIENTS; i++) {
+	for (size_t i = 0; may_ask(ctl, fd, &uid) && i < MAX_CLIENTS; i++) {
 		if (ctl->clients[i] != NULL)
 			continue;
 		struct control_client *c = xcalloc(1, sizeof(*c));
 
 		c->ctl = ctl;
 		c->fd = fd;
+		c->uid = uid;
+		c->moved_ms = clock_now().ms;
 		ctl->clients[i] = c;
 		loop_fd_add(ctl->loop, &c->lf, fd, LOOP_READ, client_event, c);
 		return;
 	}
+	if (ctl->limits.refused != NULL)
+		(*ctl->limits.refused)++;
 	close(fd);
+}
+
+/* One that neither says what it wants nor takes what it asked for makes room for others. */
+static void look_after(void *ctx)
+{
+	struct control *ctl = ctx;
+	int64_t now = clock_now().ms;
+
+	for (size_t i = 0; i < MAX_CLIENTS; i++) {
+		if (ctl->clients[i] != NULL &&
+		    now - ctl->clients[i]->moved_ms > ctl->limits.idle_ms)
+			client_close(ctl->clients[i]);
+	}
+	loop_timer_set(&ctl->look, LOOK_MS);
+}
+
+struct control *control_serve(int fd, struct loop *loop, const struct control_limits *limits)
+{
+	struct control *ctl = xcalloc(1, sizeof(*ctl));
+
+	ctl->loop = loop;
+	ctl->fd = fd;
+	ctl->limits = *limits;
+	loop_fd_add(loop, &ctl->lf, fd, LOOP_READ, accept_event, ctl);
+	loop_timer_init(loop, &ctl->look, look_after, ctl);
+	loop_timer_set(&ctl->look, LOOK_MS);
+	return ctl;
+}
+
+void control_accept_no_more(struct control *ctl)
+{
+	loop_fd_mod(ctl->loop, &ctl->lf, 0);
+}
+
+unsigned control_clients(const struct control *ctl)
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < MAX_CLIENTS; i++)
+		n += ctl->clients[i] != NULL;
+	return n;
 }
 
 int control_new(const char *queue_directory, struct loop *loop, struct control **ctl_r)
@@ -205,9 +272,12 @@ void control_free(struct control **ctlp)
 		if (ctl->clients[i] != NULL)
 			client_close(ctl->clients[i]);
 	}
+	if (ctl->path[0] == '\0')
+		loop_timer_fini(&ctl->look);
 	loop_fd_del(ctl->loop, &ctl->lf);
 	io_close(&ctl->fd);
-	unlink(ctl->path);
+	if (ctl->path[0] != '\0')
+		unlink(ctl->path);
 	free(ctl);
 	*ctlp = NULL;
 }
@@ -232,6 +302,7 @@ int control_data(struct control_client *c, const void *data, size_t len)
 		}
 		return err_errno(); /* the read side notices the close */
 	}
+	c->moved_ms = clock_now().ms;
 	return 0;
 }
 

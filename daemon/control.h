@@ -6,6 +6,7 @@
  * Request: one packet "verb\0arg\0arg\0" (at most CONTROL_PACKET_MAX bytes, 64 arguments).
  * Answer: any number of data packets ('D' + bytes), then one end packet ('E' + status digit +
  * text). One request per connection at a time; a client may send the next one after the end packet.
+ * The socket public/showq, which postqueue may reach for anybody, speaks the same (daemon/showq.c).
  */
 #ifndef PH_DAEMON_CONTROL_H
 #define PH_DAEMON_CONTROL_H
@@ -34,6 +35,16 @@ int control_new(const char *queue_directory, struct loop *loop, struct control *
 /* From now on only clients of this user are served. For a system that root has started: workers run
  * as mail_owner too, and one that is taken over must not give orders. */
 void control_only_user(struct control *ctl, unsigned uid);
+/* The same on a listening socket that is there, for callers who are not trusted. */
+struct control_limits {
+	unsigned per_user; /* connections of one user, root excepted; 0 = no limit */
+	int64_t idle_ms;   /* a connection on which nothing moves for so long is closed */
+	uint64_t *refused; /* counts connections that found no room; may be NULL */
+};
+struct control *control_serve(int fd, struct loop *loop, const struct control_limits *limits);
+/* Who is connected is served on. */
+void control_accept_no_more(struct control *ctl);
+unsigned control_clients(const struct control *ctl);
 void control_free(struct control **ctl);
 void control_register(struct control *ctl, const char *verb, control_fn fn, void *ctx);
 /* E_AGAIN: the client does not read fast enough; try again after its room callback. */
@@ -47,6 +58,8 @@ void control_end(struct control_client *c, int status, const char *fmt, ...) PRI
 struct control_conn;
 /* E_NOENT or -ECONNREFUSED: the daemon is not running. */
 int control_connect(const char *queue_directory, struct control_conn **c_r);
+/* The socket that takes what anybody may ask (daemon/showq.h). */
+int control_connect_public(const char *queue_directory, struct control_conn **c_r);
 void control_disconnect(struct control_conn **c);
 typedef void (*control_data_fn)(void *ctx, const void *data, size_t len);
 /* Send and wait for the end. Returns the status (0..9) or a negative error; the end text is copied

@@ -17,12 +17,12 @@ struct control_conn {
 	char packet[CONTROL_PACKET_MAX + 2];
 };
 
-int control_connect(const char *queue_directory, struct control_conn **c_r)
+static int connect_to(const char *queue_directory, const char *name, struct control_conn **c_r)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 	struct control_conn *c;
 
-	if (snprintf(sa.sun_path, sizeof(sa.sun_path), "%s/control/socket", queue_directory) >=
+	if (snprintf(sa.sun_path, sizeof(sa.sun_path), "%s/%s", queue_directory, name) >=
 	    (int)sizeof(sa.sun_path))
 		return -ENAMETOOLONG;
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
@@ -39,6 +39,16 @@ int control_connect(const char *queue_directory, struct control_conn **c_r)
 	c->fd = fd;
 	*c_r = c;
 	return 0;
+}
+
+int control_connect(const char *queue_directory, struct control_conn **c_r)
+{
+	return connect_to(queue_directory, "control/socket", c_r);
+}
+
+int control_connect_public(const char *queue_directory, struct control_conn **c_r)
+{
+	return connect_to(queue_directory, "public/showq", c_r);
 }
 
 void control_disconnect(struct control_conn **c)

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "daemon/qpublic.h"
 #include "daemon/recover.h"
 #include "daemon/supervisor.h"
 #include "lib/clock.h"
@@ -366,6 +367,11 @@ static int feed(struct supervisor *s, struct sworker *w, unsigned limit)
 
 		if (got <= 0)
 			return got;
+		if (w->class_id == CLASS_SHOWQ) {
+			if (qpublic_input(s->sched, &w->link, s->rec, len) != 0)
+				return E_PEER;
+			continue;
+		}
 		if (!proc_classes[w->class_id].scheduled)
 			return E_PEER; /* it has nothing to tell us */
 		int err = sched_input(s->sched, w->class_id, w->slot, w->life, s->rec, len);
@@ -450,8 +456,9 @@ void life_exited(struct supervisor *s, const struct priv_msg *msg)
 	/* a record that is refused does not take those behind it along: they may be acknowledged
 	 * mail. At most a ring full each time: something that outlived the process may still write
 	 */
-	for (unsigned bad = 0; bad < BAD_RECORDS_MAX && link_is_attached(&w->link) &&
-			       !FAULT_SKIPS(DRAIN) && feed(s, w, w->link.in.size / 8) < 0;
+	for (unsigned bad = 0;
+	     bad < BAD_RECORDS_MAX && w->class_id != CLASS_SHOWQ && link_is_attached(&w->link) &&
+	     !FAULT_SKIPS(DRAIN) && feed(s, w, w->link.in.size / 8) < 0;
 	     bad++)
 		;
 	if (scheduled && (w->state == LIFE_UP || w->state == LIFE_DRAINING)) {
@@ -592,7 +599,7 @@ void life_manage(struct supervisor *s)
 
 		/* the door opens last: not before the queue is known and mail has somewhere to go
 		 */
-		if ((c == CLASS_SMTP_IN || c == CLASS_PICKUP || c == CLASS_STATS) &&
+		if (proc_classes[c].is_door &&
 		    (!s->recovered || count_current(s, CLASS_REWRITE, true) == 0))
 			continue;
 		if (pc->exclusive && life_count(s, (enum worker_class)c, LIFE_REQUESTED) > 0)
@@ -619,7 +626,8 @@ bool life_read_rings(struct supervisor *s)
 		if (w->state < LIFE_UP || w->kill_sent ||
 		    (w->class_id == CLASS_REWRITE && FAULT_SKIPS(TURN)))
 			continue;
-		int got = feed(s, w, RECORDS_PER_TURN);
+		int got = feed(s, w,
+			       w->class_id == CLASS_SHOWQ ? QPUBLIC_PER_TURN : RECORDS_PER_TURN);
 
 		if (got < 0)
 			life_kill(s, w, err_str(got));

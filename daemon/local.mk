@@ -8,6 +8,7 @@ libph_daemon_a_SOURCES = \
 	daemon/files_mark.c daemon/files_search.c daemon/files_thread.c \
 	daemon/qclock.c daemon/qclock.h daemon/qclock_file.c \
 	daemon/qctl.c daemon/qctl.h \
+	daemon/qpublic.c daemon/qpublic.h \
 	daemon/recover.c daemon/recover.h daemon/recover_hidden.c daemon/recover_int.h \
 	daemon/recover_plan.c \
 	daemon/sched.c daemon/sched.h daemon/sched_int.h \
@@ -26,15 +27,13 @@ sbin_PROGRAMS += daemon/posthaste
 daemon_posthaste_SOURCES = daemon/posthaste.c daemon/check.c daemon/check.h daemon/plan.c daemon/plan.h
 daemon_posthaste_LDADD = libph_daemon.a $(CONF_LIBS)
 
-# one program, two names
 libph_daemon_a_SOURCES += daemon/qcmd.c daemon/qcmd.h daemon/qdoubt.c daemon/qdoubt.h \
-	daemon/qlist.c daemon/qlist.h
+	daemon/qlist.c daemon/qlist.h daemon/qprint.c daemon/qprint.h daemon/qread.c daemon/qread.h \
+	daemon/qwire.c daemon/qwire.h
 QUEUE_LIBS = libph_daemon.a libph_spool.a libph_mail.a libph_shm.a $(CONF_LIBS) $(JANSSON_LIBS)
-sbin_PROGRAMS += daemon/postqueue daemon/mailq daemon/postsuper
+sbin_PROGRAMS += daemon/postqueue daemon/postsuper
 daemon_postqueue_SOURCES = daemon/postqueue.c
 daemon_postqueue_LDADD = $(QUEUE_LIBS)
-daemon_mailq_SOURCES = daemon/postqueue.c
-daemon_mailq_LDADD = $(QUEUE_LIBS)
 sbin_PROGRAMS += daemon/postmulti
 daemon_postmulti_SOURCES = daemon/postmulti.c daemon/postmulti.h daemon/postmulti_life.c
 daemon_postmulti_LDADD = $(CONF_LIBS)
@@ -51,6 +50,10 @@ daemon_supervisor_SOURCES = \
 	daemon/supctl.c \
 	daemon/supervisor.c daemon/supervisor.h
 daemon_supervisor_LDADD = $(DAEMON_LIBS) $(JANSSON_LIBS)
+
+pkglibexec_PROGRAMS += daemon/showq
+daemon_showq_SOURCES = daemon/showq.c
+daemon_showq_LDADD = $(DAEMON_LIBS) $(JANSSON_LIBS)
 
 # one program, three names
 sbin_PROGRAMS += daemon/postmap daemon/postalias daemon/newaliases

@@ -122,6 +122,26 @@ static int add_stats(struct planner *pl)
 	return err;
 }
 
+/* A socket below the queue directory. */
+static int add_unix(struct planner *pl, const char *class_name, unsigned index, const char *name,
+		    const char *where)
+{
+	const char *base = conf_params(pl->conf)->queue_directory;
+
+	if (++pl->count > PLAN_MAX_LISTENERS) {
+		conf_diag_add(pl->diag, true, NULL, 0, "%s: more than %d listening sockets", where,
+			      PLAN_MAX_LISTENERS);
+		return E_LIMIT;
+	}
+	if (strlen(base) + 1 + strlen(name) >= PLAN_ADDRESS_SIZE) {
+		conf_diag_add(pl->diag, true, NULL, 0, "%s: %s/%s is too long for a socket", where,
+			      base, name);
+		return E_CONFIG;
+	}
+	buf_printf(pl->out, "listen-unix %s %u %s\n", class_name, index, name);
+	return 0;
+}
+
 static void choose_protocols(struct planner *pl)
 {
 	const char *protocols = conf_params(pl->conf)->inet_protocols;
@@ -159,6 +179,8 @@ int plan_make(const struct conf *c, const char *program_path, struct buf *out, s
 	}
 	int one = add_stats(&pl);
 
+	err = err != 0 ? err : one;
+	one = add_unix(&pl, "showq", 0, "public/showq", "queue_directory");
 	return err != 0 ? err : one;
 }
 
@@ -216,11 +238,11 @@ static void make_root_directory(int base_fd, const char *base, const char *sub)
 }
 
 /* The group whose commands may leave mail in the maildrop. */
-static gid_t drop_group(const struct params *p, gid_t without)
+static gid_t drop_group(const struct params *p, gid_t without, bool tell)
 {
 	const struct group *gr = geteuid() == 0 ? getgrnam(p->setgid_group) : NULL;
 
-	if (gr == NULL && geteuid() == 0)
+	if (gr == NULL && geteuid() == 0 && tell)
 		fprintf(stderr,
 			"posthaste: warning: setgid_group: unknown group: %s: only root can submit "
 			"mail by the sendmail command\n",
@@ -255,12 +277,16 @@ void plan_make_directories(const struct conf *c)
 	/* an empty jail nobody can write to, and the pid file */
 	make_root_directory(fd, base, "empty");
 	make_root_directory(fd, base, "pid");
+	/* Sockets: for set-gid commands, and for our processes. From now on nobody but root makes
+	 * anything there, and what lies under the name of a socket is replaced. */
+	make_directory(fd, base, "public", 0710, geteuid(), drop_group(p, gid, false));
+	make_directory(fd, base, "private", 0710, geteuid(), gid);
 	for (size_t i = 0; i < ARRAY_LEN(owned); i++)
 		make_directory(fd, base, owned[i], 0700, uid, gid);
 	/* Others drop mail there by a set-gid command; they cannot look, nor touch what is not
 	 * theirs. */
 	make_directory(fd, base, "maildrop", geteuid() == 0 ? 01730 : 0700, uid,
-		       drop_group(p, gid));
+		       drop_group(p, gid, true));
 	close(fd);
 	make_directory(-1, p->data_directory, NULL, 0755, uid, gid);
 }

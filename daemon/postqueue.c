@@ -1,18 +1,22 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * postqueue and mailq: list the queue, ask for delivery attempts. Options and output are Postfix's,
- * but for -D, the list of deliveries in doubt. The list of entries comes from the supervisor,
- * everything else from the spool; when the mail system is down, all of it comes from the spool.
+ * postqueue: list the queue, ask for delivery attempts. Options and output are Postfix's,
+ * but for -D, the list of deliveries in doubt. For who may open the control socket, entries come
+ * from the supervisor and everything else from the spool; when the mail system is down, all of it
+ * comes from the spool. Everybody else is told by showq (daemon/showq.c), whose socket only this
+ * program reaches: it is set-gid setgid_group, and decides who may see and flush the queue.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <sysexits.h>
 #include <unistd.h>
 
 #include "conf/command.h"
 #include "daemon/control.h"
-#include "daemon/qcmd.h"
 #include "daemon/qdoubt.h"
 #include "daemon/qlist.h"
+#include "daemon/qprint.h"
+#include "daemon/qwire.h"
 #include "lib/err.h"
 #include "lib/log.h"
 
@@ -24,25 +28,125 @@ static int usage(void)
 	return EX_USAGE;
 }
 
-/* 0, or an exit status. */
-static int flush(const struct params *p, unsigned argc, const char *const *argv, const char *what)
+/* Whom the control socket does not serve asks showq instead. */
+static bool is_refused(int status)
 {
+	return status == -EACCES || status == -EPERM || status == E_EOF || status == -EPIPE ||
+	       status == -ECONNRESET;
+}
+
+/* One request on the control socket, or the same for showq. The status of the answer, or a negative
+ * error: of a refusal, when neither serves the caller. */
+static int ask(const struct params *p, const char *control_verb, const char *verb, const char *arg,
+	       char *text, size_t text_size)
+{
+	const char *argv[] = { control_verb, arg };
+	unsigned argc = arg != NULL ? 2 : 1;
 	struct control_conn *c;
-	char text[200] = "";
+	int status = control_connect(p->queue_directory, &c);
 
-	if (control_connect(p->queue_directory, &c) != 0) {
-		fprintf(stderr, "postqueue: fatal: Cannot flush %s - mail system is down\n", what);
-		return EX_UNAVAILABLE;
+	if (status == 0) {
+		status = control_call(c, argc, argv, NULL, NULL, text, text_size);
+		control_disconnect(&c);
 	}
-	int status = control_call(c, argc, argv, NULL, NULL, text, sizeof(text));
+	if (!is_refused(status))
+		return status;
+	argv[0] = verb;
+	status = control_connect_public(p->queue_directory, &c);
+	if (status == 0) {
+		status = control_call(c, argc, argv, NULL, NULL, text, text_size);
+		control_disconnect(&c);
+	}
+	return status;
+}
 
-	control_disconnect(&c);
+/* 0, or an exit status. */
+static int flush(const struct params *p, const char *control_verb, const char *verb,
+		 const char *arg, const char *what)
+{
+	char text[200] = "";
+	int status = ask(p, control_verb, verb, arg, text, sizeof(text));
+
 	if (status == 0)
 		return 0;
-	fprintf(stderr, "postqueue: fatal: Cannot flush %s: %s\n", what,
-		status < 0 ? err_str(status) : text);
+	if (status == E_NOENT || status == -ECONNREFUSED)
+		fprintf(stderr, "postqueue: fatal: Cannot flush %s - mail system is down\n", what);
+	else
+		fprintf(stderr, "postqueue: fatal: Cannot flush %s: %s\n", what,
+			status < 0 ? err_str(status) : text);
 	return EX_UNAVAILABLE;
 }
+
+static void warn_damaged(const struct params *p, uint64_t damaged)
+{
+	if (damaged > 0)
+		fprintf(stderr,
+			"postqueue: warning: %llu damaged record%s in %s/corrupt, out of the "
+			"queue\n",
+			(unsigned long long)damaged, damaged == 1 ? " is" : "s are",
+			p->queue_directory);
+}
+
+/* ---- the list, for who may not read the spool ---- */
+
+struct public_list {
+	struct qprint *print;
+	struct buf in;
+	bool open, broken;
+};
+
+static void print_message(void *ctx, const struct qlist_message *m)
+{
+	qprint_message(ctx, m);
+}
+
+static void print_end(void *ctx)
+{
+	qprint_message_end(ctx);
+}
+
+static void take_records(void *ctx, const void *data, size_t len)
+{
+	struct public_list *l = ctx;
+	const struct qwire_sink sink = { print_message, qprint_rcpt, print_end, l->print };
+
+	buf_add(&l->in, data, len);
+	l->broken = l->broken || qwire_read(&l->in, &l->open, &sink) != 0;
+}
+
+static int list_public(const struct params *p, bool json)
+{
+	static const char *const request[] = { "list" };
+	struct public_list l = { .print = qprint_new(stdout, json), .in = BUF_INIT };
+	struct control_conn *c;
+	char text[200] = "";
+	int status = control_connect_public(p->queue_directory, &c);
+
+	if (status == 0) {
+		status = control_call(c, 1, request, take_records, &l, text, sizeof(text));
+		control_disconnect(&c);
+	}
+	if (status == 0 && !l.broken && !l.open) {
+		qprint_end(l.print);
+		warn_damaged(p, strtoull(text, NULL, 10));
+	} else if (status == E_NOENT || status == -ECONNREFUSED) {
+		fputs("postqueue: fatal: Queue report unavailable - mail system is down\n", stderr);
+	} else if (is_refused(status)) {
+		fputs("postqueue: fatal: Queue report unavailable - try again later\n", stderr);
+	} else {
+		fprintf(stderr, "postqueue: fatal: Queue report unavailable: %s\n",
+			status < 0 ? err_str(status)
+			: l.broken ? "malformed answer"
+				   : text);
+	}
+	bool ok = status == 0 && !l.broken && !l.open && fflush(stdout) == 0;
+
+	qprint_free(&l.print);
+	buf_fini(&l.in);
+	return ok ? 0 : EX_UNAVAILABLE;
+}
+
+/* ---- and for who may ---- */
 
 static int list(const struct params *p, bool doubts, bool json)
 {
@@ -50,14 +154,20 @@ static int list(const struct params *p, bool doubts, bool json)
 	struct control_conn *c;
 	struct qlist *l;
 	enum qlist_form form = doubts ? QLIST_KEEP : json ? QLIST_JSON : QLIST_TEXT;
-	int err = qlist_new(p, form, stdout, &l);
+	int up = control_connect(p->queue_directory, &c);
+	int err = up == 0 || !is_refused(up) ? qlist_new(p, form, stdout, &l) : up;
 
+	if (is_refused(err) && !doubts) {
+		if (up == 0)
+			control_disconnect(&c);
+		return list_public(p, json);
+	}
 	if (err != 0) {
 		fprintf(stderr, "postqueue: fatal: queue directory %s: %s\n", p->queue_directory,
 			err_str(err));
 		return EX_NOPERM;
 	}
-	if (control_connect(p->queue_directory, &c) == 0) {
+	if (up == 0) {
 		err = control_call(c, 1, request, qlist_add_items, l, NULL, 0);
 		control_disconnect(&c);
 	} else {
@@ -65,18 +175,15 @@ static int list(const struct params *p, bool doubts, bool json)
 		      stderr);
 		err = qlist_scan(l);
 	}
+	if (is_refused(err) && !doubts) { /* nothing was printed */
+		qlist_free(&l);
+		return list_public(p, json);
+	}
 	if (err == 0 && doubts)
 		err = qdoubt_print(l, json, stdout);
 	else if (err == 0)
 		qlist_end(l);
-	uint64_t damaged = err == 0 ? qlist_damaged(l) : 0;
-
-	if (damaged > 0)
-		fprintf(stderr,
-			"postqueue: warning: %llu damaged record%s in %s/corrupt, out of the "
-			"queue\n",
-			(unsigned long long)damaged, damaged == 1 ? " is" : "s are",
-			p->queue_directory);
+	warn_damaged(p, err == 0 ? qlist_damaged(l) : 0);
 	if (err != 0)
 		fprintf(stderr, "postqueue: fatal: cannot list the queue: %s\n", err_str(err));
 	qlist_free(&l);
@@ -85,28 +192,23 @@ static int list(const struct params *p, bool doubts, bool json)
 
 static int flush_one(const struct params *p, const char *id)
 {
-	const char *const argv[] = { "queue-flush", id };
 	struct qid parsed;
 
 	if (qid_parse(sv_from(id), &parsed) != 0) {
 		fprintf(stderr, "postqueue: fatal: invalid mail queue id: %s\n", id);
 		return EX_USAGE;
 	}
-	return flush(p, 2, argv, "queue file");
+	return flush(p, "queue-flush", "flush-message", id, "queue file");
 }
 
 static int flush_site(const struct params *p, const char *site)
 {
-	const char *const argv[] = { "queue-flush-site", site };
-
-	return flush(p, 2, argv, "mail for the site");
+	return flush(p, "queue-flush-site", "flush-site", site, "mail for the site");
 }
 
 static int flush_all(const struct params *p)
 {
-	const char *const argv[] = { "queue-flush" };
-
-	return flush(p, 1, argv, "mail queue");
+	return flush(p, "queue-flush", "flush", NULL, "mail queue");
 }
 
 static void check_user(const struct conf *c, bool lists)
@@ -122,11 +224,11 @@ static void check_user(const struct conf *c, bool lists)
 
 int main(int argc, char **argv)
 {
-	const char *dir = NULL, *arg = NULL, *base = strrchr(argv[0], '/');
+	const char *dir = NULL, *arg = NULL;
 	int mode = 0, opt;
 	bool doubts = false;
 
-	base = base == NULL ? argv[0] : base + 1;
+	command_start("postqueue");
 	while ((opt = getopt(argc, argv, "Dc:fi:jps:v")) != -1) {
 		if (opt == 'c') {
 			dir = optarg;
@@ -139,11 +241,11 @@ int main(int argc, char **argv)
 			arg = optarg;
 		}
 	}
-	if (mode == 0 && (doubts || strcmp(base, "mailq") == 0))
+	if (mode == 0 && doubts)
 		mode = 'p';
 	if (mode == 0 || optind < argc || (doubts && mode != 'p' && mode != 'j'))
 		return usage();
-	struct conf *conf = qcmd_conf("postqueue", dir);
+	struct conf *conf = command_conf(dir);
 	const struct params *p = conf_params(conf);
 
 	check_user(conf, mode == 'p' || mode == 'j');

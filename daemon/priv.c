@@ -21,6 +21,7 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -47,7 +48,7 @@ static const char *const class_programs[CLASS_COUNT] = {
 	[CLASS_SUPERVISOR] = "supervisor", [CLASS_LOG] = "log",       [CLASS_RESOLVER] = "resolver",
 	[CLASS_REWRITE] = "rewrite",       [CLASS_SMTP_IN] = "smtpd", [CLASS_DELIVER] = "deliver",
 	[CLASS_LOCAL] = "local",           [CLASS_STATS] = "stats",   [CLASS_PICKUP] = "pickup",
-	[CLASS_LOOKUP] = "lookup",
+	[CLASS_LOOKUP] = "lookup",         [CLASS_SHOWQ] = "showq",
 };
 
 struct child {
@@ -132,8 +133,42 @@ static void tell_starter(const char *text)
 
 /* ---- listening sockets ---- */
 
+static bool is_unix(const struct plan_listener *l)
+{
+	return strchr(l->address, '/') != NULL;
+}
+
+/* Who may use it is said by its directory, which nobody but root writes to. What an earlier run
+ * left there is replaced. */
+static int bind_unix(const struct plan_listener *want)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX,
+			(want->class_id == CLASS_SHOWQ ? SOCK_SEQPACKET : SOCK_STREAM) |
+				SOCK_CLOEXEC | SOCK_NONBLOCK,
+			0);
+
+	if (fd < 0)
+		return -1;
+	memcpy(sa.sun_path, want->address, sizeof(sa.sun_path));
+	unlink(sa.sun_path);
+	mode_t before = umask(0111);
+	int err = bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || listen(fd, LISTEN_BACKLOG) < 0
+			  ? errno
+			  : 0;
+
+	umask(before);
+	if (err == 0)
+		return fd;
+	close(fd);
+	errno = err;
+	return -1;
+}
+
 static int bind_listener(const struct plan_listener *want)
 {
+	if (is_unix(want))
+		return bind_unix(want);
 	struct sockaddr_in sin = { .sin_family = AF_INET, .sin_port = htons(want->port) };
 	struct sockaddr_in6 sin6 = { .sin6_family = AF_INET6, .sin6_port = htons(want->port) };
 	bool v6 = inet_pton(AF_INET6, want->address, &sin6.sin6_addr) == 1;
@@ -202,8 +237,12 @@ static int open_listeners(const struct plan *new_plan)
 	if (n < new_plan->listener_count) {
 		char text[200];
 
-		snprintf(text, sizeof(text), "bind %s port %u: %s", fresh[n].want.address,
-			 (unsigned)fresh[n].want.port, strerror(errno));
+		if (is_unix(&fresh[n].want))
+			snprintf(text, sizeof(text), "bind %s: %s", fresh[n].want.address,
+				 strerror(errno));
+		else
+			snprintf(text, sizeof(text), "bind %s port %u: %s", fresh[n].want.address,
+				 (unsigned)fresh[n].want.port, strerror(errno));
 		say(LOG_LEVEL_ERROR, "%s", text);
 		tell_starter(text);
 		/* give back what was taken over, drop what is new */
@@ -221,8 +260,11 @@ static int open_listeners(const struct plan *new_plan)
 		}
 		return E_IO;
 	}
-	for (unsigned i = 0; i < listener_count; i++)
+	for (unsigned i = 0; i < listener_count; i++) {
+		if (listeners[i].fd >= 0 && is_unix(&listeners[i].want))
+			unlink(listeners[i].want.address);
 		io_close(&listeners[i].fd);
+	}
 	memcpy(listeners, fresh, sizeof(fresh));
 	listener_count = n;
 	return 0;

@@ -12,6 +12,26 @@
 
 #define PLAN_MAX_BYTES 65536
 
+static int finish_listener(struct plan *plan, const char *class_name)
+{
+	static const struct {
+		const char *name;
+		enum worker_class class_id;
+	} classes[] = {
+		{ "smtpd", CLASS_SMTP_IN },
+		{ "stats", CLASS_STATS },
+		{ "showq", CLASS_SHOWQ },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(classes); i++) {
+		if (strcmp(classes[i].name, class_name) != 0)
+			continue;
+		plan->listeners[plan->listener_count++].class_id = classes[i].class_id;
+		return 0;
+	}
+	return E_SYNTAX;
+}
+
 static int add_listener(struct plan *plan, const char *rest)
 {
 	struct plan_listener *l = &plan->listeners[plan->listener_count];
@@ -21,17 +41,30 @@ static int add_listener(struct plan *plan, const char *rest)
 	if (plan->listener_count == PLAN_MAX_LISTENERS)
 		return E_LIMIT;
 	if (sscanf(rest, "%15s %u %63s %u", class_name, &l->index, l->address, &port) != 4 ||
-	    port > 65535)
+	    port > 65535 || strchr(l->address, '/') != NULL)
 		return E_SYNTAX;
 	l->port = (uint16_t)port;
-	if (strcmp(class_name, "smtpd") == 0)
-		l->class_id = CLASS_SMTP_IN;
-	else if (strcmp(class_name, "stats") == 0)
-		l->class_id = CLASS_STATS;
-	else
+	return finish_listener(plan, class_name);
+}
+
+/* Its file lies in one of the directories that are root's: nobody else can have put a link there.
+ */
+static int add_unix_listener(struct plan *plan, const char *rest)
+{
+	struct plan_listener *l = &plan->listeners[plan->listener_count];
+	char class_name[16], name[PLAN_ADDRESS_SIZE];
+
+	if (plan->listener_count == PLAN_MAX_LISTENERS)
+		return E_LIMIT;
+	if (sscanf(rest, "%15s %u %107s", class_name, &l->index, name) != 3 ||
+	    (strncmp(name, "public/", 7) != 0 && strncmp(name, "private/", 8) != 0) ||
+	    strchr(strchr(name, '/') + 1, '/') != NULL)
 		return E_SYNTAX;
-	plan->listener_count++;
-	return 0;
+	if (snprintf(l->address, sizeof(l->address), "%s/%s", plan->queue_dir, name) >=
+	    (int)sizeof(l->address))
+		return E_LIMIT;
+	l->port = 0;
+	return finish_listener(plan, class_name);
 }
 
 static int parse_line(struct plan *plan, const char *line)
@@ -52,6 +85,8 @@ static int parse_line(struct plan *plan, const char *line)
 		if (strncmp(line, paths[i].key, n) == 0)
 			return str_copy(paths[i].dst, PATH_MAX, sv_from(line + n)) ? 0 : E_LIMIT;
 	}
+	if (strncmp(line, "listen-unix ", 12) == 0)
+		return add_unix_listener(plan, line + 12);
 	if (strncmp(line, "listen ", 7) == 0)
 		return add_listener(plan, line + 7);
 	return E_SYNTAX;

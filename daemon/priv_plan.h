@@ -4,6 +4,7 @@
  * run of `posthaste` so that the long-lived root process parses no main.cf. Text lines:
  *   conf DIR | queue DIR | libexec DIR | posthaste PATH
  *   listen CLASS INDEX ADDRESS PORT     numeric; CLASS smtpd or stats; INDEX as conf_listener()
+ *   listen-unix CLASS INDEX NAME        NAME below the queue directory; CLASS showq
  */
 #ifndef PH_DAEMON_PRIV_PLAN_H
 #define PH_DAEMON_PRIV_PLAN_H
@@ -14,14 +15,15 @@
 #include "workers/common/classes.h"
 
 #define PLAN_MAX_LISTENERS 64
-#define PLAN_FD            1 /* where `posthaste plan` writes the plan */
-#define PLAN_SNAP_FD       4 /* and the snapshot */
+#define PLAN_ADDRESS_SIZE  108 /* a path as the kernel takes it */
+#define PLAN_FD            1   /* where `posthaste plan` writes the plan */
+#define PLAN_SNAP_FD       4   /* and the snapshot */
 
 struct plan_listener {
 	enum worker_class class_id;
 	unsigned index;
 	uint16_t port;
-	char address[64];
+	char address[PLAN_ADDRESS_SIZE]; /* of the file system if there is a / in it */
 };
 
 struct plan {

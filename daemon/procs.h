@@ -19,6 +19,7 @@ struct proc_class {
 	bool scheduled;   /* the scheduler talks to it */
 	bool needed;      /* mail is accepted only while one of them is up */
 	bool brief_end;   /* has nothing to finish when it is told to end */
+	bool is_door;     /* starts when the queue is known and mail has somewhere to go */
 	bool all_regions; /* is given counters, queue and destination tables read-only */
 };
 extern const struct proc_class proc_classes[CLASS_COUNT];

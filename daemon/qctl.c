@@ -28,9 +28,8 @@ struct listing {
 	struct loop_timer timer;
 };
 
-static void add_item(void *ctx, const struct sched_item *it)
+void qctl_item_add(const struct sched *s, const struct sched_item *it, struct buf *out)
 {
-	struct listing *l = ctx;
 	struct sv reason = { NULL, 0 };
 	struct qctl_item q = {
 		.qid = { .time_us = it->qid.time_us, .life = it->qid.life },
@@ -44,10 +43,17 @@ static void add_item(void *ctx, const struct sched_item *it)
 	};
 
 	/* the last attempt's own reason says more than the destination's */
-	if (it->jref.journal == 0 && sched_is_suspended(l->q->sched, it->dest, &reason))
+	if (it->jref.journal == 0 && sched_is_suspended(s, it->dest, &reason))
 		q.reason_len = (uint32_t)reason.len;
-	buf_add(&l->out, &q, sizeof(q));
-	buf_add(&l->out, reason.p, q.reason_len);
+	buf_add(out, &q, sizeof(q));
+	buf_add(out, reason.p, q.reason_len);
+}
+
+static void add_item(void *ctx, const struct sched_item *it)
+{
+	struct listing *l = ctx;
+
+	qctl_item_add(l->q->sched, it, &l->out);
 }
 
 static void listing_free(struct listing *l)

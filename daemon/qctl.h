@@ -17,6 +17,7 @@
 #include "daemon/control.h"
 #include "daemon/files.h"
 #include "daemon/sched.h"
+#include "lib/buf.h"
 
 /* One queue entry, host byte order; items of one message follow each other. */
 struct qctl_item {
@@ -32,6 +33,7 @@ struct qctl_item {
 	uint32_t pad;
 };
 
+void qctl_item_add(const struct sched *s, const struct sched_item *it, struct buf *out);
 void qctl_register(struct control *ctl, struct sched *s, struct files *f);
 
 #endif

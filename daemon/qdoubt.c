@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <time.h>
 
+#include "daemon/qprint.h"
 #include "lib/hash.h"
 #include "workers/spool/doubt.h"
 

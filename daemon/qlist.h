@@ -34,11 +34,9 @@ int qlist_scan(struct qlist *l);
 void qlist_end(struct qlist *l);
 /* Damaged records in corrupt/: they are not in the list. */
 uint64_t qlist_damaged(const struct qlist *l);
-/* For other lists (daemon/qdoubt.c): the items that were kept, and text as it is shown. */
+/* For other lists (daemon/qdoubt.c): the items that were kept. */
 typedef void (*qlist_item_fn)(void *ctx, const struct qctl_item *it);
 void qlist_each_item(const struct qlist *l, qlist_item_fn fn, void *ctx);
 const struct spool_dirs *qlist_dirs(const struct qlist *l);
-void qlist_print_safe(FILE *out, struct sv s);
-struct json_t *qlist_json_text(struct sv s);
 
 #endif

@@ -142,6 +142,13 @@ struct sched_item { /* one queue entry, with its message */
 typedef void (*sched_item_fn)(void *ctx, const struct sched_item *it);
 /* Visits messages from slot *cursor on, at most max_msgs slots; false at the end of the table. */
 bool sched_list(struct sched *s, uint32_t *cursor, unsigned max_msgs, sched_item_fn fn, void *ctx);
+/* The same by entries: from the cursor on (its numbers may be anybody's), at most max_items. Begin
+ * with { 0, QTAB_NONE }. */
+struct sched_cursor {
+	uint32_t msg, entry;
+};
+bool sched_list_part(struct sched *s, struct sched_cursor *cursor, unsigned max_items,
+		     sched_item_fn fn, void *ctx);
 /* The entries of one message; E_NOENT. */
 int sched_list_one(struct sched *s, struct qid id, sched_item_fn fn, void *ctx);
 /* Whether a destination (sched_item.dest) is suspended, and why. */

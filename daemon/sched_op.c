@@ -4,10 +4,14 @@
  * disk. Work on one message is done at once, work on all is done in slices of sched_turn().
  * Called by daemon/qctl.c and daemon/recover.c.
  */
+#include <limits.h>
+
 #include "daemon/sched_int.h"
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/log.h"
+
+#define LIST_SLOTS 1024u /* of messages, looked at in one part of a list */
 
 struct cmd_desc {
 	const char *done; /* log text */
@@ -255,7 +259,9 @@ static uint32_t shown_due_s(const struct sched *s, uint32_t due_s)
 	return wall_s < 0 ? 0 : wall_s > UINT32_MAX ? UINT32_MAX : (uint32_t)wall_s;
 }
 
-static void list_message(struct sched *s, uint32_t msg, sched_item_fn fn, void *ctx)
+/* From entry `e` on, at most max of them; where to go on, QTAB_NONE at the end. */
+static uint32_t list_entries(struct sched *s, uint32_t msg, uint32_t e, unsigned *max,
+			     sched_item_fn fn, void *ctx)
 {
 	const struct qmsg *m = &s->q->msgs[msg];
 	struct sched_item it = {
@@ -264,9 +270,10 @@ static void list_message(struct sched *s, uint32_t msg, sched_item_fn fn, void *
 		.msg_flags = m->flags & 0xffff,
 	};
 
-	for (uint32_t e = m->first_entry; e != QTAB_NONE; e = sched_entry(s, e)->sibling) {
+	for (; e != QTAB_NONE && *max > 0; e = sched_entry(s, e)->sibling) {
 		const struct qentry *q = sched_entry(s, e);
 
+		(*max)--;
 		it.state = (uint8_t)qword_state(qtab_entry_word(s->q, e));
 		if (it.state == QS_FRESH)
 			continue;
@@ -278,6 +285,14 @@ static void list_message(struct sched *s, uint32_t msg, sched_item_fn fn, void *
 					      : (struct proto_jref){ 0, 0 };
 		fn(ctx, &it);
 	}
+	return e;
+}
+
+static void list_message(struct sched *s, uint32_t msg, sched_item_fn fn, void *ctx)
+{
+	unsigned all = UINT_MAX;
+
+	list_entries(s, msg, s->q->msgs[msg].first_entry, &all, fn, ctx);
 }
 
 bool sched_list(struct sched *s, uint32_t *cursor, unsigned max_msgs, sched_item_fn fn, void *ctx)
@@ -289,6 +304,35 @@ bool sched_list(struct sched *s, uint32_t *cursor, unsigned max_msgs, sched_item
 			list_message(s, *cursor, fn, ctx);
 	}
 	return *cursor < used;
+}
+
+static bool is_entry_of(struct sched *s, uint32_t e, uint32_t msg)
+{
+	return e < qtab_entry_used(s->q) && sched_entry(s, e)->msg == msg &&
+	       qword_state(qtab_entry_word(s->q, e)) != QS_FREE;
+}
+
+bool sched_list_part(struct sched *s, struct sched_cursor *cursor, unsigned max_items,
+		     sched_item_fn fn, void *ctx)
+{
+	uint32_t used = qtab_msg_used(s->q), e = cursor->entry;
+	unsigned slots = LIST_SLOTS;
+
+	for (; cursor->msg < used && max_items > 0 && slots > 0; cursor->msg++, slots--) {
+		bool begins = e == QTAB_NONE;
+
+		if (s->q->msgs[cursor->msg].qid_life != 0 &&
+		    (begins || is_entry_of(s, e, cursor->msg)))
+			e = list_entries(s, cursor->msg,
+					 begins ? s->q->msgs[cursor->msg].first_entry : e,
+					 &max_items, fn, ctx);
+		else
+			e = QTAB_NONE;
+		if (e != QTAB_NONE)
+			break;
+	}
+	cursor->entry = e;
+	return cursor->msg < used;
 }
 
 int sched_list_one(struct sched *s, struct qid id, sched_item_fn fn, void *ctx)

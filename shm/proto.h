@@ -52,6 +52,9 @@ enum proto_kind {
 	/* smtp-in, rewrite, local <-> lookup */
 	PROTO_TABLE_QUERY,
 	PROTO_TABLE_ANSWER,
+	/* showq <-> supervisor */
+	PROTO_QUEUE_ASK,
+	PROTO_QUEUE_ITEMS,
 	PROTO_KIND_COUNT
 };
 
@@ -346,6 +349,35 @@ struct proto_table_answer {
 	uint16_t pad;
 	uint32_t value_len; /* 0 unless found; at most PROTO_TABLE_VALUE_MAX */
 			    /* value, without NUL */
+};
+
+/* ---- showq <-> supervisor ---- */
+
+#define PROTO_QUEUE_ITEMS_MAX 64u /* in one answer */
+
+enum queue_ask {
+	QUEUE_LIST, /* answered by PROTO_QUEUE_ITEMS; one question at a time */
+	QUEUE_FLUSH,
+	QUEUE_FLUSH_MESSAGE,
+	QUEUE_FLUSH_SITE,
+	QUEUE_ASK_COUNT
+};
+
+struct proto_queue_ask {
+	uint32_t kind;
+	uint32_t what;       /* enum queue_ask */
+	uint32_t msg, entry; /* LIST: go on there; 0, UINT32_MAX: from the beginning */
+	struct proto_qid qid;
+	uint32_t site_len;
+	uint32_t pad;
+	/* site */
+};
+
+struct proto_queue_items {
+	uint32_t kind;
+	uint32_t more;       /* 1: there may be others behind these */
+	uint32_t msg, entry; /* where they begin */
+	/* struct qctl_item with their reasons (daemon/qctl.h); those of a message side by side */
 };
 
 static inline bool proto_len_ok(size_t len, size_t fixed, size_t count, size_t each)

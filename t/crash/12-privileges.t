@@ -42,7 +42,7 @@ while ($rows =~ /^PROBE\((\w+), "([^"]*)"\)$/mg) {
 }
 
 # The order of enum worker_class; the child of local delivery comes after it.
-my @kinds = qw(supervisor log resolver rewrite smtpd deliver local stats pickup lookup agent);
+my @kinds = qw(supervisor log resolver rewrite smtpd deliver local stats pickup lookup showq agent);
 my $probe_mode = 10;
 
 # What a kind of process may do of this, and why.
@@ -60,6 +60,7 @@ my %needs = (
 		read_segment => 'it sends messages', make_journal => 'it writes down outcomes',
 		tcp_connect => 'it delivers over TCP', tcp_bind => 'smtp_bind_address',
 	},
+	showq => { read_segment => 'it shows the queue' },
 	resolver => { tcp_connect => 'long answers of name servers', udp_send => 'it asks name servers' },
 	local => {
 		become_root => 'its children become recipients', clone_process => 'it starts children',

@@ -99,7 +99,7 @@ like $out, qr/^ +\.two\.test +3 /m, '-p: parents';
 
 # ---- sendmail by other names and options ----
 
-for my $list ([ 'mailq', '-c', "$dir/conf" ], [ 'sendmail', '-C', "$dir/conf", '-bp' ]) {
+for my $list ([ 'mailq', '-C', "$dir/conf" ], [ 'sendmail', '-C', "$dir/conf", '-bp' ]) {
 	my ($name, @args) = @$list;
 	($rc, $out) = run_ok("$sbin/$name", @args);
 	like $out, qr/^-- \d+ Kbytes in 3 Requests\.$/m, "$name lists the queue";

@@ -14,6 +14,7 @@ enum worker_class {
 	CLASS_STATS,
 	CLASS_PICKUP,
 	CLASS_LOOKUP,
+	CLASS_SHOWQ,
 	CLASS_COUNT
 };
 

@@ -103,6 +103,8 @@ static const struct class_rules {
 					{ "spare", OWN_FILES | REFER },
 					{ "journal", OWN_FILES },
 					{ "corrupt", OWN_FILES } } },
+	[CLASS_SHOWQ] = { .net = NET_BIND | NET_CONNECT,
+			  .places = { { "seg", READ_FILE }, { "journal", READ_FILE } } },
 	/* names of hosts, certificates; landlock_also_read() adds the directories of databases */
 	[CLASS_LOOKUP] = { .net = NET_BIND,
 			   .places = { { "/etc", READ_FILE },

@@ -29,6 +29,7 @@
 #define STATS    (1u << CLASS_STATS)
 #define PICKUP   (1u << CLASS_PICKUP)
 #define LOOKUP   (1u << CLASS_LOOKUP)
+#define SHOWQ    (1u << CLASS_SHOWQ)
 #define AGENT    (1u << SANDBOX_AGENT)
 
 #define ALL     ((1u << SANDBOX_KINDS) - 1)
@@ -80,7 +81,7 @@ const struct sandbox_call sandbox_calls[] = {
 	CALL(poll, ALL),
 	CALL(ppoll, ALL),
 	CALL(shutdown, NETWORK | SUPER | LOCAL),
-	CALL(getsockopt, NETWORK | SUPER | LOCAL),
+	CALL(getsockopt, NETWORK | SUPER | LOCAL | SHOWQ),
 	CALL(getsockname, NETWORK | LOCAL),
 	CALL(getpeername, NETWORK | LOCAL),
 	/* memory */
@@ -138,8 +139,8 @@ const struct sandbox_call sandbox_calls[] = {
 	CALL(faccessat2, FILES | LOOKUP),
 	/* files: which ones is said by the file rules (workers/common/landlock.c) */
 	CALL(open, FILES | LOOKUP),
-	CALL(openat, FILES | PICKUP | LOOKUP),
-	CALL(pread64, FILES | PICKUP | LOOKUP),
+	CALL(openat, FILES | PICKUP | LOOKUP | SHOWQ),
+	CALL(pread64, FILES | PICKUP | LOOKUP | SHOWQ),
 	CALL(pwrite64, FILES),
 	CALL(pwritev, WRITERS),
 	CALL(preadv, WRITERS),
@@ -166,7 +167,7 @@ const struct sandbox_call sandbox_calls[] = {
 	CALL(memfd_create, SUPER | LOCAL | REWRITE),
 	CALL(eventfd2, SUPER | WRITERS),
 	/* sockets of one's own */
-	CALL(accept4, SMTP_IN | STATS | SUPER),
+	CALL(accept4, SMTP_IN | STATS | SUPER | SHOWQ),
 	CALL(accept, STATS),
 	CALL(setsockopt, RESOLVER | LOCAL | LOOKUP),
 	CALL(connect, DELIVER | RESOLVER | LOCAL | LOOKUP),

@@ -13,9 +13,13 @@ workers_pickup_pickup_SOURCES = workers/pickup/job.c workers/pickup/pickup.c wor
 workers_pickup_pickup_LDADD = libph_pickup.a libph_smtpin.a libph_rewrite.a $(WORKER_LIBS)
 
 SUBMIT_LIBS = libph_pickup.a libph_mail.a $(CONF_LIBS)
-sbin_PROGRAMS += workers/pickup/postdrop workers/pickup/sendmail
+sbin_PROGRAMS += workers/pickup/postdrop
 workers_pickup_postdrop_SOURCES = workers/pickup/postdrop.c
 workers_pickup_postdrop_LDADD = $(SUBMIT_LIBS)
-workers_pickup_sendmail_SOURCES = workers/pickup/sendmail.c workers/pickup/sendmail.h \
-	workers/pickup/sendmail_send.c
+# one program, two names
+sbin_PROGRAMS += workers/pickup/sendmail workers/pickup/mailq
+SENDMAIL_SOURCES = workers/pickup/sendmail.c workers/pickup/sendmail.h workers/pickup/sendmail_send.c
+workers_pickup_sendmail_SOURCES = $(SENDMAIL_SOURCES)
 workers_pickup_sendmail_LDADD = $(SUBMIT_LIBS)
+workers_pickup_mailq_SOURCES = $(SENDMAIL_SOURCES)
+workers_pickup_mailq_LDADD = $(SUBMIT_LIBS)

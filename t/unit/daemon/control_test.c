@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -52,6 +53,46 @@ static ssize_t ask(const char *path)
 	return n < 0 ? 0 : n;
 }
 
+/* A socket that anybody may reach: no more than a share for each user, and idle ones go. Root would
+ * have no limit, so this asks as somebody else does. */
+static void test_public(const char *dir)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	uint64_t refused = 0;
+	struct control *ctl;
+	int fds[5], fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	char byte;
+
+	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s/public", dir);
+	if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || listen(fd, 16) < 0)
+		bug("test: listen");
+	ctl = control_serve(
+		fd, loop,
+		&(struct control_limits){ .per_user = 3, .idle_ms = 1000, .refused = &refused });
+	chmod(dir, 0755);
+	chmod(sa.sun_path, 0777);
+	if (geteuid() == 0 && seteuid(12345) < 0)
+		bug("test: seteuid");
+	for (int i = 0; i < 5; i++) {
+		fds[i] = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+		if (connect(fds[i], (struct sockaddr *)&sa, sizeof(sa)) < 0)
+			bug("test: connect");
+		turn();
+	}
+	if (getuid() == 0 && seteuid(0) < 0)
+		bug("test: seteuid");
+	is_int(control_clients(ctl), 3, "a user has no more than his share");
+	is_int(refused, 2, "the others are counted");
+	is_int(recv(fds[4], &byte, 1, MSG_DONTWAIT), 0, "and closed");
+	for (unsigned i = 0; i < 200 && control_clients(ctl) > 0; i++)
+		turn();
+	is_int(control_clients(ctl), 0, "who says nothing is closed");
+	for (int i = 0; i < 5; i++)
+		close(fds[i]);
+	control_free(&ctl);
+	unlink(sa.sun_path);
+}
+
 int main(void)
 {
 	char dir[] = "/tmp/control_test.XXXXXX", path[64];
@@ -77,6 +118,7 @@ int main(void)
 	control_only_user(ctl, getuid());
 	is_int(ask(path), 5, "nor does it take places away");
 	control_free(&ctl);
+	test_public(dir);
 	snprintf(path, sizeof(path), "%s/control", dir);
 	rmdir(path);
 	rmdir(dir);

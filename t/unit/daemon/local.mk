@@ -27,8 +27,9 @@ t_unit_daemon_files_test_SOURCES = t/unit/daemon/files_test.c $(RECOVER_SCENE)
 t_unit_daemon_files_test_LDADD = $(SCHED_TEST_LIBS)
 t_unit_daemon_sched_mem_test_SOURCES = t/unit/daemon/sched_mem_test.c t/unit/daemon/sched_world.h
 t_unit_daemon_sched_mem_test_LDADD = $(SCHED_TEST_LIBS)
-check_PROGRAMS += t/unit/daemon/procs_test t/unit/daemon/control_test t/unit/daemon/plan_test
-UNIT_TESTS += t/unit/daemon/procs_test t/unit/daemon/control_test t/unit/daemon/plan_test
+check_PROGRAMS += t/unit/daemon/procs_test t/unit/daemon/control_test t/unit/daemon/plan_test \
+	t/unit/daemon/qwire_test
+UNIT_TESTS += t/unit/daemon/procs_test t/unit/daemon/control_test t/unit/daemon/plan_test t/unit/daemon/qwire_test
 t_unit_daemon_procs_test_SOURCES = t/unit/daemon/procs_test.c daemon/procs.c
 t_unit_daemon_procs_test_LDADD = $(SCHED_TEST_LIBS)
 t_unit_daemon_control_test_SOURCES = t/unit/daemon/control_test.c
@@ -39,3 +40,5 @@ check_PROGRAMS += t/unit/daemon/qclock_test
 UNIT_TESTS += t/unit/daemon/qclock_test
 t_unit_daemon_qclock_test_SOURCES = t/unit/daemon/qclock_test.c
 t_unit_daemon_qclock_test_LDADD = $(SCHED_TEST_LIBS)
+t_unit_daemon_qwire_test_SOURCES = t/unit/daemon/qwire_test.c
+t_unit_daemon_qwire_test_LDADD = $(SCHED_TEST_LIBS)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Operator commands in every state, death of workers in every state, and lying workers. */
+#include "daemon/qpublic.h"
 #include "t/unit/daemon/sched_world.h"
 
 #define RW 100
@@ -257,6 +258,65 @@ static void test_list(void)
 		steps++;
 	is_int(n, 1000, "all are listed");
 	ok(steps >= 1000 / 64, "in slices");
+	world_fini(&w);
+}
+
+/* The same by entries, for the showq worker: its questions are anybody's. */
+static void test_list_part(void)
+{
+	static const struct sched_cursor wrong[] = {
+		{ 0, 0 },
+		{ 0, 999999 },
+		{ 5, 3 },
+		{ UINT32_MAX, 0 },
+		{ UINT32_MAX, UINT32_MAX },
+		{ 999, UINT32_MAX },
+	};
+	struct world w;
+	struct sched_cursor cursor = { 0, QTAB_NONE };
+	unsigned n = 0, most = 0, before;
+
+	begin(&w);
+	defer_some(&w, 0, 1000);
+	for (bool more = true; more;) {
+		before = n;
+		more = sched_list_part(w.s, &cursor, 7, count_item, &n);
+		most = n - before > most ? n - before : most;
+	}
+	is_int(n, 1000, "all entries are listed in parts");
+	is_int(most, 7, "no part is larger than was asked for");
+	for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
+		cursor = wrong[i];
+		n = 0;
+		sched_list_part(w.s, &cursor, 7, count_item, &n);
+		ok(n <= 7, "a cursor that is none");
+	}
+	world_fini(&w);
+}
+
+static void test_public_noise(void)
+{
+	struct world w;
+	struct link link;
+	unsigned refused = 0;
+
+	begin(&w);
+	memset(&link, 0, sizeof(link));
+	srand(3);
+	for (unsigned i = 0; i < 20000; i++) {
+		char rec[sizeof(struct proto_queue_ask) + 300];
+		struct proto_queue_ask q = { .kind = PROTO_QUEUE_ASK,
+					     .what = 1 + (uint32_t)rand() % 6,
+					     .site_len = (uint32_t)rand() % 400 };
+
+		for (size_t k = 0; k < sizeof(rec); k++)
+			rec[k] = (char)rand();
+		if (i % 3 != 0)
+			memcpy(rec, &q, sizeof(q));
+		refused += qpublic_input(w.s, &link, rec, (size_t)rand() % sizeof(rec)) != 0;
+	}
+	ok(refused > 10000, "%u of 20000 requests of users are refused", refused);
+	sched_turn(w.s);
 	world_fini(&w);
 }
 
@@ -634,6 +694,8 @@ int main(void)
 	test_flush();
 	test_all();
 	test_list();
+	test_list_part();
+	test_public_noise();
 	test_death();
 	test_poison();
 	test_half_announced();
