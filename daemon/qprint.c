@@ -16,7 +16,7 @@ struct qprint {
 	bool json;
 	uint64_t messages, bytes;
 	char last_reason[1000]; /* of the message: recipients with the same one stand together */
-	json_t *object, *rcpts;	/* of the message, in JSON */
+	json_t *object, *rcpts; /* of the message, in JSON */
 	bool in_doubt, damaged;
 };
 

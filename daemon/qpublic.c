@@ -46,7 +46,9 @@ static int list(struct sched *s, struct link *link, const struct proto_queue_ask
 	return err;
 }
 
-static void nobody_waits(void *ctx UNUSED, const struct sched_cmd_result *r UNUSED) {}
+static void nobody_waits(void *ctx UNUSED, const struct sched_cmd_result *r UNUSED)
+{
+}
 
 /* What cannot be done now is not done: whoever asked may ask again. */
 static void flush(struct sched *s, const struct proto_queue_ask *q, const char *site)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * What the showq worker asks of the supervisor: parts of the list of queue entries, and to try
- * deferred mail now. Both come from users that nobody has to trust, so each costs a bounded piece of
- * work, and no more than QPUBLIC_PER_TURN of them are taken in one turn. Called by daemon/life.c.
+ * deferred mail now. Both come from users that nobody has to trust, so each costs a bounded piece
+ * of work, and no more than QPUBLIC_PER_TURN of them are taken in one turn. Called by
+ * daemon/life.c.
  */
 #ifndef PH_DAEMON_QPUBLIC_H
 #define PH_DAEMON_QPUBLIC_H

@@ -48,6 +48,7 @@ bool qread_message(struct qread *r, const struct buf *items, size_t from, size_t
 		   const struct qlist_message **m_r);
 /* The recipients of one item of the message that was read last; where the next item is. */
 typedef void (*qread_rcpt_fn)(void *ctx, const struct qlist_rcpt *rcpt);
-size_t qread_rcpts(struct qread *r, const struct buf *items, size_t at, qread_rcpt_fn fn, void *ctx);
+size_t qread_rcpts(struct qread *r, const struct buf *items, size_t at, qread_rcpt_fn fn,
+		   void *ctx);
 
 #endif

@@ -23,28 +23,28 @@
 #include "lib/log.h"
 #include "workers/common/worker.h"
 
-#define PER_USER	8u
-#define IDLE_MS		60000
-#define LISTS_AT_ONCE	16u /* the others wait */
-#define CHUNK_BYTES	(256u << 10)
-#define PACKET_BYTES	24000u /* below CONTROL_PACKET_MAX */
-#define FLUSH_WAITING	64u
-#define REPORT_MS	10000
-#define DRAIN_MS	5000
+#define PER_USER      8u
+#define IDLE_MS       60000
+#define LISTS_AT_ONCE 16u /* the others wait */
+#define CHUNK_BYTES   (256u << 10)
+#define PACKET_BYTES  24000u /* below CONTROL_PACKET_MAX */
+#define FLUSH_WAITING 64u
+#define REPORT_MS     10000
+#define DRAIN_MS      5000
 
 struct list { /* one that is being told */
 	struct showq *q;
 	struct control_client *c;
 	struct list *next;
-	bool served;   /* one of the LISTS_AT_ONCE */
-	bool all;      /* `items` ends with the last of the queue */
-	bool fresh; /* entries have come that were not looked at yet */
+	bool served; /* one of the LISTS_AT_ONCE */
+	bool all;    /* `items` ends with the last of the queue */
+	bool fresh;  /* entries have come that were not looked at yet */
 	bool in_message;
 	size_t message_end; /* of the message that is being told, in `items` */
-	size_t at;	    /* of what is told next */
+	size_t at;          /* of what is told next */
 	struct sched_cursor cursor;
 	struct buf items; /* entries whose messages were not told yet */
-	struct buf out;	  /* not sent yet */
+	struct buf out;   /* not sent yet */
 	struct loop_timer timer;
 };
 
@@ -57,9 +57,9 @@ struct showq {
 	struct worker *w;
 	struct control *control;
 	struct qread *spool;
-	struct list *lists;   /* oldest first */
-	struct list *asked;   /* whose question the supervisor has */
-	bool asking;	      /* it has one; asked is NULL when who wanted it has gone */
+	struct list *lists; /* oldest first */
+	struct list *asked; /* whose question the supervisor has */
+	bool asking;        /* it has one; asked is NULL when who wanted it has gone */
 	struct flush waiting[FLUSH_WAITING];
 	unsigned waiting_count;
 	bool pausing; /* behind one that was handed on */
@@ -146,8 +146,7 @@ static void tell_messages(struct list *l)
 static void list_end(struct list *l)
 {
 	struct control_client *c = l->c;
-	uint64_t damaged =
-		atomic_load_explicit(&l->q->w->board->damaged, memory_order_relaxed);
+	uint64_t damaged = atomic_load_explicit(&l->q->w->board->damaged, memory_order_relaxed);
 
 	control_on_close(c, NULL, NULL);
 	control_on_room(c, NULL, NULL);

@@ -25,9 +25,9 @@ $smtp->quit;
 ($rc, $out) = $mta->command('posthaste', 'status');
 is $rc, 0, 'status of a running system is 0';
 my %classes = map { $_->{class} => $_->{state} } $mta->workers;
-is_deeply [ sort keys %classes ], [qw(deliver local log pickup resolver rewrite smtpd stats)],
+is_deeply [ sort keys %classes ], [qw(deliver local log pickup resolver rewrite showq smtpd stats)],
 	'one process of each class';
-is join(',', sort { $a cmp $b } values %classes), join(',', ('up') x 8), 'all up';
+is join(',', sort { $a cmp $b } values %classes), join(',', ('up') x 9), 'all up';
 
 ($rc, $out) = $mta->command('posthaste', 'start');
 isnt $rc, 0, 'a second start is refused';

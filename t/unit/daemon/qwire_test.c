@@ -159,7 +159,8 @@ static void test_long(void)
 	qwire_rcpt(&b, &(struct qlist_rcpt){ .addr = { text, 100000 },
 					     .orig_addr = { text, 100000 },
 					     .reason = { text, 100000 } });
-	is_int(read_all(&b, &open, &s), 0, "texts without end are cut off, and the record is whole");
+	is_int(read_all(&b, &open, &s), 0,
+	       "texts without end are cut off, and the record is whole");
 	free(text);
 	buf_fini(&b);
 }
