@@ -88,6 +88,7 @@ struct matchlist;
 int matchlist_open(const struct conf *c, const char *text, const char *param_name,
 		   enum matchlist_kind kind, struct matchlist **l_r, struct conf_diag *d);
 void matchlist_close(struct matchlist **l);
+bool matchlist_is_remote(const struct matchlist *l); /* has a remote table */
 /* 1 = matches, 0 = does not, negative = a table could not be asked (MAP_ERROR). */
 int matchlist_has_domain(struct matchlist *l, struct sv domain);
 int matchlist_has_ip(struct matchlist *l, const char *ip); /* text form, IPv4-mapped as IPv4 */

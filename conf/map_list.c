@@ -24,20 +24,24 @@ int map_list_open(const struct conf *c, const char *specs, const char *param_nam
 	*l_r = NULL;
 	while ((more = map_item_next(&rest, &item, &group)) > 0) {
 		char *spec = xstrndup(item.p, item.len);
-		bool remote = false;
+		const char *refusal = NULL;
 		struct map *m;
 		int open_err = map_open(c, spec, &m, d);
 
-		if (open_err == 0 && map_is_remote(m) && !map_remote_is_allowed(param_name)) {
+		if (open_err == 0 && map_is_remote(m))
+			refusal = map_remote_refusal(param_name);
+		if (refusal != NULL) {
 			map_close(&m);
 			open_err = E_CONFIG;
-			remote = true;
 		}
 		if (open_err < 0) {
 			err = open_err;
 			if (d != NULL)
-				conf_diag_add(d, true, NULL, 0, "%s: cannot use %stable \"%.200s\"",
-					      param_name, remote ? "remote " : "", spec);
+				conf_diag_add(d, true, NULL, 0,
+					      "%s: cannot use %stable \"%.200s\"%s%s", param_name,
+					      refusal != NULL ? "remote " : "", spec,
+					      refusal != NULL ? ": " : "",
+					      refusal != NULL ? refusal : "");
 		} else {
 			l->maps = xrealloc(l->maps, (l->count + 1) * sizeof(struct map *));
 			l->maps[l->count++] = m;

@@ -61,8 +61,8 @@ void map_memo_free(struct map_memo **mp)
 
 void map_memo_enter(struct map_memo *m)
 {
-	ASSERT(entered == NULL && m->missing_from == m->count);
-	m->missing = false;
+	ASSERT(entered == NULL);
+	m->missing = m->missing_from != m->count;
 	entered = m;
 }
 
@@ -204,37 +204,53 @@ void map_remote_set_direct(map_remote_fn fn, void *ctx)
 	direct_ctx = ctx;
 }
 
-/* The look-ups in these are made in pieces of work that can wait and be done again. */
-bool map_remote_is_allowed(const char *param_name)
+/* Look-ups are made in pieces of work that can wait and be done again, but in these. */
+const char *map_remote_refusal(const char *param_name)
 {
-	static const char *const allowed[] = {
-		"alias_maps",
-		"canonical_maps", /* for envelopes; workers/rewrite/mapping.c */
-		"fallback_transport_maps",
-		"local_recipient_maps",
-		"mailbox_command_maps",
-		"mailbox_transport_maps",
-		"recipient_bcc_maps",
-		"recipient_canonical_maps",
-		"relay_domains",
-		"relay_recipient_maps",
-		"relocated_maps",
-		"sender_bcc_maps",
-		"sender_canonical_maps",
-		"sender_dependent_default_transport_maps",
-		"sender_dependent_relayhost_maps",
-		"transport_maps",
-		"virtual_alias_domains",
-		"virtual_alias_maps",
-		"virtual_gid_maps",
-		"virtual_mailbox_domains",
-		"virtual_mailbox_maps",
-		"virtual_uid_maps",
+	static const char each_line[] =
+		"it would be asked for each line of every message: use pcre, regexp or cidr";
+	static const char each_reply[] = "it would be asked for each line of a dialogue";
+	static const char program[] = "programs of users ask it, which reach no servers";
+	static const struct {
+		const char *param, *why;
+	} refused[] = {
+		{ "authorized_flush_users", program },
+		{ "authorized_mailq_users", program },
+		{ "authorized_submit_users", program },
+		{ "body_checks", each_line },
+		{ "default_delivery_status_filter", each_reply },
+		{ "domain", "one table would wait for another" }, /* of a remote table */
+		{ "header_checks", each_line },
+		{ "lmtp_body_checks", each_line },
+		{ "lmtp_delivery_status_filter", each_reply },
+		{ "lmtp_header_checks", each_line },
+		{ "lmtp_mime_header_checks", each_line },
+		{ "lmtp_nested_header_checks", each_line },
+		{ "lmtp_reply_filter", each_reply },
+		{ "lmtp_tls_policy_maps", "TLS is not there yet" },
+		{ "local_delivery_status_filter", each_reply },
+		{ "local_login_sender_maps", program },
+		{ "mime_header_checks", each_line },
+		{ "nested_header_checks", each_line },
+		{ "pipe_delivery_status_filter", each_reply },
+		{ "smtp_body_checks", each_line },
+		{ "smtp_delivery_status_filter", each_reply },
+		{ "smtp_header_checks", each_line },
+		{ "smtp_mime_header_checks", each_line },
+		{ "smtp_nested_header_checks", each_line },
+		{ "smtp_reply_filter", each_reply },
+		{ "smtp_tls_policy_maps", "TLS is not there yet" },
+		{ "smtpd_command_filter", each_reply },
+		{ "smtpd_forbidden_commands", each_reply },
+		{ "smtpd_noop_commands", each_reply },
+		{ "smtpd_reject_filter_maps", each_reply },
+		{ "smtpd_reject_footer_maps", each_reply },
+		{ "virtual_delivery_status_filter", each_reply },
 	};
 
-	for (size_t i = 0; i < ARRAY_LEN(allowed); i++) {
-		if (strcmp(allowed[i], param_name) == 0)
-			return true;
+	for (size_t i = 0; i < ARRAY_LEN(refused); i++) {
+		if (strcmp(refused[i].param, param_name) == 0)
+			return refused[i].why;
 	}
-	return false;
+	return NULL;
 }

@@ -26,7 +26,7 @@ struct map_memo;
 
 struct map_memo *map_memo_new(void);
 void map_memo_free(struct map_memo **m); /* NULL is allowed */
-/* Memos do not nest. */
+/* Memos do not nest. What was missing before and is not answered yet stays missing. */
 void map_memo_enter(struct map_memo *m);
 /* True: answers are missing, and what was done since map_memo_enter() must be done again. */
 bool map_memo_leave(void);
@@ -48,8 +48,10 @@ bool map_remote_is_used(void);
 /* How many look-ups in remote tables have ended in MAP_ERROR: the process that asks them writes
  * about the reasons. */
 unsigned map_remote_errors(void);
-/* May the tables of this parameter be remote ones? Not where nothing can wait for an answer. */
-bool map_remote_is_allowed(const char *param_name);
+/* Why the tables of this parameter may not be remote ones, because nothing can wait for an answer
+ * there; NULL: they may. Whoever opens tables for a parameter that is not refused looks them up
+ * within a memo. */
+const char *map_remote_refusal(const char *param_name);
 
 /* Programs that may block: look-ups outside a memo are asked by this function. */
 typedef enum map_status (*map_remote_fn)(void *ctx, const char *spec, struct sv key,

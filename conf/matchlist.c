@@ -128,12 +128,16 @@ static void load_table(struct loader *ld, struct sv spec, bool negate, const cha
 		       unsigned lineno)
 {
 	char *text = xstrndup(spec.p, spec.len);
+	const char *refusal = map_remote_refusal(ld->l->param);
 	struct map *table;
 
 	if (map_open(ld->c, text, &table, ld->d) < 0) {
 		load_error(ld, E_CONFIG, file, lineno, "cannot use table", spec);
-	} else if (map_is_remote(table) && !map_remote_is_allowed(ld->l->param)) {
-		load_error(ld, E_CONFIG, file, lineno, "cannot use remote table", spec);
+	} else if (map_is_remote(table) && refusal != NULL) {
+		char what[200];
+
+		snprintf(what, sizeof(what), "cannot use remote table (%s)", refusal);
+		load_error(ld, E_CONFIG, file, lineno, what, spec);
 		map_close(&table);
 	} else {
 		struct pattern *p = push(ld->l, spec, negate);
@@ -244,6 +248,15 @@ void matchlist_close(struct matchlist **lp)
 	free(l->patterns);
 	free(l->param);
 	free(l);
+}
+
+bool matchlist_is_remote(const struct matchlist *l)
+{
+	for (size_t i = 0; l != NULL && i < l->count; i++) {
+		if (l->patterns[i].kind == PAT_TABLE && map_is_remote(l->patterns[i].table))
+			return true;
+	}
+	return false;
 }
 
 /* ---- matching: 1, 0, or E_AGAIN when a table could not be asked ---- */

@@ -189,6 +189,11 @@ const struct proc_link proc_links[] = {
 	  .ring_ab = 256 * KIB,
 	  .ring_ba = 512 * KIB,
 	  .same_generation = true },
+	{ .a = CLASS_DELIVER,
+	  .b = CLASS_LOOKUP,
+	  .ring_ab = 256 * KIB,
+	  .ring_ba = 512 * KIB,
+	  .same_generation = true },
 };
 
 const unsigned proc_link_count = ARRAY_LEN(proc_links);

@@ -480,10 +480,6 @@ static int compile_rewrite_clients(struct policy_conf *pc, struct conf_diag *d)
 		else
 			complain(&c, false, "invalid request: %.*s", (int)word.len, word.p);
 	}
-	for (unsigned i = 0; i < l.count; i++) {
-		if (l.items[i].map != NULL && map_is_remote(l.items[i].map))
-			complain(&c, true, "cannot use remote table %s", map_spec(l.items[i].map));
-	}
 	pc->rewrite_clients = l.items;
 	pc->rewrite_client_count = l.count;
 	return c.errors == 0 ? 0 : E_CONFIG;

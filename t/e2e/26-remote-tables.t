@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Remote tables: access, domains, aliases and transports in socketmap, tcp and sqlite tables. Mail goes where
-# they say; a server that is down or silent defers mail, one that hangs holds up nobody who does not ask it.
+# Remote tables: access, domains, clients, addresses, aliases and transports in socketmap, tcp and sqlite tables. Mail
+# goes where they say; a server that is down or silent defers mail, one that hangs holds up nobody who does not ask it.
 use strict;
 use warnings;
 use FindBin;
@@ -189,15 +189,56 @@ spew("$dir/alias.cf", slurp("$dir/alias.cf") . "result_format = changed-%s\n");
 ok $mta->wait_log(qr/table \Q$dir\E\/alias\.cf has changed/), 'a changed file of parameters is noticed';
 ok wait_until(sub { mail('many@relay.test'); $next->got =~ /RCPT TO:<changed-one\@other\.test>/ }, 20), 'and used';
 
+# who a client is, what is local, and addresses on their way in and out
+my $far = Posthaste->recorder;
+set('map', "nets:127.0.0.1\tx", "local:here.test\tx", "canon:joe\@in.test\tjoe.doe\@in.test",
+	"generic:joe.doe\@in.test\tjoe\@out.test", "generic:down\@in.test\t=TEMP later", "canon:busy\@in.test\t=TEMP later");
+$mta->configure(mynetworks => "$map:nets", mydestination => "$map:local", local_recipient_maps => '', relay_domains => '',
+	relay_recipient_maps => '', virtual_alias_maps => '', transport_maps => '', smtpd_recipient_restrictions => '',
+	canonical_maps => "$map:canon", smtp_generic_maps => "$map:generic", relayhost => "[127.0.0.1]:$far->{port}",
+	home_mailbox => 'Maildir/', minimal_backoff_time => '2s', queue_run_delay => '1s', lookup_timeout => '4s');
+my ($old_smtpd) = map { $_->{pid} } grep { $_->{class} eq 'smtpd' } $mta->workers;
+is +($mta->command('posthaste', 'reload'))[0], 0, 'remote tables for clients, local domains and headers';
+ok wait_until(sub { !kill 0, $old_smtpd }, 30), 'the worker of before goes';
+
+sub from {
+	my ($sender, $rcpt, $head) = @_;
+	my $c2 = $mta->smtp;
+	$c2->cmd('EHLO client.test');
+	my $reply = $c2->cmd("MAIL FROM:<$sender>");
+	$reply = $c2->cmd("RCPT TO:<$rcpt>") if $reply =~ /^250/;
+	$reply = $c2->cmd("$head\r\n\r\ntext\r\n.") if $reply =~ /^250/ && $c2->cmd('DATA') =~ /^354/;
+	$c2->quit;
+	return $reply;
+}
+like from('joe@in.test', 'a@far.test', "From: Joe <joe\@in.test>\r\nX-One: 1"), qr/^250/,
+	'a client of mynetworks may relay';
+ok wait_until(sub { $far->got =~ /MAIL FROM:<joe\@out\.test>/ }, 20), 'the sender is mapped twice';
+ok wait_until(sub { $far->got =~ /^From: Joe <joe\@out\.test>\r?$/m }, 20), 'and so is the header';
+like from('x@in.test', 'nobody@here.test', 'Subject: local'), qr/^250/, 'local domains are those of the table';
+like from('busy@in.test', 'a@far.test', 'Subject: x'), qr/^451 4\.3\.0/, 'a map that cannot be asked';
+like from('x@in.test', 'a@far.test', 'From: busy@in.test'), qr/^451 4\.3\.0/, 'nor for a header';
+like from('down@in.test', 'b@far.test', 'Subject: x'), qr/^250/, 'one that is asked when mail leaves';
+ok $mta->wait_log(qr/to=<b\@far\.test>.*dsn=4\.3\.0, status=deferred \(address mapping table lookup error\)/),
+	'defers the mail';
+like from('x@in.test', 'b@far.test', "From: down\@in.test"), qr/^250/, 'for a header, too';
+ok wait_until(sub { (() = $mta->log =~ /to=<b\@far\.test>.*status=deferred/g) >= 2 }, 20), 'which waits';
+unlike $far->got, qr/down\@in\.test/, 'and does not go out as it is';
+set('map', "nets:127.0.0.1\tx", "generic:down\@in.test\tup\@out.test");
+ok wait_until(sub { $mta->command('postqueue', '-f'); $far->got =~ /^From: up\@out\.test/m }, 30), 'until the table is back';
+set('map', "nets:127.0.0.1\t=TEMP later");
+like from('x@in.test', 'a@far.test', 'Subject: x'), qr/^451 4\.3\.0/, 'who may relay is not known: try again';
+
 # where nothing can wait for an answer
-$mta->configure(mynetworks => "$map:networks");
+$mta->configure(header_checks => "$map:heads");
 ($rc, $out) = $mta->command('posthaste', 'check');
-ok $rc != 0 && $out =~ /mynetworks.*cannot use remote table/s, 'mynetworks takes no remote table';
+ok $rc != 0 && $out =~ /header_checks: cannot use remote table .*: it would be asked for each line/s,
+	'header checks take no remote table';
 
 is $mta->stop, 0, 'stops';
 is join('', grep { !/process lookup pid $lookup->{pid} killed by signal 9/ } split /^/, $mta->crashes), '',
 	'nothing crashed, but the worker that was killed';
 is $mta->refusals, 0, 'no system call was refused';
 Posthaste::end_child($_) for $map_pid, $tcp_pid;
-$next->stop;
+$_->stop for $next, $far;
 done_testing;

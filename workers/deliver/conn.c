@@ -18,6 +18,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "conf/map_remote.h"
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/io.h"
@@ -440,7 +441,11 @@ static int fill_changed(struct conn *c)
 		err = job_check_content(j, at, piece.p, piece.len);
 		if (err != 0)
 			return err == E_CORRUPT ? DAMAGED : UNREADABLE;
+		if (j->memo != NULL)
+			map_memo_enter(j->memo);
 		err = changed_feed(c->changed, piece, at + piece.len == j->hdr.content_len);
+		if (j->memo != NULL)
+			map_memo_leave();
 		if (err != 0)
 			return err == E_LIMIT ? TOO_DEEP : NO_TABLE;
 	}

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "conf/map_remote.h"
 #include "lib/err.h"
 #include "lib/log.h"
 #include "lib/util.h"
@@ -17,6 +18,13 @@
 #define SOFT_BREAK_AT  72u /* a line of quoted-printable is continued behind so many bytes */
 
 enum answer { KEEP, DROP, REPLACED /* by cv->text */ };
+
+/* Nothing while tables are only asked: it will be done again. */
+#define SAY(cv, ...)                                                                               \
+	do {                                                                                       \
+		if (!(cv)->asking)                                                                 \
+			log_as((cv)->conf->program, __VA_ARGS__);                                  \
+	} while (0)
 
 /* ---- configuration ---- */
 
@@ -68,6 +76,7 @@ int convert_conf_open(const struct conf *c, const struct conf_transport *ct,
 	cc->mime = (struct mime_limits){ .nesting = (size_t)p->mime_nesting_limit,
 					 .boundary_bytes = (size_t)p->mime_boundary_length_limit };
 	err = generic_open(c, ct, &cc->generic, d);
+	cc->remote = err == 0 && cc->generic != NULL && generic_is_remote(cc->generic);
 	if (err == 0)
 		err = open_tables(cc, c, p, lmtp, d);
 	if (err < 0)
@@ -100,9 +109,8 @@ static void end_line(struct convert *cv)
 static void note_break(struct convert *cv)
 {
 	if (!cv->broke_line)
-		log_as(cv->conf->program, LOG_LEVEL_INFO,
-		       "%s: breaking line > %zu bytes with <CR><LF>SPACE", cv->qid,
-		       cv->conf->line_limit);
+		SAY(cv, LOG_LEVEL_INFO, "%s: breaking line > %zu bytes with <CR><LF>SPACE", cv->qid,
+		    cv->conf->line_limit);
 	cv->broke_line = true;
 }
 
@@ -150,9 +158,9 @@ static void put_text(struct convert *cv, struct sv text, bool header)
 static void log_act(struct convert *cv, enum convert_class class, const char *action,
 		    struct sv seen, struct sv text)
 {
-	log_as(cv->conf->program, LOG_LEVEL_INFO, "%s: %s: %s %.*s%s%.*s", cv->qid, action,
-	       class == CONVERT_BODY ? "body" : "header", (int)size_min(seen.len, LOG_SEEN_BYTES),
-	       seen.p, text.len > 0 ? ": " : "", (int)text.len, text.p);
+	SAY(cv, LOG_LEVEL_INFO, "%s: %s: %s %.*s%s%.*s", cv->qid, action,
+	    class == CONVERT_BODY ? "body" : "header", (int)size_min(seen.len, LOG_SEEN_BYTES),
+	    seen.p, text.len > 0 ? ": " : "", (int)text.len, text.p);
 }
 
 /* Is the text of PREPEND or REPLACE one? */
@@ -162,16 +170,16 @@ static bool text_is_good(struct convert *cv, enum convert_class class, const cha
 	size_t name_len, colon;
 
 	if (text.len == 0) {
-		log_as(cv->conf->program, LOG_LEVEL_WARN, "%s action without text in %s map",
-		       action, cv->conf->names[class]);
+		SAY(cv, LOG_LEVEL_WARN, "%s action without text in %s map", action,
+		    cv->conf->names[class]);
 		return false;
 	}
 	if (class != CONVERT_BODY &&
 	    (mime_header_name(text, &name_len, &colon) != MIME_NAME_YES || name_len == 0)) {
-		log_as(cv->conf->program, LOG_LEVEL_WARN,
-		       "bad %s header text \"%.*s\" in %s map -- need \"headername: headervalue\"",
-		       action, (int)size_min(text.len, LOG_SEEN_BYTES), text.p,
-		       cv->conf->names[class]);
+		SAY(cv, LOG_LEVEL_WARN,
+		    "bad %s header text \"%.*s\" in %s map -- need \"headername: headervalue\"",
+		    action, (int)size_min(text.len, LOG_SEEN_BYTES), text.p,
+		    cv->conf->names[class]);
 		return false;
 	}
 	return true;
@@ -229,8 +237,8 @@ static enum answer act(struct convert *cv, enum convert_class class, struct sv s
 		log_act(cv, class, "strip", seen, text);
 		return DROP;
 	} else if (!sv_eq_nocase(word, SV("DUNNO")) && !sv_eq_nocase(word, SV("OK")))
-		log_as(cv->conf->program, LOG_LEVEL_WARN, "unsupported command in %s map: %.*s",
-		       cv->conf->names[class], (int)size_min(value.len, LOG_SEEN_BYTES), value.p);
+		SAY(cv, LOG_LEVEL_WARN, "unsupported command in %s map: %.*s",
+		    cv->conf->names[class], (int)size_min(value.len, LOG_SEEN_BYTES), value.p);
 	return KEEP;
 }
 
@@ -245,8 +253,8 @@ static enum answer ask(struct convert *cv, enum convert_class class, struct sv s
 	case MAP_NOT_FOUND:
 		break;
 	case MAP_ERROR:
-		log_as(cv->conf->program, LOG_LEVEL_WARN, "%s: smtp %s checks lookup error",
-		       cv->qid, class == CONVERT_BODY ? "body" : "header");
+		SAY(cv, LOG_LEVEL_WARN, "%s: smtp %s checks lookup error", cv->qid,
+		    class == CONVERT_BODY ? "body" : "header");
 		cv->err = E_AGAIN;
 		break;
 	}
@@ -275,7 +283,7 @@ static struct sv map_address(void *ctx, struct sv addr)
 
 	if (err == 0)
 		return out;
-	if (cv->err == 0)
+	if (cv->err == 0 && !(cv->asking && map_memo_is_missing()))
 		cv->err = err == E_AGAIN ? E_AGAIN : E_NOMEM;
 	return addr;
 }
@@ -582,6 +590,22 @@ void convert_end(struct convert *cv)
 		headers_end(cv, true);
 	if (cv->out_mid)
 		put(cv, SV(""), true);
+}
+
+void convert_ask_begin(struct convert *cv, const struct convert_conf *cc, struct buf *scratch)
+{
+	static const char no_qid[] = "";
+
+	convert_begin(cv, cc, no_qid, false, scratch);
+	cv->asking = true;
+	cv->mime.limits.disabled = true;
+}
+
+bool convert_ask(struct convert *cv, struct sv data)
+{
+	convert_feed(cv, data);
+	buf_reset(cv->out);
+	return cv->err == 0 && cv->mime.place == MIME_PRIMARY;
 }
 
 void convert_fini(struct convert *cv)

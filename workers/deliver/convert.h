@@ -28,6 +28,7 @@ enum convert_class { CONVERT_HEADER, CONVERT_MIME, CONVERT_NESTED, CONVERT_BODY,
 
 struct convert_conf {        /* of one transport */
 	const char *program; /* log tag */
+	bool remote;         /* the generic maps ask remote tables */
 	struct generic *generic;
 	struct map_list *tables[CONVERT_CLASSES];
 	const char *names[CONVERT_CLASSES]; /* of the parameters */
@@ -44,7 +45,8 @@ struct convert { /* one message */
 	const char *qid;
 	bool downgrade;
 	struct buf *out;
-	int err; /* E_AGAIN: a table could not be asked; E_LIMIT: attachments nested too deep */
+	int err;     /* E_AGAIN: a table could not be asked; E_LIMIT: attachments nested too deep */
+	bool asking; /* convert_ask(): what comes out is worth nothing */
 	struct mime mime;
 	struct buf line;    /* a line, or a piece of a long one, that is not complete yet */
 	bool mid_line;      /* `line` continues a line of which a piece was seen already */
@@ -76,5 +78,11 @@ void convert_begin(struct convert *cv, const struct convert_conf *cc, const char
 void convert_feed(struct convert *cv, struct sv data);
 void convert_end(struct convert *cv);
 void convert_fini(struct convert *cv);
+
+/* Within a memo, for generic maps in remote tables (conf/map_remote.h): looks up the addresses of
+ * the message's own header, and does nothing else. After convert_ask_begin() content is fed to
+ * convert_ask() as long as that says true. */
+void convert_ask_begin(struct convert *cv, const struct convert_conf *cc, struct buf *scratch);
+bool convert_ask(struct convert *cv, struct sv data);
 
 #endif

@@ -36,7 +36,8 @@ struct deliver {
 	unsigned tconf_count;
 	int64_t connection_limit;
 	struct dns_client *dns;
-	struct worker_peer *resolver;
+	struct tables_client *tables;
+	struct worker_peer *resolver, *lookup;
 	struct own_addrs own;
 	struct route_env env;
 	struct spool_dirs dirs;
@@ -99,6 +100,8 @@ struct job {
 	unsigned rcpt_count;
 	struct job_rcpt *rcpts;
 	struct client_rcpt *client_rcpts;
+	struct map_memo *memo;      /* answers of remote generic maps; NULL = there are none */
+	struct tables_fetch *fetch; /* on their way: the job is nowhere else */
 	struct client_tx tx;
 	uint8_t tx_rcpt[CLIENT_RCPT_MAX]; /* recipient of the transaction -> of the job */
 	struct job_reason *reasons;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "conf/map.h"
+#include "conf/map_remote.h"
 #include "lib/buf.h"
 #include "lib/err.h"
 #include "lib/log.h"
@@ -71,9 +72,15 @@ void generic_close(struct generic **gp)
 	*gp = NULL;
 }
 
+bool generic_is_remote(const struct generic *g)
+{
+	return map_list_is_remote(g->maps) || matchlist_is_remote(g->local);
+}
+
 static int table_error(const struct generic *g, struct sv addr)
 {
-	log_warn("%s map lookup problem for %.*s", g->param, (int)addr.len, addr.p);
+	if (!map_memo_is_missing())
+		log_warn("%s map lookup problem for %.*s", g->param, (int)addr.len, addr.p);
 	return E_AGAIN;
 }
 

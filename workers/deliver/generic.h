@@ -16,6 +16,8 @@ struct generic;
 int generic_open(const struct conf *c, const struct conf_transport *ct, struct generic **g_r,
 		 struct conf_diag *d);
 void generic_close(struct generic **g);
+/* Does it ask remote tables (conf/map_remote.h)? */
+bool generic_is_remote(const struct generic *g);
 /* `addr` is in internal form, the result, too: `addr` itself or in the arena. 0, E_AGAIN when a
  * table could not be asked (logged), E_LIMIT when the arena is full. */
 int generic_apply(struct generic *g, struct sv addr, struct arena *a, struct sv *out);

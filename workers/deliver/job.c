@@ -7,8 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "conf/map_remote.h"
 #include "lib/clock.h"
 #include "lib/err.h"
+#include "lib/io.h"
 #include "lib/log.h"
 #include "lib/mailaddr.h"
 #include "lib/util.h"
@@ -16,6 +18,7 @@
 #include "workers/deliver/convert.h"
 #include "workers/deliver/deliver.h"
 #include "workers/mail/verp.h"
+#include "workers/tables/client.h"
 
 #define ARENA_CHUNK  4096
 #define VERIFY_LIMIT (1u << 20) /* larger records are verified while they are sent */
@@ -54,6 +57,7 @@ void job_free(struct job *j)
 	struct deliver *d = j->d;
 
 	route_unref(&j->route);
+	map_memo_free(&j->memo);
 	d->job_count--;
 	d->kept_bytes -= j->content.len;
 	buf_reset(&j->content);
@@ -729,6 +733,66 @@ static bool map_envelope(struct job *j)
 	return true;
 }
 
+/* Looks up the addresses of the header. What cannot be read is found when it is sent. */
+static void ask_for_header(struct job *j)
+{
+	struct buf scratch = BUF_INIT;
+	struct convert cv = { 0 };
+	bool more = true;
+
+	convert_ask_begin(&cv, j->t->convert, &scratch);
+	for (uint64_t at = 0, pos; more && at < j->hdr.content_len;) {
+		struct sv piece = { j->d->io,
+				    (size_t)u64_min(j->hdr.content_len - at, sizeof(j->d->io)) };
+		int fd;
+
+		if (j->content.len > 0)
+			piece.p = j->content.p + at;
+		else if (job_content_fd(j, &fd, &pos) != 0 ||
+			 io_pread_all(fd, j->d->io, piece.len, (off_t)(pos + at)) != 0)
+			break;
+		more = convert_ask(&cv, piece);
+		at += piece.len;
+	}
+	convert_fini(&cv);
+	buf_fini(&scratch);
+}
+
+static void answered(void *ctx);
+
+/* False: remote tables are asked, and answered() comes. */
+static bool answers_are_there(struct job *j)
+{
+	bool missing = j->t->convert != NULL && j->t->convert->remote;
+
+	if (missing && j->memo == NULL)
+		j->memo = map_memo_new();
+	while (missing) {
+		map_memo_enter(j->memo);
+		map_envelope(j);
+		ask_for_header(j);
+		missing = map_memo_leave();
+		if (!missing)
+			break;
+		j->fetch = tables_fetch(j->d->tables, j->memo, answered, j);
+		if (j->fetch != NULL)
+			return false;
+	}
+	return true;
+}
+
+static bool envelope_is_mapped(struct job *j)
+{
+	bool mapped;
+
+	if (j->memo != NULL)
+		map_memo_enter(j->memo);
+	mapped = map_envelope(j);
+	if (j->memo != NULL)
+		map_memo_leave();
+	return mapped;
+}
+
 /* The record is there; now the transport decides. */
 static void dispatch(struct job *j)
 {
@@ -743,12 +807,22 @@ static void dispatch(struct job *j)
 		discard(j);
 	else if (j->t->kind != TRANSPORT_SMTP && j->t->kind != TRANSPORT_LMTP)
 		refuse_text(j, false, 3, 5, "transport is not for this kind of worker");
-	else if (!map_envelope(j))
+	else if (!answers_are_there(j))
+		return;
+	else if (!envelope_is_mapped(j))
 		refuse_text(j, false, 3, 0, "address mapping table lookup error");
 	else if (!job_begin(j))
 		hold(j);
 	else if (dest_add(j->d, j) != 0)
 		refuse_text(j, true, 4, 4, "malformed next-hop destination");
+}
+
+static void answered(void *ctx)
+{
+	struct job *j = ctx;
+
+	j->fetch = NULL;
+	dispatch(j);
 }
 
 void job_retry_held(struct deliver *d)

@@ -15,6 +15,7 @@
 #include "workers/deliver/convert.h"
 #include "workers/deliver/deliver.h"
 #include "workers/deliver/tlspolicy.h"
+#include "workers/tables/client.h"
 
 #define TICK_MS        250
 #define DNS_TIMEOUT_MS 30000
@@ -33,6 +34,7 @@ static void tick(void *ctx)
 
 	twheel_run(&d->wheel, clock_now().ms, conn_timer_fired, d);
 	dns_client_tick(d->dns);
+	tables_client_tick(d->tables);
 	loop_timer_set(&d->tick, TICK_MS);
 }
 
@@ -138,6 +140,7 @@ static int deliver_start(struct worker *w)
 	signal(SIGPIPE, SIG_IGN); /* sendfile() has no MSG_NOSIGNAL */
 	d->dests = strmap_new();
 	d->dns = dns_client_new(DNS_TIMEOUT_MS, w->counters);
+	d->tables = tables_client_new(w->params->lookup_timeout, w->counters);
 	d->env = (struct route_env){ d->dns, &d->own };
 	d->reader = spool_reader_new(&d->dirs, OPEN_SEGMENTS);
 	twheel_init(&d->wheel, TICK_MS, clock_now().ms);
@@ -150,23 +153,29 @@ static void deliver_attach(struct worker *w, struct worker_peer *peer)
 {
 	struct deliver *d = w->state;
 
-	if (peer->class_id != CLASS_RESOLVER)
-		return;
-	d->resolver = peer;
-	dns_client_set_link(d->dns, peer->link);
+	if (peer->class_id == CLASS_RESOLVER) {
+		d->resolver = peer;
+		dns_client_set_link(d->dns, peer->link);
+	} else if (peer->class_id == CLASS_LOOKUP) {
+		d->lookup = peer;
+		tables_client_set_link(d->tables, peer->link);
+	}
 }
 
 static void deliver_detach(struct worker *w, struct worker_peer *peer)
 {
 	struct deliver *d = w->state;
 
-	if (d->resolver != peer)
-		return;
-	d->resolver = NULL;
-	dns_client_set_link(d->dns, NULL);
+	if (d->resolver == peer) {
+		d->resolver = NULL;
+		dns_client_set_link(d->dns, NULL);
+	} else if (d->lookup == peer) {
+		d->lookup = NULL;
+		tables_client_set_link(d->tables, NULL);
+	}
 }
 
-static void deliver_from_peer(struct worker *w, struct worker_peer *peer UNUSED, const void *rec,
+static void deliver_from_peer(struct worker *w, struct worker_peer *peer, const void *rec,
 			      size_t len)
 {
 	struct deliver *d = w->state;
@@ -174,8 +183,11 @@ static void deliver_from_peer(struct worker *w, struct worker_peer *peer UNUSED,
 
 	if (len >= sizeof(kind))
 		memcpy(&kind, rec, sizeof(kind));
-	if (kind == PROTO_DNS_ANSWER)
+	if (kind == PROTO_DNS_ANSWER && peer == d->resolver)
 		dns_client_input(d->dns, rec, len);
+	else if (peer == d->lookup &&
+		 (kind != PROTO_TABLE_ANSWER || tables_client_input(d->tables, rec, len) != 0))
+		worker_accuse(w, peer, "malformed answer of a table");
 }
 
 static void take_job(struct deliver *d, const void *rec, size_t len)

@@ -441,8 +441,9 @@ static void look_ahead(struct expansion *x, struct sv addr)
 
 	if (addr.len > 1 && addr.p[0] == '\\')
 		addr = (struct sv){ addr.p + 1, addr.len - 1 };
-	if (mail_addr_split(addr, &local, &domain))
-		lookup_is_local(x->k, domain);
+	if (!mail_addr_split(addr, &local, &domain))
+		domain = sv_from(p->myorigin);
+	lookup_is_local(x->k, domain);
 	mail_addr_split_ext(local, p->recipient_delimiter, &base, &ext);
 	lookup_alias(x->k, local, &value, &rights);
 	lookup_alias(x->k, base, &value, &rights);

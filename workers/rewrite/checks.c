@@ -2,6 +2,7 @@
 /* What the tables of header_checks(5) get to see; see workers/rewrite/checks.h. */
 #include "workers/rewrite/checks.h"
 
+#include <stdarg.h>
 #include <string.h>
 
 #include "lib/log.h"
@@ -85,6 +86,44 @@ void checks_put_text(struct check_run *run, struct sv text, bool header)
 	}
 }
 
+/* ---- log lines ---- */
+
+void checks_log(struct check_run *run, enum log_level level, const char *fmt, ...)
+{
+	struct buf line = BUF_INIT;
+	va_list ap;
+
+	va_start(ap, fmt);
+	buf_vprintf(&line, fmt, ap);
+	va_end(ap);
+	if (run->hold_log) { /* level and text */
+		buf_add_c(&run->held_log, (char)level);
+		buf_add(&run->held_log, buf_cstr(&line), line.len + 1);
+	} else {
+		log_as("cleanup", level, "%s", buf_cstr(&line));
+	}
+	buf_fini(&line);
+}
+
+void checks_hold(struct check_run *run)
+{
+	run->hold_log = true;
+}
+
+void checks_settle(struct check_run *run)
+{
+	size_t at = 0;
+
+	while (at < run->held_log.len) {
+		const char *line = run->held_log.p + at;
+
+		log_as("cleanup", (enum log_level)line[0], "%s", line + 1);
+		at += strlen(line + 1) + 2;
+	}
+	buf_reset(&run->held_log);
+	run->hold_log = false;
+}
+
 /* ---- asking ---- */
 
 static bool is_asked(const struct check_run *run, enum check_class class)
@@ -101,9 +140,10 @@ static enum check_result ask(struct check_run *run, enum check_class class, stru
 		break;
 	case MAP_ERROR:
 		if (!run->table_error)
-			log_as("cleanup", LOG_LEVEL_WARN,
-			       "%s: %s map lookup problem -- message not accepted, try again later",
-			       run->qid, check_class_names[class]);
+			checks_log(run, LOG_LEVEL_WARN,
+				   "%s: %s map lookup problem -- message not accepted, try again "
+				   "later",
+				   run->qid, check_class_names[class]);
 		run->table_error = true;
 		break;
 	}
@@ -355,12 +395,14 @@ bool checks_begin(struct check_run *run, const struct checks *k, struct envelope
 				   .head = old.head,
 				   .seen = old.seen,
 				   .value = old.value,
-				   .text = old.text };
+				   .text = old.text,
+				   .held_log = old.held_log };
 	mime_begin(&run->mime, &k->mime);
 	recycle(&run->line);
 	recycle(&run->head);
 	recycle(&run->seen);
 	recycle(&run->value);
+	recycle(&run->held_log);
 	recycle(&run->text);
 	return true;
 }
@@ -389,10 +431,11 @@ void checks_fini(struct check_run *run)
 	buf_fini(&run->seen);
 	buf_fini(&run->value);
 	buf_fini(&run->text);
+	buf_fini(&run->held_log);
 }
 
 size_t checks_memory(const struct check_run *run)
 {
 	return run->mime.bytes + run->line.cap + run->head.cap + run->seen.cap + run->value.cap +
-	       run->text.cap;
+	       run->text.cap + run->held_log.cap;
 }

@@ -24,6 +24,7 @@
 #include "conf/map.h"
 #include "lib/arena.h"
 #include "lib/buf.h"
+#include "lib/log.h"
 #include "lib/str.h"
 #include "workers/mail/envelope.h"
 #include "workers/mail/mime.h"
@@ -72,6 +73,8 @@ struct check_run { /* one message */
 	struct buf value;
 	struct buf text; /* a replacement */
 	unsigned bcc_count;
+	bool hold_log; /* all this may be done again: log lines wait in held_log */
+	struct buf held_log;
 };
 
 /* `c` must outlive the result. Problems go to `d`; on error nothing is left open. */
@@ -105,7 +108,16 @@ extern const char *const check_class_names[CHECK_CLASSES]; /* of the parameters 
 enum check_result checks_act(struct check_run *run, enum check_class class, struct sv seen,
 			     struct sv value);
 
+/* What is done may have to be done again from checks_begin() on: its log lines wait for
+ * checks_settle(). */
+void checks_hold(struct check_run *run);
+void checks_settle(struct check_run *run);
+
 /* ---- checks.c, for checks_act.c ---- */
+
+/* A log line of cleanup's. */
+void checks_log(struct check_run *run, enum log_level level, const char *fmt, ...)
+	PRINTF_LIKE(3, 4);
 
 /* Put out text of an action as whole lines in wire form. A header's further lines are made
  * continuation lines: what a table made of a message cannot become a header of its own. */

@@ -57,15 +57,15 @@ static void log_act(const struct act *a, const char *action, struct sv text)
 		add_part(&line, " helo=<", e->helo, ">");
 	if (text.len > 0)
 		add_part(&line, ": ", text, "");
-	log_as("cleanup", LOG_LEVEL_INFO, "%s", buf_cstr(&line));
+	checks_log(a->run, LOG_LEVEL_INFO, "%s", buf_cstr(&line));
 	buf_fini(&line);
 }
 
 static void warn_answer(const struct act *a, const char *what, const char *need)
 {
-	log_as("cleanup", LOG_LEVEL_WARN, "%s: %s \"%.*s\" in %s map%s%s", a->run->qid, what,
-	       (int)size_min(a->text.len, LOG_SEEN_BYTES), a->text.p, check_class_names[a->class],
-	       need[0] != '\0' ? " -- need " : "", need);
+	checks_log(a->run, LOG_LEVEL_WARN, "%s: %s \"%.*s\" in %s map%s%s", a->run->qid, what,
+		   (int)size_min(a->text.len, LOG_SEEN_BYTES), a->text.p,
+		   check_class_names[a->class], need[0] != '\0' ? " -- need " : "", need);
 }
 
 /* The text for later: NULL (and the message fails for want of memory) when the arena is full. */
@@ -203,8 +203,8 @@ static void add_bcc(struct check_run *run, struct sv addr)
 			return;
 	}
 	if (run->bcc_count >= BCC_MAX)
-		log_as("cleanup", LOG_LEVEL_WARN, "%s: more than %u BCC addresses by %s", run->qid,
-		       BCC_MAX, "header or body checks");
+		checks_log(run, LOG_LEVEL_WARN, "%s: more than %u BCC addresses by %s", run->qid,
+			   BCC_MAX, "header or body checks");
 	else if (env_add_rcpt(e, run->arena, &r) == 0)
 		run->bcc_count++;
 }
@@ -294,7 +294,7 @@ enum check_result checks_act(struct check_run *run, enum check_class class, stru
 		if (sv_eq_nocase(actions[i].name, (struct sv){ value.p, n }))
 			return actions[i].fn(&a);
 	}
-	log_as("cleanup", LOG_LEVEL_WARN, "unknown command in %s map: %.*s",
-	       check_class_names[class], (int)size_min(value.len, LOG_SEEN_BYTES), value.p);
+	checks_log(run, LOG_LEVEL_WARN, "unknown command in %s map: %.*s", check_class_names[class],
+		   (int)size_min(value.len, LOG_SEEN_BYTES), value.p);
 	return CHECK_KEEP;
 }

@@ -12,7 +12,6 @@
 
 #define STEPS_MAX   10 /* Postfix's bound */
 #define LIST_SPACES ", \t\r\n"
-#define HEADER_USES (1u << MAPPING_HEADER_SENDER | 1u << MAPPING_HEADER_RECIPIENT)
 
 struct mapping {
 	const struct addr_rules *rules;
@@ -86,14 +85,6 @@ static int open_all(struct mapping *m, const struct conf *c, struct conf_diag *d
 			err = map_list_open(c, rows[i].maps, rows[i].maps_name, rows[i].list, d);
 		if (err == 0 && map_list_is_empty(*rows[i].list))
 			*rows[i].uses = 0;
-		if (err == 0 && (*rows[i].uses & HEADER_USES) != 0 &&
-		    map_list_is_remote(*rows[i].list)) {
-			conf_diag_add(d, true, NULL, 0,
-				      "%s: cannot use remote table for headers: take header_sender "
-				      "and header_recipient out of %s",
-				      rows[i].maps_name, rows[i].classes_name);
-			err = E_CONFIG;
-		}
 	}
 	if (next_word(m->masquerade).len == 0)
 		m->masquerade_uses = 0;
@@ -136,6 +127,16 @@ void mapping_close(struct mapping **mp)
 	buf_fini(&m->one);
 	free(m);
 	*mp = NULL;
+}
+
+bool mapping_is_remote(const struct mapping *m)
+{
+	unsigned uses = m->sender_uses | m->recipient_uses | m->both_uses;
+
+	return map_list_is_remote(m->sender) || map_list_is_remote(m->recipient) ||
+	       map_list_is_remote(m->both) ||
+	       (m->masquerade_uses != 0 && matchlist_is_remote(m->exceptions)) ||
+	       (uses != 0 && resolver_local_is_remote(m->resolver));
 }
 
 bool mapping_acts(const struct mapping *m, enum mapping_use use)

@@ -32,6 +32,8 @@ int mapping_open(const struct conf *c, const struct addr_rules *rules, struct re
 void mapping_close(struct mapping **m);
 /* False when nothing is configured for this use (or m is NULL): the call can be left out. */
 bool mapping_acts(const struct mapping *m, enum mapping_use use);
+/* Are remote tables asked (conf/map_remote.h)? */
+bool mapping_is_remote(const struct mapping *m);
 
 /*
  * `addr` is complete and in internal form; the null sender stays. The result is a view of `addr` or

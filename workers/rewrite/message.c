@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "conf/map_remote.h"
 #include "lib/clock.h"
 #include "lib/crc32c.h"
 #include "lib/err.h"
@@ -58,6 +59,7 @@ void message_fini(struct message *m)
 	buf_fini(&m->env_in);
 	buf_fini(&m->out);
 	buf_fini(&m->env_out);
+	buf_fini(&m->raw);
 	header_fini(&m->header);
 	checks_fini(&m->checks);
 }
@@ -81,6 +83,8 @@ static void begin(struct message *m, struct qid qid)
 	m->in_bytes = 0;
 	m->put_longest = 0;
 	m->failed = verdict_ok;
+	m->ended = false;
+	recycle(&m->raw);
 }
 
 static struct sv sender_for_header(void *ctx)
@@ -110,6 +114,22 @@ static void begin_header(struct message *m)
 		.checks = m->checked ? &m->checks : NULL,
 	};
 	header_begin(&m->header, &m->rules->header, &m->facts, &m->out);
+	m->held = false;
+	m->open = m->rules->remote_mapping && (m->header.complete || m->header.add);
+	if (m->open && m->checked)
+		checks_hold(&m->checks);
+}
+
+/* All that the header needed is known, or waits: then false. */
+static bool header_is_settled(struct message *m)
+{
+	m->held = m->open && map_memo_is_missing();
+	if (m->held)
+		return false;
+	if (m->open && m->checked)
+		checks_settle(&m->checks);
+	m->open = false;
+	return true;
 }
 
 /* Is what the smtp-in worker says possible at all? */
@@ -139,6 +159,7 @@ int message_begin(struct message *m, struct qid qid, struct sv env)
 	m->env.bounce_of.len = 0;
 	if (m->env.arrival_us <= 0 || m->env.arrival_us > now)
 		m->env.arrival_us = now;
+	m->env_begun = m->env;
 	begin_header(m);
 	return 0;
 }
@@ -149,6 +170,7 @@ void message_begin_own(struct message *m, struct qid qid, const struct envelope 
 	m->env = *env;
 	begin_header(m);
 	m->header.done = true;
+	m->open = false;
 }
 
 /* What smtp-in puts in front does not count. */
@@ -175,21 +197,9 @@ static void take_refusal(struct message *m)
 	}
 }
 
-int message_feed(struct message *m, char *data, size_t len, struct sv *body_r)
+/* The next of what follows the header. */
+static void take_body(struct message *m, struct sv *body_r)
 {
-	size_t usable, used = 0;
-
-	*body_r = (struct sv){ data, 0 };
-	if (wire_check(&m->wire, data, len, &usable) < 0)
-		return E_PEER;
-	m->in_bytes += usable;
-	if (m->in_bytes > too_big(m) && m->failed.verdict == SUBMIT_OK)
-		m->failed = verdict_too_big;
-	if (m->failed.verdict != SUBMIT_OK)
-		return 0;
-	if (!m->header.done)
-		used = header_feed(&m->header, data, usable);
-	*body_r = (struct sv){ data + used, usable - used };
 	if (m->checked) {
 		size_t mark = m->out.len;
 
@@ -203,7 +213,48 @@ int message_feed(struct message *m, char *data, size_t len, struct sv *body_r)
 	}
 	if (m->header.too_many_hops)
 		m->failed = verdict_hops;
+}
+
+int message_feed(struct message *m, char *data, size_t len, struct sv *body_r)
+{
+	size_t usable, used = 0;
+
+	*body_r = (struct sv){ data, 0 };
+	if (wire_check(&m->wire, data, len, &usable) < 0)
+		return E_PEER;
+	m->in_bytes += usable;
+	if (m->in_bytes > too_big(m) && m->failed.verdict == SUBMIT_OK)
+		m->failed = verdict_too_big;
+	if (m->failed.verdict != SUBMIT_OK)
+		return 0;
+	if (m->open)
+		buf_add(&m->raw, data, usable);
+	if (m->held)
+		return 0;
+	if (!m->header.done)
+		used = header_feed(&m->header, data, usable);
+	if ((m->header.done && !header_is_settled(m)) || m->open)
+		return 0;
+	*body_r = (struct sv){ data + used, usable - used };
+	take_body(m, body_r);
 	return 0;
+}
+
+void message_again(struct message *m, struct sv *body_r)
+{
+	size_t used;
+
+	m->env = m->env_begun;
+	buf_reset(&m->out);
+	begin_header(m);
+	*body_r = (struct sv){ m->raw.p, 0 };
+	used = header_feed(&m->header, buf_cstr(&m->raw), m->raw.len);
+	if (m->ended)
+		header_end(&m->header);
+	if (!header_is_settled(m))
+		return;
+	*body_r = (struct sv){ m->raw.p + used, m->raw.len - used };
+	take_body(m, body_r);
 }
 
 /* ---- finish ---- */
@@ -293,7 +344,12 @@ const struct message_verdict *message_close(struct message *m, int *err_r)
 		return &verdict_write_error;
 	if (m->failed.verdict != SUBMIT_OK)
 		return &m->failed;
+	m->ended = true;
+	if (m->held)
+		return NULL;
 	header_end(&m->header);
+	if (!header_is_settled(m))
+		return NULL;
 	if (m->header.too_many_hops)
 		return &verdict_hops;
 	if (m->checked) {

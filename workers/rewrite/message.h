@@ -7,6 +7,10 @@
  *   message_begin()   envelope bytes
  *   message_feed()    content, as it comes, any number of times
  *   message_finish()  resolves, encodes; then hdr, env and plan are set
+ *
+ * Tables that may be remote (conf/map_remote.h) are asked for headers and in the last step. The
+ * caller enters a memo for each of these steps and does message_again() or message_build() again
+ * when answers were missing.
  */
 #ifndef PH_WORKERS_REWRITE_MESSAGE_H
 #define PH_WORKERS_REWRITE_MESSAGE_H
@@ -38,6 +42,13 @@ struct message {
 	struct header_facts facts;
 	struct check_run checks;
 	bool checked; /* header or body checks see this message: its body goes to `out`, too */
+	/* tables that are asked for its header may be remote: nothing of it counts before all
+	 * answers are there */
+	bool open;
+	bool held;      /* the header is complete, or all of it, and answers are missing */
+	bool ended;     /* message_close() was called */
+	struct buf raw; /* while it is open: the content as it came */
+	struct envelope env_begun; /* as it was before the header */
 	struct wire wire;
 	struct qid qid;
 	char qid_text[QID_TEXT_SIZE];
@@ -72,14 +83,20 @@ void message_begin_own(struct message *m, struct qid qid, const struct envelope 
  * empty. The body of a message that is `checked` goes to m->out. E_PEER when the bytes are no wire
  * form. A CR held back at the end must be put in front of
  * the next piece when m->wire.cr is set.
+ * Within a memo while m->open is set. When m->held is set afterwards the content gathers in m->raw,
+ * until the answers are there and message_again() is called.
  */
 int message_feed(struct message *m, char *data, size_t len, struct sv *body_r);
+/* Under a memo: the header once more, from its beginning. When m->held is still set, answers are
+ * missing again; else *body_r is what is to follow m->out, a part of m->raw, which the caller gives
+ * back. Then message_close() is called again if it was called before. */
+void message_again(struct message *m, struct sv *body_r);
 /* End of content. Returns what is to be done: SUBMIT_OK = write the record (hdr, env_out, out,
  * body), else the answer. E_PEER through *err_r when the content does not end as it must. */
 const struct message_verdict *message_finish(struct message *m, int *err_r);
 /*
- * The same in two steps. Only the second asks tables that may be remote (conf/map_remote.h): it
- * begins anew each time it is called.
+ * The same in two steps, both within a memo. The first returns NULL when it must wait for
+ * message_again() and be called once more; the second begins anew each time it is called.
  */
 const struct message_verdict *message_close(struct message *m, int *err_r);
 const struct message_verdict *message_build(struct message *m);

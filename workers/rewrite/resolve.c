@@ -169,6 +169,11 @@ int resolver_is_local(struct resolver *r, struct sv domain)
 	return matchlist_has_domain(r->mydestination, domain);
 }
 
+bool resolver_local_is_remote(const struct resolver *r)
+{
+	return matchlist_is_remote(r->mydestination);
+}
+
 int resolver_has_bare_key(struct resolver *r, struct sv domain)
 {
 	return sv_eq_nocase(domain, sv_from(r->p->myorigin)) ? 1 : resolver_is_local(r, domain);

@@ -49,5 +49,7 @@ int resolver_is_local(struct resolver *r, struct sv domain);
 /* Is a bare user name a key for an address of this domain? Postfix: when it is $myorigin or local.
  * As above. */
 int resolver_has_bare_key(struct resolver *r, struct sv domain);
+/* Does mydestination, which both ask, have a remote table (conf/map_remote.h)? */
+bool resolver_local_is_remote(const struct resolver *r);
 
 #endif

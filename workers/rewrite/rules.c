@@ -130,6 +130,7 @@ int rules_open(const struct conf *c, struct rules *r, struct conf_diag *d)
 	if (err == 0)
 		err = mapping_open(c, &r->header.addr, r->resolver, &r->mapping, d);
 	r->header.mapping = r->mapping;
+	r->remote_mapping = err == 0 && mapping_is_remote(r->mapping);
 	if (err == 0)
 		err = expander_open(c, &r->header.addr, r->resolver, r->mapping, &r->expander, d);
 	if (err == 0)

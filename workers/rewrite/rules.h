@@ -31,6 +31,7 @@ struct rules {
 	struct header_rules header;
 	struct resolver *resolver;
 	struct mapping *mapping;
+	bool remote_mapping;  /* it asks remote tables */
 	struct checks checks; /* of mail whose cleanup service is not in master.cf */
 	struct chain *chains; /* one for each cleanup service there */
 	unsigned chain_count;

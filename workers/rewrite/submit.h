@@ -17,6 +17,7 @@ struct tx { /* a message that comes in several pieces */
 	struct rewrite *rewrite;
 	struct peer *peer;
 	bool closed;                /* all content is there, message_close() is behind it */
+	bool ended;                 /* all content is there */
 	struct proto_submit end;    /* the record that ended it, when it waits for remote tables */
 	struct map_memo *memo;      /* their answers */
 	struct tables_fetch *fetch; /* on their way */

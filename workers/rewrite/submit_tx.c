@@ -71,7 +71,7 @@ static void tx_count_memory(struct peer *peer, struct tx *tx)
 {
 	size_t now = sizeof(*tx) + tx->m.out.cap + tx->m.env_in.cap +
 		     size_max(tx->m.arena.used_bytes, TX_ARENA_CHUNK) + tx->m.header.carry.cap +
-		     checks_memory(&tx->m.checks);
+		     tx->m.raw.cap + checks_memory(&tx->m.checks);
 
 	peer->memory = peer->memory - tx->counted + now;
 	tx->counted = now;
@@ -83,6 +83,7 @@ void tx_fail(struct tx *tx, const struct message_verdict *v)
 		tx->m.failed = *v;
 	spool_stream_abort(&tx->stream);
 	buf_fini(&tx->m.out);
+	buf_fini(&tx->m.raw);
 }
 
 /* Too much is gathered of the peer's messages. Those that began first are given up, for they have
@@ -264,17 +265,15 @@ static int submit_append(struct rewrite *r, struct peer *peer, struct tx *tx,
 
 /* ---- remote tables ---- */
 
-/* A message that came in one piece waits: it becomes a transaction of its own. */
-static struct tx *tx_of_scratch(struct rewrite *r, struct peer *peer, const struct proto_submit *s,
-				struct sv body)
+/* A message that came in one piece waits: it becomes a transaction of its own. Its header is done:
+ * what works on that points into the message. */
+static struct tx *tx_of_scratch(struct rewrite *r, struct peer *peer, const struct proto_submit *s)
 {
 	struct tx *tx = tx_open(r, peer, s);
 
 	message_fini(&tx->m);
 	tx->m = r->scratch;
 	message_init(&r->scratch, &r->rules);
-	buf_add_sv(&tx->m.out, body);
-	tx->closed = true;
 	peer_give_back(r, peer, s);
 	return tx;
 }
@@ -282,10 +281,8 @@ static struct tx *tx_of_scratch(struct rewrite *r, struct peer *peer, const stru
 static void tx_answered(void *ctx);
 
 /* Fetch what is missing. False: it is all there already (as errors). */
-static bool tx_waits(struct rewrite *r, struct peer *peer, struct tx *tx,
-		     const struct proto_submit *s)
+static bool tx_waits(struct rewrite *r, struct peer *peer, struct tx *tx)
 {
-	tx->end = *s;
 	if (tx->asked_since.ms == 0)
 		tx->asked_since = clock_now();
 	if (mono_since_ms(tx->asked_since) > TABLES_MS && tx->m.failed.verdict == SUBMIT_OK)
@@ -331,13 +328,83 @@ static const struct message_verdict *build(struct rewrite *r, struct peer *peer,
 			return v;
 		}
 		if (*txp == NULL) {
-			*txp = tx_of_scratch(r, peer, s, *body);
+			*txp = tx_of_scratch(r, peer, s);
+			buf_add_sv(&(*txp)->m.out, *body);
+			(*txp)->closed = true;
 			body->len = 0;
 		}
 		(*txp)->memo = memo;
-		if (tx_waits(r, peer, *txp, s))
+		(*txp)->end = *s;
+		(*txp)->ended = true;
+		if (tx_waits(r, peer, *txp))
 			return NULL;
 	}
+}
+
+/* ---- headers whose addresses remote tables map ---- */
+
+static void tx_enter(struct tx *tx)
+{
+	if (tx->memo == NULL)
+		tx->memo = map_memo_new();
+	map_memo_enter(tx->memo);
+}
+
+/* The next piece of content. While tables are asked it is kept. False: it is no wire form. */
+static bool tx_feed(struct tx *tx, char *p, size_t len, struct sv *body_r)
+{
+	bool ask = tx->m.open && !tx->m.held && tx->fetch == NULL;
+	int err;
+
+	if (ask)
+		tx_enter(tx);
+	err = message_feed(&tx->m, p, len, body_r);
+	if (ask)
+		map_memo_leave();
+	return err == 0;
+}
+
+static const struct message_verdict *tx_message_close(struct tx *tx, int *err_r)
+{
+	bool ask = tx->m.open && !tx->m.held;
+	const struct message_verdict *v;
+
+	if (ask)
+		tx_enter(tx);
+	v = message_close(&tx->m, err_r);
+	if (ask)
+		map_memo_leave();
+	return v;
+}
+
+/* The header waits for answers: ask, and do it again. False: they are on their way. */
+static bool tx_header(struct rewrite *r, struct peer *peer, struct tx *tx)
+{
+	while (tx->m.held && tx->m.failed.verdict == SUBMIT_OK) {
+		struct sv body;
+
+		if (map_memo_missing_count(tx->memo) > 0 && tx_waits(r, peer, tx))
+			return false;
+		if (tx->m.failed.verdict != SUBMIT_OK)
+			break;
+		tx_enter(tx);
+		message_again(&tx->m, &body);
+		map_memo_leave();
+		if (tx->m.held)
+			continue;
+		tx_add(r, peer, tx, body);
+		buf_fini(&tx->m.raw);
+	}
+	return true;
+}
+
+/* What tx_feed() left of a piece. */
+static void tx_take(struct rewrite *r, struct peer *peer, struct tx *tx, struct sv body)
+{
+	if (!tx->m.open || tx->m.failed.verdict != SUBMIT_OK)
+		tx_add(r, peer, tx, body);
+	else if (tx->m.held && tx->fetch == NULL)
+		tx_header(r, peer, tx);
 }
 
 /* The whole message is there: in the transaction, or (tx is NULL) in r->scratch and `body`.
@@ -349,8 +416,17 @@ static int submit_end(struct rewrite *r, struct peer *peer, struct tx *tx,
 	bool one_piece = tx == NULL;
 	int err = 0;
 
-	if (v == NULL && (tx == NULL || !tx->closed))
-		v = message_close(tx != NULL ? &tx->m : &r->scratch, &err);
+	if (tx != NULL) {
+		tx->end = *s;
+		tx->ended = true;
+	}
+	if (v == NULL && tx == NULL)
+		v = message_close(&r->scratch, &err);
+	while (v == NULL && tx != NULL && !tx->closed && err == 0) {
+		v = tx_message_close(tx, &err);
+		if (v == NULL && (tx->fetch != NULL || !tx_header(r, peer, tx)))
+			return 0;
+	}
 	if (err < 0) {
 		peer_accuse(r, peer, "content does not end with a line");
 		return 0;
@@ -369,8 +445,6 @@ static int submit_end(struct rewrite *r, struct peer *peer, struct tx *tx,
 		one_piece = false; /* its blocks were given back */
 	if (v->verdict == SUBMIT_OK) {
 		err = submit_append(r, peer, tx, s, body);
-		if (err == E_AGAIN && tx != NULL && tx->memo != NULL)
-			tx->end = *s;
 		if (err == E_AGAIN)
 			return E_AGAIN;
 		if (err != 0)
@@ -397,6 +471,8 @@ static void tx_answered(void *ctx)
 	struct peer *peer = tx->peer;
 
 	tx->fetch = NULL;
+	if (!tx_header(r, peer, tx) || !tx->ended)
+		return;
 	if (submit_end(r, peer, tx, &end, SV("")) == E_AGAIN)
 		submit_again(r, peer, &end);
 }
@@ -405,16 +481,35 @@ int tx_one_piece(struct rewrite *r, struct peer *peer, const struct proto_submit
 {
 	struct message *m = &r->scratch;
 	size_t len = (size_t)s->env_len + s->data_len;
+	struct tx *tx = NULL;
 	struct sv body;
 	char *p = piece_room(r, len + 1);
+	bool good = blocks_view_copy(&peer->blocks, s->first_block, 0, p, len) >= 0 &&
+		    message_begin(m, qid_of_proto(s->qid), (struct sv){ p, s->env_len }) >= 0;
 
-	if (blocks_view_copy(&peer->blocks, s->first_block, 0, p, len) < 0 ||
-	    message_begin(m, qid_of_proto(s->qid), (struct sv){ p, s->env_len }) < 0 ||
-	    message_feed(m, p + s->env_len, s->data_len, &body) < 0) {
+	if (good && m->open) {
+		tx = tx_open(r, peer, s);
+		message_begin(&tx->m, qid_of_proto(s->qid), (struct sv){ p, s->env_len });
+		peer_give_back(r, peer, s);
+	}
+	if (good && tx == NULL)
+		good = message_feed(m, p + s->env_len, s->data_len, &body) >= 0;
+	else if (good)
+		good = tx_feed(tx, p + s->env_len, s->data_len, &body);
+	if (!good) {
 		peer_accuse(r, peer, "damaged message");
 		return 0;
 	}
-	return submit_end(r, peer, NULL, s, body);
+	if (tx != NULL) {
+		tx_take(r, peer, tx, body);
+		body.len = 0;
+	}
+	if (submit_end(r, peer, tx, s, body) != E_AGAIN)
+		return 0;
+	if (strmap_get(peer->txs, tx_key(&s->tx)) == NULL)
+		return E_AGAIN;
+	submit_again(r, peer, s); /* as a transaction, for its blocks were given back */
+	return 0;
 }
 
 int tx_end(struct rewrite *r, struct peer *peer, struct tx *tx, const struct proto_submit *s)
@@ -439,11 +534,11 @@ void tx_piece(struct rewrite *r, struct peer *peer, struct tx *tx, const struct 
 		p += s->env_len;
 		len -= s->env_len;
 	}
-	if (message_feed(&tx->m, p, len, &body) < 0) {
+	if (!tx_feed(tx, p, len, &body)) {
 		peer_accuse(r, peer, "content is not in wire form");
 		return;
 	}
-	tx_add(r, peer, tx, body);
+	tx_take(r, peer, tx, body);
 	tx_count_memory(peer, tx);
 	if (peer->memory > r->peer_memory)
 		shed(r, peer);

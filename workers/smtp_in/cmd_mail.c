@@ -102,19 +102,14 @@ static bool param_envid(struct session *s, struct sv v)
 	return true;
 }
 
-bool cmd_may_verp(const struct session *s)
-{
-	const struct listener *l = s->listener;
-
-	return l->verp_clients != NULL &&
-	       matchlist_has_client(l->verp_clients, sv_from(s->name != NULL ? s->name : "unknown"),
-				    s->addr) > 0;
-}
-
 static bool param_verp(struct session *s, struct sv v)
 {
 	const struct params *p = s->listener->p;
 
+	if (s->may_verp < 0) {
+		session_reply(s, "451 4.3.0 Temporary lookup error");
+		return false;
+	}
 	if (verp_check_delimiters(v, p->verp_delimiter_filter) != NULL) {
 		session_reply(s, "501 5.5.4 Error: XVERP needs two characters from %s",
 			      p->verp_delimiter_filter);
@@ -140,9 +135,9 @@ static bool mail_param(struct session *s, struct sv word)
 		return param_ret(s, v);
 	} else if (has_key(word, "ENVID=", &v)) {
 		return param_envid(s, v);
-	} else if (sv_eq_nocase(word, SV("XVERP")) && cmd_may_verp(s)) {
+	} else if (s->may_verp != 0 && sv_eq_nocase(word, SV("XVERP"))) {
 		return param_verp(s, sv_from(s->listener->p->default_verp_delimiters));
-	} else if (has_key(word, "XVERP=", &v) && cmd_may_verp(s)) {
+	} else if (s->may_verp != 0 && has_key(word, "XVERP=", &v)) {
 		return param_verp(s, v);
 	} else {
 		session_reply(s, "555 5.5.4 Unsupported option: %.*s", (int)word.len, word.p);
@@ -396,6 +391,11 @@ static bool mail_refused_late(struct session *s)
 		session_reply(s, "553 5.6.7 Must declare SMTPUTF8 to send unicode address");
 		return true;
 	}
+	if (s->is_local < 0) {
+		session_log_action(s, "reject", "451 4.3.0 Temporary lookup error");
+		session_reply(s, "451 4.3.0 Temporary lookup error");
+		return true;
+	}
 	int err = s->ops->may_accept(s->ops->ctx, s);
 
 	if (err == E_NOSPC) {
@@ -413,7 +413,6 @@ enum cmd_outcome cmd_mail_apply(struct session *s)
 {
 	struct tx *t = s->tx;
 	struct pending *q = &s->pending;
-	struct policy_view v = { .client_addr = s->addr };
 
 	if (mail_refused_late(s)) {
 		session_reset_tx(s);
@@ -438,7 +437,7 @@ enum cmd_outcome cmd_mail_apply(struct session *s)
 	t->env.flags |= s->listener->env_flags;
 	t->env.filter = sv_from(s->listener->p->content_filter);
 	t->env.cleanup = sv_from(s->listener->cleanup);
-	if (s->listener->policy != NULL && policy_is_local_rewrite(s->listener->policy, &v) > 0)
+	if (s->is_local > 0)
 		t->env.flags |= ENVF_LOCAL_CLIENT;
 	s->act_size = 0;
 	session_reply(s, "250 2.1.0 Ok");

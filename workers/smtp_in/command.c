@@ -193,7 +193,7 @@ enum cmd_outcome cmd_ehlo_apply(struct session *s)
 {
 	char line[64], next[64];
 	bool more = false;
-	uint32_t hidden = s->discard_mask | (cmd_may_verp(s) ? 0 : 1u << EHLO_VERP);
+	uint32_t hidden = s->discard_mask | (s->may_verp > 0 ? 0 : 1u << EHLO_VERP);
 
 	take_helo(s, true);
 	log_discarded(s);

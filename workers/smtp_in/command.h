@@ -46,8 +46,6 @@ enum cmd_outcome cmd_auth_apply(struct session *s);
 enum cmd_outcome cmd_not_authorised(struct session *s);
 bool cmd_mail_check(struct session *s, struct sv args);
 enum cmd_outcome cmd_mail_apply(struct session *s);
-/* May the client ask for XVERP? */
-bool cmd_may_verp(const struct session *s);
 bool cmd_rcpt_check(struct session *s, struct sv args);
 enum cmd_outcome cmd_rcpt_apply(struct session *s);
 bool cmd_data_check(struct session *s, struct sv args);

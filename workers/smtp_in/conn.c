@@ -205,7 +205,7 @@ static void read_early(struct conn *c)
 		session_eof(&c->session);
 }
 
-static bool is_crowd(struct conn *c)
+bool conn_is_crowd(struct conn *c)
 {
 	struct session *s = &c->session;
 	const struct params *p = s->listener->p;
@@ -240,12 +240,8 @@ static void name_known(void *ctx, const struct peername *r)
 	session_name_known(s, r->name, r->name_status, r->reverse, r->reverse_status);
 	session_log_connect(s);
 	c->counted = true;
-	if (is_crowd(c)) {
-		session_refuse_crowd(s);
-	} else {
-		read_early(c);
-		session_greet(s);
-	}
+	read_early(c);
+	session_greet(s);
 	conn_step(c);
 }
 

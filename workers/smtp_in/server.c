@@ -359,6 +359,11 @@ int server_load(struct server *sv, const struct conf *c)
 	return status;
 }
 
+static bool op_crowd(void *ctx UNUSED, struct session *s)
+{
+	return conn_is_crowd(conn_of(s));
+}
+
 static void setup_ops(struct server *sv)
 {
 	sv->session_ops = (struct session_ops){
@@ -374,6 +379,7 @@ static void setup_ops(struct server *sv)
 		.tables = op_tables,
 		.tables_cancel = op_tables_cancel,
 		.rate = op_rate,
+		.crowd = op_crowd,
 		.ctx = sv,
 	};
 	sv->content_ops = (struct content_ops){

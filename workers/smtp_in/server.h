@@ -98,6 +98,7 @@ void conn_accept(struct server *sv, const struct listener *l, int fd,
 		 const struct sockaddr_storage *sa);
 void conn_step(struct conn *c); /* read, run, write as far as it goes; may free the connection */
 void conn_destroy(struct conn *c);
+bool conn_is_crowd(struct conn *c); /* too many of its client */
 void conn_timer(void *ctx, struct twheel_node *node);
 /* Let it run at the end of this turn or in the next. */
 void conn_queue(struct conn *c);

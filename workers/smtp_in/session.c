@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "conf/map_remote.h"
 #include "lib/err.h"
 #include "lib/log.h"
 #include "shm/counters.h"
@@ -80,6 +81,7 @@ void session_fini(struct session *s)
 	if (s->tables_query != NULL)
 		s->ops->tables_cancel(s->ops->ctx, s->tables_query);
 	s->dns_query = s->tables_query = NULL;
+	map_memo_free(&s->client_memo);
 	session_reset_tx(s);
 	session_policy_free(s);
 	policy_state_fini(&s->policy);
@@ -698,7 +700,7 @@ void session_dns_answer(struct session *s, const struct policy_dns *a)
 void session_tables_answered(struct session *s)
 {
 	s->tables_query = NULL;
-	if (s->run == NULL || s->wait != WAIT_TABLES)
+	if (s->wait != WAIT_TABLES)
 		return;
 	if (s->state == SESSION_GREETING) {
 		s->wait = WAIT_NONE;
@@ -760,9 +762,8 @@ bool session_is_over(const struct session *s)
 
 /* ---- connecting ---- */
 
-void session_refuse_crowd(struct session *s)
+static void refuse_crowd(struct session *s)
 {
-	s->wait = WAIT_NONE;
 	session_reply(s, "421 4.7.0 %s Error: too many connections from %s",
 		      s->listener->p->myhostname, s->addr);
 	session_close(s);
@@ -820,16 +821,58 @@ void session_name_known(struct session *s, const char *name, enum policy_name_st
 			     : xasprintf("%s[%s]", s->name, s->addr);
 	s->name_status = name_status;
 	s->reverse_status = reverse_status;
+	s->client_known = false;
+}
+
+static void ask_about_client(struct session *s)
+{
+	const struct policy_view v = { .client_addr = s->addr };
+
 	set_newline_rules(s);
 	set_discard_mask(s);
 	s->limits_exempt = matchlist_has_ip(s->listener->limit_exceptions, s->addr) > 0;
+	s->may_verp = matchlist_has_client(s->listener->verp_clients, sv_from(s->name), s->addr);
+	s->is_local =
+		s->listener->policy == NULL ? 0 : policy_is_local_rewrite(s->listener->policy, &v);
+}
+
+/* What tables say of the client, whatever it will say: asked once, before the greeting. False:
+ * remote tables are asked, and session_greet() comes again. */
+static bool client_is_known(struct session *s)
+{
+	bool missing = !s->client_known;
+
+	if (missing && s->client_memo == NULL && map_remote_is_used() && s->ops->tables != NULL)
+		s->client_memo = map_memo_new();
+	while (missing) {
+		if (s->client_memo != NULL)
+			map_memo_enter(s->client_memo);
+		ask_about_client(s);
+		missing = s->client_memo != NULL && map_memo_leave();
+		if (!missing)
+			break;
+		s->wait = WAIT_TABLES;
+		s->tables_query = s->ops->tables(s->ops->ctx, s, s->client_memo);
+		if (s->tables_query != NULL)
+			return false;
+		s->wait = WAIT_NONE;
+	}
+	s->client_known = true;
+	map_memo_free(&s->client_memo);
+	return true;
 }
 
 void session_greet(struct session *s)
 {
+	s->wait = WAIT_NONE;
+	if (!client_is_known(s))
+		return;
 	if (!s->greeted) {
 		s->greeted = true;
-		s->wait = WAIT_NONE;
+		if (s->ops->crowd != NULL && s->ops->crowd(s->ops->ctx, s)) {
+			refuse_crowd(s);
+			return;
+		}
 		if (check_pipelining(s, buf_sv(&s->in)))
 			return;
 	}

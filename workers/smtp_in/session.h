@@ -107,6 +107,8 @@ struct session_ops {
 	void (*tables_cancel)(void *ctx, void *query);
 	/* One more event of this client in the current time unit: how many now. */
 	unsigned (*rate)(void *ctx, struct session *s, enum client_rate kind);
+	/* Has the client more connections than it may? May be NULL. */
+	bool (*crowd)(void *ctx, struct session *s);
 	void *ctx;
 };
 
@@ -162,7 +164,12 @@ struct session {
 	enum policy_name_status name_status, reverse_status;
 	bool strict_newline, reject_newline, note_newline; /* smtpd_forbid_bare_newline */
 	bool limits_exempt;                                /* smtpd_client_event_limit_exceptions */
-	uint32_t discard_mask;                             /* EHLO keywords not offered */
+	/* smtpd_authorized_verp_clients, local_header_rewrite_clients: 1, 0, negative = a table
+	 * could not be asked */
+	int may_verp, is_local;
+	bool client_known;            /* what tables say of the client is known: session_client() */
+	struct map_memo *client_memo; /* while it is being asked for */
+	uint32_t discard_mask;        /* EHLO keywords not offered */
 
 	enum session_state state;
 	enum session_wait wait;
@@ -198,10 +205,8 @@ void session_fini(struct session *s); /* aborts what is going on; logs nothing *
 /* The host name is known (or not: name NULL). session_greet() comes next. */
 void session_name_known(struct session *s, const char *name, enum policy_name_status name_status,
 			const char *reverse, enum policy_name_status reverse_status);
-/* Say 220, or refuse; after session_name_known(). */
+/* Say 220, or refuse; after session_name_known(). What tables say of the client is asked first. */
 void session_greet(struct session *s);
-/* Refuse before the greeting, with Postfix's texts: too many connections. */
-void session_refuse_crowd(struct session *s);
 void session_input(struct session *s, const char *data, size_t len);
 void session_eof(struct session *s);
 /* The connection broke: what was going on is logged as lost. */

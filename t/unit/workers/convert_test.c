@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "conf/map_remote.h"
 #include "lib/util.h"
 #include "t/unit/tap.h"
 #include "t/unit/workers/testconf.h"
@@ -200,6 +201,82 @@ static void test_generic(void)
 	is_int(last_err, E_AGAIN, "a table that cannot be asked");
 }
 
+static void answer(struct map_memo *memo, bool broken)
+{
+	const char *spec;
+	struct sv key;
+
+	for (size_t i = 0; i < map_memo_missing_count(memo); i++) {
+		map_memo_missing(memo, i, &spec, &key);
+		if (broken)
+			map_memo_answer(memo, i, MAP_ERROR, SV(""));
+		else if (sv_eq(key, SV("joe@in.test")))
+			map_memo_answer(memo, i, MAP_FOUND, SV("joe.doe@out.test"));
+		else
+			map_memo_answer(memo, i, MAP_NOT_FOUND, SV(""));
+	}
+	map_memo_answered(memo);
+}
+
+/* Asks first, for all that the content will ask for, in pieces of `step` bytes. */
+static unsigned ask(struct map_memo *memo, struct sv in, size_t step, bool broken)
+{
+	struct buf scratch = BUF_INIT;
+	struct convert cv = { 0 };
+	unsigned rounds = 0;
+	bool missing = true;
+
+	for (; missing && rounds < 20; rounds++) {
+		map_memo_enter(memo);
+		convert_ask_begin(&cv, cc, &scratch);
+		for (size_t at = 0; at < in.len; at += step) {
+			struct sv piece = { in.p + at, size_min(step, in.len - at) };
+
+			if (!convert_ask(&cv, piece))
+				break;
+		}
+		convert_fini(&cv);
+		missing = map_memo_leave();
+		if (missing)
+			answer(memo, broken);
+	}
+	buf_fini(&scratch);
+	return rounds;
+}
+
+static void test_remote(void)
+{
+	struct sv in = SV("From: Joe <joe@in.test>\r\nTo: a@b.test,\r\n joe+ext@in.test\r\n"
+			  "Cc: swap@x.test\r\n\r\nTo: c@d.test\r\n");
+
+	use("smtp_generic_maps = redis:/tables.test\nrecipient_delimiter = +\n"
+	    "smtp_header_checks = pcre:{ {/^Cc:/ REPLACE Cc: joe@in.test} }\n");
+	ok(cc->remote, "remote generic maps");
+	for (size_t step = 1; step < 200; step = step * 3 + 1) {
+		struct map_memo *memo = map_memo_new();
+
+		buf_reset(&logged);
+		unsigned rounds = ask(memo, in, step, false);
+
+		ok(rounds > 1 && rounds < 8, "asks in %u rounds", rounds);
+		is_int(logged.len, 0, "and says nothing");
+		map_memo_enter(memo);
+		is_str(buf_cstr(run(in, step, step, false)),
+		       "From: Joe <joe.doe@out.test>\r\nTo: a@b.test,\r\n joe.doe@out.test\r\n"
+		       "Cc: joe.doe@out.test\r\n\r\nTo: c@d.test\r\n",
+		       "then all answers are there");
+		ok(!map_memo_leave(), "no other is needed");
+		map_memo_free(&memo);
+		memo = map_memo_new();
+		ask(memo, in, step, true);
+		map_memo_enter(memo);
+		run(in, step, step, false);
+		is_int(last_err, E_AGAIN, "a table that cannot be asked");
+		map_memo_leave();
+		map_memo_free(&memo);
+	}
+}
+
 static void test_checks(void)
 {
 	use("smtp_header_checks = pcre:{ {/^Subject: one/ REPLACE Subject: two}, {/^A:/ IGNORE},"
@@ -243,6 +320,7 @@ int main(void)
 	test_lines();
 	test_encoding();
 	test_generic();
+	test_remote();
 	test_checks();
 	convert_conf_close(&cc);
 	conf_free(&conf);

@@ -56,6 +56,20 @@ static const struct situation situations[] = {
 	  "u@local.test" },
 	{ "smtpd_end_of_data_restrictions = check_sender_access TABLE\n", "a@x.test", "REJECT late",
 	  "u@local.test" },
+	{ "mynetworks = TABLE\nsmtpd_client_restrictions = permit_mynetworks, reject\n",
+	  "192.0.2.66", "x", "u@local.test" },
+	{ "mynetworks = TABLE\nsmtpd_client_restrictions = permit_mynetworks, reject\n",
+	  "192.0.2.67", "x", "u@local.test" },
+	{ "mynetworks = TABLE\n", "192.0.2.66", "x", "u@foreign.test" },
+	{ "mydestination = TABLE\nlocal_recipient_maps =\n", "here.test", "x", "u@here.test" },
+	{ "virtual_mailbox_domains = TABLE\nvirtual_mailbox_maps = inline:{u@v.test=x}\n", "v.test",
+	  "x", "u@v.test" },
+	{ "virtual_alias_domains = TABLE\nvirtual_alias_maps = inline:{u@v.test=u@local.test}\n",
+	  "v.test", "x", "u@v.test" },
+	{ "local_header_rewrite_clients = check_address_map TABLE\n", "192.0.2.66", "x",
+	  "u@local.test" },
+	{ "local_header_rewrite_clients = permit_mynetworks\nmynetworks = TABLE\n", "192.0.2.66",
+	  "x", "u@local.test" },
 	{ "smtpd_sender_restrictions = check_sender_access pipemap:{TABLE,inline:{one=REJECT}}\n",
 	  "a@x.test", "one", "u@local.test" },
 };
@@ -95,6 +109,15 @@ static void add_effects(const struct fake *f, struct buf *out)
 	arena_fini(&a);
 }
 
+static void settle(struct fake *f)
+{
+	while (f->s.wait == WAIT_TABLES) {
+		fake_tables_answer(f);
+		session_tables_answered(&f->s);
+		fake_settle(f);
+	}
+}
+
 /* All that a client hears in a dialogue, and the log. `waits`: answers come later. */
 static void dialogue(const struct situation *s, bool remote, bool waits, struct buf *out)
 {
@@ -109,13 +132,10 @@ static void dialogue(const struct situation *s, bool remote, bool waits, struct 
 	f.table_value = s->value;
 	f.tables_wait = waits;
 	fake_connect(&f, "192.0.2.66");
+	settle(&f);
 	for (size_t i = 0; i < ARRAY_LEN(say); i++) {
 		buf_add_str(out, fake_say(&f, say[i]));
-		while (f.s.wait == WAIT_TABLES) {
-			fake_tables_answer(&f);
-			session_tables_answered(&f.s);
-			fake_settle(&f);
-		}
+		settle(&f);
 		buf_add_str(out, fake_take(&f));
 		if (session_is_over(&f.s))
 			break;
@@ -204,12 +224,57 @@ static void test_questions(void)
 	fake_fini(&f);
 }
 
+/* What a client may is asked for before its greeting. */
+static void test_client(void)
+{
+	static const struct {
+		const char *conf, *say, *want, *broken;
+	} cases[] = {
+		{ "smtpd_authorized_verp_clients = " REMOTE "\n", "MAIL FROM:<a@x.test> XVERP\r\n",
+		  "250", "451 4.3.0" },
+		{ "smtpd_discard_ehlo_keyword_address_maps = " REMOTE "\n", "EHLO x\r\n", "250",
+		  "250" },
+		{ "smtpd_forbid_bare_newline = reject\nsmtpd_forbid_bare_newline_exclusions "
+		  "= " REMOTE "\n",
+		  "NOOP\n", "250", "550 5.5.2" },
+		{ "smtpd_client_event_limit_exceptions = " REMOTE
+		  "\nsmtpd_client_message_rate_limit = 1\n",
+		  "MAIL FROM:<a@x.test>\r\n", "250", "450 4.7.1" },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		for (unsigned broken = 0; broken < 2; broken++) {
+			const char *want = broken ? cases[i].broken : cases[i].want, *got;
+			struct fake f;
+
+			fake_conf(&f, cases[i].conf, NULL);
+			f.table_key = "192.0.2.66";
+			f.table_value = "dsn";
+			f.table_broken = broken;
+			f.tables_wait = true;
+			f.rate_now = 5;
+			fake_connect(&f, "192.0.2.66");
+			is_str(fake_take(&f), "", "no greeting yet");
+			ok(f.s.wait == WAIT_TABLES && !session_wants_input(&f.s), "it waits");
+			settle(&f);
+			ok(strncmp(fake_take(&f), "220 ", 4) == 0, "then it is greeted");
+			f.tables_wait = false;
+			if (i != 1)
+				fake_say(&f, "EHLO c.test\r\n");
+			got = fake_say(&f, cases[i].say);
+			ok(strncmp(got, want, strlen(want)) == 0, "client %zu, %s: %.60s", i + 1,
+			   broken ? "broken" : "listed", got);
+			fake_fini(&f);
+		}
+	}
+}
+
 static void test_refused(void)
 {
 	static const char *const confs[] = {
-		"mynetworks = " REMOTE "\n",
-		"local_header_rewrite_clients = check_address_map " REMOTE "\n",
-		"smtpd_client_event_limit_exceptions = " REMOTE "\n",
+		"smtpd_command_filter = " REMOTE "\n",
+		"smtpd_noop_commands = " REMOTE "\n",
+		"smtpd_reject_footer_maps = " REMOTE "\n",
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(confs); i++) {
@@ -231,6 +296,7 @@ int main(void)
 	test_broken();
 	test_gone();
 	test_questions();
+	test_client();
 	test_refused();
 	return tap_done();
 }
