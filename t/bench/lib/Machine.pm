@@ -11,7 +11,7 @@ use POSIX ();
 use Posthaste qw(slurp spawn wait_until);
 use Time::HiRes qw(sleep time);
 our @EXPORT_OK = qw(machine_line load_line tree cpu_of cpu_by_name memory_of pss_of
-	count_start count_stop median clock_mono);
+	count_start count_stop median clock_mono write_pieces);
 
 my $hz = POSIX::sysconf(POSIX::_SC_CLK_TCK());
 
@@ -49,6 +49,20 @@ sub sync_latency {
 		push @t, (time - $t0) * 1e6;
 	}
 	return sprintf '%.0f', (sort { $a <=> $b } @t)[50];
+}
+
+# So many bytes into a file of the folder, in pieces of 1 MiB, durable after each 8.
+sub write_pieces {
+	my ($dir, $bytes) = @_;
+	my $piece = 'x' x 1048576;
+	my $pieces = int($bytes / length $piece) || 1;
+	open my $fh, '>', "$dir/pieces" or croak "$dir/pieces: $!";
+	for my $i (1 .. $pieces) {
+		syswrite $fh, $piece or croak "write: $!";
+		syscall(75, fileno $fh) if $i % 8 == 0 || $i == $pieces; # fdatasync
+	}
+	unlink "$dir/pieces";
+	return;
 }
 
 # All processes below one, itself included.

@@ -13,10 +13,17 @@ package Profiles;
 use strict;
 use warnings;
 use File::Temp qw(tempdir);
-use Machine qw(cpu_of memory_of pss_of tree clock_mono);
+use Machine qw(cpu_of memory_of pss_of tree clock_mono write_pieces);
+use POSIX ();
 use Posthaste qw(wait_until spawn slurp spew run_ok free_port);
 use Systems;
 use Time::HiRes qw(sleep);
+
+my @byte_rows = (
+	[ 'MB/s at the sink',                  'mb_s',         '%.0f' ],
+	[ 'MB/s that disk and loopback allow', 'allowed_mb_s', '%.0f' ],
+	[ 'of that, %',                        'of_allowed',   '%.0f' ],
+);
 
 my %profiles = (
 	p1 => { name => 'p1: 50 sessions, pipelined', args => [qw(-s 50 -p)], n => 100000, peer => 8000,
@@ -26,15 +33,15 @@ my %profiles = (
 	p3 => { name => 'p3: 10 sessions, no pipelining', args => [qw(-s 10)], n => 40000, peer => 5000,
 		warm => 100000 },
 	p4 => { name => 'p4: 10,000 destinations', args => [qw(-s 50 -p -A -D 10000)], n => 60000,
-		peer => 3000, settings => \&numbered_destinations },
+		peer => 3000, settings => \&numbered_destinations, warm => 100000 },
 	p4b => { name => 'p4b: 100,000 destinations', args => [qw(-s 50 -p -A -D 100000)], n => 100000,
-		peer => 0, settings => \&numbered_destinations },
+		peer => 0, settings => \&numbered_destinations, warm => 100000 },
 	p5 => { name => 'p5: 100 recipients per message', args => [qw(-s 20 -p -r 100)], n => 2000,
 		peer => 200, rows => [ [ 'recipients/s at the sink', 'rcpt_rate', '%.0f' ] ] },
-	p6 => { name => 'p6: 100 KB messages', args => [qw(-s 20 -p -l 100000)], n => 5000, peer => 1500,
-		around => \&bytes_too, rows => [ [ 'MB/s at the sink', 'mb_s', '%.1f' ] ] },
+	p6 => { name => 'p6: 100 KB messages', args => [qw(-s 20 -p -l 100000)], n => 10000, peer => 1500,
+		around => \&bytes_too, rows => \@byte_rows },
 	p6b => { name => 'p6b: 5 MB messages', args => [qw(-s 8 -p -l 5000000)], n => 120, peer => 60,
-		around => \&bytes_too, rows => [ [ 'MB/s at the sink', 'mb_s', '%.1f' ] ] },
+		around => \&bytes_too, rows => \@byte_rows },
 	p7 => { name => 'p7: a disk that takes 5 ms more to sync, 200 sessions', args => [qw(-s 200 -p)],
 		n => 40000, peer => 3000, env => \&slow_disk, settings => sub { +{ spool_syncs_in_flight => 2 } }, warm => 100000,
 		around => \&batches_too, rows => [ [ 'messages per fdatasync', 'batch', '%.1f' ] ] },
@@ -217,10 +224,29 @@ sub finish {
 
 # ---- runs with something around them ----
 
+# What disk and loopback allow: the same bytes twice from the generator straight to the sink, while
+# they are written to the disk.
+sub bytes_allowed {
+	my ($run, $count, $length) = @_;
+	my $t0 = clock_mono();
+	my $pid = fork // die "fork: $!\n";
+	if ($pid == 0) {
+		write_pieces($run->{dir}, $count * $length);
+		POSIX::_exit(0);
+	}
+	Posthaste->load(@{ $run->{profile}{args} }, '-n', 2 * $count, '-t', 'alone', "127.0.0.1:$run->{sink}{port}");
+	waitpid $pid, 0;
+	return $count * $length / (clock_mono() - $t0);
+}
+
 sub bytes_too {
 	my ($run, $count) = @_;
 	my $r = timed_load($run, $count, 'load');
-	$r->{mb_s} = $r->{rate} * option($run->{profile}, '-l', 4096) / 1e6;
+	my $length = option($run->{profile}, '-l', 4096);
+	$r->{mb_s} = $r->{rate} * $length / 1e6;
+	return $r if $run->{system} ne 'posthaste';
+	$r->{allowed_mb_s} = bytes_allowed($run, $count, $length) / 1e6;
+	$r->{of_allowed} = 100 * $r->{mb_s} / $r->{allowed_mb_s};
 	return $r;
 }
 
