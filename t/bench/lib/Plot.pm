@@ -40,8 +40,8 @@ sub step {
 }
 
 sub number {
-	my ($n) = @_;
-	return sprintf '10^%d', log($n) / log(10) + 0.5 if $n >= 10000 && $n =~ /^10+$/;
+	my ($n, $log) = @_;
+	return sprintf '10^%d', log($n) / log(10) + 0.5 if $log && $n =~ /^10+$/;
 	1 while $n =~ s/^(\d+)(\d{3})/$1,$2/;
 	return $n;
 }
@@ -71,7 +71,7 @@ sub panel {
 		my ($x, $y) = (x_of($p, $point->[0]), $y_of->($point->[1]));
 		push @at, sprintf '%.1f,%.1f', $x, $y;
 		$out .= sprintf qq{<circle cx="%.1f" cy="%.1f" r="3" fill="#06c"/>\n}, $x, $y;
-		$out .= text($x, $height + 16, number($point->[0]));
+		$out .= text($x, $height + 16, number($point->[0], $p->{log_x}));
 	}
 	$out .= qq{<polyline points="@at" fill="none" stroke="#06c" stroke-width="1.5"/>\n};
 	$out .= text($width / 2, $height + 34, $p->{x});
