@@ -32,7 +32,8 @@ libph_conf_a_SOURCES += \
 	conf/map_simple.c \
 	conf/map_text.c conf/map_text.h \
 	conf/map_watch.c conf/map_watch.h \
-	conf/matchlist.c
+	conf/matchlist.c \
+	conf/policy_spec.c conf/policy_spec.h
 
 sbin_PROGRAMS += conf/postconf
 conf_postconf_SOURCES = \

@@ -175,9 +175,18 @@ int map_remote_open(struct map_open *o)
 	return 0;
 }
 
+void map_remote_will_ask(void)
+{
+	opened++;
+}
+
 enum map_status map_remote_get(void *impl, struct sv key, struct buf *out)
 {
-	const char *spec = impl;
+	return map_remote_ask(impl, key, out);
+}
+
+enum map_status map_remote_ask(const char *spec, struct sv key, struct buf *out)
+{
 	enum map_status status = MAP_ERROR;
 
 	if (entered != NULL)

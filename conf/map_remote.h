@@ -34,6 +34,11 @@ bool map_memo_leave(void);
  * line, nothing that cannot be done again. False without a memo. */
 bool map_memo_is_missing(void);
 
+/* Ask without a struct map: what the lookup worker answers besides tables (policy services). `spec`
+ * as in map_memo_missing(). Whoever may ask says so at the start. */
+enum map_status map_remote_ask(const char *spec, struct sv key, struct buf *out);
+void map_remote_will_ask(void);
+
 /* What is missing, in the order of asking. */
 size_t map_memo_missing_count(const struct map_memo *m);
 /* spec_r: "type:name". Both stay until the memo is freed. */

@@ -8,6 +8,7 @@
 
 #include "conf/conf_priv.h"
 #include "conf/map_impl.h"
+#include "conf/policy_spec.h"
 
 #define MAX_DEPTH 10u
 
@@ -230,6 +231,7 @@ void map_watch_remote(const struct conf *c, map_spec_fn fn, void *ctx)
 	struct map_watch w = { .remote = fn, .ctx = ctx };
 
 	scan_all(&w, c);
+	policy_spec_each(c, fn, ctx);
 }
 
 void map_watch_free(struct map_watch **wp)

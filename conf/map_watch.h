@@ -14,7 +14,8 @@
 
 struct map_watch;
 
-/* Every remote table that the configuration names ("type:name"), perhaps more than once. */
+/* Every remote table that the configuration names ("type:name"), perhaps more than once; policy
+ * services, too (conf/policy_spec.h). */
 typedef void (*map_spec_fn)(void *ctx, const char *spec);
 void map_watch_remote(const struct conf *c, map_spec_fn fn, void *ctx);
 

@@ -11,7 +11,7 @@
 
 struct access {
 	struct policy_run *r;
-	const struct map *map;
+	const char *table; /* for diagnostics */
 	const char *value; /* whole answer */
 	const char *text;  /* behind the action word */
 	const char *datum; /* key, for diagnostics */
@@ -161,8 +161,8 @@ static bool has_message(const struct access *a, const char *action)
 		     a->r->event == POLICY_ON_ETRN;
 
 	if (early)
-		log_warn("access table %s: action %s is not available here%s", map_spec(a->map),
-			 action, p->smtpd_delay_reject ? "" : " with smtpd_delay_reject = no");
+		log_warn("access table %s: action %s is not available here%s", a->table, action,
+			 p->smtpd_delay_reject ? "" : " with smtpd_delay_reject = no");
 	return !early;
 }
 
@@ -205,8 +205,7 @@ static bool needs(const struct access *a, char c, const char *want, const char *
 {
 	if (strchr(a->text, c) != NULL)
 		return true;
-	log_warn("access table %s entry \"%s\": %s requires %s", map_spec(a->map), a->datum, action,
-		 want);
+	log_warn("access table %s entry \"%s\": %s requires %s", a->table, a->datum, action, want);
 	return false;
 }
 
@@ -271,10 +270,9 @@ static enum policy_verdict act_prepend(const struct access *a)
 	if (a->r->event == POLICY_ON_EOD)
 		log_warn("access table %s: action PREPEND must be used before "
 			 "smtpd_end_of_data_restrictions",
-			 map_spec(a->map));
+			 a->table);
 	else if (!is_header(a->text) || strpbrk(a->text, "\r\n") != NULL)
-		log_warn("access table %s entry \"%s\" requires header: text", map_spec(a->map),
-			 a->datum);
+		log_warn("access table %s entry \"%s\" requires header: text", a->table, a->datum);
 	else
 		add_text(a, &a->r->state->effects.prepend);
 	return POLICY_DUNNO;
@@ -307,33 +305,30 @@ static enum policy_verdict nested_list(const struct access *a)
 	const struct policy_lst *l;
 
 	if (strchr(a->value, ':') != NULL) {
-		log_warn("access table %s has entry with lookup table: %s", map_spec(a->map),
-			 a->value);
+		log_warn("access table %s has entry with lookup table: %s", a->table, a->value);
 		log_warn("do not specify lookup tables inside SMTPD access maps; define a "
 			 "restriction class and specify its name instead.");
 		return policy_misconfigured(a->r);
 	}
 	l = policy_dynamic(a->r->pc, a->value);
 	if (l == NULL) {
-		log_warn("access table %s entry \"%s\" has a bad value: %s", map_spec(a->map),
-			 a->datum, a->value);
+		log_warn("access table %s entry \"%s\" has a bad value: %s", a->table, a->datum,
+			 a->value);
 		return policy_misconfigured(a->r);
 	}
 	if (l->count == 0) {
-		log_warn("access table %s entry \"%s\" has an empty value", map_spec(a->map),
-			 a->datum);
+		log_warn("access table %s entry \"%s\" has an empty value", a->table, a->datum);
 		return act_ok(a);
 	}
 	return policy_push(a->r, l->items, l->count, a->reply_name, a->reply_class,
 			   policy_top(a->r)->def_acl, a->doubtful);
 }
 
-enum policy_verdict policy_access_result(struct policy_run *r, const struct map *map,
-					 const char *value, const char *datum,
-					 const char *reply_name, const char *reply_class,
-					 bool doubtful)
+enum policy_verdict policy_access_result(struct policy_run *r, const char *table, const char *value,
+					 const char *datum, const char *reply_name,
+					 const char *reply_class, bool doubtful)
 {
-	struct access a = { r, map, value, value, datum, reply_name, reply_class, doubtful };
+	struct access a = { r, table, value, value, datum, reply_name, reply_class, doubtful };
 	size_t word_len = strcspn(value, " \t");
 	struct sv word = { value, word_len };
 	char dsn[8] = "5.7.1";
@@ -399,7 +394,7 @@ static bool try_key(struct search *s, struct sv key, bool partial)
 	}
 	char *value = xstrdup(buf_cstr(&pc->value)); /* nested lookups use the buffer again */
 
-	s->v = policy_access_result(s->r, s->it->map, value, s->datum, s->reply_name,
+	s->v = policy_access_result(s->r, map_spec(s->it->map), value, s->datum, s->reply_name,
 				    s->reply_class, s->doubtful);
 	free(value);
 	return true;

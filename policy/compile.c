@@ -6,6 +6,7 @@
  */
 #include <stdlib.h>
 
+#include "conf/map_remote.h"
 #include "lib/err.h"
 #include "lib/log.h"
 #include "policy/policy_int.h"
@@ -127,6 +128,18 @@ static void open_map(struct compiler *c, const char *spec, struct map **map_r)
 		conf_diag_fini(&own);
 }
 
+static void read_service(struct compiler *c, struct policy_item *it)
+{
+	char why[POLICY_SPEC_WHY_SIZE];
+
+	if (c->no_tables)
+		complain(c, true, "policy service \"%s\" inside an access table", it->text);
+	else if (policy_spec_parse(c->pc->p, sv_from(it->text), &it->service, why) != 0)
+		complain(c, true, "%s", why);
+	else
+		map_remote_will_ask();
+}
+
 static void read_argument(struct compiler *c, struct policy_item *it, const char **at)
 {
 	struct sv word;
@@ -153,6 +166,8 @@ static void read_argument(struct compiler *c, struct policy_item *it, const char
 				 it->row->name, it->text);
 		else if (it->row->fn != NULL)
 			open_map(c, it->text, &it->map);
+	} else if (it->row->arg == ARG_SERVICE) {
+		read_service(c, it);
 	}
 }
 
@@ -179,6 +194,8 @@ static void use_class(struct compiler *c, struct policy_class *k)
 		complain(c, true, "restriction class \"%s\" contains itself", k->name);
 		return;
 	}
+	if (k->bad)
+		complain(c, true, "restriction class \"%s\" has errors", k->name);
 	if (k->ready)
 		return;
 	const char *text = service_value(c->pc, k->name);
@@ -198,6 +215,7 @@ static void use_class(struct compiler *c, struct policy_class *k)
 	compile_text(&inner, text);
 	k->busy = false;
 	k->ready = true;
+	k->bad = inner.errors > 0;
 	k->items = l.items;
 	k->count = l.count;
 	c->errors += inner.errors;
@@ -285,6 +303,7 @@ void policy_items_free(struct policy_item *items, unsigned count)
 {
 	for (unsigned i = 0; i < count; i++) {
 		map_close(&items[i].map);
+		policy_spec_free(&items[i].service);
 		free(items[i].text);
 	}
 	free(items);
@@ -430,6 +449,29 @@ static bool has_word(const char *text, const char *want)
 	return false;
 }
 
+/* Classes that only access tables name: their tables and policy services are opened now, as nothing
+ * can be opened later. One with an error stays as it is, and is an error when it is named. */
+static void compile_other_classes(struct policy_conf *pc)
+{
+	for (struct policy_class *k = pc->classes; k != NULL; k = k->next) {
+		struct conf_diag d;
+		struct policy_lst l = { 0 };
+		struct compiler c = { .pc = pc,
+				      .param = "smtpd_restriction_classes",
+				      .d = &d,
+				      .out = &l,
+				      .decides_relay = true };
+
+		if (k->ready)
+			continue;
+		conf_diag_init(&d);
+		use_class(&c, k);
+		k->bad = k->bad || c.errors > 0;
+		k->ready = true;
+		conf_diag_fini(&d);
+	}
+}
+
 static int compile_lists(struct policy_conf *pc, struct conf_diag *d)
 {
 	int status = 0;
@@ -441,6 +483,8 @@ static int compile_lists(struct policy_conf *pc, struct conf_diag *d)
 
 		status = err != 0 ? err : status;
 	}
+	if (status == 0)
+		compile_other_classes(pc);
 	if (status == 0 &&
 	    !guards_relay(pc->lists[LIST_RELAY].items, pc->lists[LIST_RELAY].count) &&
 	    !guards_relay(pc->lists[LIST_RCPT].items, pc->lists[LIST_RCPT].count)) {

@@ -5,6 +5,7 @@ libph_policy_a_SOURCES = \
 	policy/check_basic.c \
 	policy/check_dest.c \
 	policy/compile.c \
+	policy/delegate.c \
 	policy/own_addr.c policy/own_addr.h \
 	policy/policy.h policy/policy_int.h \
 	policy/resolve.c \

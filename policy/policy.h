@@ -64,6 +64,13 @@ struct policy_view {
 	const char *etrn;      /* NULL = not in ETRN */
 	const char *sasl_user; /* NULL = not authenticated */
 	unsigned rcpt_count;   /* recipients accepted so far */
+	/* for policy services */
+	const char *where;    /* protocol state: "CONNECT", "RCPT", "END-OF-MESSAGE" ... */
+	const char *protocol; /* "ESMTP", "SMTP" */
+	const char *client_port, *server_addr, *server_port;
+	const char *queue_id, *instance; /* "" = none yet */
+	const char *stress;              /* "yes" or "" */
+	uint64_t size;                   /* announced, then received */
 	bool smtputf8;
 	bool ill_pipelining; /* the client broke the pipelining rules earlier */
 	bool is_tls;
@@ -120,6 +127,7 @@ struct policy_need {
 	uint16_t rrtype;
 	char name[256];
 	int64_t sleep_ms;
+	int64_t time_ms; /* POLICY_NEED_TABLES: the answers may take so long; 0 = as usual */
 };
 
 /* `action`: reject, reject_warning, hold, discard, filter, redirect, bcc, warn, info, permit. The
@@ -138,6 +146,7 @@ struct policy_frame {
 	const char *reply_class; /* "Client host", "Recipient address" ... */
 	int def_acl;             /* list whose kind of lookup a bare type:table means, -1 = none */
 	bool doubtful;           /* a permit from here is only a dunno */
+	bool fallback;           /* default action of a policy service that does not answer */
 };
 
 struct policy_run {
@@ -161,6 +170,7 @@ struct policy_run {
 	unsigned depth;
 	unsigned warn_depth; /* depth at which warn_if_reject was said, 0 = not */
 	unsigned phase;      /* of the entry going on: how often it was resumed */
+	unsigned asked;      /* policy services that have answered */
 	struct policy_frame frames[POLICY_MAX_DEPTH];
 };
 

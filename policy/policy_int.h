@@ -4,6 +4,7 @@
 #define PH_POLICY_POLICY_INT_H
 
 #include "conf/map.h"
+#include "conf/policy_spec.h"
 #include "lib/hash.h"
 #include "policy/own_addr.h"
 #include "policy/policy.h"
@@ -38,7 +39,7 @@ enum { /* bits for struct restriction.lists */
        FROM_RCPT = IN_RELAY | IN_RCPT | IN_DATA | IN_EOD,
 };
 
-enum policy_arg { ARG_NONE, ARG_MAP, ARG_NUMBER, ARG_TEXT };
+enum policy_arg { ARG_NONE, ARG_MAP, ARG_NUMBER, ARG_TEXT, ARG_SERVICE };
 
 typedef enum policy_verdict (*restriction_fn)(struct policy_run *r, const struct policy_item *it);
 
@@ -67,6 +68,7 @@ struct policy_class {
 	unsigned count;
 	bool busy; /* being compiled: a use now is a cycle */
 	bool ready;
+	bool bad; /* ready, but not to be used */
 	struct policy_class *next;
 };
 
@@ -74,6 +76,7 @@ struct policy_item { /* exactly one of row, cls is set; a bare type:table has on
 	const struct restriction *row;
 	const struct policy_class *cls;
 	struct map *map;
+	struct policy_spec *service;
 	unsigned number;
 	char *text; /* argument as written */
 };
@@ -147,11 +150,10 @@ extern const char policy_class_client[], policy_class_helo[], policy_class_sende
 /* resolve.c */
 bool policy_valid_hostname(struct sv name, bool utf8);
 
-/* access.c: what an access(5) result asks for */
-enum policy_verdict policy_access_result(struct policy_run *r, const struct map *map,
-					 const char *value, const char *datum,
-					 const char *reply_name, const char *reply_class,
-					 bool doubtful);
+/* access.c: what an access(5) result asks for; `table` said it */
+enum policy_verdict policy_access_result(struct policy_run *r, const char *table, const char *value,
+					 const char *datum, const char *reply_name,
+					 const char *reply_class, bool doubtful);
 const char *policy_fix_dsn(const char *dsn, const char *reply_class, char out[12]);
 
 /* restrictions, one function per row */
@@ -166,6 +168,7 @@ enum policy_verdict rs_plaintext_session(struct policy_run *r, const struct poli
 enum policy_verdict rs_mynetworks(struct policy_run *r, const struct policy_item *it);
 enum policy_verdict rs_inet_interfaces(struct policy_run *r, const struct policy_item *it);
 enum policy_verdict rs_sasl_authenticated(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_policy_service(struct policy_run *r, const struct policy_item *it);
 enum policy_verdict rs_never(struct policy_run *r, const struct policy_item *it);
 enum policy_verdict rs_unknown_client(struct policy_run *r, const struct policy_item *it);
 enum policy_verdict rs_unknown_reverse(struct policy_run *r, const struct policy_item *it);

@@ -243,6 +243,8 @@ static enum policy_verdict walk(struct policy_run *r)
 			continue;
 		}
 		unsigned depth = r->depth;
+
+		r->need.time_ms = 0;
 		enum policy_verdict v = run_item(r, f, it);
 
 		if (map_memo_is_missing()) {
@@ -488,6 +490,7 @@ enum policy_verdict policy_start(struct policy_run *run, enum policy_event event
 	run->depth = 0;
 	run->warn_depth = 0;
 	run->phase = 0;
+	run->asked = 0;
 	run->hangup = false;
 	run->reply[0] = '\0';
 	/* an unqualified postmaster is always welcome (RFC 5321 4.5.1) */

@@ -52,7 +52,8 @@ const struct restriction restriction_table[] = {
 	  .lists = IN_ANY,
 	  .text = "refuse sessions that are not encrypted" },
 	{ .name = "check_policy_service",
-	  .arg = ARG_TEXT,
+	  .fn = rs_policy_service,
+	  .arg = ARG_SERVICE,
 	  .lists = IN_ANY,
 	  .text = "ask a policy server" },
 

@@ -28,6 +28,7 @@ struct crew_table {
 	struct crew_table *next;
 	struct crew *crew;
 	const struct table *table;
+	int64_t wait_us;      /* how long a question may wait, or run before it hangs */
 	pthread_mutex_t lock; /* of what follows */
 	pthread_cond_t work;
 	struct job_list queue;
@@ -162,12 +163,15 @@ int crew_new(struct loop *loop, crew_done_fn done, void *ctx, struct crew **c_r)
 
 int crew_add(struct crew *c, const struct table *t, unsigned threads, struct crew_table **t_r)
 {
+	if (t->source->threads != NULL)
+		threads = t->source->threads(t);
 	struct crew_table *ct = xcalloc(1, sizeof(*ct) + threads * sizeof(ct->threads[0]));
 	sigset_t all, old;
 	int err = 0;
 
 	ct->crew = c;
 	ct->table = t;
+	ct->wait_us = 1000 * (t->source->wait_ms != NULL ? t->source->wait_ms(t) : CREW_WAIT_MS);
 	pthread_mutex_init(&ct->lock, NULL);
 	pthread_cond_init(&ct->work, NULL);
 	list_init(&ct->queue);
@@ -196,7 +200,7 @@ static bool hangs(const struct crew_table *ct, int64_t now_us)
 	for (unsigned i = 0; i < ct->thread_count; i++) {
 		int64_t since = ct->threads[i].busy_since_us;
 
-		if (since == 0 || now_us - since < (int64_t)CREW_WAIT_MS * 1000)
+		if (since == 0 || now_us - since < ct->wait_us)
 			return false;
 	}
 	return true;
@@ -204,7 +208,8 @@ static bool hangs(const struct crew_table *ct, int64_t now_us)
 
 static void give_up(struct crew *c, struct crew_job *j)
 {
-	table_fail(&j->answer, "no answer within %d seconds", CREW_WAIT_MS / 1000);
+	table_fail(&j->answer, "no answer within %lld seconds",
+		   (long long)j->table->wait_us / 1000000);
 	c->done(c->ctx, j);
 }
 
@@ -233,11 +238,12 @@ void crew_tick(struct crew *c)
 
 		list_init(&late);
 		pthread_mutex_lock(&ct->lock);
-		while (ct->queue.head != NULL &&
-		       now_us - ct->queue.head->since_us >= (int64_t)CREW_WAIT_MS * 1000)
+		while (ct->queue.head != NULL && now_us - ct->queue.head->since_us >= ct->wait_us)
 			list_add(&late, list_pop(&ct->queue));
 		pthread_mutex_unlock(&ct->lock);
 		for (struct crew_job *j; (j = list_pop(&late)) != NULL;)
 			give_up(c, j);
+		if (ct->table->source->tick != NULL)
+			ct->table->source->tick(ct->table);
 	}
 }

@@ -6,6 +6,7 @@ libph_lookup_a_CPPFLAGS = $(AM_CPPFLAGS)
 libph_lookup_a_SOURCES = \
 	workers/lookup/options.c workers/lookup/options.h \
 	workers/lookup/source_memcache.c \
+	workers/lookup/source_policy.c \
 	workers/lookup/source_redis.c \
 	workers/lookup/source_socketmap.c \
 	workers/lookup/source_tcp.c \

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The lookup worker: asks remote tables for the others (smtp-in, rewrite, local), which may not
- * wait. It answers for the tables that the configuration names and for no others; who asks may have
- * been taken over. Their parameter files are read in init(), the sandbox follows. Started as
- * "lookup -q TYPE:NAME" it asks one table for postmap -q (query.c).
+ * The lookup worker: asks remote tables, and policy services, for the others (smtp-in, rewrite,
+ * local), which may not wait. It answers for the tables that the configuration names and for no
+ * others; who asks may have been taken over. Their parameter files are read in init(), the sandbox
+ * follows. Started as "lookup -q TYPE:NAME" it asks one table for postmap -q (query.c).
  */
 #include <stdlib.h>
 #include <string.h>
@@ -104,6 +104,11 @@ static void job_done(void *ctx, struct crew_job *job)
 	while (k->crew != job->table)
 		k = k->next;
 	note_health(l, k, &job->answer);
+	if (k->table->source == &source_policy) {
+		counter_add(l->w->counters, CTR_policy_requests, 1);
+		counter_add(l->w->counters, CTR_policy_failures,
+			    job->answer.troubled || job->answer.status != MAP_FOUND);
+	}
 	a->jobs--;
 	if (a->peer == NULL && a->jobs == 0)
 		asker_free(l, a);

@@ -25,7 +25,7 @@ static const struct source *const sources[] = {
 #ifdef PH_HAVE_PGSQL
 	&source_pgsql,
 #endif
-	&source_redis,    &source_socketmap,
+	&source_policy,   &source_redis, &source_socketmap,
 #ifdef PH_HAVE_SQLITE
 	&source_sqlite,
 #endif
@@ -43,7 +43,7 @@ static const struct source *find_source(struct sv type)
 
 static bool has_parameters(const struct source *s)
 {
-	return s != &source_socketmap && s != &source_tcp;
+	return s != &source_policy && s != &source_socketmap && s != &source_tcp;
 }
 
 /* What every parameter file may have. */

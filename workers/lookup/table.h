@@ -29,6 +29,7 @@ struct table_answer {
 	int64_t results;          /* in value */
 	char why[TABLE_WHY_SIZE]; /* with MAP_ERROR */
 	bool about_key;           /* the error is one of this key, the source is well */
+	bool troubled;            /* MAP_FOUND, but what was found is only what went wrong */
 };
 
 struct source {
@@ -44,6 +45,10 @@ struct source {
 	void (*ask)(const struct table *t, void *connection, struct sv key, struct table_answer *a);
 	void (*directories)(const struct table *t, void (*fn)(void *ctx, const char *path),
 			    void *ctx); /* what it reads there; NULL = nothing */
+	/* NULL: as other tables. How many threads ask, and how long a question may wait for one. */
+	unsigned (*threads)(const struct table *t);
+	int64_t (*wait_ms)(const struct table *t);
+	void (*tick)(const struct table *t); /* about once a second; NULL = nothing to do */
 };
 
 struct table {
@@ -70,7 +75,7 @@ void table_again(struct table_answer *a);
 bool table_add_result(const struct table *t, struct table_answer *a, struct sv key,
 		      struct sv result);
 
-extern const struct source source_ldap, source_memcache, source_mysql, source_pgsql, source_redis,
-	source_socketmap, source_sqlite, source_tcp;
+extern const struct source source_ldap, source_memcache, source_mysql, source_pgsql, source_policy,
+	source_redis, source_socketmap, source_sqlite, source_tcp;
 
 #endif

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* MAIL and RCPT: paths, parameters (RFC 1870, 6152, 6531, 3461), limits, the transaction. */
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "lib/err.h"
 #include "lib/log.h"
@@ -409,6 +411,15 @@ static bool mail_refused_late(struct session *s)
 	return err != 0;
 }
 
+static void set_instance(struct tx *t)
+{
+	static unsigned number;
+
+	snprintf(t->instance, sizeof(t->instance), "%x.%llx.%llx.%x", (unsigned)getpid(),
+		 (unsigned long long)t->env.arrival_us / 1000000,
+		 (unsigned long long)t->env.arrival_us % 1000000, number++);
+}
+
 enum cmd_outcome cmd_mail_apply(struct session *s)
 {
 	struct tx *t = s->tx;
@@ -432,6 +443,7 @@ enum cmd_outcome cmd_mail_apply(struct session *s)
 	t->env.body = q->body;
 	t->env.size_hint = q->size;
 	t->env.arrival_us = clock_now_wall().us;
+	set_instance(t);
 	if (q->smtputf8)
 		t->env.flags |= ENVF_SMTPUTF8;
 	t->env.flags |= s->listener->env_flags;

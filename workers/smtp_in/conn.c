@@ -271,6 +271,11 @@ void conn_accept(struct server *sv, const struct listener *l, int fd,
 	c->fd = fd;
 	c->sa = *sa;
 	session_init(&c->session, l, &sv->session_ops, addr);
+	struct sockaddr_storage own;
+	socklen_t own_len = sizeof(own);
+
+	if (getsockname(fd, (struct sockaddr *)&own, &own_len) == 0)
+		session_set_server(&c->session, (const struct sockaddr *)&own);
 	c->session.number = take_number(sv);
 	sv->conns[c->session.number] = c;
 	sv->conn_count++;

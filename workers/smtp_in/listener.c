@@ -177,6 +177,13 @@ int listener_overrides(const struct params *p, struct conf_diag *d, uint32_t *fl
 	return 0;
 }
 
+static const char *stress_of(const struct conf *c, const struct conf_service *s)
+{
+	const char *value = s != NULL ? conf_service_get(c, s, "stress") : NULL;
+
+	return value != NULL ? value : "";
+}
+
 int listener_init(struct listener *l, const struct conf *c, const struct conf_service *s,
 		  struct conf_diag *d)
 {
@@ -185,6 +192,7 @@ int listener_init(struct listener *l, const struct conf *c, const struct conf_se
 	*l = (struct listener){ .service = s, .p = s != NULL ? s->params : conf_params(c) };
 	l->cleanup = conf_cleanup_name(l->p);
 	l->service_name = xstrdup(s != NULL ? s->name : "smtp");
+	l->stress = stress_of(c, s);
 	l->discard_mask = listener_discard_mask(l->p->smtpd_discard_ehlo_keywords, &bad);
 	if (bad.len > 0)
 		conf_diag_add(d, false, NULL, 0,
@@ -206,9 +214,9 @@ int listener_init_alone(struct listener *l, const struct conf *c, struct conf_di
 {
 	struct sv bad;
 
-	*l = (struct listener){ .p = conf_params(c),
-				.service_name = xstrdup("smtp"),
-				.cleanup = "" };
+	*l = (struct listener){
+		.p = conf_params(c), .service_name = xstrdup("smtp"), .stress = "", .cleanup = ""
+	};
 	l->discard_mask = listener_discard_mask(l->p->smtpd_discard_ehlo_keywords, &bad);
 	if (open_matchlists(l, c, d) == 0 && open_maps(l, c, d) == 0)
 		return 0;
@@ -229,6 +237,7 @@ int listener_init_stress(struct listener *l, const struct listener *normal, cons
 	if (s != NULL) {
 		l->service = s;
 		l->p = s->params;
+		l->stress = stress_of(c, s);
 	}
 	return 0;
 }

@@ -46,6 +46,7 @@ struct listener {
 	struct map_list *discard_maps;
 	struct map_list *reject_filter_maps, *reject_footer_maps, *command_filter;
 	uint32_t discard_mask;
+	const char *stress;  /* "yes" while it is overloaded, else "" */
 	const char *cleanup; /* cleanup_service_name, "" for the usual one */
 	uint32_t env_flags;  /* ENVF_* that receive_override_options gives every message */
 	bool borrowed;       /* all but p belongs to another one */

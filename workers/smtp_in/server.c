@@ -179,7 +179,9 @@ static void *op_tables(void *ctx, struct session *s, struct map_memo *memo)
 {
 	struct server *sv = ctx;
 
-	return tables_fetch(sv->tables, memo, tables_answered, s);
+	/* policy services have times of their own */
+	return tables_fetch_within(sv->tables, memo, s->run != NULL ? s->run->need.time_ms : 0,
+				   tables_answered, s);
 }
 
 static void op_tables_cancel(void *ctx UNUSED, void *query)

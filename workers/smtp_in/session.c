@@ -27,26 +27,33 @@ struct counters_shm *session_counters = &own_counters;
 
 /* ---- beginning and end ---- */
 
-static void set_peer(struct session *s, const struct sockaddr *sa)
+/* Text of an address; an IPv4-mapped one as IPv4. True: it is IPv6. */
+static bool address_text(const struct sockaddr *sa, char addr[46], char port[6])
 {
 	const struct sockaddr_in *v4 = (const void *)sa;
 	const struct sockaddr_in6 *v6 = (const void *)sa;
-	unsigned port = 0;
+	unsigned number = 0;
+	bool is_ipv6 = false;
 
-	snprintf(s->addr, sizeof(s->addr), "unknown");
+	snprintf(addr, 46, "unknown");
 	if (sa != NULL && sa->sa_family == AF_INET) {
-		inet_ntop(AF_INET, &v4->sin_addr, s->addr, sizeof(s->addr));
-		port = ntohs(v4->sin_port);
+		inet_ntop(AF_INET, &v4->sin_addr, addr, 46);
+		number = ntohs(v4->sin_port);
 	} else if (sa != NULL && sa->sa_family == AF_INET6) {
-		port = ntohs(v6->sin6_port);
-		if (IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr)) {
-			inet_ntop(AF_INET, &v6->sin6_addr.s6_addr[12], s->addr, sizeof(s->addr));
-		} else {
-			inet_ntop(AF_INET6, &v6->sin6_addr, s->addr, sizeof(s->addr));
-			s->is_ipv6 = true;
-		}
+		number = ntohs(v6->sin6_port);
+		is_ipv6 = !IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr);
+		if (is_ipv6)
+			inet_ntop(AF_INET6, &v6->sin6_addr, addr, 46);
+		else
+			inet_ntop(AF_INET, &v6->sin6_addr.s6_addr[12], addr, 46);
 	}
-	snprintf(s->port, sizeof(s->port), "%u", port);
+	snprintf(port, 6, "%u", number);
+	return is_ipv6;
+}
+
+void session_set_server(struct session *s, const struct sockaddr *sa)
+{
+	address_text(sa, s->server_addr, s->server_port);
 }
 
 void session_init(struct session *s, const struct listener *l, const struct session_ops *ops,
@@ -60,7 +67,7 @@ void session_init(struct session *s, const struct listener *l, const struct sess
 		.where = "CONNECT",
 		.deadline_ms = INT64_MAX,
 	};
-	set_peer(s, peer);
+	s->is_ipv6 = address_text(peer, s->addr, s->port);
 	s->name = xstrdup("unknown");
 	s->reverse_name = xstrdup("unknown");
 	s->namaddr = xasprintf("unknown[%s]", s->addr);

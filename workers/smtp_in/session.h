@@ -125,6 +125,7 @@ struct tx { /* a mail transaction: MAIL accepted, not yet done */
 	uint64_t chunk_bytes; /* octets of all BDAT */
 	unsigned rcpt_count;  /* accepted at RCPT; env holds BCCs of policy too */
 	const char *first_rcpt;
+	char instance[56]; /* for policy services: the same for all recipients of a message */
 	struct smtp_data scan;
 	enum message_error error;
 	bool begun; /* ops->begin succeeded and neither end nor abort was called */
@@ -159,6 +160,7 @@ struct session {
 	/* client */
 	char addr[46];
 	char port[6];
+	char server_addr[46], server_port[6]; /* ours, that it is connected to */
 	bool is_ipv6;
 	char *name, *reverse_name, *namaddr; /* heap */
 	enum policy_name_status name_status, reverse_status;
@@ -200,6 +202,8 @@ struct session {
 /* `addr`: peer. The listener outlives the session. */
 void session_init(struct session *s, const struct listener *l, const struct session_ops *ops,
 		  const struct sockaddr *peer);
+/* The address that the client is connected to. */
+void session_set_server(struct session *s, const struct sockaddr *sa);
 void session_fini(struct session *s); /* aborts what is going on; logs nothing */
 
 /* The host name is known (or not: name NULL). session_greet() comes next. */

@@ -49,6 +49,20 @@ static const char *current_rcpt(const struct session *s)
 	return s->tx != NULL && s->tx->rcpt_count == 1 ? s->tx->first_rcpt : NULL;
 }
 
+static uint64_t current_size(const struct session *s)
+{
+	if (is_cmd(s, CMD_MAIL))
+		return s->pending.size;
+	if (s->act_size > 0)
+		return s->act_size;
+	return s->tx != NULL ? s->tx->env.size_hint : 0;
+}
+
+static const char *current_helo(const struct session *s)
+{
+	return is_cmd(s, CMD_HELO) || is_cmd(s, CMD_EHLO) ? buf_cstr(&s->pending.addr) : s->helo;
+}
+
 static void fill_view(const struct session *s, struct policy_view *v)
 {
 	*v = (struct policy_view){
@@ -58,15 +72,22 @@ static void fill_view(const struct session *s, struct policy_view *v)
 		.namaddr = s->namaddr,
 		.name_status = s->name_status,
 		.reverse_status = s->reverse_status,
-		.helo = s->helo,
+		.helo = current_helo(s),
 		.sender = current_sender(s),
 		.recipient = current_rcpt(s),
 		.rcpt_count = s->tx != NULL ? s->tx->rcpt_count : 0,
 		.smtputf8 = s->tx != NULL && (s->tx->env.flags & ENVF_SMTPUTF8) != 0,
 		.ill_pipelining = s->ill_pipelining,
+		.where = is_cmd(s, CMD_BDAT) && strcmp(s->where, "BDAT") == 0 ? "DATA" : s->where,
+		.protocol = s->esmtp ? "ESMTP" : "SMTP",
+		.client_port = s->port,
+		.server_addr = s->server_addr,
+		.server_port = s->server_port,
+		.queue_id = s->tx != NULL && s->tx->has_qid ? session_qid(s) : "",
+		.instance = s->tx != NULL ? s->tx->instance : "",
+		.stress = s->listener->stress,
+		.size = current_size(s),
 	};
-	if (is_cmd(s, CMD_HELO) || is_cmd(s, CMD_EHLO))
-		v->helo = buf_cstr(&s->pending.addr);
 	if (is_cmd(s, CMD_ETRN))
 		v->etrn = buf_cstr(&s->pending.addr);
 }
@@ -194,7 +215,7 @@ void session_log_action(struct session *s, const char *action, const char *text)
 {
 	struct buf line = BUF_INIT;
 	const char *sender = current_sender(s);
-	const char *rcpt = current_rcpt(s);
+	const char *rcpt = current_rcpt(s), *helo = current_helo(s);
 
 	buf_printf(&line, "%s: %s: %s from %s: %s;", session_qid(s), action, s->where, s->namaddr,
 		   text);
@@ -203,8 +224,8 @@ void session_log_action(struct session *s, const char *action, const char *text)
 	if (rcpt != NULL)
 		add_addr(&line, " to=<", rcpt);
 	buf_printf(&line, " proto=%s", s->esmtp ? "ESMTP" : "SMTP");
-	if (s->helo != NULL)
-		buf_printf(&line, " helo=<%s>", s->helo);
+	if (helo != NULL)
+		buf_printf(&line, " helo=<%s>", helo);
 	log_info("%s", buf_cstr(&line));
 	buf_fini(&line);
 }

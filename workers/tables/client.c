@@ -22,7 +22,7 @@
 #define SENDS_MAX    2u  /* a question that has ended two lookup workers is asked no more */
 #define REPORT_MS    60000
 
-struct tables_fetch { /* in one list, oldest first: all have the same time */
+struct tables_fetch { /* in one list, oldest first */
 	struct tables_fetch *next, *prev;
 	struct tables_client *client;
 	struct map_memo *memo;
@@ -251,13 +251,20 @@ static void finish(struct tables_fetch *f)
 struct tables_fetch *tables_fetch(struct tables_client *c, struct map_memo *memo, tables_fn fn,
 				  void *ctx)
 {
+	return tables_fetch_within(c, memo, 0, fn, ctx);
+}
+
+struct tables_fetch *tables_fetch_within(struct tables_client *c, struct map_memo *memo,
+					 int64_t timeout_ms, tables_fn fn, void *ctx)
+{
 	struct tables_fetch *f = xcalloc(1, sizeof(*f));
+	int64_t time_ms = timeout_ms > c->timeout_ms ? timeout_ms : c->timeout_ms;
 
 	*f = (struct tables_fetch){ .client = c,
 				    .memo = memo,
 				    .fn = fn,
 				    .ctx = ctx,
-				    .until_ms = clock_now().ms + c->timeout_ms,
+				    .until_ms = clock_now().ms + time_ms,
 				    .total = map_memo_missing_count(memo) };
 	f->prev = c->list.prev;
 	f->next = &c->list;
@@ -341,26 +348,42 @@ static void report(struct tables_client *c)
 	log_warn("remote tables: no answer within %lld seconds", (long long)c->timeout_ms / 1000);
 }
 
-void tables_client_tick(struct tables_client *c)
+static void give_up(struct tables_fetch *f)
+{
+	struct tables_client *c = f->client;
+
+	report(c);
+	count(c, CTR_table_failures, f->total - f->answered);
+	for (size_t i = 0; i < PROTO_TABLE_ASKED_MAX; i++) {
+		struct question *q = &c->slots[i];
+
+		if (q->fetch == f && !q->sent)
+			slot_free(c, q);
+		else if (q->fetch == f)
+			q->fetch = NULL;
+	}
+	for (size_t i = 0; i < f->total; i++)
+		map_memo_answer(f->memo, i, MAP_ERROR, SV(""));
+	finish(f);
+}
+
+/* Whose time has come first; their times differ. */
+static struct tables_fetch *find_late(struct tables_client *c)
 {
 	int64_t now = clock_now().ms;
+	struct tables_fetch *f = c->list.next;
+
+	while (f != &c->list && f->until_ms > now)
+		f = f->next;
+	return f != &c->list ? f : NULL;
+}
+
+void tables_client_tick(struct tables_client *c)
+{
+	struct tables_fetch *f;
 
 	pump(c);
-	while (c->list.next != &c->list && c->list.next->until_ms <= now) {
-		struct tables_fetch *f = c->list.next;
-
-		report(c);
-		count(c, CTR_table_failures, f->total - f->answered);
-		for (size_t i = 0; i < PROTO_TABLE_ASKED_MAX; i++) {
-			struct question *q = &c->slots[i];
-
-			if (q->fetch == f && !q->sent)
-				slot_free(c, q);
-			else if (q->fetch == f)
-				q->fetch = NULL;
-		}
-		for (size_t i = 0; i < f->total; i++)
-			map_memo_answer(f->memo, i, MAP_ERROR, SV(""));
-		finish(f);
-	}
+	/* the end of one may begin others, and end them */
+	while ((f = find_late(c)) != NULL)
+		give_up(f);
 }

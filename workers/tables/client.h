@@ -30,6 +30,9 @@ void tables_client_set_link(struct tables_client *c, struct link *l);
  * asked, all that was missing is an error now; `fn` is not called then. */
 struct tables_fetch *tables_fetch(struct tables_client *c, struct map_memo *memo, tables_fn fn,
 				  void *ctx);
+/* The same for what may take longer: at least that long. */
+struct tables_fetch *tables_fetch_within(struct tables_client *c, struct map_memo *memo,
+					 int64_t timeout_ms, tables_fn fn, void *ctx);
 void tables_cancel(struct tables_fetch *f);
 /* Records from the lookup worker: call for each one of kind PROTO_TABLE_ANSWER. E_PEER when it is
  * malformed. */

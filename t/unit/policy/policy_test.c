@@ -147,6 +147,16 @@ static void test_classes(void)
 	      "smtpd_restriction_classes = strict\nstrict = reject\n"
 	      "smtpd_recipient_restrictions = check_recipient_access inline:{local.test=strict}",
 	      "554 5.7.1 " RCPT_REJECT "Access denied");
+	check("class with a table, that only an access table names",
+	      "smtpd_restriction_classes = strict\nstrict = check_sender_access "
+	      "inline:{x.test=REJECT}\n"
+	      "smtpd_recipient_restrictions = check_recipient_access inline:{local.test=strict}",
+	      "554 5.7.1 <s@x.test>: Sender address rejected: Access denied");
+	check("class with an error, that only an access table names",
+	      "smtpd_restriction_classes = odd, outer\nodd = reject_nobody, permit\nouter = odd\n"
+	      "smtpd_recipient_restrictions = check_recipient_access inline:{local.test=outer}, "
+	      "permit",
+	      "451 4.3.5 Server configuration error");
 	check("list in an access table",
 	      "smtpd_recipient_restrictions = check_recipient_access "
 	      "inline:{ {local.test = permit_mynetworks, reject} }",
@@ -507,7 +517,7 @@ static void test_bad_conf(void)
 		{ "smtpd_recipient_restrictions = florp",
 		  "main.cf, line 9: parameter smtpd_recipient_restrictions: unknown smtpd "
 		  "restriction: \"florp\"" },
-		{ "smtpd_recipient_restrictions = check_policy_service unix:x, reject",
+		{ "smtpd_recipient_restrictions = reject_rhsbl_client x, reject",
 		  "not implemented" },
 		{ "smtpd_relay_restrictions = reject_unverified_recipient, reject",
 		  "not implemented" },

@@ -47,6 +47,9 @@ struct fake {
 	const char *table_key, *table_value;
 	unsigned table_questions;
 	bool tables_wait, table_broken, tables_cancelled;
+	const char *policy_answer; /* of every policy service */
+	char policy_request[4096];
+	int64_t policy_time_ms;
 	char dns_name[256];
 	uint64_t qid_us;
 	char room[70000];
@@ -159,7 +162,12 @@ static inline void fake_tables_answer(struct fake *f)
 	for (size_t i = 0; i < map_memo_missing_count(f->memo); i++) {
 		map_memo_missing(f->memo, i, &spec, &key);
 		f->table_questions++;
-		if (f->table_broken)
+		if (strncmp(spec, "policy:", 7) == 0) {
+			snprintf(f->policy_request, sizeof(f->policy_request), "%.*s", (int)key.len,
+				 key.p);
+			f->policy_time_ms = f->s.run->need.time_ms;
+			map_memo_answer(f->memo, i, MAP_FOUND, sv_from(f->policy_answer));
+		} else if (f->table_broken)
 			map_memo_answer(f->memo, i, MAP_ERROR, SV(""));
 		else if (f->table_key != NULL && sv_eq(key, sv_from(f->table_key)))
 			map_memo_answer(f->memo, i, MAP_FOUND, sv_from(f->table_value));

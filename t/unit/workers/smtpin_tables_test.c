@@ -189,6 +189,78 @@ static void test_broken(void)
 	}
 }
 
+/* check_policy_service: the request, and what becomes of the answers. */
+static void test_policy(void)
+{
+	static const struct {
+		const char *answer, *conf, *reply; /* what the lookup worker says */
+	} cases[] = {
+		{ "aREJECT no\n", "",
+		  "554 5.7.1 <u@local.test>: Recipient address rejected: no\r\n" },
+		{ "aOK\n", "", "250 2.1.5 Ok\r\n" },
+		{ "\n", "",
+		  "451 4.3.5 <u@local.test>: Recipient address rejected: Server "
+		  "configuration problem\r\n" },
+		{ "wa warning\n\n", "smtpd_policy_service_default_action = DUNNO\n",
+		  "250 2.1.5 Ok\r\n" },
+		{ "aREJECT \xff\n", "smtpd_policy_service_default_action = 450 4.7.1 odd\n",
+		  "450 4.7.1 <u@local.test>: Recipient address rejected: odd\r\n" },
+		/* a default action that asks the same server */
+		{ "\n",
+		  "smtpd_restriction_classes = again\nagain = check_policy_service inet:p.test:1\n"
+		  "smtpd_policy_service_default_action = again\n",
+		  "451 4.3.5 <u@local.test>: Recipient address rejected: Server configuration "
+		  "problem\r\n" },
+		{ "acheck_policy_service inet:p.test:1\n", "",
+		  "451 4.3.5 Server configuration error\r\n" },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		char conf[600];
+		struct fake f;
+
+		snprintf(conf, sizeof(conf),
+			 "smtpd_recipient_restrictions = check_policy_service { inet:p.test:1, "
+			 "timeout=200s }, permit\n%s",
+			 cases[i].conf);
+		fake_conf(&f, conf, NULL);
+		f.policy_answer = cases[i].answer;
+		fake_connect(&f, "192.0.2.66");
+		fake_say(&f, "EHLO c.test\r\n");
+		fake_say(&f, "MAIL FROM:<a@x.test> SIZE=77\r\n");
+		is_str(fake_say(&f, "RCPT TO:<u@local.test>\r\n"), cases[i].reply, "answer %zu",
+		       i + 1);
+		ok(strstr(f.policy_request, "\nsize=77\n") != NULL &&
+			   strstr(f.policy_request, "\nprotocol_state=RCPT\n") != NULL &&
+			   strstr(f.policy_request, "\nclient_address=192.0.2.66\n") != NULL &&
+			   strstr(f.policy_request, "\nhelo_name=c.test\n") != NULL &&
+			   strcmp(f.policy_request + strlen(f.policy_request) - 2, "\n\n") == 0,
+		   "the request");
+		ok(f.policy_time_ms >= 300000, "the service has its own time");
+		fake_fini(&f);
+	}
+}
+
+/* Two requests that are the same are two. */
+static void test_policy_twice(void)
+{
+	struct fake f;
+
+	fake_conf(&f,
+		  "smtpd_sender_restrictions = check_policy_service inet:p.test:1\n"
+		  "smtpd_recipient_restrictions = check_policy_service inet:p.test:1, permit\n",
+		  NULL);
+	f.policy_answer = "aDUNNO\n";
+	fake_connect(&f, "192.0.2.66");
+	fake_say(&f, "EHLO c.test\r\n");
+	fake_say(&f, "MAIL FROM:<a@x.test>\r\n");
+	fake_say(&f, "RCPT TO:<u@local.test>\r\n");
+	is_int(f.table_questions, 2, "a service that is named twice is asked twice");
+	fake_say(&f, "RCPT TO:<u@local.test>\r\n");
+	is_int(f.table_questions, 4, "and for each recipient");
+	fake_fini(&f);
+}
+
 static void test_gone(void)
 {
 	struct fake f;
@@ -294,6 +366,8 @@ int main(void)
 {
 	test_same();
 	test_broken();
+	test_policy();
+	test_policy_twice();
 	test_gone();
 	test_questions();
 	test_client();
