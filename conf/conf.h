@@ -65,8 +65,9 @@ enum conf_line_endings {
 	LINE_ENDINGS_ALWAYS,
 	LINE_ENDINGS_STRICT,
 	LINE_ENDINGS_NEVER
-};                                                    /* sendmail_fix_line_endings */
-enum conf_in_doubt { IN_DOUBT_RETRY, IN_DOUBT_HOLD }; /* in_doubt_action */
+};                                                               /* sendmail_fix_line_endings */
+enum conf_tempfail { TEMPFAIL_DEFER, TEMPFAIL_DEFER_IF_PERMIT }; /* ..._tempfail_action */
+enum conf_in_doubt { IN_DOUBT_RETRY, IN_DOUBT_HOLD };            /* in_doubt_action */
 
 /* Problems found: errors make the configuration unusable, warnings do not. */
 struct conf_diag {

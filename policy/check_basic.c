@@ -191,9 +191,9 @@ enum policy_verdict rs_unknown_helo(struct policy_run *r, const struct policy_it
 		if (r->dns.status == POLICY_DNS_OK || r->dns.status == POLICY_DNS_NULLMX)
 			return POLICY_DUNNO;
 		if (r->dns.status == POLICY_DNS_TEMP)
-			return policy_defer_if_permit(r, 450, "4.7.1",
-						      "<%s>: %s rejected: Host not found", helo,
-						      policy_class_helo);
+			return policy_tempfail(r, r->pc->p->unknown_helo_hostname_tempfail_action,
+					       "4.7.1", "<%s>: %s rejected: Host not found", helo,
+					       policy_class_helo);
 		if (r->dns.status == POLICY_DNS_INVALID || r->phase == ARRAY_LEN(types))
 			return policy_reject(r, r->pc->p->unknown_hostname_reject_code, "4.7.1",
 					     "<%s>: %s rejected: Host not found", helo,

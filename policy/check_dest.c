@@ -276,9 +276,9 @@ static enum policy_verdict unknown_domain(struct policy_run *r, const char *addr
 		if (r->dns.status == POLICY_DNS_NULLMX)
 			return null_mx(r, addr, class_name);
 		if (r->dns.status == POLICY_DNS_TEMP)
-			return policy_defer_if_permit(r, 450, dsn,
-						      "<%s>: %s rejected: Domain not found", addr,
-						      class_name);
+			return policy_tempfail(r, r->pc->p->unknown_address_tempfail_action, dsn,
+					       "<%s>: %s rejected: Domain not found", addr,
+					       class_name);
 		if (r->dns.status == POLICY_DNS_INVALID || r->phase == ARRAY_LEN(types))
 			return policy_reject(r, r->pc->p->unknown_address_reject_code, dsn,
 					     "<%s>: %s rejected: Domain not found", addr,

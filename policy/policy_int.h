@@ -133,6 +133,9 @@ enum policy_verdict policy_trouble(struct policy_run *r, int64_t code, const cha
 				   const char *fmt, ...) PRINTF_LIKE(4, 5);
 enum policy_verdict policy_defer_if_permit(struct policy_run *r, int64_t code, const char *dsn,
 					   const char *fmt, ...) PRINTF_LIKE(4, 5);
+/* 450, as a parameter ..._tempfail_action says. */
+enum policy_verdict policy_tempfail(struct policy_run *r, int action, const char *dsn,
+				    const char *fmt, ...) PRINTF_LIKE(4, 5);
 void policy_defer_if_reject(struct policy_run *r, int64_t code, const char *dsn, const char *fmt,
 			    ...) PRINTF_LIKE(4, 5);
 enum policy_verdict policy_push(struct policy_run *r, const struct policy_item *items,

@@ -118,6 +118,14 @@ enum policy_verdict policy_defer_if_permit(struct policy_run *r, int64_t code, c
 	return POLICY_DUNNO;
 }
 
+enum policy_verdict policy_tempfail(struct policy_run *r, int action, const char *dsn,
+				    const char *fmt, ...)
+{
+	FORMAT_REPLY(text);
+	return action == TEMPFAIL_DEFER ? policy_reject(r, 450, dsn, "%s", text)
+					: policy_defer_if_permit(r, 450, dsn, "%s", text);
+}
+
 void policy_defer_if_reject(struct policy_run *r, int64_t code, const char *dsn, const char *fmt,
 			    ...)
 {
