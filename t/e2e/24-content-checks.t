@@ -117,7 +117,7 @@ sub received {
 		$content =~ s/\r//g;
 		$content =~ s/^Received: .*\n(?:[ \t].*\n)*//mg;
 		$content =~ s/^\.\n.*//ms;
-		# added headers: ours name the queue id only, and no time zone; a second may have begun between the two
+		# added headers: ours name the queue id only; a second may have begun between the two
 		$content =~ s/^Message-Id: .*\n//mg;
 		$content =~ s/^(Date: .*) [\d:]{8} ([+-]\d{4})(?: \(.*\))?$/$1 $2/mg;
 		$got{$n} .= join('', sort map { /(<[^>]*>)/ ? "$1\n" : () } split /^/, $rcpt) . $content;

@@ -44,7 +44,7 @@ sub normal_content {
 	# notifications have texts of their own
 	$content =~ s/^(Subject: Undelivered Mail Returned to Sender\n).*/$1/ms;
 	$content =~ s/^X-Number: \d+\n// if $content =~ /^Subject: Undelivered/m;
-	# headers that are added: ours name the queue id only, and no time zone
+	# headers that are added: ours name the queue id only
 	$content =~ s/^((?:Resent-)?Message-Id: )<(?:\d{14}\.)?\w+\@(mx\S*)>$/$1<ID\@$2>/mg;
 	$content =~ s/^((?:Resent-)?Date: ).*\d\d:\d\d:\d\d.*$/$1NOW/mg;
 	return $content;

@@ -669,7 +669,7 @@ static void add_trace(struct expansion *x, const struct forward *m)
 {
 	buf_printf(&x->header, "Received: by %s (%s)\r\n\tid %s; ", params_of(x)->myhostname,
 		   params_of(x)->mail_name, m->id);
-	mail_date_add(clock_now_wall().us / 1000000, true, &x->header);
+	mail_date_add(clock_now_wall().us / 1000000, &x->header);
 	buf_add_str(&x->header, "\r\nDelivered-To: ");
 	mail_addr_quote(x->r->rcpt->addr, &x->header);
 	buf_add_str(&x->header, "\r\n");

@@ -131,13 +131,13 @@ bool addr_rewrite_header(const struct addr_rules *r, struct sv value, addr_map_f
 		struct sv now;
 
 		complete_parts(r, buf_sv(&addr), true, &ps);
-		if (map == NULL && parts_are(&ps, buf_sv(&addr)))
+		if (map == NULL && !item.route && parts_are(&ps, buf_sv(&addr)))
 			continue;
 		buf_reset(&done);
 		for (size_t i = 0; i < ps.count; i++)
 			buf_add_sv(&done, ps.part[i]);
 		now = map == NULL ? buf_sv(&done) : map(ctx, buf_sv(&done));
-		if (sv_eq(now, buf_sv(&addr)))
+		if (!item.route && sv_eq(now, buf_sv(&addr)))
 			continue;
 		buf_add(out, value.p + copied, item.begin - copied);
 		mail_addr_quote(now, out);

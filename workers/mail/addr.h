@@ -37,9 +37,9 @@ typedef struct sv (*addr_map_fn)(void *ctx, struct sv addr);
 
 /*
  * Complete the addresses in the value of an address header, and give them to `map` (NULL = none);
- * all else stays byte for byte, folding and comments included. What does not parse as a mailbox is
- * left alone. Returns true when something changed; then `out` has the new value appended, otherwise
- * it is untouched.
+ * all else stays byte for byte, folding and comments included, but for source routes, which go.
+ * What does not parse as a mailbox is left alone. Returns true when something changed; then `out`
+ * has the new value appended, otherwise it is untouched.
  */
 bool addr_rewrite_header(const struct addr_rules *r, struct sv value, addr_map_fn map, void *ctx,
 			 struct buf *out);

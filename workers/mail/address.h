@@ -44,6 +44,7 @@ struct mail_addrlist {
 struct mail_addrlist_item {
 	size_t begin, end; /* the addr-spec in text: inside the angle brackets if there are some */
 	bool angle;        /* it stood in angle brackets */
+	bool route;        /* with a source route, which is no part of the address */
 	struct sv display; /* what stood before the '<', trimmed; empty without */
 };
 

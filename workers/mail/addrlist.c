@@ -87,6 +87,7 @@ struct spec {
 	bool bad;       /* too long, a control character, or nothing before the '@' */
 	bool at;        /* has an '@' */
 	bool quoted_at; /* has one inside a word, which is no separator */
+	bool route;     /* had a source route in front */
 };
 
 static void spec_clear(struct spec *sp, struct buf *addr)
@@ -165,6 +166,7 @@ static size_t angle_addr(struct sv text, size_t pos, struct spec *sp, struct buf
 			if (route) {
 				sp->begin = begin;
 				sp->any = true;
+				sp->route = true;
 			}
 		} else if (t.kind == TOK_SPECIAL && (t.c == '<' || t.c == ';')) {
 			sp->bad = true;
@@ -230,6 +232,7 @@ static bool element(struct mail_addrlist *l, struct mail_addrlist_item *item, st
 	}
 	item->begin = sp.begin;
 	item->end = sp.end;
+	item->route = sp.route;
 	return spec_is_address(&sp, addr);
 }
 

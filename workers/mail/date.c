@@ -34,7 +34,7 @@ static void make(int64_t wall_s, struct date *d)
 		snprintf(d->zone, sizeof(d->zone), " (%s)", tm.tm_zone);
 }
 
-void mail_date_add(int64_t wall_s, bool zone, struct buf *out)
+void mail_date_add(int64_t wall_s, struct buf *out)
 {
 	/* much mail comes in one second */
 	static _Thread_local struct date last = { .wall_s = INT64_MIN };
@@ -42,6 +42,5 @@ void mail_date_add(int64_t wall_s, bool zone, struct buf *out)
 	if (wall_s != last.wall_s)
 		make(wall_s, &last);
 	buf_add_str(out, last.text);
-	if (zone)
-		buf_add_str(out, last.zone);
+	buf_add_str(out, last.zone);
 }

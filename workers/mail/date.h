@@ -4,12 +4,11 @@
 #ifndef PH_WORKERS_MAIL_DATE_H
 #define PH_WORKERS_MAIL_DATE_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "lib/buf.h"
 
-/* "Mon, 02 Jan 2006 15:04:05 -0700", and " (MST)" behind it with `zone`. */
-void mail_date_add(int64_t wall_s, bool zone, struct buf *out);
+/* "Mon, 02 Jan 2006 15:04:05 -0700 (MST)", as Postfix writes it. */
+void mail_date_add(int64_t wall_s, struct buf *out);
 
 #endif

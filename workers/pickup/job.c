@@ -162,7 +162,7 @@ static void make_parts(struct job *j)
 	env_encode(&e, &j->env_out);
 	buf_printf(&j->head, "Received: by %s (%s, from userid %u)\r\n\tid %s; ", p->myhostname,
 		   p->mail_name, (unsigned)j->file.uid, j->id);
-	mail_date_add(clock_now_wall().us / 1000000, true, &j->head);
+	mail_date_add(clock_now_wall().us / 1000000, &j->head);
 	buf_add_str(&j->head, "\r\n");
 	smtp_data_init_chunked(&j->scan);
 	j->off = 0;

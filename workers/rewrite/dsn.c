@@ -57,7 +57,7 @@ static void add_date(struct buf *out, const char *name, int64_t at_s)
 {
 	buf_add_str(out, name);
 	buf_add_str(out, ": ");
-	mail_date_add(at_s, false, out);
+	mail_date_add(at_s, out);
 	buf_add_str(out, "\r\n");
 }
 
@@ -174,7 +174,7 @@ static void add_header(const struct dsn_facts *f, struct buf *out)
 	buf_add_str(out, ")\r\n\tid ");
 	buf_add_sv(out, f->qid);
 	buf_add_str(out, "; ");
-	mail_date_add(f->now_s, false, out);
+	mail_date_add(f->now_s, out);
 	buf_add_str(out, "\r\n");
 	add_date(out, "Date", f->now_s);
 	add_from(f, out);

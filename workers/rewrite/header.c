@@ -159,7 +159,7 @@ static void add_missing(struct header_state *h)
 	if (is_missing(h, H_DATE, H_RESENT_DATE, resent)) {
 		buf_add_str(h->out, prefix);
 		buf_add_str(h->out, "Date: ");
-		mail_date_add(h->facts->arrival_s, false, h->out);
+		mail_date_add(h->facts->arrival_s, h->out);
 		buf_add_str(h->out, "\r\n");
 	}
 	if (is_missing(h, H_FROM, H_RESENT_FROM, resent))
@@ -281,19 +281,67 @@ static void process_header(struct header_state *h, struct sv whole, size_t name_
 	output_header(h, value, whole, id < H_COUNT ? &header_descs[id] : NULL);
 }
 
-/* Too long: keep what the limit allows, in whole bytes, and end the line. */
+/*
+ * What Postfix keeps of a header that is too long: its whole lines within the limit when they are
+ * nine tenths of it, else the limit's worth of bytes. A line end counts as one byte.
+ */
+static size_t long_header_end(struct sv whole, size_t limit)
+{
+	size_t at = 0, counted = 0;
+
+	while (at < whole.len) {
+		const char *nl = memchr(whole.p + at, '\n', whole.len - at);
+		size_t next = nl != NULL ? (size_t)(nl + 1 - whole.p) : whole.len;
+		size_t len = nl != NULL ? next - at - 2 : next - at;
+
+		if (counted + len > limit) {
+			bool most_is_there = counted * 10 > limit * 9;
+
+			return most_is_there ? at : at + limit - counted;
+		}
+		counted += len + 1;
+		at = next;
+	}
+	return whole.len;
+}
+
+/* What is left of a header goes on, within the limit. */
+static void process_kept(struct header_state *h, struct buf *kept)
+{
+	size_t name_len, colon;
+
+	kept->len = long_header_end(buf_sv(kept), h->rules->size_limit);
+	if (kept->len < 2 || kept->p[kept->len - 1] != '\n')
+		buf_add_str(kept, "\r\n");
+	if (mime_header_name(buf_sv(kept), &name_len, &colon) == MIME_NAME_YES)
+		process_header(h, buf_sv(kept), name_len, colon);
+	buf_fini(kept);
+}
+
 static void process_long(struct header_state *h, struct sv whole)
 {
-	size_t name_len, colon, n = h->rules->size_limit;
 	struct buf cut = BUF_INIT;
 
-	while (n > 0 && (whole.p[n - 1] == '\r' || whole.p[n - 1] == '\n'))
-		n--;
-	buf_add(&cut, whole.p, n);
-	buf_add_str(&cut, "\r\n");
-	if (mime_header_name(buf_sv(&cut), &name_len, &colon) == MIME_NAME_YES)
-		process_header(h, buf_sv(&cut), name_len, colon);
-	buf_fini(&cut);
+	buf_add_sv(&cut, whole);
+	process_kept(h, &cut);
+}
+
+/* A header's line ends at a NUL in it, as with Postfix. */
+static void process_nul(struct header_state *h, struct sv whole)
+{
+	struct buf cut = BUF_INIT;
+
+	while (whole.len > 0) {
+		const char *nl = memchr(whole.p, '\n', whole.len);
+		size_t len = nl != NULL ? (size_t)(nl + 1 - whole.p) : whole.len;
+		const char *nul = memchr(whole.p, '\0', len);
+
+		buf_add(&cut, whole.p, nul != NULL ? (size_t)(nul - whole.p) : len);
+		if (nul != NULL)
+			buf_add_str(&cut, "\r\n");
+		whole = (struct sv){ whole.p + len, whole.len - len };
+	}
+	process_kept(h, &cut);
 }
 
 /* "Name : value" goes on as "Name: value", as with Postfix. */
@@ -309,7 +357,9 @@ static void process_spaced(struct header_state *h, struct sv whole, size_t name_
 
 static void process(struct header_state *h, struct sv whole, size_t name_len, size_t colon)
 {
-	if (whole.len > h->rules->size_limit)
+	if (memchr(whole.p, '\0', whole.len) != NULL)
+		process_nul(h, whole);
+	else if (whole.len > h->rules->size_limit)
 		process_long(h, whole);
 	else if (colon > name_len)
 		process_spaced(h, whole, name_len, colon);
@@ -343,10 +393,11 @@ static void flush_carry(struct header_state *h)
 	h->line_open = false;
 }
 
-/* Keep bytes of an incomplete header; what is past the limit is dropped, the last byte counts. */
+/* Keep bytes of an incomplete header, as many as may count; of the others only the last one is
+ * looked at. */
 static void carry_add(struct header_state *h, const char *p, size_t len)
 {
-	size_t limit = size_max(h->rules->size_limit, 2 * MIME_NAME_MAX_BYTES) + 2;
+	size_t limit = 2 * size_max(h->rules->size_limit, MIME_NAME_MAX_BYTES) + 2;
 
 	buf_add(&h->carry, p, size_min(len, limit - size_min(limit, h->carry.len)));
 	h->line_open = p[len - 1] != '\n';

@@ -28,6 +28,6 @@ void received_header(const struct session *s, struct buf *out)
 	} else {
 		buf_add_str(out, ";\r\n\t");
 	}
-	mail_date_add(t->env.arrival_us / 1000000, true, out);
+	mail_date_add(t->env.arrival_us / 1000000, out);
 	buf_add_str(out, "\r\n");
 }

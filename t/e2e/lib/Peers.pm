@@ -221,14 +221,20 @@ EOF
 	return $self->run($setup, '/usr/sbin/smtpd', '-d', '-f', "$dir/conf");
 }
 
-# LMTP only: on the port, and on $dir/run/lmtp.
+# A program of the peer's, among its files: exit status and output.
+sub inside {
+	my ($self, @cmd) = @_;
+	return run_ok('nsenter', "--mount=/proc/$self->{pid}/ns/mnt", '--wd=/', @cmd);
+}
+
+# LMTP only: on the port, and on $dir/run/lmtp. Mail of joe, ann and others (users => [...]).
 sub dovecot {
 	my ($class, %opt) = @_;
 	my $self = $class->new('dovecot', %opt) or return;
 	my $dir = $self->{dir};
 	my ($uid, $gid) = (getpwnam 'games')[2, 3];
 	make_path("$dir/run", "$dir/log", "$dir/lib/dovecot");
-	spew("$dir/users", join '', map { "$_\@$opt{home}:{plain}x:$uid:${gid}::$dir/mail/$_\n" } qw(joe ann));
+	spew("$dir/users", join '', map { "$_\@$opt{home}:{plain}x:$uid:${gid}::$dir/mail/$_\n" } qw(joe ann), @{ $opt{users} || [] });
 	spew("$dir/conf", <<"EOF");
 base_dir = $dir/run
 state_dir = $dir/lib/dovecot

@@ -46,6 +46,7 @@ static struct sv text(const char *s)
  * the sender is accused. The content put out is in `got`. */
 static struct buf got;
 
+/* "\1" in the content stands for a NUL. */
 static int submit(struct envelope *e, const char *content, size_t step)
 {
 	struct buf env = BUF_INIT;
@@ -67,6 +68,9 @@ static int submit(struct envelope *e, const char *content, size_t step)
 
 		piece[0] = '\r';
 		memcpy(piece + cr, content + at, n);
+		for (char *p = piece + cr;
+		     (p = memchr(p, 1, (size_t)(piece + cr + n - p))) != NULL;)
+			*p = '\0';
 		err = message_feed(&m, piece, n + cr, &body);
 		buf_add_sv(&got, buf_sv(&m.out));
 		buf_reset(&m.out);
@@ -279,6 +283,20 @@ static void test_content(void)
 		  "Date: d\r\nMessage-Id: <QID@mx.example.org>\r\nFrom: s@x.test\r\nTo: "
 		  "undisclosed-recipients:;\r\n\r\nx\r\n",
 		  250, true },
+		{ "a route goes",
+		  "To: <@r.test,@s.test:u@v.test> (c),\r\n <u@v.test>\r\nDate: d\r\nFrom: "
+		  "a@v.test\r\nMessage-Id: <1@x>\r\n\r\n",
+		  "To: <u@v.test> (c),\r\n <u@v.test>\r\nDate: d\r\nFrom: a@v.test\r\nMessage-Id: "
+		  "<1@x>\r\n\r\n",
+		  250, true },
+		{ "a NUL ends a header's line", "A: b\1c\r\n d\1\r\nB:\1e\r\n\r\n",
+		  "A: b\r\n d\r\nB:\r\n\r\n", 250, false },
+		{ "whole lines if nine tenths", "Long: 7890123\r\n 567890\r\n xyz\r\nB: b\r\n\r\n",
+		  "Long: 7890123\r\n 567890\r\nB: b\r\n\r\n", 250, false },
+		{ "no more than the limit", "Long: 78901234\r\n 56789012345\r\n y\r\n\r\n",
+		  "Long: 78901234\r\n 56789012\r\n\r\n", 250, false },
+		{ "in the first line", "Long: 78901234567890123456\r\nB: b\r\n\r\n",
+		  "Long: 789012345678901234\r\nB: b\r\n\r\n", 250, false },
 		{ "resent", "Resent-Date: d\r\nTo: a@b\r\n\r\n",
 		  "Resent-Date: d\r\nTo: a@b.example.org\r\nResent-Message-Id: "
 		  "<QID@mx.example.org>\r\nResent-From: s@x.test\r\n\r\n",
@@ -293,6 +311,7 @@ static void test_content(void)
 			const char *q;
 
 			e.flags = cases[i].local ? ENVF_LOCAL_CLIENT : 0;
+			rules.header.size_limit = cases[i].in[0] == 'L' ? 24 : 102400;
 			is_int(submit(&e, cases[i].in, steps[s]), cases[i].code, "%s, by %zu",
 			       cases[i].name, steps[s]);
 			if (cases[i].out == NULL)
