@@ -114,9 +114,7 @@ static bool find_transport(const struct conf *c, struct sv name, struct effect_i
 	if (suffix < 0)
 		return false;
 	if (!transport_param_acts((unsigned)suffix))
-		accept(info, strcmp(transport_param_suffix((unsigned)suffix), "_time_limit") == 0
-				     ? REASON_LOCAL
-				     : REASON_SCHEDULER);
+		accept(info, REASON_SCHEDULER);
 	return true;
 }
 

@@ -10,6 +10,7 @@ use Posthaste qw(slurp spew wait_until);
 use Peers;
 use Test::More;
 use File::Temp qw(tempdir);
+use IO::Socket::INET;
 
 my @users = $> == 0 ? qw(news uucp) : ((getpwuid $>)[0]) x 2;
 my ($uid, $gid) = (getpwnam $users[0])[2, 3];
@@ -91,6 +92,8 @@ sub normal {
 	return $text;
 }
 
+# who wants to know of new mail (comsat)
+my $comsat = IO::Socket::INET->new(Proto => 'udp', LocalAddr => '127.0.0.1', LocalPort => (getservbyname 'biff', 'udp')[2] || 512);
 my $mta = Posthaste->prepare(main => { settings('posthaste') });
 fill('posthaste');
 $mta->launch;
@@ -117,6 +120,18 @@ Subject: two
 
 EOF
 like $result->{0}, qr/^local: to=<$users[0]\@here\.test>, relay=local, dsn=2\.0\.0, status=sent \(delivered to mailbox\)$/, 'its line';
+SKIP: {
+	skip 'the port of biff cannot be had', 2 if !$comsat;
+	my @told;
+	for (1 .. 2) {
+		local $SIG{ALRM} = sub { die "nobody tells\n" };
+		alarm 20;
+		eval { $comsat->recv(my $text, 300); push @told, $text };
+		alarm 0;
+	}
+	is $told[0], "$users[0]\@0\0", 'biff: the first mail';
+	like $told[1], qr/^$users[0]\@[1-9]\d+\0\z/, 'biff: the second one, behind it';
+}
 SKIP: {
 	skip 'needs root', 1 if $> != 0;
 	my @st = stat "$dir/posthaste/spool/$users[0]";

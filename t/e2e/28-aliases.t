@@ -47,12 +47,22 @@ unknown nosuchuser
 mix nosuchuser, news
 withext news+x
 incmd :include:$d/commands
+inowner :include:$d/ofuucp
+inalias :include:$d/names
+twice :include:$d/commands, :include:$d/commands2
+home ~/box
 relist r3\@remote.test
 owner-relist boss\@remote.test
 backup \\backup, news
 EOF
+	spew("$d/aliases", slurp("$d/aliases") . join '', map { "chain$_ chain" . ($_ + 1) . "\n" } 0 .. 150);
 	spew("$d/included", "uucp\n# a comment\nr4\@remote.test, r5\@remote.test\n");
 	spew("$d/commands", "\"|$d/take never\"\n");
+	spew("$d/commands2", "news, :include:$d/commands2\n");
+	spew("$d/names", "one, uucp, two\n"); # aliases and users
+	spew("$d/ofuucp", "irc\n");
+	chown +(getpwnam 'uucp')[2, 3], "$d/ofuucp";
+	chmod 0600, "$d/ofuucp";
 	my %fwd = (irc => "\\irc, news, r6\@remote.test\n", list => "\"|$d/take forward\"\n", uucp => "# nothing\n");
 	for my $u (sort keys %fwd) {
 		spew("$d/fwd/$u", $fwd{$u});
@@ -72,7 +82,9 @@ EOF
 }
 
 my @rcpts = qw(news one two two+zz deep list command command+ext failing oops file null self la gone unknown mix withext
-	incmd relist irc irc+ext irc+other list+x uucp www-data backup man+ext nosuch nosuch+x);
+	incmd relist irc irc+ext irc+other list+x uucp www-data backup man+ext nosuch nosuch+x
+	inowner inalias twice home two+ext list+ext);
+my @again = qw(one+x two+x list+x inalias+x irc irc+ext irc+other deep+x command file news withext+y relist+z);
 
 sub normal {
 	my ($text, $who) = @_;
@@ -87,7 +99,7 @@ sub normal {
 
 # Result lines of each mail, and all bytes that came of it.
 sub outcome {
-	my ($who, $mta, $port, $log, $hop) = @_;
+	my ($who, $mta, $port, $log, $hop, @rcpts) = @_;
 	my (%qid, %result, %file);
 	for my $rcpt (@rcpts) {
 		my $smtp = $mta->smtp($port);
@@ -126,7 +138,7 @@ sub outcome {
 my $hop = Posthaste->recorder('whole');
 my %ours = settings('posthaste', $hop->{port});
 my $mta = Posthaste->start(main => \%ours);
-my ($result, $file, $arrived) = outcome('posthaste', $mta, undef, sub { $mta->log }, $hop);
+my ($result, $file, $arrived) = outcome('posthaste', $mta, undef, sub { $mta->log }, $hop, @rcpts);
 is_deeply $result->{one}, [ 'to=<news@here.test>, orig_to=<one@here.test>, relay=local, dsn=2.0.0, status=sent (delivered to mailbox)' ],
 	'an alias of a user';
 is_deeply [ sort @{ $result->{irc} } ], [ map { "to=<irc\@here.test>, relay=local, dsn=2.0.0, status=sent ($_)" } 'delivered to mailbox',
@@ -141,9 +153,10 @@ delete $result->{la}; # Postfix notices it one alias later
 
 # Lists that are large, or hold themselves; users that are not there.
 my $d = "$dir/posthaste";
-spew("$d/included", join '', map { "u$_\@remote.test\n" } 1 .. 3000);
+spew("$d/included", join '', map { "u$_\@remote.test\n" } 1 .. 10_000);
+spew("$d/ofuucp", join '', map { "u$_\@remote.test\n" } 1 .. 25_000);
 spew("$d/commands", "news, :include:$d/commands\n");
-$mta->configure(%ours, luser_relay => 'news+$user');
+$mta->configure(%ours, luser_relay => 'news+$user', default_destination_recipient_limit => 1000);
 $mta->command('posthaste', 'reload');
 my $line;
 wait_until(sub {
@@ -165,12 +178,16 @@ sub lines_of {
 	$mta->wait_log(qr/: $q: (?:removed|to=.*status=deferred)/);
 	return join "\n", $mta->log =~ /: $q: (to=.*)/g;
 }
-like lines_of('incmd'), qr/status=bounced \(unreasonable alias nesting\)/, 'a list that holds itself';
+my $himself = lines_of('incmd');
+is scalar(() = $himself =~ /status=/g), 1, 'a list that holds itself is read once';
+like $himself, qr/status=sent \(forwarded as/, 'and what else it holds gets the mail';
+like lines_of('chain0'), qr/dsn=5\.4\.6, status=bounced \(alias database loop for chain102\)/, 'a chain of aliases without end';
 my ($new) = lines_of('list') =~ /status=sent \(forwarded as (\w+)\)/;
-ok $new, 'a list of 3000';
-ok $mta->wait_log(qr/: $new: removed/, 40), 'all of them';
+ok $new, 'a list of 10,000';
+ok $mta->wait_log(qr/: $new: removed/, 60), 'all of them';
 my $at_hop = () = $hop->got =~ /^RCPT TO:<u\d+\@remote\.test>/mg;
-is $at_hop, 3000, 'at the next hop';
+is $at_hop, 10_000, 'at the next hop';
+like lines_of('inowner'), qr/dsn=4\.3\.0, status=deferred \(too many recipients in aliases\)/, 'one of 25,000 is too long';
 
 # Aliases in a remote table, where there is one.
 my $sqlite = `sqlite3 --version 2>/dev/null`;
@@ -223,7 +240,7 @@ SKIP: {
 	my %main = settings('postfix', $his_hop->{port});
 	my $postfix = Peers->postfix(home => 'vv.test', next => 1, main => join '', map { "$_ = $main{$_}\n" } sort keys %main)
 		or die "Postfix does not run\n";
-	my @his = outcome('postfix', bless({}, 'Posthaste'), $postfix->{port}, sub { $postfix->log }, $his_hop);
+	my @his = outcome('postfix', bless({}, 'Posthaste'), $postfix->{port}, sub { $postfix->log }, $his_hop, @rcpts);
 	$postfix->stop;
 	$his_hop->stop;
 	for my $rcpt (grep { $result->{$_} } @rcpts) {
@@ -235,4 +252,30 @@ SKIP: {
 	is_deeply $arrived, $his[2], 'the same at the next hop' or diag explain [ $arrived, $his[2] ];
 }
 $hop->stop;
+
+# Again with other settings: who gets the extension, whose name stands in Delivered-To, and where.
+sub again {
+	my ($name, %more) = @_;
+	my (%got);
+	for my $who ("posthaste-$name", "postfix-$name") {
+		my $hop = Posthaste->recorder('whole');
+		my %main = (settings($who, $hop->{port}), %more);
+		my $peer = $who =~ /^postfix/ && (Peers->postfix(home => 'vv.test', next => 1, main => join '', map { "$_ = $main{$_}\n" } sort keys %main)
+			or die "Postfix does not run\n");
+		my $mta = $peer ? bless({}, 'Posthaste') : Posthaste->start(main => \%main);
+		$got{ $peer ? 'his' : 'ours' } = [ outcome($who, $mta, $peer && $peer->{port}, sub { $peer ? $peer->log : $mta->log }, $hop, @again) ];
+		$peer ? $peer->stop : is $mta->stop, 0, "$name: stop";
+		$hop->stop;
+	}
+	for my $rcpt (@again) {
+		my ($ours, $his) = map { [ sort @{ $got{$_}[0]{$rcpt} || [] } ] } qw(ours his);
+		is_deeply $ours, $his, "$name: $rcpt: the same results as Postfix" or diag explain [ $ours, $his ];
+	}
+	is_deeply $got{ours}[$_], $got{his}[$_], "$name: the same bytes" or diag explain [ map { $got{$_} } qw(ours his) ] for 1, 2;
+	return;
+}
+unless ($why) {
+	again('propagated', propagate_unmatched_extensions => 'alias, forward, include', frozen_delivered_to => 'no');
+	again('sparing', prepend_delivered_header => 'forward', require_home_directory => 'yes');
+}
 done_testing;

@@ -278,7 +278,7 @@ bool job_is_loop(struct job *j, struct sv addr)
 	return content_has_delivered_to(buf_sv(b), addr);
 }
 
-void rcpt_make_header(const struct rcpt_job *r, bool is_mbox, struct buf *out)
+void rcpt_make_header(const struct rcpt_job *r, bool is_mbox, struct sv delivered, struct buf *out)
 {
 	const struct job *j = r->job;
 	const unsigned maildir = COPY_RETURN_PATH | COPY_ORIGINAL_TO | COPY_DELIVERED_TO;
@@ -288,9 +288,11 @@ void rcpt_make_header(const struct rcpt_job *r, bool is_mbox, struct buf *out)
 			       .null_from = SV("MAILER-DAEMON"),
 			       .original_to = r->rcpt->orig_addr.len > 0 ? r->rcpt->orig_addr
 									 : r->rcpt->addr,
-			       .delivered = r->rcpt->addr,
+			       .delivered = delivered,
 			       .now_s = clock_now_wall().us / 1000000 };
 
+	if (delivered.len == 0)
+		h.flags &= ~(unsigned)COPY_DELIVERED_TO;
 	copy_add_head(&h, out);
 }
 
@@ -390,7 +392,7 @@ static void start_rcpt(struct rcpt_job *r)
 		set_result(r, 2, 0, 0, t->is_mbox ? "delivers to mailbox" : "delivers to maildir");
 		return;
 	}
-	rcpt_make_header(r, t->is_mbox, &r->header);
+	rcpt_make_header(r, t->is_mbox, r->rcpt->addr, &r->header);
 	if (t->size_limit > 0 && j->content_len + r->header.len > t->size_limit) {
 		set_result(r, 5, 2, 2, "message is larger than the mailbox size limit");
 		return;

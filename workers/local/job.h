@@ -24,6 +24,7 @@ struct local { /* the worker */
 	struct commands *commands;
 	struct lookup *aliases; /* local(8) */
 	struct forwarder *forwarder;
+	int biff_fd;                   /* workers/local/biff.h */
 	struct arena arena;            /* of the configuration: as long as the worker */
 	struct status_filter **status; /* by transport */
 	const struct piped **pipes;    /* by transport; NULL for those of other kinds */

@@ -71,8 +71,8 @@ void rcpt_log(const struct rcpt_job *r, struct sv to, const uint8_t dsn[3], stru
 	      const char *status);
 /* The verdict is set; with the last recipient the job ends and is gone. */
 void rcpt_done(struct rcpt_job *r);
-/* The lines in front of the message in a mailbox. */
-void rcpt_make_header(const struct rcpt_job *r, bool is_mbox, struct buf *out);
+/* The lines in front of the message in a mailbox. Without `delivered` there is no such header. */
+void rcpt_make_header(const struct rcpt_job *r, bool is_mbox, struct sv delivered, struct buf *out);
 /* Makes j->mbox_fd. */
 int job_mbox_content(struct job *j);
 void rcpt_set_verdict(struct rcpt_job *r, const uint8_t dsn[3], struct sv text);

@@ -14,6 +14,7 @@
 #include "lib/log.h"
 #include "workers/common/statusfilter.h"
 #include "workers/local/agent.h"
+#include "workers/local/biff.h"
 #include "workers/local/forward.h"
 #include "workers/local/job.h"
 #include "workers/local/local_expand.h"
@@ -142,6 +143,7 @@ static int local_init(struct worker *w)
 	conf_diag_fini(&d);
 	if (err != 0 || w->check_only)
 		return err;
+	l->biff_fd = w->params->biff ? biff_open() : -1;
 	make_environment(l);
 	return start_runner(l);
 }

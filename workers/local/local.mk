@@ -3,10 +3,12 @@ pkglibexec_PROGRAMS += workers/local/local
 workers_local_local_SOURCES = \
 	workers/local/agent.c workers/local/agent.h \
 	workers/local/alias.c workers/local/alias.h \
+	workers/local/biff.c workers/local/biff.h \
 	workers/local/cmdstatus.c workers/local/cmdstatus.h \
 	workers/local/command.c workers/local/command.h \
 	workers/local/content.c workers/local/content.h \
-	workers/local/expand_act.c workers/local/expand_int.h \
+	workers/local/expand_act.c workers/local/expand_addr.c workers/local/expand_int.h \
+	workers/local/expand_list.c workers/local/expand_run.c \
 	workers/local/forward.c workers/local/forward.h \
 	workers/local/job.c workers/local/job.h workers/local/job_int.h \
 	workers/local/local.c \

@@ -17,6 +17,7 @@
 struct lookup;
 
 enum { ALLOW_ALIAS = 1, ALLOW_FORWARD = 2, ALLOW_INCLUDE = 4 };
+enum { PREPEND_COMMAND = 1, PREPEND_FILE = 2, PREPEND_FORWARD = 4 };
 
 struct lookup_rights { /* whose commands and files are */
 	uid_t uid;
@@ -33,6 +34,8 @@ void lookup_close(struct lookup **k);
 /* The right side of an alias; *rights_r: of its table's owner, default_privs for root's. */
 enum map_status lookup_alias(struct lookup *k, struct sv name, struct buf *out,
 			     struct lookup_rights *rights_r);
+/* Of the owner of a file; false: there is no such user. Root's are default_privs. */
+bool lookup_rights_of(const struct lookup *k, uid_t uid, struct lookup_rights *rights_r);
 /* Is the domain one of mydestination? 1, 0, or negative: a table cannot be asked. */
 int lookup_is_local(struct lookup *k, struct sv domain);
 /* 1, 0, or negative: the user database cannot be asked. The name is folded to lower case. */
@@ -45,6 +48,10 @@ struct lookup_rights lookup_default(const struct lookup *k); /* default_privs */
 /* ALLOW_* of allow_mail_to_commands and allow_mail_to_files. */
 unsigned lookup_commands(const struct lookup *k);
 unsigned lookup_files(const struct lookup *k);
+/* ALLOW_* of propagate_unmatched_extensions: whose addresses get the extension. */
+unsigned lookup_propagates(const struct lookup *k);
+/* PREPEND_*: who is given a Delivered-To header. */
+unsigned lookup_prepends(const struct lookup *k);
 
 /* ---- local_expand.c ---- */
 

@@ -25,25 +25,34 @@ struct lookup {
 	struct map_list *mailbox_commands, *mailbox_transports, *fallback_transports;
 	struct matchlist *mydestination;
 	struct lookup_rights rights; /* default_privs */
-	unsigned commands, files;
+	unsigned commands, files, propagates, prepends;
 };
 
-static unsigned parse_allow(const char *text, const char *name, struct conf_diag *d, int *err)
+struct word_set { /* what a parameter may list: bit i for word i */
+	const char *words[3], *text;
+};
+
+static const struct word_set alias_words = { { "alias", "forward", "include" },
+					     "alias, forward, include" };
+static const struct word_set prepend_words = { { "command", "file", "forward" },
+					       "command, file, forward" };
+
+static unsigned parse_words(const struct word_set *set, const char *text, const char *name,
+			    struct conf_diag *d, int *err)
 {
-	static const char *const words[] = { "alias", "forward", "include" };
 	unsigned flags = 0;
 
 	while (*text != '\0') {
 		size_t n = strcspn(text, ", \t\r\n"), i = 0;
 
-		while (i < ARRAY_LEN(words) && !sv_eq_str((struct sv){ text, n }, words[i]))
+		while (i < ARRAY_LEN(set->words) &&
+		       !sv_eq_str((struct sv){ text, n }, set->words[i]))
 			i++;
-		if (i < ARRAY_LEN(words)) {
+		if (i < ARRAY_LEN(set->words)) {
 			flags |= 1u << i;
 		} else if (n > 0) {
-			conf_diag_add(d, true, NULL, 0,
-				      "%s: expected alias, forward, include: %.*s", name, (int)n,
-				      text);
+			conf_diag_add(d, true, NULL, 0, "%s: expected %s: %.*s", name, set->text,
+				      (int)n, text);
 			*err = E_CONFIG;
 		}
 		text += n + (text[n] != '\0');
@@ -129,8 +138,16 @@ int lookup_open(const struct conf *c, bool privileged, struct lookup **k_r, stru
 	if (err == 0)
 		err = matchlist_open(c, p->mydestination, "mydestination", MATCHLIST_DOMAIN,
 				     &k->mydestination, d);
-	k->commands = parse_allow(p->allow_mail_to_commands, "allow_mail_to_commands", d, &err);
-	k->files = parse_allow(p->allow_mail_to_files, "allow_mail_to_files", d, &err);
+	k->commands = parse_words(&alias_words, p->allow_mail_to_commands, "allow_mail_to_commands",
+				  d, &err);
+	k->files =
+		parse_words(&alias_words, p->allow_mail_to_files, "allow_mail_to_files", d, &err);
+	k->prepends = parse_words(&prepend_words, p->prepend_delivered_header,
+				  "prepend_delivered_header", d, &err);
+	for (size_t i = 0; i < ARRAY_LEN(alias_words.words); i++) {
+		if (matchlist_word_in(p->propagate_unmatched_extensions, alias_words.words[i]))
+			k->propagates |= 1u << i;
+	}
 	if (err != 0)
 		lookup_close(k_r);
 	return err;
@@ -227,6 +244,31 @@ unsigned lookup_commands(const struct lookup *k)
 unsigned lookup_files(const struct lookup *k)
 {
 	return k->files;
+}
+
+unsigned lookup_propagates(const struct lookup *k)
+{
+	return k->propagates;
+}
+
+unsigned lookup_prepends(const struct lookup *k)
+{
+	return k->prepends;
+}
+
+bool lookup_rights_of(const struct lookup *k, uid_t uid, struct lookup_rights *rights_r)
+{
+	char mem[4096];
+	struct passwd pw, *found = NULL;
+
+	if (uid == 0) {
+		*rights_r = k->rights;
+		return true;
+	}
+	if (getpwuid_r(uid, &pw, mem, sizeof(mem), &found) != 0 || found == NULL)
+		return false;
+	*rights_r = (struct lookup_rights){ pw.pw_uid, pw.pw_gid };
+	return true;
 }
 
 struct lookup_rights lookup_default(const struct lookup *k)

@@ -7,6 +7,7 @@
 #ifndef PH_WORKERS_LOCAL_MAILDIR_H
 #define PH_WORKERS_LOCAL_MAILDIR_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,6 +29,9 @@ struct maildir_result {
 	uint8_t dsn[3];
 	uint8_t unsure;               /* 1: failed, and may be in the mailbox all the same */
 	char text[MAILDIR_TEXT_SIZE]; /* for the log and the sender */
+	uint64_t offset;              /* in a mailbox file: where the message begins */
+	uint32_t owner;               /* of a list that was to be read */
+	bool has_owner;               /* it is known */
 	int refused_call; /* system call that the filter refused the process; 0 or less = none */
 };
 

@@ -339,8 +339,10 @@ void mbox_deliver(const struct mbox_job *job, struct maildir_result *r)
 	if (m.has_dot_lock)
 		unlinkat(m.dir, m.lock, 0);
 	io_close(&m.dir);
-	if (err == 0)
+	if (err == 0) {
+		r->offset = (uint64_t)st.st_size;
 		return;
+	}
 	r->err = err;
 	r->unsure = seen;
 	set_status(r, err, job->conf.flags);

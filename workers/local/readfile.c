@@ -44,6 +44,12 @@ static int copy(int from, int to)
 	}
 }
 
+static void note_owner(const struct stat *st, struct maildir_result *r)
+{
+	r->owner = st->st_uid;
+	r->has_owner = true;
+}
+
 void readfile_copy(const char *base, const char *path, bool own, int out, struct maildir_result *r)
 {
 	int flags = O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | (own ? O_NOFOLLOW : 0);
@@ -56,12 +62,16 @@ void readfile_copy(const char *base, const char *path, bool own, int out, struct
 	*r = (struct maildir_result){ .dsn = { 2, 0, 0 } };
 	if (err == -ENOTDIR)
 		err = E_NOENT;
+	if (fd < 0 && dir >= 0 && fstatat(dir, path, &st, 0) == 0)
+		note_owner(&st, r);
 	if (err == -ELOOP)
 		why = "is not a regular file";
 	else if (err == 0 && fstat(fd, &st) < 0)
 		err = err_errno();
 	else if (err == 0)
 		why = unfit(&st, own);
+	if (fd >= 0 && err == 0)
+		note_owner(&st, r);
 	if (err == 0 && why == NULL)
 		err = copy(fd, out);
 	io_close(&fd);

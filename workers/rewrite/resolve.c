@@ -377,6 +377,10 @@ int resolve(struct resolver *r, struct sv sender, struct sv rcpt, struct sv filt
 		asked = set_transport_map(r, rcpt, domain, a, route);
 	if (asked && filter.len == 0 && !map_list_is_empty(r->relocated_maps))
 		asked = set_relocated(r, rcpt, a, route);
+	if (!r->p->allow_min_user && rcpt.len > 0 && rcpt.p[0] == '-') {
+		route->transport = SV("error");
+		route->nexthop = SV("5.1.3 bad address syntax");
+	}
 	if (!asked) /* or not yet: then nobody looks at this route */
 		route_retry(route, "4.3.0 Address lookup failure");
 	else

@@ -251,6 +251,8 @@ static bool take_address(struct session *s, struct sv args, bool utf8, struct sv
 	}
 	if (addr->len == 0)
 		return true;
+	if (!p->allow_min_user && addr->p[0] == '-')
+		return false; /* a command might take it for an option */
 	if (s->listener->policy == NULL)
 		return true;
 	policy_resolve(s->listener->policy, buf_cstr(addr), &resolved);

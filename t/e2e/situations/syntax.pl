@@ -41,6 +41,6 @@
 			[ 'ETRN far.test', 'QUIT' ], [ 'EHLO c', 'ETRN', 'QUIT' ], [ 'EHLO c', 'BDAT', 'QUIT' ], [ 'EHLO c', 'BDAT x', 'QUIT' ],
 			[ 'EHLO c', 'AUTH PLAIN', 'QUIT' ], [ 'EHLO c', 'STARTTLS', 'QUIT' ], [ 'EHLO c', 'XCLIENT ADDR=1.2.3.4', 'QUIT' ],
 			[ 'EHLO [127.0.0.1]', 'QUIT' ], [ 'EHLO two words', 'QUIT' ], [ 'HELO under_score', 'QUIT' ], [ 'ehlo c', 'mail from:<a@far.test>', 'rcpt to:<b@far.test>', 'QUIT' ],
-			[ 'GET / HTTP/1.0', 'QUIT' ], [ 'TURN', 'QUIT' ], [ 'SEND FROM:<a@b>', 'QUIT' ],
+			[ 'GET / HTTP/1.0', 'QUIT' ], [ 'TURN', 'QUIT' ], [ 'EHLO c', 'VRFY -x@far.test', 'MAIL FROM:<-x@far.test>', 'MAIL FROM:<x-@far.test>', 'RCPT TO:<-x@far.test>', 'RCPT TO:<"-x"@far.test>', 'RCPT TO:<x-y@far.test>', 'QUIT' ], [ 'SEND FROM:<a@b>', 'QUIT' ],
 	],
 };
