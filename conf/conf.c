@@ -606,3 +606,10 @@ const struct conf_service *conf_service_find(const struct conf *c, const char *n
 	}
 	return NULL;
 }
+
+char *conf_log_name(const struct conf *c, const struct params *p, const char *program)
+{
+	return strcmp(p->syslog_name, c->global.params.syslog_name) == 0
+		       ? xstrdup(program)
+		       : xasprintf("%s/%s", p->syslog_name, program);
+}

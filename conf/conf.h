@@ -170,6 +170,8 @@ struct conf_transport {
 	enum transport_kind kind;
 	const struct conf_service *service;
 	const struct params *params;
+	const char *log_name; /* for log_as(): the program, with the service's syslog_name if it has
+				 one */
 	/* TRANSPORT_x values, falling back to the default_x parameters */
 	int64_t destination_concurrency_limit;
 	int64_t initial_destination_concurrency;
@@ -194,6 +196,11 @@ const struct conf_transport *conf_transport_find(const struct conf *c, const cha
 /* What a message that comes by a service with these parameters says of cleanup_service_name: ""
  * when it is the usual "cleanup". Valid as long as the parameters. */
 const char *conf_cleanup_name(const struct params *p);
+
+/* The name in the log of a program of a service with these parameters, for log_as() and its like:
+ * "smtpd", or "postfix/submission/smtpd" where the service has a syslog_name of its own. To be
+ * freed. */
+char *conf_log_name(const struct conf *c, const struct params *p, const char *program);
 
 /* Listeners: the inet services whose program is smtpd. Host part resolved by the privileged
  * process at bind time; an empty host means the addresses of inet_interfaces. */

@@ -268,35 +268,29 @@ static int by_text(const void *a, const void *b)
 
 static const struct {
 	const char *program;
-	const char
-		*usual; /* the name it has everywhere; another is a chain of its own. NULL: any */
 	enum reason_id id;
 } programs[] = {
-	{ "anvil", NULL, REASON_SERVICES },
-	{ "bounce", NULL, REASON_SERVICES },
-	{ "cleanup", NULL, REASON_SERVICES },
-	{ "dnsblog", NULL, REASON_POSTSCREEN },
-	{ "flush", NULL, REASON_SERVICES },
-	{ "nbdb_reindexd", NULL, REASON_MIGRATION },
-	{ "nqmgr", "qmgr", REASON_SERVICES },
-	{ "oqmgr", "qmgr", REASON_SERVICES },
-	{ "pickup", NULL, REASON_SERVICES },
-	{ "postlogd", NULL, REASON_SERVICES },
-	{ "postscreen", NULL, REASON_POSTSCREEN },
-	{ "proxymap", NULL, REASON_SERVICES },
-	{ "qmgr", "qmgr", REASON_SERVICES },
-	{ "qmqpd", NULL, REASON_QMQP },
-	{ "scache", NULL, REASON_SERVICES },
-	{ "showq", NULL, REASON_SERVICES },
-	{ "spawn", NULL, REASON_SPAWN },
-	{ "tlsmgr", NULL, REASON_SERVICES },
-	{ "tlsproxy", NULL, REASON_TLS_PROXY },
-	{ "trivial-rewrite", "rewrite", REASON_SERVICES },
-	{ "verify", NULL, REASON_SERVICES },
+	{ "anvil", REASON_SERVICES },
+	{ "bounce", REASON_SERVICES },
+	{ "dnsblog", REASON_POSTSCREEN },
+	{ "flush", REASON_SERVICES },
+	{ "nbdb_reindexd", REASON_MIGRATION },
+	{ "postlogd", REASON_SERVICES },
+	{ "postscreen", REASON_POSTSCREEN },
+	{ "proxymap", REASON_SERVICES },
+	{ "qmqpd", REASON_QMQP },
+	{ "scache", REASON_SERVICES },
+	{ "showq", REASON_SERVICES },
+	{ "spawn", REASON_SPAWN },
+	{ "tlsmgr", REASON_SERVICES },
+	{ "tlsproxy", REASON_TLS_PROXY },
+	{ "verify", REASON_SERVICES },
 };
 
-static const char *const acting[] = { "discard", "error", "lmtp",  "local",  "pipe",
-				      "retry",   "smtp",  "smtpd", "virtual" };
+static const char *const acting[] = {
+	"cleanup", "discard", "error", "lmtp", "local", "nqmgr",           "oqmgr",  "pickup",
+	"pipe",    "qmgr",    "retry", "smtp", "smtpd", "trivial-rewrite", "virtual"
+};
 
 void effect_service(const struct conf_service *s, struct effect_info *info_r)
 {
@@ -308,9 +302,7 @@ void effect_service(const struct conf_service *s, struct effect_info *info_r)
 	for (size_t i = 0; i < ARRAY_LEN(programs); i++) {
 		if (strcmp(programs[i].program, s->program) != 0)
 			continue;
-		accept(info_r, programs[i].usual != NULL && strcmp(programs[i].usual, s->name) != 0
-				       ? REASON_CHAINS
-				       : programs[i].id);
+		accept(info_r, programs[i].id);
 		return;
 	}
 	accept(info_r, REASON_PROGRAM);

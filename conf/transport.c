@@ -198,6 +198,16 @@ static int64_t transport_maxproc(struct conf *c, const struct service *s)
 		       : 0;
 }
 
+static const char *transport_log_name(struct conf *c, const struct conf_transport *t)
+{
+	/* "retry" is error(8) by another name */
+	const char *program = t->kind == TRANSPORT_ERROR ? "error" : t->service->program;
+
+	return strcmp(t->params->syslog_name, c->global.params.syslog_name) == 0
+		       ? program
+		       : arena_printf(&c->arena, "%s/%s", t->params->syslog_name, program);
+}
+
 void transports_build(struct conf *c, struct conf_diag *d)
 {
 	c->transports = xcalloc(c->service_count + 1, sizeof(*c->transports));
@@ -214,6 +224,7 @@ void transports_build(struct conf *c, struct conf_diag *d)
 		t->service = &s->pub;
 		t->params = s->pub.params;
 		t->maxproc = transport_maxproc(c, s);
+		t->log_name = transport_log_name(c, t);
 		for (unsigned k = 0; k < ARRAY_LEN(suffixes); k++) {
 			if (suffixes[k].offset != 0)
 				set_param(c, d, t, &suffixes[k]);

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "lib/str.h"
@@ -12,6 +13,7 @@
 
 static char program[64] = "posthaste";
 static char syslog_name[48] = "postfix";
+static const char *speaks_as; /* what `program` was made of */
 static log_sink_fn sink_fn;
 static void *sink_ctx;
 
@@ -23,6 +25,7 @@ static const char *const level_words[] = {
 
 void log_set_program(const char *name)
 {
+	speaks_as = NULL;
 	snprintf(program, sizeof(program), "%s", name);
 }
 
@@ -100,11 +103,23 @@ static const char *tag_of(const char *name, char *tag, size_t size)
 {
 	size_t n = strlen(syslog_name), m = size_min(strlen(name), size - n - 2);
 
+	if (strchr(name, '/') != NULL)
+		return name;
 	memcpy(tag, syslog_name, n);
 	tag[n] = '/';
 	memcpy(tag + n + 1, name, m);
 	tag[n + 1 + m] = '\0';
 	return tag;
+}
+
+void log_speak_as(const char *name)
+{
+	char tag[sizeof(syslog_name) + 64];
+
+	if (name == speaks_as)
+		return;
+	snprintf(program, sizeof(program), "%s", tag_of(name, tag, sizeof(tag)));
+	speaks_as = name;
 }
 
 void log_as(const char *name, enum log_level level, const char *fmt, ...)

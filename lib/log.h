@@ -51,7 +51,12 @@ void log_as(const char *name, enum log_level level, const char *fmt, ...) PRINTF
 /* The same and log_info() for text that is there already: lines that every message has. */
 void log_text_as(const char *name, const char *text, size_t len);
 void log_text(const char *text, size_t len);
-/* The syslog_name prefix that log_as() uses; default "postfix". Copied. */
+/* From now on log_info() and its like speak as `name`, in the way of log_as(); for a process that
+ * serves several services in turn. The text must stay as it is. */
+void log_speak_as(const char *name);
+/* The syslog_name prefix that log_as() uses; default "postfix". A name with a / has its own.
+ * Copied.
+ */
 void log_set_syslog_name(const char *syslog_name);
 
 void die(const char *fmt, ...) PRINTF_LIKE(1, 2) NORETURN;

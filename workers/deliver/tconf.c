@@ -82,17 +82,11 @@ static void read_port(struct tconf *t, const char *text, uint16_t fallback)
 
 void tconf_load(struct tconf *t, const struct conf *c UNUSED, const struct conf_transport *ct)
 {
-	static const char *const programs[] = { [TRANSPORT_SMTP] = "smtp",
-						[TRANSPORT_LMTP] = "lmtp",
-						[TRANSPORT_ERROR] = "error",
-						[TRANSPORT_DISCARD] = "discard" };
 	const struct params *p = ct->params;
 	const char *port;
 
 	*t = (struct tconf){ .name = ct->name, .kind = ct->kind };
-	t->program = ct->kind < ARRAY_LEN(programs) && programs[ct->kind] != NULL
-			     ? programs[ct->kind]
-			     : "smtp";
+	t->program = ct->log_name;
 	t->retry = ct->kind == TRANSPORT_ERROR && strcmp(ct->service->program, "retry") == 0;
 	if (ct->kind == TRANSPORT_ERROR && strcmp(ct->name, "retry") == 0)
 		t->retry = true; /* master.cf: "retry unix ... error" */

@@ -140,25 +140,13 @@ static void count_masks(struct local *l, const struct masks *m)
 		    (uint64_t)__builtin_popcountll(m->bounced));
 }
 
-static const char *job_program(const struct job *j)
-{
-	switch (j->transport->kind) {
-	case TRANSPORT_LOCAL:
-		return "local";
-	case TRANSPORT_PIPE:
-		return "pipe";
-	default:
-		return "virtual";
-	}
-}
-
 void rcpt_log(const struct rcpt_job *r, struct sv to, const uint8_t dsn[3], struct sv text,
 	      const char *status)
 {
 	const struct job *j = r->job;
 	int64_t active = (int64_t)j->p.active_us;
 	struct deliver_log_line line = {
-		.program = job_program(j),
+		.program = j->transport->log_name,
 		.qid = j->id,
 		.to = to,
 		.orig_to = r->rcpt->orig_addr.len > 0 ? r->rcpt->orig_addr : r->rcpt->addr,

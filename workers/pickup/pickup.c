@@ -370,6 +370,7 @@ static int pickup_init(struct worker *w)
 	conf_diag_fini(&d);
 	p->filter = (s != NULL ? s->params : w->params)->content_filter;
 	p->cleanup = conf_cleanup_name(s != NULL ? s->params : w->params);
+	log_speak_as(conf_log_name(w->conf, s != NULL ? s->params : w->params, "pickup"));
 	if (w->check_only || err != 0)
 		return err;
 	err = open_dir(w->params, MAILDROP_DIR, &p->drop_fd);

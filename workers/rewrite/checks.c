@@ -21,6 +21,7 @@ int checks_open(const struct conf *c, const struct params *p, struct checks *k, 
 	int err = 0;
 
 	*k = (struct checks){
+		.log_name = "cleanup",
 		.mime = { .nesting = (size_t)p->mime_nesting_limit,
 			  .boundary_bytes = (size_t)p->mime_boundary_length_limit,
 			  .disabled = p->disable_mime_input_processing },
@@ -100,7 +101,7 @@ void checks_log(struct check_run *run, enum log_level level, const char *fmt, ..
 		buf_add_c(&run->held_log, (char)level);
 		buf_add(&run->held_log, buf_cstr(&line), line.len + 1);
 	} else {
-		log_as("cleanup", level, "%s", buf_cstr(&line));
+		log_as(run->checks->log_name, level, "%s", buf_cstr(&line));
 	}
 	buf_fini(&line);
 }
@@ -117,7 +118,7 @@ void checks_settle(struct check_run *run)
 	while (at < run->held_log.len) {
 		const char *line = run->held_log.p + at;
 
-		log_as("cleanup", (enum log_level)line[0], "%s", line + 1);
+		log_as(run->checks->log_name, (enum log_level)line[0], "%s", line + 1);
 		at += strlen(line + 1) + 2;
 	}
 	buf_reset(&run->held_log);

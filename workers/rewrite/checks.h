@@ -38,6 +38,7 @@ enum check_result {
 };
 
 struct checks { /* from the configuration */
+	const char *log_name;
 	struct map_list *tables[CHECK_CLASSES];
 	bool any;
 	struct mime_limits mime;

@@ -127,6 +127,7 @@ int pending_set_message(struct rewrite *r, struct pending *p, const struct messa
 	plan_to_entries(r, &m->plan, p->entries);
 	p->qid = m->qid;
 	p->flags = m->hdr.flags;
+	p->log_qmgr = m->chain->log_qmgr;
 	p->rcpt_count = m->hdr.rcpt_count;
 	p->size = m->hdr.size;
 	mail_addr_quote(m->env.sender, &p->sender);
@@ -184,7 +185,7 @@ static void log_queued(const struct pending *p)
 	buf_add_str(&line, ", nrcpt=");
 	buf_add_uint(&line, p->rcpt_count);
 	buf_add_str(&line, " (queue active)");
-	log_text_as("qmgr", line.p, line.len);
+	log_text_as(p->log_qmgr, line.p, line.len);
 }
 
 static void message_committed(struct rewrite *r, const struct pending *p,

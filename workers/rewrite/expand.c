@@ -42,11 +42,11 @@ struct expand_work { /* one message */
 	enum expand_verdict verdict;
 };
 
-int expander_open(const struct conf *c, const struct addr_rules *rules, struct resolver *resolver,
-		  struct mapping *mapping, struct expander **x_r, struct conf_diag *d)
+int expander_open(const struct conf *c, const struct params *p, const struct addr_rules *rules,
+		  struct resolver *resolver, struct mapping *mapping, struct expander **x_r,
+		  struct conf_diag *d)
 {
 	struct expander *x = xcalloc(1, sizeof(*x));
-	const struct params *p = conf_params(c);
 	int err;
 
 	x->p = p;

@@ -18,8 +18,10 @@
 
 struct expander;
 
-int expander_open(const struct conf *c, const struct addr_rules *rules, struct resolver *resolver,
-		  struct mapping *mapping, struct expander **x_r, struct conf_diag *d);
+/* p: the parameters of the cleanup service, or those of main.cf. */
+int expander_open(const struct conf *c, const struct params *p, const struct addr_rules *rules,
+		  struct resolver *resolver, struct mapping *mapping, struct expander **x_r,
+		  struct conf_diag *d);
 void expander_close(struct expander **x);
 
 enum expand_verdict {

@@ -60,9 +60,9 @@ static int parse_classes(const char *text, const char *param, unsigned *uses_r, 
 	return 0;
 }
 
-static int open_all(struct mapping *m, const struct conf *c, struct conf_diag *d)
+static int open_all(struct mapping *m, const struct conf *c, const struct params *p,
+		    struct conf_diag *d)
 {
-	const struct params *p = conf_params(c);
 	const struct {
 		const char *classes, *classes_name, *maps, *maps_name;
 		unsigned *uses;
@@ -94,10 +94,9 @@ static int open_all(struct mapping *m, const struct conf *c, struct conf_diag *d
 	return err;
 }
 
-int mapping_open(const struct conf *c, const struct addr_rules *rules, struct resolver *resolver,
-		 struct mapping **m_r, struct conf_diag *d)
+int mapping_open(const struct conf *c, const struct params *p, const struct addr_rules *rules,
+		 struct resolver *resolver, struct mapping **m_r, struct conf_diag *d)
 {
-	const struct params *p = conf_params(c);
 	struct mapping *m = xcalloc(1, sizeof(*m));
 	int err;
 
@@ -106,7 +105,7 @@ int mapping_open(const struct conf *c, const struct addr_rules *rules, struct re
 	m->delimiters = p->recipient_delimiter;
 	m->masquerade = p->masquerade_domains;
 	m->propagate = matchlist_word_in(p->propagate_unmatched_extensions, "canonical");
-	err = open_all(m, c, d);
+	err = open_all(m, c, p, d);
 	if (err < 0)
 		mapping_close(&m);
 	*m_r = m;

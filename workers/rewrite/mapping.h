@@ -26,9 +26,10 @@ enum mapping_use {
 
 struct mapping;
 
-/* Opens the tables; what the arguments point to must outlive it. Problems go to `d`. */
-int mapping_open(const struct conf *c, const struct addr_rules *rules, struct resolver *resolver,
-		 struct mapping **m_r, struct conf_diag *d);
+/* Opens the tables; what the arguments point to must outlive it. p: the parameters of the cleanup
+ * service, or those of main.cf. Problems go to `d`. */
+int mapping_open(const struct conf *c, const struct params *p, const struct addr_rules *rules,
+		 struct resolver *resolver, struct mapping **m_r, struct conf_diag *d);
 void mapping_close(struct mapping **m);
 /* False when nothing is configured for this use (or m is NULL): the call can be left out. */
 bool mapping_acts(const struct mapping *m, enum mapping_use use);

@@ -91,14 +91,15 @@ static struct sv sender_for_header(void *ctx)
 {
 	struct message *m = ctx;
 
-	return expand_sender(m->rules->expander, &m->env, &m->arena);
+	return expand_sender(m->chain->expander, &m->env, &m->arena);
 }
 
 static void begin_header(struct message *m)
 {
+	m->chain = rules_chain(m->rules, m->env.cleanup);
 	m->checked = (m->env.flags & (ENVF_INTERNAL | ENVF_NO_CHECKS)) == 0 &&
-		     checks_begin(&m->checks, rules_checks(m->rules, m->env.cleanup), &m->env,
-				  m->qid_text, &m->arena, &m->out);
+		     checks_begin(&m->checks, &m->chain->checks, &m->env, m->qid_text, &m->arena,
+				  &m->out);
 	m->facts = (struct header_facts){
 		.local = (m->env.flags & ENVF_LOCAL_CLIENT) != 0,
 		.internal = (m->env.flags & ENVF_INTERNAL) != 0,
@@ -113,9 +114,9 @@ static void begin_header(struct message *m)
 		.arena = &m->arena,
 		.checks = m->checked ? &m->checks : NULL,
 	};
-	header_begin(&m->header, &m->rules->header, &m->facts, &m->out);
+	header_begin(&m->header, &m->chain->header, &m->facts, &m->out);
 	m->held = false;
-	m->open = m->rules->remote_mapping && (m->header.complete || m->header.add);
+	m->open = m->chain->remote_mapping && (m->header.complete || m->header.add);
 	if (m->open && m->checked)
 		checks_hold(&m->checks);
 }
@@ -176,7 +177,7 @@ void message_begin_own(struct message *m, struct qid qid, const struct envelope 
 /* What smtp-in puts in front does not count. */
 static uint64_t too_big(const struct message *m)
 {
-	uint64_t limit = m->rules->message_size_limit;
+	uint64_t limit = m->chain->message_size_limit;
 
 	return limit < UINT64_MAX - TRACE_BYTES ? limit + TRACE_BYTES : limit;
 }
@@ -261,7 +262,7 @@ void message_again(struct message *m, struct sv *body_r)
 
 static const struct message_verdict *expand(struct message *m)
 {
-	switch (expand_envelope(m->rules->expander, &m->env, &m->arena)) {
+	switch (expand_envelope(m->chain->expander, &m->env, &m->arena)) {
 	case EXPAND_OK:
 		return m->env.rcpt_count > 0 ? &verdict_ok : &verdict_no_rcpt;
 	case EXPAND_TABLE:
@@ -307,7 +308,7 @@ static void note_content(struct message *m)
 	if (m->wire.lines == 0) /* our own: m->out has all of it */
 		wire_note(&m->wire, buf_sv(&m->out));
 	m->env.longest = u64_max(u64_max(m->wire.longest, m->header.longest), m->put_longest);
-	if (m->wire.eight && m->rules->detect_8bit)
+	if (m->wire.eight && m->chain->detect_8bit)
 		m->env.body = BODY_8BIT;
 }
 
@@ -319,7 +320,7 @@ const struct message_verdict *message_build(struct message *m)
 
 	if (v->verdict != SUBMIT_OK)
 		return v;
-	if (plan_new(m->rules->conf, m->rules->resolver, &m->env, &m->arena, &m->plan) < 0)
+	if (plan_new(m->rules->conf, m->chain->router, &m->env, &m->arena, &m->plan) < 0)
 		return &verdict_no_space;
 	/* the record keeps what later stages need, not what was for this one */
 	m->env.prepend_count = 0;
@@ -376,8 +377,8 @@ const struct message_verdict *message_finish(struct message *m, int *err_r)
 void message_log_id(const struct message *m)
 {
 	if (m->header.resent_message_id[0] != '\0')
-		log_as("cleanup", LOG_LEVEL_INFO, "%s: resent-message-id=%s", m->qid_text,
+		log_as(m->chain->log_name, LOG_LEVEL_INFO, "%s: resent-message-id=%s", m->qid_text,
 		       m->header.resent_message_id);
-	log_as("cleanup", LOG_LEVEL_INFO, "%s: message-id=%s", m->qid_text,
+	log_as(m->chain->log_name, LOG_LEVEL_INFO, "%s: message-id=%s", m->qid_text,
 	       m->header.message_id[0] != '\0' ? m->header.message_id : "<>");
 }

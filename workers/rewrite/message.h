@@ -33,8 +33,9 @@ struct message_verdict {
 
 struct message {
 	const struct rules *rules;
-	struct arena arena; /* reset with each message */
-	struct buf env_in;  /* our copy of the envelope as submitted */
+	const struct chain *chain; /* of the cleanup service that has it */
+	struct arena arena;        /* reset with each message */
+	struct buf env_in;         /* our copy of the envelope as submitted */
 	struct buf out;     /* header section, or all content so far: what precedes the body */
 	struct buf env_out; /* envelope of the record */
 	struct envelope env;

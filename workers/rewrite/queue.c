@@ -56,14 +56,15 @@ static bool keep_damaged(struct rewrite *r, struct qid id, struct proto_place pl
 }
 
 /* As at arrival: mail that was on hold or waited for a restart is in the queue from now on. */
-static void log_active(const struct proto_load *l, const struct spool_record *hdr,
-		       const struct envelope *env)
+static void log_active(const struct rewrite *r, const struct proto_load *l,
+		       const struct spool_record *hdr, const struct envelope *env)
 {
 	char id[QID_TEXT_SIZE];
 	struct buf sender = BUF_INIT;
 
 	mail_addr_quote(env->sender, &sender);
-	log_as("qmgr", LOG_LEVEL_INFO, "%s: from=<%s>, size=%" PRIu32 ", nrcpt=%d (queue active)",
+	log_as(rules_chain(&r->rules, env->cleanup)->log_qmgr, LOG_LEVEL_INFO,
+	       "%s: from=<%s>, size=%" PRIu32 ", nrcpt=%d (queue active)",
 	       qid_format(qid_of_proto(l->ref.qid), id), buf_cstr(&sender), hdr->size,
 	       __builtin_popcountll(l->ref.mask));
 	buf_fini(&sender);
@@ -85,13 +86,13 @@ static uint32_t load(struct rewrite *r, const struct proto_load *l, struct plan 
 	if (err == 0)
 		err = env_decode(buf_sv(&r->env_buf), RCPTS_MAX, &r->load_arena, &env);
 	if (err == 0)
-		err = plan_again(r->rules.conf, r->rules.resolver, &env, l->ref.rcpt_first,
-				 l->ref.mask, &r->load_arena, plan);
+		err = plan_again(r->rules.conf, rules_chain(&r->rules, env.cleanup)->router, &env,
+				 l->ref.rcpt_first, l->ref.mask, &r->load_arena, plan);
 	if (err == E_CORRUPT || err == E_SYNTAX || err == E_NOENT || err == E_EOF) {
 		return keep_damaged(r, id, l->ref.place, err) ? LOAD_DAMAGED : LOAD_RETRY;
 	}
 	if (err == 0 && !map_memo_is_missing())
-		log_active(l, &hdr, &env);
+		log_active(r, l, &hdr, &env);
 	return err == 0 ? LOAD_OK : LOAD_RETRY;
 }
 

@@ -34,11 +34,12 @@ struct resolver {
 struct list_desc {
 	size_t offset;
 	const char *name;
+	size_t param; /* in struct params */
 };
 
 #define LIST(member, param)                                                                        \
 	{                                                                                          \
-		offsetof(struct resolver, member), #param                                          \
+		offsetof(struct resolver, member), #param, offsetof(struct params, param)          \
 	}
 
 static const struct list_desc match_descs[] = {
@@ -60,20 +61,23 @@ static void *member(struct resolver *r, size_t offset)
 	return (char *)r + offset;
 }
 
+static const char *param_of(const struct resolver *r, const struct list_desc *desc)
+{
+	return *(const char *const *)((const char *)r->p + desc->param);
+}
+
 static int open_lists(struct resolver *r, struct conf_diag *d)
 {
 	int err = 0;
 
 	for (size_t i = 0; i < ARRAY_LEN(match_descs); i++) {
-		const char *name = match_descs[i].name, *text = conf_get(r->conf, name);
-		int e = matchlist_open(r->conf, text != NULL ? text : "", name, MATCHLIST_DOMAIN,
-				       member(r, match_descs[i].offset), d);
+		int e = matchlist_open(r->conf, param_of(r, &match_descs[i]), match_descs[i].name,
+				       MATCHLIST_DOMAIN, member(r, match_descs[i].offset), d);
 
 		err = err == 0 ? e : err;
 	}
 	for (size_t i = 0; i < ARRAY_LEN(map_descs); i++) {
-		const char *name = map_descs[i].name, *text = conf_get(r->conf, name);
-		int e = map_list_open(r->conf, text != NULL ? text : "", name,
+		int e = map_list_open(r->conf, param_of(r, &map_descs[i]), map_descs[i].name,
 				      member(r, map_descs[i].offset), d);
 
 		err = err == 0 ? e : err;
@@ -93,13 +97,14 @@ static bool list_has_word(const char *list, const char *word)
 	return false;
 }
 
-int resolver_open(const struct conf *c, struct resolver **r_r, struct conf_diag *d)
+int resolver_open(const struct conf *c, const struct params *p, struct resolver **r_r,
+		  struct conf_diag *d)
 {
 	struct resolver *r = xcalloc(1, sizeof(*r));
 	int err;
 
 	r->conf = c;
-	r->p = conf_params(c);
+	r->p = p;
 	r->transport_parents =
 		list_has_word(r->p->parent_domain_matches_subdomains, "transport_maps");
 	r->own = ownaddr_new(r->p->inet_interfaces, r->p->proxy_interfaces);

@@ -30,8 +30,10 @@ struct route {
 
 struct resolver;
 
-/* Opens all tables; `c` must outlive it. Problems go to `d`. */
-int resolver_open(const struct conf *c, struct resolver **r_r, struct conf_diag *d);
+/* Opens all tables. p: the parameters of a service, or those of main.cf; they and `c` must outlive
+ * it. Problems go to `d`. */
+int resolver_open(const struct conf *c, const struct params *p, struct resolver **r_r,
+		  struct conf_diag *d);
 void resolver_close(struct resolver **r);
 
 /*

@@ -33,7 +33,8 @@ struct pending {
 	uint32_t size;
 	struct proto_entry *entries; /* destinations by our numbers; heap, room for entry_cap */
 	size_t entry_count, entry_cap;
-	struct buf sender; /* external form, for the log */
+	struct buf sender;    /* external form, for the log */
+	const char *log_qmgr; /* as what it is announced there */
 	/* PENDING_SUBMIT */
 	struct peer *peer; /* NULL: gone meanwhile */
 	uint32_t session, tx;

@@ -8,17 +8,19 @@
 
 #include "lib/util.h"
 
-static void set_header_rules(const struct params *p, struct header_rules *h)
+/* p: of the cleanup service; rp: of the trivial-rewrite service that completes addresses for it. */
+static void set_header_rules(const struct params *p, const struct params *rp,
+			     struct header_rules *h)
 {
 	*h = (struct header_rules){
-		.addr = { .myorigin = sv_from(p->myorigin),
-			  .mydomain = sv_from(p->mydomain),
-			  .append_at_myorigin = p->append_at_myorigin,
-			  .append_dot_mydomain = p->append_dot_mydomain,
-			  .swap_bangpath = p->swap_bangpath,
-			  .allow_percent_hack = p->allow_percent_hack },
+		.addr = { .myorigin = sv_from(rp->myorigin),
+			  .mydomain = sv_from(rp->mydomain),
+			  .append_at_myorigin = rp->append_at_myorigin,
+			  .append_dot_mydomain = rp->append_dot_mydomain,
+			  .swap_bangpath = rp->swap_bangpath,
+			  .allow_percent_hack = rp->allow_percent_hack },
 		.myhostname = sv_from(p->myhostname),
-		.remote_domain = sv_from(p->remote_header_rewrite_domain),
+		.remote_domain = sv_from(rp->remote_header_rewrite_domain),
 		.undisclosed = sv_from(p->undisclosed_recipients_header),
 		.always_add_missing = p->always_add_missing_headers,
 		.obsolete_from = p->header_from_format == HEADER_FROM_OBSOLETE,
@@ -56,59 +58,151 @@ static unsigned parse_notify_classes(const char *text)
 	}
 }
 
+/* ---- chains ---- */
+
 static bool is_cleanup(const struct conf_service *s)
 {
 	return s->type == SERVICE_UNIX && strcmp(s->program, "cleanup") == 0;
 }
 
-/* A name that nobody has is a mistake: the mail would go without the checks that were meant. */
+static bool is_qmgr(const struct conf_service *s)
+{
+	return strcmp(s->program, "qmgr") == 0 || strcmp(s->program, "oqmgr") == 0 ||
+	       strcmp(s->program, "nqmgr") == 0;
+}
+
+static bool is_rewrite(const struct conf_service *s)
+{
+	return s->type == SERVICE_UNIX && strcmp(s->program, "trivial-rewrite") == 0;
+}
+
+/* The parameters of the service that `name` is. One that is not there is a mistake, but for the
+ * usual name: the mail goes by what main.cf says, and not as was meant. */
+static const struct params *service_params(const struct conf *c, const struct conf_service *by,
+					   const char *param, const char *name, const char *usual,
+					   bool (*is)(const struct conf_service *),
+					   struct conf_diag *d)
+{
+	const char *file = NULL;
+	unsigned line = 0;
+
+	for (unsigned i = 0; i < conf_service_count(c); i++) {
+		const struct conf_service *s = conf_service(c, i);
+
+		if (strcmp(s->name, name) == 0 && is(s))
+			return s->params;
+	}
+	if (strcmp(name, usual) != 0 && by != NULL) {
+		conf_where(c, by, param, &file, &line);
+		conf_diag_add(d, false, file, line,
+			      "%s = %s: no such service in master.cf, what main.cf says applies",
+			      param, name);
+	}
+	return conf_params(c);
+}
+
 static void check_names(const struct conf *c, struct conf_diag *d)
 {
 	for (unsigned i = 0; i < conf_service_count(c); i++) {
-		const struct conf_service *s = conf_service(c, i), *chain;
-		const char *name = conf_cleanup_name(s->params), *file = NULL;
-		unsigned line = 0;
+		const struct conf_service *s = conf_service(c, i);
 
-		chain = *name != '\0' ? conf_service_find(c, name, SERVICE_UNIX) : NULL;
-		if (*name == '\0' || (chain != NULL && is_cleanup(chain)))
-			continue;
-		conf_where(c, s, "cleanup_service_name", &file, &line);
-		conf_diag_add(
-			d, false, file, line,
-			"cleanup_service_name = %s: no such cleanup service in master.cf, the "
-			"checks of main.cf apply",
-			name);
+		service_params(c, s, "cleanup_service_name", s->params->cleanup_service_name,
+			       "cleanup", is_cleanup, d);
 	}
+}
+
+/* Chains that resolve by the same parameters share the tables. */
+static int open_router(struct rules *r, struct chain *ch, const struct params *p,
+		       const struct params **router_params, struct conf_diag *d)
+{
+	for (unsigned i = 0; i < r->chain_count; i++) {
+		if (router_params[i] != p)
+			continue;
+		ch->router = r->chains[i].router;
+		ch->shares_router = true;
+		break;
+	}
+	router_params[r->chain_count] = p;
+	return ch->shares_router ? 0 : resolver_open(r->conf, p, &ch->router, d);
+}
+
+/* s: a cleanup service, or NULL for what main.cf says. */
+static int chain_open(struct rules *r, const struct conf_service *s,
+		      const struct params **router_params, struct conf_diag *d)
+{
+	const struct conf *c = r->conf;
+	struct chain *ch = &r->chains[r->chain_count];
+	const struct params *p = s != NULL ? s->params : r->p;
+	const struct params *qp = service_params(c, s, "queue_service_name", p->queue_service_name,
+						 "qmgr", is_qmgr, d);
+	const struct params *rp = service_params(c, s, "rewrite_service_name",
+						 p->rewrite_service_name, "rewrite", is_rewrite, d);
+	const struct params *router = service_params(
+		c, s, "rewrite_service_name", qp->rewrite_service_name, "rewrite", is_rewrite, d);
+	int err;
+
+	*ch = (struct chain){ .name = s != NULL ? s->name : NULL, .p = p };
+	ch->log_name = conf_log_name(c, p, "cleanup");
+	ch->log_qmgr = conf_log_name(c, qp, "qmgr");
+	set_header_rules(p, rp, &ch->header);
+	ch->detect_8bit = p->detect_8bit_encoding_header;
+	ch->message_size_limit =
+		p->message_size_limit > 0 ? (uint64_t)p->message_size_limit : UINT64_MAX;
+	err = open_router(r, ch, router, router_params, d);
+	r->chain_count++; /* what is open is closed with it */
+	if (err == 0)
+		err = resolver_open(c, p, &ch->own, d);
+	if (err == 0)
+		err = mapping_open(c, p, &ch->header.addr, ch->own, &ch->mapping, d);
+	ch->header.mapping = ch->mapping;
+	ch->remote_mapping = err == 0 && mapping_is_remote(ch->mapping);
+	if (err == 0)
+		err = expander_open(c, p, &ch->header.addr, ch->own, ch->mapping, &ch->expander, d);
+	if (err == 0)
+		err = checks_open(c, p, &ch->checks, d);
+	ch->checks.log_name = ch->log_name;
+	return err;
+}
+
+static void chain_close(struct chain *ch)
+{
+	checks_close(&ch->checks);
+	expander_close(&ch->expander);
+	mapping_close(&ch->mapping);
+	resolver_close(&ch->own);
+	if (!ch->shares_router)
+		resolver_close(&ch->router);
+	free(ch->log_name);
+	free(ch->log_qmgr);
 }
 
 static int chains_open(struct rules *r, struct conf_diag *d)
 {
 	const struct conf *c = r->conf;
-	int err = 0;
+	unsigned most = conf_service_count(c) + 1;
+	const struct params **router_params = xcalloc(most, sizeof(struct params *));
+	int err;
 
-	r->chains = xcalloc(conf_service_count(c) + 1, sizeof(*r->chains));
+	r->chains = xcalloc(most, sizeof(*r->chains));
+	err = chain_open(r, NULL, router_params, d);
 	for (unsigned i = 0; i < conf_service_count(c) && err == 0; i++) {
-		const struct conf_service *s = conf_service(c, i);
-
-		if (!is_cleanup(s))
-			continue;
-		err = checks_open(c, s->params, &r->chains[r->chain_count].checks, d);
-		r->chains[r->chain_count].name = s->name;
-		r->chain_count += err == 0;
+		if (is_cleanup(conf_service(c, i)))
+			err = chain_open(r, conf_service(c, i), router_params, d);
 	}
+	free(router_params);
 	check_names(c, d);
 	return err;
 }
 
-const struct checks *rules_checks(const struct rules *r, struct sv cleanup)
+const struct chain *rules_chain(const struct rules *r, struct sv cleanup)
 {
 	if (cleanup.len == 0)
 		cleanup = SV("cleanup");
-	for (unsigned i = 0; i < r->chain_count; i++) {
+	for (unsigned i = 1; i < r->chain_count; i++) {
 		if (sv_eq_str(cleanup, r->chains[i].name))
-			return &r->chains[i].checks;
+			return &r->chains[i];
 	}
-	return &r->checks;
+	return &r->chains[0];
 }
 
 int rules_open(const struct conf *c, struct rules *r, struct conf_diag *d)
@@ -117,26 +211,12 @@ int rules_open(const struct conf *c, struct rules *r, struct conf_diag *d)
 	int err;
 
 	*r = (struct rules){ .conf = c, .p = p };
-	set_header_rules(p, &r->header);
-	r->detect_8bit = p->detect_8bit_encoding_header;
-	r->message_size_limit =
-		p->message_size_limit > 0 ? (uint64_t)p->message_size_limit : UINT64_MAX;
 	r->notify_classes = parse_notify_classes(p->notify_classes);
 	snprintf(r->double_bounce, sizeof(r->double_bounce), "%s%s%s", p->double_bounce_sender,
 		 strchr(p->double_bounce_sender, '@') == NULL ? "@" : "",
 		 strchr(p->double_bounce_sender, '@') == NULL ? p->myorigin : "");
 	bounce_texts_open(c, NULL, &r->bounce_texts, d);
-	err = resolver_open(c, &r->resolver, d);
-	if (err == 0)
-		err = mapping_open(c, &r->header.addr, r->resolver, &r->mapping, d);
-	r->header.mapping = r->mapping;
-	r->remote_mapping = err == 0 && mapping_is_remote(r->mapping);
-	if (err == 0)
-		err = expander_open(c, &r->header.addr, r->resolver, r->mapping, &r->expander, d);
-	if (err == 0)
-		err = checks_open(c, p, &r->checks, d);
-	if (err == 0)
-		err = chains_open(r, d);
+	err = chains_open(r, d);
 	if (err < 0)
 		rules_close(r);
 	return err;
@@ -145,15 +225,11 @@ int rules_open(const struct conf *c, struct rules *r, struct conf_diag *d)
 void rules_close(struct rules *r)
 {
 	for (unsigned i = 0; i < r->chain_count; i++)
-		checks_close(&r->chains[i].checks);
+		chain_close(&r->chains[i]);
 	free(r->chains);
 	r->chains = NULL;
 	r->chain_count = 0;
 	bounce_texts_close(&r->bounce_texts);
-	checks_close(&r->checks);
-	expander_close(&r->expander);
-	mapping_close(&r->mapping);
-	resolver_close(&r->resolver);
 }
 
 bool rules_is_double_bounce(const struct rules *r, struct sv addr)

@@ -19,25 +19,30 @@ enum { /* notify_classes */
        NOTIFY_CLASS_DELAY = 4,
 };
 
-/* The checks of one cleanup service, with the -o options of its line. */
+/* What one cleanup service does, with the -o options of its line: from the message that comes in to
+ * the route of each recipient. */
 struct chain {
-	const char *name;
+	const char *name; /* of the service; NULL: none, the parameters are main.cf's */
+	char *log_name;   /* for lines of cleanup and qmgr about its mail, with syslog_name */
+	char *log_qmgr;
+	const struct params *p; /* of the cleanup service */
+	struct header_rules header;
+	struct resolver *own;    /* what is local, by p */
+	struct resolver *router; /* of the trivial-rewrite service that its qmgr service names */
+	bool shares_router;      /* it is another chain's */
+	struct mapping *mapping;
+	bool remote_mapping; /* it asks remote tables */
 	struct checks checks;
+	struct expander *expander;
+	uint64_t message_size_limit; /* UINT64_MAX = none */
+	bool detect_8bit;            /* detect_8bit_encoding_header */
 };
 
 struct rules {
 	const struct conf *conf;
 	const struct params *p;
-	struct header_rules header;
-	struct resolver *resolver;
-	struct mapping *mapping;
-	bool remote_mapping;  /* it asks remote tables */
-	struct checks checks; /* of mail whose cleanup service is not in master.cf */
-	struct chain *chains; /* one for each cleanup service there */
+	struct chain *chains; /* the first: of mail whose cleanup service is not in master.cf */
 	unsigned chain_count;
-	struct expander *expander;
-	uint64_t message_size_limit; /* UINT64_MAX = none */
-	bool detect_8bit;            /* detect_8bit_encoding_header */
 	unsigned notify_classes;
 	struct bounce_texts bounce_texts;
 	char double_bounce[512]; /* address, complete */
@@ -46,8 +51,8 @@ struct rules {
 /* `c` must outlive the rules. Problems go to `d`; on error nothing is left open. */
 int rules_open(const struct conf *c, struct rules *r, struct conf_diag *d);
 void rules_close(struct rules *r);
-/* The checks for a message that names a cleanup service (struct envelope); "" = "cleanup". */
-const struct checks *rules_checks(const struct rules *r, struct sv cleanup);
+/* The chain of a message that names a cleanup service (struct envelope); "" = "cleanup". */
+const struct chain *rules_chain(const struct rules *r, struct sv cleanup);
 /* Is this the address that double bounces are sent from? */
 bool rules_is_double_bounce(const struct rules *r, struct sv addr);
 

@@ -115,9 +115,9 @@ static void shed(struct rewrite *r, struct peer *peer)
 		 r->peer_memory >> 20);
 }
 
-static uint64_t stream_bytes(const struct rewrite *r, const struct tx *tx)
+static uint64_t stream_bytes(const struct tx *tx)
 {
-	uint64_t limit = r->rules.message_size_limit;
+	uint64_t limit = tx->m.chain->message_size_limit;
 
 	if (limit > STREAM_MAX)
 		limit = STREAM_MAX;
@@ -143,7 +143,7 @@ static void tx_add(struct rewrite *r, struct peer *peer, struct tx *tx, struct s
 		return;
 	}
 	if (tx->stream == NULL && tx->m.out.len + body.len > TX_MEMORY) {
-		err = spool_stream_open(r->writer, stream_bytes(r, tx), &tx->stream);
+		err = spool_stream_open(r->writer, stream_bytes(tx), &tx->stream);
 		if (err == E_AGAIN && peer->memory + body.len < r->peer_memory)
 			err = 0; /* no segment yet: memory will do for the moment */
 	}
@@ -224,7 +224,7 @@ static void count_refusal(struct rewrite *r, const struct message *m)
 
 static void log_discarded(const struct message *m)
 {
-	log_as("cleanup", LOG_LEVEL_INFO, "%s: removed (discarded)", m->qid_text);
+	log_as(m->chain->log_name, LOG_LEVEL_INFO, "%s: removed (discarded)", m->qid_text);
 }
 
 /* ---- the end ---- */

@@ -384,6 +384,7 @@ void session_submit_done(struct session *s, enum submit_verdict v, unsigned code
 {
 	bool temp = v == SUBMIT_TEMPFAIL;
 
+	log_speak_as(s->listener->log_name);
 	if (s->wait != WAIT_DONE)
 		return;
 	s->tx->begun = false;
@@ -410,6 +411,7 @@ void session_submit_lost(struct session *s)
 {
 	static const uint8_t dsn[3] = { 4, 3, 0 };
 
+	log_speak_as(s->listener->log_name);
 	if (s->tx == NULL || !s->tx->begun)
 		return;
 	if (s->wait == WAIT_DONE) {

@@ -211,6 +211,7 @@ bool conn_is_crowd(struct conn *c)
 	const struct params *p = s->listener->p;
 	unsigned open = limits_open(c->client);
 
+	log_speak_as(s->listener->log_name);
 	if (s->limits_exempt)
 		return false;
 	if (p->smtpd_client_connection_count_limit > 0 &&

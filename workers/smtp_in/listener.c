@@ -193,6 +193,7 @@ int listener_init(struct listener *l, const struct conf *c, const struct conf_se
 	l->cleanup = conf_cleanup_name(l->p);
 	l->service_name = xstrdup(s != NULL ? s->name : "smtp");
 	l->stress = stress_of(c, s);
+	l->log_name = conf_log_name(c, l->p, "smtpd");
 	l->discard_mask = listener_discard_mask(l->p->smtpd_discard_ehlo_keywords, &bad);
 	if (bad.len > 0)
 		conf_diag_add(d, false, NULL, 0,
@@ -214,9 +215,11 @@ int listener_init_alone(struct listener *l, const struct conf *c, struct conf_di
 {
 	struct sv bad;
 
-	*l = (struct listener){
-		.p = conf_params(c), .service_name = xstrdup("smtp"), .stress = "", .cleanup = ""
-	};
+	*l = (struct listener){ .p = conf_params(c),
+				.service_name = xstrdup("smtp"),
+				.log_name = conf_log_name(c, conf_params(c), "smtpd"),
+				.stress = "",
+				.cleanup = "" };
 	l->discard_mask = listener_discard_mask(l->p->smtpd_discard_ehlo_keywords, &bad);
 	if (open_matchlists(l, c, d) == 0 && open_maps(l, c, d) == 0)
 		return 0;
@@ -247,7 +250,8 @@ void listener_fini(struct listener *l)
 	if (l->borrowed)
 		return;
 	free(l->service_name);
-	l->service_name = NULL;
+	free(l->log_name);
+	l->service_name = l->log_name = NULL;
 	matchlist_close(&l->bare_newline_exclusions);
 	matchlist_close(&l->limit_exceptions);
 	matchlist_close(&l->noop_commands);

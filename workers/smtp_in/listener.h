@@ -41,6 +41,7 @@ struct listener {
 	const struct params *p;
 	struct policy_conf *policy;
 	char *service_name; /* as log lines show it */
+	char *log_name;     /* "smtpd", with the syslog_name of the service if it has one */
 	struct matchlist *bare_newline_exclusions, *limit_exceptions, *noop_commands,
 		*forbidden_commands, *verp_clients;
 	struct map_list *discard_maps;

@@ -633,6 +633,7 @@ void session_pump(struct session *s)
 
 void session_input(struct session *s, const char *data, size_t len)
 {
+	log_speak_as(s->listener->log_name);
 	if (s->state == SESSION_CLOSING || len == 0)
 		return;
 	input_came(s, len);
@@ -666,6 +667,7 @@ static void wake(struct session *s)
 
 void session_tick(struct session *s)
 {
+	log_speak_as(s->listener->log_name);
 	int64_t now = clock_now().ms;
 
 	if (s->wait == WAIT_SLEEP && now >= s->sleep_until_ms) {
@@ -688,6 +690,7 @@ void session_tick(struct session *s)
 
 void session_dns_answer(struct session *s, const struct policy_dns *a)
 {
+	log_speak_as(s->listener->log_name);
 	s->dns_query = NULL;
 	if (s->run == NULL || s->wait != WAIT_DNS)
 		return;
@@ -706,6 +709,7 @@ void session_dns_answer(struct session *s, const struct policy_dns *a)
 
 void session_tables_answered(struct session *s)
 {
+	log_speak_as(s->listener->log_name);
 	s->tables_query = NULL;
 	if (s->wait != WAIT_TABLES)
 		return;
@@ -725,12 +729,14 @@ void session_room(struct session *s)
 
 void session_eof(struct session *s)
 {
+	log_speak_as(s->listener->log_name);
 	s->eof = true;
 	check_eof(s);
 }
 
 void session_broken(struct session *s)
 {
+	log_speak_as(s->listener->log_name);
 	s->is_broken = true;
 	if (s->state != SESSION_CLOSING)
 		gone(s, "lost connection");
@@ -818,6 +824,7 @@ static void set_discard_mask(struct session *s)
 void session_name_known(struct session *s, const char *name, enum policy_name_status name_status,
 			const char *reverse, enum policy_name_status reverse_status)
 {
+	log_speak_as(s->listener->log_name);
 	free(s->name);
 	free(s->reverse_name);
 	free(s->namaddr);
@@ -871,6 +878,7 @@ static bool client_is_known(struct session *s)
 
 void session_greet(struct session *s)
 {
+	log_speak_as(s->listener->log_name);
 	s->wait = WAIT_NONE;
 	if (!client_is_known(s))
 		return;

@@ -246,6 +246,7 @@ void session_log_gone(const struct session *s, const char *reason)
 
 void session_log_connect(const struct session *s)
 {
+	log_speak_as(s->listener->log_name);
 	log_info("connect from %s", s->namaddr);
 }
 
@@ -286,5 +287,6 @@ void session_log_disconnect(const struct session *s)
 	add_counts(&line, good, total, good != total || total == 0);
 	if (s->noted_bare_lf)
 		buf_add_str(&line, " notes=bare_lf");
+	log_speak_as(s->listener->log_name);
 	log_text(line.p, line.len);
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "lib/log.h"
 #include "workers/smtp_in/standalone.h"
 
 static struct server the_server;
@@ -41,6 +42,7 @@ static void smtpd_record(struct worker *w, struct worker_peer *peer, const void 
 static bool smtpd_turn(struct worker *w)
 {
 	(void)w;
+	log_speak_as("smtpd"); /* sessions speak for their services */
 	return server_turn(&the_server);
 }
 

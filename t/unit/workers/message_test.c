@@ -233,7 +233,7 @@ static void test_plan(void)
 	uint64_t seen = 0, mask = 0xf0f0000000000001;
 
 	arena_init(&a, 4096, 0);
-	is_int(plan_again(rules.conf, rules.resolver, &m.env, 70, mask, &a, &again), 0,
+	is_int(plan_again(rules.conf, rules.chains[0].router, &m.env, 70, mask, &a, &again), 0,
 	       "planned again");
 	for (size_t i = 0; i < again.entry_count; i++) {
 		ok((seen & again.entries[i].mask) == 0 && again.entries[i].rcpt_first == 70,
@@ -241,7 +241,7 @@ static void test_plan(void)
 		seen |= again.entries[i].mask;
 	}
 	ok(seen == mask, "masks cover what was asked");
-	is_int(plan_again(rules.conf, rules.resolver, &m.env, 150, UINT64_MAX, &a, &again),
+	is_int(plan_again(rules.conf, rules.chains[0].router, &m.env, 150, UINT64_MAX, &a, &again),
 	       E_CORRUPT, "mask past the recipients");
 	arena_fini(&a);
 }
