@@ -311,7 +311,7 @@ static void test_content(void)
 			const char *q;
 
 			e.flags = cases[i].local ? ENVF_LOCAL_CLIENT : 0;
-			rules.header.size_limit = cases[i].in[0] == 'L' ? 24 : 102400;
+			rules.chains[0].header.size_limit = cases[i].in[0] == 'L' ? 24 : 102400;
 			is_int(submit(&e, cases[i].in, steps[s]), cases[i].code, "%s, by %zu",
 			       cases[i].name, steps[s]);
 			if (cases[i].out == NULL)
