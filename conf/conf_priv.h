@@ -160,6 +160,8 @@ const char *transport_param_suffix(unsigned idx);
 /* Whether anything reads it. */
 bool transport_param_acts(unsigned idx);
 /* Whether the suffix idx makes sense for that service. */
+/* Does master_service_disable name it? */
+bool service_is_disabled(const struct conf *c, const struct service *s);
 bool transport_param_fits(const struct service *s, unsigned idx);
 
 /* ---- unused and undefined names (names.c) ---- */

@@ -281,16 +281,15 @@ static const struct {
 	{ "qmqpd", REASON_QMQP },
 	{ "scache", REASON_SERVICES },
 	{ "showq", REASON_SERVICES },
-	{ "spawn", REASON_SPAWN },
 	{ "tlsmgr", REASON_SERVICES },
 	{ "tlsproxy", REASON_TLS_PROXY },
 	{ "verify", REASON_SERVICES },
 };
 
-static const char *const acting[] = {
-	"cleanup", "discard", "error", "lmtp", "local", "nqmgr",           "oqmgr",  "pickup",
-	"pipe",    "qmgr",    "retry", "smtp", "smtpd", "trivial-rewrite", "virtual"
-};
+static const char *const acting[] = { "cleanup", "discard", "error",           "lmtp",
+				      "local",   "nqmgr",   "oqmgr",           "pickup",
+				      "pipe",    "qmgr",    "retry",           "smtp",
+				      "smtpd",   "spawn",   "trivial-rewrite", "virtual" };
 
 void effect_service(const struct conf_service *s, struct effect_info *info_r)
 {

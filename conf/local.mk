@@ -13,6 +13,7 @@ libph_conf_a_SOURCES = conf/conf.h \
 	conf/names.c \
 	conf/param.c \
 	conf/scope.c \
+	conf/spawn.c conf/spawn.h \
 	conf/transport.c \
 	conf/effect_reasons.inc conf/params_alias.inc conf/params_idle.inc conf/params_inert.inc \
 	conf/params.inc conf/params_bounce.inc conf/params_filter.inc \

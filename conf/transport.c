@@ -298,7 +298,7 @@ static bool pattern_matches(struct sv pattern, const struct service *s)
 }
 
 /* By master_service_disable; the first pattern that matches decides. */
-static bool is_disabled(const struct conf *c, const struct service *s)
+bool service_is_disabled(const struct conf *c, const struct service *s)
 {
 	const char *p = c->global.params.master_service_disable;
 
@@ -323,7 +323,7 @@ void listeners_build(struct conf *c, struct conf_diag *d)
 		const char *host = s->pub.name;
 		size_t host_len = colon != NULL ? (size_t)(colon - host) : 0;
 
-		l->service = is_disabled(c, s) ? NULL : listener_service(c, d, s);
+		l->service = service_is_disabled(c, s) ? NULL : listener_service(c, d, s);
 		if (l->service == NULL)
 			continue;
 		c->listener_count++;

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "conf/spawn.h"
 #include "daemon/priv_plan.h"
 #include "lib/err.h"
 #include "lib/io.h"
@@ -64,7 +65,8 @@ static int add(struct planner *pl, const char *class_name, unsigned index, const
 }
 
 /* inet_interfaces: all, loopback-only, or names and addresses. */
-static int add_interfaces(struct planner *pl, unsigned index, const char *port, const char *where)
+static int add_interfaces(struct planner *pl, const char *class_name, unsigned index,
+			  const char *port, const char *where)
 {
 	const struct params *p = conf_params(pl->conf);
 	char *list = xstrdup(p->inet_interfaces), *save = NULL;
@@ -75,18 +77,18 @@ static int add_interfaces(struct planner *pl, unsigned index, const char *port, 
 		size_t n = strlen(w);
 
 		if (str_eq_nocase(w, "all")) {
-			err = add(pl, "smtpd", index, "", port, where);
+			err = add(pl, class_name, index, "", port, where);
 		} else if (str_eq_nocase(w, "loopback-only")) {
 			if (pl->v4)
-				err = add(pl, "smtpd", index, "127.0.0.1", port, where);
+				err = add(pl, class_name, index, "127.0.0.1", port, where);
 			if (pl->v6 && err == 0)
-				err = add(pl, "smtpd", index, "::1", port, where);
+				err = add(pl, class_name, index, "::1", port, where);
 		} else {
 			if (w[0] == '[' && n > 2 && w[n - 1] == ']') {
 				w[n - 1] = '\0';
 				w++;
 			}
-			err = add(pl, "smtpd", index, w, port, where);
+			err = add(pl, class_name, index, w, port, where);
 		}
 	}
 	free(list);
@@ -142,6 +144,31 @@ static int add_unix(struct planner *pl, const char *class_name, unsigned index, 
 	return 0;
 }
 
+/* What is wrong with them besides is said by the worker. */
+static int add_spawn(struct planner *pl)
+{
+	struct spawn_service s;
+	struct arena arena;
+	int err = 0;
+
+	arena_init(&arena, 4096, 0);
+	for (unsigned i = 0; i < conf_service_count(pl->conf); i++) {
+		char where[100];
+		int ignored, one;
+
+		if (!spawn_service_read(pl->conf, i, &arena, &s, NULL, &ignored))
+			continue;
+		snprintf(where, sizeof(where), "master.cf, line %u: %s", s.service->line,
+			 s.service->name);
+		one = s.is_unix           ? add_unix(pl, "spawn", i, s.path, where)
+		      : s.host[0] == '\0' ? add_interfaces(pl, "spawn", i, s.port, where)
+					  : add(pl, "spawn", i, s.host, s.port, where);
+		err = err != 0 ? err : one;
+	}
+	arena_fini(&arena);
+	return err;
+}
+
 static void choose_protocols(struct planner *pl)
 {
 	const char *protocols = conf_params(pl->conf)->inet_protocols;
@@ -173,12 +200,14 @@ int plan_make(const struct conf *c, const char *program_path, struct buf *out, s
 
 		snprintf(where, sizeof(where), "master.cf, line %u: %s", l->service->line,
 			 l->service->name);
-		one = l->host[0] == '\0' ? add_interfaces(&pl, i, l->port, where)
+		one = l->host[0] == '\0' ? add_interfaces(&pl, "smtpd", i, l->port, where)
 					 : add(&pl, "smtpd", i, l->host, l->port, where);
 		err = err != 0 ? err : one;
 	}
 	int one = add_stats(&pl);
 
+	err = err != 0 ? err : one;
+	one = add_spawn(&pl);
 	err = err != 0 ? err : one;
 	one = add_unix(&pl, "showq", 0, "public/showq", "queue_directory");
 	return err != 0 ? err : one;

@@ -48,7 +48,7 @@ static const char *const class_programs[CLASS_COUNT] = {
 	[CLASS_SUPERVISOR] = "supervisor", [CLASS_LOG] = "log",       [CLASS_RESOLVER] = "resolver",
 	[CLASS_REWRITE] = "rewrite",       [CLASS_SMTP_IN] = "smtpd", [CLASS_DELIVER] = "deliver",
 	[CLASS_LOCAL] = "local",           [CLASS_STATS] = "stats",   [CLASS_PICKUP] = "pickup",
-	[CLASS_LOOKUP] = "lookup",         [CLASS_SHOWQ] = "showq",
+	[CLASS_LOOKUP] = "lookup",         [CLASS_SHOWQ] = "showq",   [CLASS_SPAWN] = "spawn",
 };
 
 struct child {
@@ -296,7 +296,7 @@ static NORETURN void child_exec(enum worker_class class_id, int sock)
 			_exit(71);
 	}
 	close_range((unsigned)CTL_FD_SUPERVISOR + n, ~0u, 0);
-	if (class_id != CLASS_LOCAL)
+	if (class_id != CLASS_LOCAL && class_id != CLASS_SPAWN) /* they start programs of others */
 		priv_forbid_new_rights();
 	sigprocmask(SIG_SETMASK, &normal_mask, NULL);
 	snprintf(path, sizeof(path), "%s/%s", plan.libexec_dir, class_programs[class_id]);

@@ -21,6 +21,7 @@ static int finish_listener(struct plan *plan, const char *class_name)
 		{ "smtpd", CLASS_SMTP_IN },
 		{ "stats", CLASS_STATS },
 		{ "showq", CLASS_SHOWQ },
+		{ "spawn", CLASS_SPAWN },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(classes); i++) {

@@ -3,8 +3,9 @@
  * Plan: what the privileged process needs to know of the configuration, worked out by a short-lived
  * run of `posthaste` so that the long-lived root process parses no main.cf. Text lines:
  *   conf DIR | queue DIR | libexec DIR | posthaste PATH
- *   listen CLASS INDEX ADDRESS PORT     numeric; CLASS smtpd or stats; INDEX as conf_listener()
- *   listen-unix CLASS INDEX NAME        NAME below the queue directory; CLASS showq
+ *   listen CLASS INDEX ADDRESS PORT     numeric; CLASS smtpd, stats or spawn; INDEX as
+ * conf_listener(), of spawn as conf_service() listen-unix CLASS INDEX NAME        NAME below the
+ * queue directory; CLASS showq or spawn
  */
 #ifndef PH_DAEMON_PRIV_PLAN_H
 #define PH_DAEMON_PRIV_PLAN_H

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "conf/map_watch.h"
+#include "conf/spawn.h"
 #include "lib/util.h"
 
 #define KIB 1024u
@@ -79,6 +80,11 @@ static unsigned count_lookup(const struct conf *c)
 	return remote ? (unsigned)conf_params(c)->lookup_workers : 0;
 }
 
+static unsigned count_spawn(const struct conf *c)
+{
+	return spawn_is_used(c) ? 1 : 0;
+}
+
 const struct proc_class proc_classes[CLASS_COUNT] = {
 	[CLASS_SUPERVISOR] = { .name = "supervisor", .count = NULL },
 	[CLASS_LOG] = { .name = "log",
@@ -143,6 +149,11 @@ const struct proc_class proc_classes[CLASS_COUNT] = {
 			  .ring_from = 256 * KIB,
 			  .brief_end = true,
 			  .is_door = true },
+	/* commands that talk with somebody are finished by the old one */
+	[CLASS_SPAWN] = { .name = "spawn",
+			  .count = count_spawn,
+			  .ring_to = 256 * KIB,
+			  .ring_from = 256 * KIB },
 };
 
 const struct proc_link proc_links[] = {

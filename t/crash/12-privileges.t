@@ -42,7 +42,7 @@ while ($rows =~ /^PROBE\((\w+), "([^"]*)"\)$/mg) {
 }
 
 # The order of enum worker_class; the child of local delivery comes after it.
-my @kinds = qw(supervisor log resolver rewrite smtpd deliver local stats pickup lookup showq agent);
+my @kinds = qw(supervisor log resolver rewrite smtpd deliver local stats pickup lookup showq spawn agent);
 my $probe_mode = 10;
 
 # What a kind of process may do of this, and why.
@@ -127,6 +127,7 @@ sub new_system {
 		smtpd_sender_login_maps => 'tcp:127.0.0.1:9', # a remote table, for which there is a lookup worker
 	});
 	$mta->{refusals_wanted} = 1;
+	$mta->{opt}{master} = "127.0.0.1:$mta->{port} inet n - n - - smtpd\npolicy unix - n n - 0 spawn user=games argv=/bin/cat\n";
 	$mta->configure(virtual_mailbox_base => "$mta->{dir}/mail");
 	chown $key_owner, $key_owner, "$mta->{dir}/mail";
 	my $page = "$mta->{dir}/evil";

@@ -15,6 +15,7 @@ enum worker_class {
 	CLASS_PICKUP,
 	CLASS_LOOKUP,
 	CLASS_SHOWQ,
+	CLASS_SPAWN,
 	CLASS_COUNT
 };
 

@@ -105,6 +105,7 @@ static const struct class_rules {
 					{ "corrupt", OWN_FILES } } },
 	[CLASS_SHOWQ] = { .net = NET_BIND | NET_CONNECT,
 			  .places = { { "seg", READ_FILE }, { "journal", READ_FILE } } },
+	[CLASS_SPAWN] = { .net = NET_BIND | NET_CONNECT },
 	/* names of hosts, certificates; landlock_also_read() adds the directories of databases */
 	[CLASS_LOOKUP] = { .net = NET_BIND,
 			   .places = { { "/etc", READ_FILE },

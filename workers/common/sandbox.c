@@ -42,12 +42,19 @@ static uint64_t told_bits[CALLS_MAX / 64];
 static unsigned own_kind = SANDBOX_KINDS;
 
 static const char *const kind_names[SANDBOX_KINDS] = {
-	[CLASS_SUPERVISOR] = "supervisor", [CLASS_LOG] = "log",
-	[CLASS_RESOLVER] = "resolver",     [CLASS_REWRITE] = "rewrite",
-	[CLASS_SMTP_IN] = "smtp-in",       [CLASS_DELIVER] = "deliver",
-	[CLASS_LOCAL] = "local",           [CLASS_STATS] = "stats",
-	[CLASS_PICKUP] = "pickup",         [CLASS_LOOKUP] = "lookup",
-	[CLASS_SHOWQ] = "showq",           [SANDBOX_AGENT] = "mailbox delivery",
+	[CLASS_SUPERVISOR] = "supervisor",
+	[CLASS_LOG] = "log",
+	[CLASS_RESOLVER] = "resolver",
+	[CLASS_REWRITE] = "rewrite",
+	[CLASS_SMTP_IN] = "smtp-in",
+	[CLASS_DELIVER] = "deliver",
+	[CLASS_LOCAL] = "local",
+	[CLASS_STATS] = "stats",
+	[CLASS_PICKUP] = "pickup",
+	[CLASS_LOOKUP] = "lookup",
+	[CLASS_SHOWQ] = "showq",
+	[CLASS_SPAWN] = "spawn",
+	[SANDBOX_AGENT] = "mailbox delivery",
 };
 
 /* Sanitizers ask the kernel for memory, maps and names while they write a report. These builds are

@@ -30,6 +30,7 @@
 #define PICKUP   (1u << CLASS_PICKUP)
 #define LOOKUP   (1u << CLASS_LOOKUP)
 #define SHOWQ    (1u << CLASS_SHOWQ)
+#define SPAWN    (1u << CLASS_SPAWN)
 #define AGENT    (1u << SANDBOX_AGENT)
 
 #define ALL     ((1u << SANDBOX_KINDS) - 1)
@@ -167,7 +168,7 @@ const struct sandbox_call sandbox_calls[] = {
 	CALL(memfd_create, SUPER | LOCAL | REWRITE),
 	CALL(eventfd2, SUPER | WRITERS),
 	/* sockets of one's own */
-	CALL(accept4, SMTP_IN | STATS | SUPER | SHOWQ),
+	CALL(accept4, SMTP_IN | STATS | SUPER | SHOWQ | SPAWN),
 	CALL(accept, STATS),
 	CALL(setsockopt, RESOLVER | LOCAL | LOOKUP),
 	CALL(connect, DELIVER | RESOLVER | LOCAL | LOOKUP),

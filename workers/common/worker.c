@@ -565,6 +565,7 @@ static const struct {
 	[CLASS_RESOLVER] = { .chroot = true },
 	[CLASS_SMTP_IN] = { .chroot = true },
 	[CLASS_STATS] = { .chroot = true },
+	[CLASS_SPAWN] = { .chroot = true },
 	[CLASS_LOCAL] = { .keep_user = true, .runs_others = true },
 };
 

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "conf/spawn.h"
 #include "lib/err.h"
 #include "lib/log.h"
 #include "workers/common/statusfilter.h"
@@ -45,40 +46,6 @@ static void closed_journal(void *ctx, uint32_t number, uint64_t bytes)
 				.bytes = bytes };
 
 	worker_send(l->w, &l->w->super, &f, sizeof(f));
-}
-
-/* The environment of commands: what export_environment names, and a path. */
-static void make_environment(struct local *l)
-{
-	struct sv rest = sv_from(l->w->params->export_environment);
-	const char **env = arena_calloc(&l->arena, (rest.len + 3) * sizeof(*env));
-	size_t n = 0;
-
-	env[n++] = "PATH=/usr/bin:/bin";
-	while (rest.len > 0) {
-		size_t skip = 0, len;
-
-		while (skip < rest.len && (ascii_is_space(rest.p[skip]) || rest.p[skip] == ','))
-			skip++;
-		for (len = skip;
-		     len < rest.len && !ascii_is_space(rest.p[len]) && rest.p[len] != ',';)
-			len++;
-		if (len > skip) {
-			char *word = arena_strndup(&l->arena, rest.p + skip, len - skip);
-			const char *value = getenv(word);
-
-			if (strchr(word, '=') != NULL)
-				env[n++] = word;
-			else if (strcmp(word, "MAIL_CONFIG") == 0)
-				env[n++] = arena_printf(&l->arena, "%s=%s", word,
-							conf_dir(l->w->conf));
-			else if (value != NULL)
-				env[n++] = arena_printf(&l->arena, "%s=%s", word, value);
-		}
-		rest.p += len;
-		rest.len -= len;
-	}
-	l->pipe_env = env;
 }
 
 static int parse_pipes(struct local *l, struct conf_diag *d)
@@ -144,7 +111,7 @@ static int local_init(struct worker *w)
 	if (err != 0 || w->check_only)
 		return err;
 	l->biff_fd = w->params->biff ? biff_open() : -1;
-	make_environment(l);
+	l->pipe_env = command_environment(l->w->conf, l->w->params->export_environment, &l->arena);
 	return start_runner(l);
 }
 

@@ -23,13 +23,14 @@ static const struct {
 	{ "pickup", 1u << CLASS_PICKUP },
 	{ "proxymap", 1u << CLASS_LOOKUP },
 	{ "showq", 1u << CLASS_SHOWQ },
+	{ "spawn", 1u << CLASS_SPAWN },
 };
 
 static const char *const fallback[CLASS_COUNT] = {
 	[CLASS_SUPERVISOR] = "master", [CLASS_LOG] = "postlog",   [CLASS_RESOLVER] = "resolver",
 	[CLASS_REWRITE] = "cleanup",   [CLASS_SMTP_IN] = "smtpd", [CLASS_DELIVER] = "smtp",
 	[CLASS_LOCAL] = "virtual",     [CLASS_STATS] = "stats",   [CLASS_PICKUP] = "pickup",
-	[CLASS_LOOKUP] = "proxymap",   [CLASS_SHOWQ] = "showq",
+	[CLASS_LOOKUP] = "proxymap",   [CLASS_SHOWQ] = "showq",   [CLASS_SPAWN] = "spawn",
 };
 
 static bool is_plain(struct sv s)

@@ -16,7 +16,7 @@ const char *const snapshot_class_names[CLASS_COUNT] = {
 	[CLASS_SMTP_IN] = "smtp_in",       [CLASS_DELIVER] = "deliver",
 	[CLASS_LOCAL] = "local",           [CLASS_STATS] = "stats",
 	[CLASS_PICKUP] = "pickup",         [CLASS_LOOKUP] = "lookup",
-	[CLASS_SHOWQ] = "showq",
+	[CLASS_SHOWQ] = "showq",           [CLASS_SPAWN] = "spawn",
 };
 
 static uint64_t get(const _Atomic uint64_t *v)
