@@ -61,8 +61,7 @@ static void read_address(struct reading *x)
 	size_t len = colon != NULL ? (size_t)(colon - host) : 0;
 
 	x->s->is_unix = s->type == SERVICE_UNIX;
-	x->s->path =
-		arena_printf(x->a, "%s/%s", s->is_private ? "private" : "public", s->name);
+	x->s->path = arena_printf(x->a, "%s/%s", s->is_private ? "private" : "public", s->name);
 	if (len >= 2 && host[0] == '[') {
 		host++;
 		len -= 2;
@@ -90,8 +89,8 @@ static void read_user(struct reading *x, const char *value)
 {
 	struct spawn_service *s = x->s;
 	const char *colon = strchr(value, ':');
-	const char *name = colon == NULL ? value
-					 : arena_strndup(x->a, value, (size_t)(colon - value));
+	const char *name =
+		colon == NULL ? value : arena_strndup(x->a, value, (size_t)(colon - value));
 	const struct passwd *pw = getpwnam(name);
 
 	s->user_text = value;
@@ -149,8 +148,8 @@ static void read_limits(struct reading *x)
 	const char *name = arena_printf(x->a, "%s_time_limit", s->name);
 	const char *value = conf_get(x->c, name);
 
-	x->s->maxproc = maxproc < 1 || maxproc > SPAWN_PROCESS_MAX ? SPAWN_PROCESS_MAX
-								    : (unsigned)maxproc;
+	x->s->maxproc =
+		maxproc < 1 || maxproc > SPAWN_PROCESS_MAX ? SPAWN_PROCESS_MAX : (unsigned)maxproc;
 	x->s->time_limit_ms = s->params->command_time_limit;
 	if (value != NULL && (value_parse_time_ms(value, 's', &x->s->time_limit_ms) != 0 ||
 			      x->s->time_limit_ms <= 0)) {

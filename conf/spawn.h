@@ -17,14 +17,14 @@
 struct spawn_service {
 	const struct conf_service *service;
 	bool is_unix;
-	const char *host, *port;   /* inet; an empty host means inet_interfaces */
-	const char *path;          /* unix: below the queue directory */
-	const char *user_text;     /* user= */
+	const char *host, *port; /* inet; an empty host means inet_interfaces */
+	const char *path;        /* unix: below the queue directory */
+	const char *user_text;   /* user= */
 	uid_t uid;
 	gid_t gid;
-	const char *problem;       /* no such user: the command is not run */
-	const char *const *argv;   /* ends with NULL */
-	unsigned maxproc;          /* 1 .. SPAWN_PROCESS_MAX */
+	const char *problem;     /* no such user: the command is not run */
+	const char *const *argv; /* ends with NULL */
+	unsigned maxproc;        /* 1 .. SPAWN_PROCESS_MAX */
 	int64_t time_limit_ms;
 };
 

@@ -101,7 +101,7 @@ static pid_t running(const struct app *a)
 static bool check_workers(const struct app *a, int snap_fd, int err_fd)
 {
 	static const char *const programs[] = { "smtpd", "rewrite", "deliver", "local",
-						"stats", "pickup",  "lookup", "spawn" };
+						"stats", "pickup",  "lookup",  "spawn" };
 	bool ok = true;
 
 	for (size_t i = 0; i < ARRAY_LEN(programs); i++) {

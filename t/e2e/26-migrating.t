@@ -73,7 +73,7 @@ relay unix - - y - - smtp
 anvil unix - - y - 1 anvil
 scache unix - - y - 1 scache
 postlog unix-dgram n - n - 1 postlogd
-policyd unix - n n - 0 spawn user=nobody argv={/bin/echo a b}
+628 inet n - n - - qmqpd
 EOF
 spew("$dir/site/main.cf", $main);
 spew("$dir/site/master.cf", $master);
@@ -85,7 +85,7 @@ like $out, qr/^\Q$dir\E\/site: 28 parameters are set: \d+ act, \d+ are accepted,
 like $out, qr/nothing is lost.*:\n    max_use qmgr_message_active_limit readme_directory\n/, '... names what has no effect';
 like $out, qr/^  TLS is not there yet:\n    smtp_tls_security_level \(main\.cf:24\) smtpd_tls_cert_file \(main\.cf:22\)\n/m,
 	'... and what is missing, with its place';
-like $out, qr/^  spawn services.*:\n    policyd \(master\.cf:15\)\n/m, '... services too';
+like $out, qr/^  there is no QMQP server:\n    628 \(master\.cf:15\)\n/m, '... services too';
 unlike $out, qr/pickup|qmgr \(|tlsmgr/, '... but not those that have a counterpart';
 my $lines = () = $out =~ /\n/g;
 cmp_ok $lines, '<', 25, '... on one screen';

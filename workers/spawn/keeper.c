@@ -27,8 +27,8 @@
 #include "workers/common/drop.h"
 
 #define KEEPER_FD CTL_FD_SUPERVISOR
-#define TICK_MS	  500
-#define FILES	  1024 /* descriptors: what programs expect to be the limit */
+#define TICK_MS   500
+#define FILES     1024 /* descriptors: what programs expect to be the limit */
 
 struct run { /* one command; pid 0 = free place */
 	pid_t pid;
@@ -117,8 +117,7 @@ static void start(struct keeper *k, uint32_t service, int conn)
 		if (k->runs[i].pid == 0)
 			run = &k->runs[i];
 	}
-	if (s->argv == NULL || s->problem != NULL ||
-	    (!k->change_user && s->uid != geteuid())) {
+	if (s->argv == NULL || s->problem != NULL || (!k->change_user && s->uid != geteuid())) {
 		a.code = EPERM;
 		run = NULL;
 	}
@@ -171,7 +170,7 @@ static void ended(struct run *run, int status)
 {
 	struct keeper_answer a = { .service = run->service, .pid = run->pid };
 
-	a.how = run->timed_out      ? KEEPER_TIMED_OUT
+	a.how = run->timed_out        ? KEEPER_TIMED_OUT
 		: WIFSIGNALED(status) ? KEEPER_SIGNALED
 				      : KEEPER_EXITED;
 	a.code = WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status);

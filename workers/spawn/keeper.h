@@ -12,7 +12,7 @@
 
 #include <stdint.h>
 
-struct keeper_request { /* with one descriptor: the connection */
+struct keeper_request {   /* with one descriptor: the connection */
 	uint32_t service; /* index of conf_service() */
 	uint32_t pad;
 };

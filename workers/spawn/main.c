@@ -2,8 +2,8 @@
 /*
  * The spawn worker: accepts the connections of spawn services (spawn(8)) and hands each to the
  * keeper, which starts the command of its service (workers/spawn/keeper.h). This process is shut in
- * as the others: it reads nothing from its clients and starts nothing. A service that has its number
- * of processes is not accepted for; clients wait in the kernel's queue, as with Postfix.
+ * as the others: it reads nothing from its clients and starts nothing. A service that has its
+ * number of processes is not accepted for; clients wait in the kernel's queue, as with Postfix.
  */
 #include <signal.h>
 #include <spawn.h>
