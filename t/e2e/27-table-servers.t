@@ -1,6 +1,6 @@
 #!/usr/bin/perl
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Remote tables in real servers, as far as they are installed: memcached, Redis, PostgreSQL, MariaDB and OpenLDAP.
+# Remote tables in real servers (lib/Servers.pm): memcached, Redis, PostgreSQL, MariaDB and OpenLDAP.
 # postmap asks them, mail goes where they say, keys cannot break out of a query, and what is down defers mail until
 # it is back.
 use strict;

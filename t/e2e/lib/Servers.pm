@@ -1,19 +1,41 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Servers of lookup tables for stories: real ones, from Debian's packages, each in a directory of its own, as an
-# ordinary user, on loopback. A server that is not installed is not there: undef.
+# ordinary user, on loopback. One that is not installed is unpacked into the build folder (scripts/peers) and runs from
+# there; POSTHASTE_UNPACKED=1 does so with those that are installed, too. undef: it cannot be had.
 package Servers;
 use strict;
 use warnings;
 use IO::Socket::INET;
+use Peers;
 use Posthaste qw(slurp spew wait_until free_port spawn);
 
 my @nobody = $> ? () : qw(setpriv --reuid=65534 --regid=65534 --clear-groups);
 
+my %root; # kind of server -> folder it is unpacked in, "" when it is installed
+
 sub program {
 	my ($name) = @_;
-	my ($path) = grep { -x } map { "$_/$name" } split(/:/, $ENV{PATH}), '/usr/sbin', '/usr/bin',
+	my @unpacked = map { ("$_/usr/sbin", "$_/usr/bin", glob "$_/usr/lib/postgresql/*/bin") } grep { $_ } values %root;
+	my ($path) = grep { -x } map { "$_/$name" } @unpacked, split(/:/, $ENV{PATH}), '/usr/sbin', '/usr/bin',
 		reverse sort glob '/usr/lib/postgresql/*/bin';
 	return $path;
+}
+
+# Where the files of a kind's package are: "" or a folder of the build.
+sub root {
+	my ($kind, @programs) = @_;
+	if (!defined $root{$kind}) {
+		my $here = !$ENV{POSTHASTE_UNPACKED} && !grep { !program($_) } @programs;
+		$root{$kind} = $here ? '' : Peers::unpacked($kind) // '';
+	}
+	return $root{$kind};
+}
+
+# What goes in front of a command, for the libraries of what is unpacked; ours keep to those of the machine.
+sub with_libs {
+	my @libs = map { ("$_/lib", "$_/usr/lib") } grep { $_ } values %root;
+	@libs = map { glob "$_/*-linux-gnu" } @libs;
+	return @libs ? ('env', 'LD_LIBRARY_PATH=' . join ':', @libs) : ();
 }
 
 sub give {
@@ -31,7 +53,7 @@ sub listens {
 
 sub run {
 	my ($out, @cmd) = @_;
-	my $pid = spawn($out, '/bin/sh', '-c', 'exec "$@" 2>&1', 'sh', @cmd);
+	my $pid = spawn($out, '/bin/sh', '-c', 'exec "$@" 2>&1', 'sh', with_libs(), @cmd);
 	return $pid;
 }
 
@@ -68,7 +90,7 @@ sub talk {
 }
 
 package Servers::memcached;
-sub prepare { my ($s) = @_; return $s->{program} = Servers::program('memcached') }
+sub prepare { my ($s) = @_; Servers::root('memcached', 'memcached'); return $s->{program} = Servers::program('memcached') }
 sub make { return }
 sub command { my ($s) = @_; return (@nobody, $s->{program}, '-l', '127.0.0.1', '-p', $s->{port}, '-m', 8, '-t', 1) }
 sub fill { }
@@ -100,7 +122,11 @@ sub set {
 
 package Servers::postgres;
 use Posthaste qw(spew run_ok);
-sub prepare { my ($s) = @_; return ($s->{program} = Servers::program('postgres')) && Servers::program('psql') }
+sub prepare {
+	my ($s) = @_;
+	Servers::root('postgres', 'postgres', 'psql');
+	return ($s->{program} = Servers::program('postgres')) && Servers::program('psql');
+}
 
 sub make {
 	my ($s) = @_;
@@ -119,7 +145,7 @@ sub command {
 sub sql {
 	my ($s, $text) = @_;
 	local $ENV{PGPASSWORD} = 'open sesame';
-	my ($rc, $out) = Posthaste::run_ok(Servers::program('psql'), '-q', '-h', '127.0.0.1', '-p', $s->{port}, '-U', 'mail',
+	my ($rc, $out) = Posthaste::run_ok(Servers::with_libs(), Servers::program('psql'), '-q', '-h', '127.0.0.1', '-p', $s->{port}, '-U', 'mail',
 		'-v', 'ON_ERROR_STOP=1', '-c', $text, 'postgres');
 	die "psql: $out" if $rc;
 	return;
@@ -152,17 +178,21 @@ sub sql {
 sub fill { my ($s) = @_; Posthaste::wait_until(sub { eval { $s->sql('select 1') ; 1 } }, 60) or die $@; return }
 
 package Servers::slapd;
-sub prepare { my ($s) = @_; return ($s->{program} = Servers::program('slapd')) && -d '/etc/ldap/schema' }
+sub prepare {
+	my ($s) = @_;
+	$s->{root} = Servers::root('slapd', 'slapd', 'slapadd');
+	return ($s->{program} = Servers::program('slapd')) && -d "$s->{root}/etc/ldap/schema";
+}
 
 sub make {
 	my ($s) = @_;
 	my $dir = $s->{dir};
 	Servers::give("$dir/db");
 	Posthaste::spew("$dir/slapd.conf", <<"EOC");
-include /etc/ldap/schema/core.schema
-include /etc/ldap/schema/cosine.schema
-include /etc/ldap/schema/inetorgperson.schema
-modulepath /usr/lib/ldap
+include $s->{root}/etc/ldap/schema/core.schema
+include $s->{root}/etc/ldap/schema/cosine.schema
+include $s->{root}/etc/ldap/schema/inetorgperson.schema
+modulepath $s->{root}/usr/lib/ldap
 moduleload back_mdb
 pidfile $dir/pid
 database mdb
