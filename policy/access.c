@@ -95,9 +95,22 @@ static enum policy_verdict act_dunno(const struct access *a UNUSED)
 	return POLICY_DUNNO;
 }
 
+/* "OK" and its kin, for smtpd_log_access_permit_actions by the word that the table has. */
+static enum policy_verdict permit(const struct access *a)
+{
+	char name[POLICY_REPLY_SIZE];
+	const char *from = map_spec(a->map);
+	char action[40];
+
+	str_copy(action, sizeof(action),
+		 (struct sv){ a->value, size_min(strcspn(a->value, " \t"), sizeof(action) - 1) });
+	snprintf(name, sizeof(name), "%s from %s", a->reply_name, from);
+	return policy_permit(a->r, action, a->reply_class, name);
+}
+
 static enum policy_verdict act_ok(const struct access *a)
 {
-	return a->doubtful ? POLICY_DUNNO : POLICY_PERMIT;
+	return a->doubtful ? POLICY_DUNNO : permit(a);
 }
 
 static enum policy_verdict act_reject(const struct access *a)
@@ -198,7 +211,7 @@ static enum policy_verdict act_discard(const struct access *a)
 		return POLICY_DUNNO;
 	log_effect(a, "discard", *a->text != '\0' ? a->text : "triggers DISCARD action");
 	a->r->state->effects.discard = true;
-	return POLICY_PERMIT;
+	return permit(a);
 }
 
 static bool needs(const struct access *a, char c, const char *want, const char *action)

@@ -7,9 +7,11 @@
 
 /* ---- fixed verdicts ---- */
 
-enum policy_verdict rs_permit(struct policy_run *r UNUSED, const struct policy_item *it UNUSED)
+enum policy_verdict rs_permit(struct policy_run *r, const struct policy_item *it)
 {
-	return POLICY_PERMIT;
+	const struct policy_frame *f = policy_top(r);
+
+	return policy_permit(r, it->row->name, f->reply_class, f->reply_name);
 }
 
 enum policy_verdict rs_never(struct policy_run *r UNUSED, const struct policy_item *it UNUSED)
@@ -81,23 +83,29 @@ enum policy_verdict rs_plaintext_session(struct policy_run *r, const struct poli
 
 /* ---- client ---- */
 
-enum policy_verdict rs_mynetworks(struct policy_run *r, const struct policy_item *it UNUSED)
+static enum policy_verdict permit_client(struct policy_run *r, const struct policy_item *it)
+{
+	return policy_permit(r, it->row->name, policy_class_client, r->view->namaddr);
+}
+
+enum policy_verdict rs_mynetworks(struct policy_run *r, const struct policy_item *it)
 {
 	int hit = policy_is_mynetwork(r->pc, r->view->client_addr);
 
 	if (hit < 0)
 		return policy_retry(r, r->view->client_addr);
-	return hit > 0 ? POLICY_PERMIT : POLICY_DUNNO;
+	return hit > 0 ? permit_client(r, it) : POLICY_DUNNO;
 }
 
-enum policy_verdict rs_inet_interfaces(struct policy_run *r, const struct policy_item *it UNUSED)
+enum policy_verdict rs_inet_interfaces(struct policy_run *r, const struct policy_item *it)
 {
-	return policy_is_own_addr(r->pc, r->view->client_addr) ? POLICY_PERMIT : POLICY_DUNNO;
+	return policy_is_own_addr(r->pc, r->view->client_addr) ? permit_client(r, it)
+							       : POLICY_DUNNO;
 }
 
-enum policy_verdict rs_sasl_authenticated(struct policy_run *r, const struct policy_item *it UNUSED)
+enum policy_verdict rs_sasl_authenticated(struct policy_run *r, const struct policy_item *it)
 {
-	return r->view->sasl_user != NULL ? POLICY_PERMIT : POLICY_DUNNO;
+	return r->view->sasl_user != NULL ? permit_client(r, it) : POLICY_DUNNO;
 }
 
 enum policy_verdict rs_unknown_client(struct policy_run *r, const struct policy_item *it UNUSED)

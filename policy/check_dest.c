@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Restrictions about destinations: relay control, unlisted addresses, domains in the DNS, DNSBL. */
+/* Restrictions about destinations: relay control, unlisted addresses, domains in the DNS. */
 #include <stdio.h>
 
 #include "conf/map_remote.h"
@@ -7,8 +7,7 @@
 
 /* ---- relay control ---- */
 
-/* 1: ours to deliver or to relay. 0: not. Negative: a table could not be asked. */
-static int is_auth_destination(struct policy_conf *pc, const char *rcpt)
+int policy_is_auth_dest(struct policy_conf *pc, const char *rcpt)
 {
 	struct addr_resolved *a = &pc->rcpt;
 
@@ -20,22 +19,24 @@ static int is_auth_destination(struct policy_conf *pc, const char *rcpt)
 	return a->class_id != ADDR_DEFAULT;
 }
 
-enum policy_verdict rs_permit_auth_dest(struct policy_run *r, const struct policy_item *it UNUSED)
+enum policy_verdict rs_permit_auth_dest(struct policy_run *r, const struct policy_item *it)
 {
 	if (r->view->recipient == NULL)
 		return POLICY_DUNNO;
-	int ours = is_auth_destination(r->pc, r->view->recipient);
+	int ours = policy_is_auth_dest(r->pc, r->view->recipient);
 
 	if (ours < 0)
 		return policy_retry(r, r->view->recipient);
-	return ours > 0 ? POLICY_PERMIT : POLICY_DUNNO;
+	if (ours == 0)
+		return POLICY_DUNNO;
+	return policy_permit(r, it->row->name, policy_class_rcpt, r->view->recipient);
 }
 
 static enum policy_verdict refuse_unauth(struct policy_run *r, int64_t code, const char *dsn)
 {
 	if (r->view->recipient == NULL)
 		return POLICY_DUNNO;
-	int ours = is_auth_destination(r->pc, r->view->recipient);
+	int ours = policy_is_auth_dest(r->pc, r->view->recipient);
 
 	if (ours < 0)
 		return policy_retry(r, r->view->recipient);
@@ -299,85 +300,4 @@ enum policy_verdict rs_unknown_recipient(struct policy_run *r, const struct poli
 	if (r->view->recipient == NULL)
 		return POLICY_DUNNO;
 	return unknown_domain(r, r->view->recipient, policy_class_rcpt);
-}
-
-/* ---- DNS block lists ---- */
-
-/* "d.c.b.a.LIST" of an IPv4 client; IPv6 by nibbles. */
-static bool rbl_name(const char *addr, const char *list, char *out, size_t size)
-{
-	unsigned v4[4];
-	char tail;
-
-	if (sscanf(addr, "%3u.%3u.%3u.%3u%c", &v4[0], &v4[1], &v4[2], &v4[3], &tail) != 4)
-		return false;
-	int n = snprintf(out, size, "%u.%u.%u.%u.%s", v4[3], v4[2], v4[1], v4[0], list);
-
-	return n > 0 && (size_t)n < size;
-}
-
-/* One part of an answer pattern, "127", "[2..4;8]" or "4"; false when it does not match. */
-static bool octet_matches(const char **at, unsigned octet)
-{
-	const char *p = *at;
-	bool set = *p == '[', hit = false;
-
-	p += set;
-	for (;;) {
-		char *end;
-		unsigned long low = strtoul(p, &end, 10), high = low;
-
-		if (end == p)
-			return false;
-		p = end;
-		if (set && p[0] == '.' && p[1] == '.') {
-			high = strtoul(p + 2, &end, 10);
-			p = end;
-		}
-		hit = hit || (octet >= low && octet <= high);
-		if (!set || *p != ';')
-			break;
-		p++;
-	}
-	if (set && *p++ != ']')
-		return false;
-	*at = p;
-	return hit;
-}
-
-static bool answer_matches(const char *pattern, uint32_t a)
-{
-	for (int shift = 24; shift >= 0; shift -= 8) {
-		if (!octet_matches(&pattern, (a >> shift) & 255))
-			return false;
-		if (shift > 0 && *pattern++ != '.')
-			return false;
-	}
-	return *pattern == '\0';
-}
-
-enum policy_verdict rs_rbl_client(struct policy_run *r, const struct policy_item *it)
-{
-	char list[256];
-	const char *filter = strchr(it->text, '=');
-	size_t len = filter != NULL ? (size_t)(filter - it->text) : strlen(it->text);
-	char name[256];
-
-	str_copy(list, sizeof(list), (struct sv){ it->text, len });
-	if (r->phase == 0) {
-		if (!rbl_name(r->view->client_addr, list, name, sizeof(name)))
-			return POLICY_DUNNO;
-		return policy_ask_dns(r, name, 1);
-	}
-	if (r->dns.status != POLICY_DNS_OK)
-		return POLICY_DUNNO;
-	bool hit = filter == NULL;
-
-	for (uint32_t i = 0; !hit && i < r->dns.a_count; i++)
-		hit = answer_matches(filter + 1, r->dns.a[i]);
-	if (!hit)
-		return POLICY_DUNNO;
-	return policy_reject(r, r->pc->p->maps_rbl_reject_code, "5.7.1",
-			     "Service unavailable; Client host [%s] blocked using %s",
-			     r->view->client_addr, list);
 }

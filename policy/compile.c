@@ -406,6 +406,8 @@ static int open_lists(struct policy_conf *pc, struct conf_diag *d)
 		{ "virtual_mailbox_domains", p->virtual_mailbox_domains, MATCHLIST_DOMAIN,
 		  &pc->virtual_mailbox_domains },
 		{ "relay_domains", p->relay_domains, MATCHLIST_DOMAIN, &pc->relay_domains },
+		{ "smtpd_log_access_permit_actions", p->smtpd_log_access_permit_actions,
+		  MATCHLIST_STRING, &pc->log_permits },
 	};
 	const struct {
 		const char *name, *text;
@@ -421,6 +423,7 @@ static int open_lists(struct policy_conf *pc, struct conf_diag *d)
 		  &pc->recipient_canonical_maps },
 		{ "transport_maps", p->transport_maps, &pc->transport_maps },
 		{ "relocated_maps", p->relocated_maps, &pc->relocated_maps },
+		{ "rbl_reply_maps", p->rbl_reply_maps, &pc->rbl_reply_maps },
 	};
 	int status = 0;
 
@@ -592,6 +595,8 @@ void policy_conf_free(struct policy_conf **pcp)
 		pc->classes = next;
 	}
 	matchlist_close(&pc->mynetworks);
+	matchlist_close(&pc->log_permits);
+	map_list_close(&pc->rbl_reply_maps);
 	matchlist_close(&pc->mydestination);
 	matchlist_close(&pc->virtual_alias_domains);
 	matchlist_close(&pc->virtual_mailbox_domains);

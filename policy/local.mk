@@ -6,8 +6,10 @@ libph_policy_a_SOURCES = \
 	policy/check_dest.c \
 	policy/compile.c \
 	policy/delegate.c \
+	policy/names.c policy/names.h \
 	policy/own_addr.c policy/own_addr.h \
 	policy/policy.h policy/policy_int.h \
+	policy/rbl.c \
 	policy/resolve.c \
 	policy/run.c \
 	policy/table.c

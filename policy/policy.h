@@ -108,6 +108,8 @@ void policy_state_fini(struct policy_state *st);
 /* End of transaction: forget effects (their arena goes away). */
 void policy_state_reset_tx(struct policy_state *st);
 
+#define POLICY_TXT_SIZE 501
+
 enum policy_dns_status {
 	POLICY_DNS_OK,
 	POLICY_DNS_NONE, /* no such name or no such record */
@@ -119,7 +121,8 @@ enum policy_dns_status {
 struct policy_dns {
 	enum policy_dns_status status;
 	uint32_t a_count;
-	uint32_t a[16]; /* A answers, host order */
+	uint32_t a[16];            /* A answers, host order */
+	char txt[POLICY_TXT_SIZE]; /* TXT answers, joined; as they came from the network */
 };
 
 struct policy_need {

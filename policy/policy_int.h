@@ -103,12 +103,14 @@ struct policy_conf {
 		*recipient_canonical_maps, *transport_maps, *relocated_maps;
 	struct policy_item *rewrite_clients; /* local_header_rewrite_clients */
 	unsigned rewrite_client_count;
-	bool access_parent;        /* smtpd_access_maps in parent_domain_matches_subdomains */
-	bool transport_parents;    /* transport_maps there */
-	bool skip_unlisted;        /* receive_override_options = no_unknown_recipient_checks */
-	struct addr_resolved rcpt; /* scratch */
-	struct buf value;          /* scratch: table answers */
-	struct buf key;            /* scratch: table keys */
+	struct map_list *rbl_reply_maps;
+	struct matchlist *log_permits; /* smtpd_log_access_permit_actions */
+	bool access_parent;            /* smtpd_access_maps in parent_domain_matches_subdomains */
+	bool transport_parents;        /* transport_maps there */
+	bool skip_unlisted;            /* receive_override_options = no_unknown_recipient_checks */
+	struct addr_resolved rcpt;     /* scratch */
+	struct buf value;              /* scratch: table answers */
+	struct buf key;                /* scratch: table keys */
 };
 
 /* compile.c */
@@ -128,6 +130,9 @@ const char *policy_split_dsn(const char *text, const char *dflt, char dsn[12]);
 /* run.c: verdicts */
 enum policy_verdict policy_reject(struct policy_run *r, int64_t code, const char *dsn,
 				  const char *fmt, ...) PRINTF_LIKE(4, 5);
+/* A permit, which smtpd_log_access_permit_actions may want in the log under that name. */
+enum policy_verdict policy_permit(struct policy_run *r, const char *action, const char *reply_class,
+				  const char *reply_name);
 /* Trouble of ours: warn_if_reject does not soften it. */
 enum policy_verdict policy_trouble(struct policy_run *r, int64_t code, const char *dsn,
 				   const char *fmt, ...) PRINTF_LIKE(4, 5);
@@ -149,6 +154,9 @@ const struct policy_frame *policy_top(const struct policy_run *r);
 extern const char policy_class_client[], policy_class_helo[], policy_class_sender[],
 	policy_class_rcpt[], policy_class_data[], policy_class_eod[], policy_class_etrn[],
 	policy_class_reverse[];
+
+/* check_dest.c. 1: ours to deliver or to relay; 0: not; negative: a table could not be asked. */
+int policy_is_auth_dest(struct policy_conf *pc, const char *rcpt);
 
 /* resolve.c */
 bool policy_valid_hostname(struct sv name, bool utf8);
@@ -176,6 +184,13 @@ enum policy_verdict rs_never(struct policy_run *r, const struct policy_item *it)
 enum policy_verdict rs_unknown_client(struct policy_run *r, const struct policy_item *it);
 enum policy_verdict rs_unknown_reverse(struct policy_run *r, const struct policy_item *it);
 enum policy_verdict rs_rbl_client(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_rhsbl_client(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_rhsbl_reverse(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_rhsbl_helo(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_rhsbl_sender(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_rhsbl_rcpt(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_dnswl_client(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_rhswl_client(struct policy_run *r, const struct policy_item *it);
 enum policy_verdict rs_client_access(struct policy_run *r, const struct policy_item *it);
 enum policy_verdict rs_reverse_access(struct policy_run *r, const struct policy_item *it);
 enum policy_verdict rs_helo_access(struct policy_run *r, const struct policy_item *it);

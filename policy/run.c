@@ -138,6 +138,20 @@ enum policy_verdict policy_retry(struct policy_run *r, const char *what)
 	return policy_trouble(r, 451, "4.3.0", "<%s>: Temporary lookup failure", what);
 }
 
+enum policy_verdict policy_permit(struct policy_run *r, const char *action, const char *reply_class,
+				  const char *reply_name)
+{
+	char text[POLICY_REPLY_SIZE];
+
+	if (r->state->if_permit.active || map_memo_is_missing() ||
+	    matchlist_has_string(r->pc->log_permits, sv_from(action)) <= 0 || map_memo_is_missing())
+		return POLICY_PERMIT;
+	snprintf(text, sizeof(text), "action=%s for %s=%s", action, reply_class, reply_name);
+	str_make_printable(text, strlen(text));
+	r->log(r->log_ctx, "permit", text);
+	return POLICY_PERMIT;
+}
+
 enum policy_verdict policy_misconfigured(struct policy_run *r)
 {
 	return policy_trouble(r, 451, "4.3.5", "Server configuration error");

@@ -55,6 +55,10 @@ backup MX 30 two
 lost MX 10 gone
 lost MX 20 $me
 mx.posthaste A 127.0.0.1
+listed.example.bl A 127.0.0.5
+listed.example.bl TXT "see" " http://bl.test/"
+other.example.bl A 127.0.0.9
+1.0.0.127.wl A 127.0.0.2
 EOF
 spew("$dir/nsd.conf", <<"EOF");
 server:
@@ -83,7 +87,10 @@ my $mta = Posthaste->prepare(main => { resolver_nameservers => "127.0.0.1:$dns",
 my @ported = ((map { "$_.test" } qw(order best plain addrs alias tocname big null nodata noaddr gone)),
 	"b\xc3\xbccher.test", 'refused.example');
 spew("$mta->{dir}/transport", join '', map { "$_ smtp:$_:$port\n" } @ported);
-$mta->configure(transport_maps => "texthash:$mta->{dir}/transport");
+$mta->configure(transport_maps => "texthash:$mta->{dir}/transport", smtpd_delay_reject => 'no',
+	smtpd_helo_restrictions => 'reject_rhsbl_helo bl.test=127.0.0.[4..6]',
+	smtpd_client_restrictions => 'reject_rbl_client bl.test, permit_dnswl_client wl.test, reject',
+	smtpd_log_access_permit_actions => 'permit_dnswl_client');
 $mta->launch;
 my $smtp = $mta->smtp;
 $smtp->ok('EHLO client.test');
@@ -125,6 +132,14 @@ logged('nodata.test', qr/relay=none, .*dsn=5\.4\.4, status=bounced \(${nse}nodat
 logged('noaddr.test', qr/relay=none, .*dsn=5\.4\.4, status=bounced \(${nse}\w+\.test type=A: Host /, 'MX hosts without any address');
 logged('gone.test', qr/relay=none, .*dsn=5\.4\.4, status=bounced \(${nse}gone\.test type=MX: Host not found\)/, 'no such name');
 logged('refused.example', qr/relay=none, .*dsn=4\.4\.3, status=deferred \(${nse}refused\.example type=MX: Host not found, try again\)/, 'the name server refuses');
+
+note 'lists in the DNS';
+my $listed = $mta->smtp;
+is $listed->cmd('EHLO listed.example'), "554 5.7.1 Service unavailable; Helo command [listed.example] blocked using "
+	. "bl.test; see http://bl.test/", 'a name that is listed, with the reason';
+like $listed->cmd('EHLO other.example'), qr/^250/, 'another answer than the one that is wanted';
+$listed->quit;
+ok $mta->wait_log(qr/NOQUEUE: permit: CONNECT from \S+: action=permit_dnswl_client for Client host=\S+;/), 'one that permits, in the log';
 
 note 'port 25: mail that would come back';
 logged('self.test', qr/relay=none, .*dsn=5\.4\.6, status=bounced \(mail for self\.test loops back to myself\)/, 'we are the best MX');

@@ -5,124 +5,31 @@
  */
 #include "workers/smtp_in/refusal.h"
 
-#include <time.h>
-
-#include "lib/clock.h"
 #include "lib/log.h"
+#include "policy/names.h"
 #include "workers/smtp/reply.h"
-
-struct namer { /* looks up $names of a footer */
-	const struct session *s;
-	struct buf value;
-};
-
-/* ---- $names ---- */
-
-/* smtpd_expansion_filter may have \t, \\ and \ooo. */
-static bool is_allowed(const char *filter, char c)
-{
-	while (*filter != '\0') {
-		char f = *filter++;
-
-		if (f == '\\' && *filter >= '0' && *filter <= '7') {
-			unsigned value = 0;
-
-			for (int i = 0; i < 3 && *filter >= '0' && *filter <= '7'; i++)
-				value = value * 8 + (unsigned)(*filter++ - '0');
-			f = (char)value;
-		} else if (f == '\\' && *filter != '\0') {
-			f = *filter++;
-			f = f == 't' ? '\t' : f == 'n' ? '\n' : f == 'r' ? '\r' : f;
-		}
-		if (f == c)
-			return true;
-	}
-	return false;
-}
-
-/* "sender", "sender_name", "sender_domain" and the same of the recipient; NULL: none of them. */
-static const char *address_part(struct namer *n, struct sv name, struct sv what, struct sv addr)
-{
-	struct sv rest = { name.p + what.len, name.len - size_min(name.len, what.len) };
-	const char *at = addr.len > 0 ? memrchr(addr.p, '@', addr.len) : NULL;
-
-	if (name.len < what.len || !sv_eq((struct sv){ name.p, what.len }, what))
-		return NULL;
-	if (rest.len == 0)
-		buf_add_sv(&n->value, addr.len > 0 ? addr : SV("<>"));
-	else if (sv_eq(rest, SV("_name")))
-		buf_add_sv(&n->value, addr.len == 0 ? SV("<>")
-				      : at != NULL  ? (struct sv){ addr.p, (size_t)(at - addr.p) }
-						    : addr);
-	else if (sv_eq(rest, SV("_domain")) && at != NULL)
-		buf_add(&n->value, at + 1, addr.len - (size_t)(at + 1 - addr.p));
-	else if (!sv_eq(rest, SV("_domain")))
-		return NULL;
-	return buf_cstr(&n->value);
-}
-
-static const char *localtime_text(struct namer *n)
-{
-	time_t now = (time_t)(clock_now_wall().us / 1000000);
-	char text[40] = "";
-	struct tm tm;
-
-	if (localtime_r(&now, &tm) != NULL)
-		strftime(text, sizeof(text), "%b %d %H:%M:%S", &tm);
-	buf_add_str(&n->value, text);
-	return buf_cstr(&n->value);
-}
-
-static const char *raw_value(struct namer *n, struct sv name)
-{
-	const struct session *s = n->s;
-	const struct {
-		struct sv name;
-		const char *value;
-	} names[] = {
-		{ SV("server_name"), s->listener->p->myhostname },
-		{ SV("client"), s->namaddr },
-		{ SV("client_address"), s->addr },
-		{ SV("client_port"), s->port },
-		{ SV("client_name"), s->name },
-		{ SV("reverse_client_name"), s->reverse_name },
-		{ SV("helo_name"), s->helo },
-	};
-	bool rcpt = s->pending.cmd == &smtp_cmds[CMD_RCPT];
-	struct sv sender = s->tx != NULL ? sv_from(s->tx->sender) : SV("");
-	const char *part;
-
-	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-		if (sv_eq(name, names[i].name))
-			return names[i].value != NULL ? names[i].value : "";
-	}
-	if (sv_eq(name, SV("localtime")))
-		return localtime_text(n);
-	part = address_part(n, name, SV("sender"), sender);
-	if (part == NULL)
-		part = address_part(n, name, SV("recipient"),
-				    rcpt ? buf_sv(&s->pending.addr) : SV(""));
-	if (part == NULL)
-		log_warn("unknown macro name \"%.*s\" in expansion request", (int)name.len, name.p);
-	return part;
-}
 
 static const char *lookup(void *ctx, struct sv name)
 {
-	struct namer *n = ctx;
-	const char *value;
+	return policy_names_get(ctx, name);
+}
 
-	buf_reset(&n->value);
-	value = raw_value(n, name);
-	if (value == NULL)
-		return NULL;
-	if (value != n->value.p)
-		buf_add_str(&n->value, value);
-	for (size_t i = 0; i < n->value.len; i++) {
-		if (!is_allowed(n->s->listener->p->smtpd_expansion_filter, n->value.p[i]))
-			n->value.p[i] = '_';
-	}
-	return buf_cstr(&n->value);
+static struct policy_names names_of(const struct session *s)
+{
+	bool rcpt = s->pending.cmd == &smtp_cmds[CMD_RCPT];
+
+	return (struct policy_names){
+		.filter = s->listener->p->smtpd_expansion_filter,
+		.server_name = s->listener->p->myhostname,
+		.client = s->namaddr,
+		.client_address = s->addr,
+		.client_port = s->port,
+		.client_name = s->name,
+		.reverse_client_name = s->reverse_name,
+		.helo_name = s->helo,
+		.sender = s->tx != NULL ? sv_from(s->tx->sender) : SV(""),
+		.recipient = rcpt ? buf_sv(&s->pending.addr) : SV(""),
+	};
 }
 
 /* ---- reject filter ---- */
@@ -161,7 +68,7 @@ static void filter(struct session *s, struct buf *reply)
  * start goes on with the line of the reply. */
 static void add_footer(struct session *s, struct buf *reply, struct sv template)
 {
-	struct namer n = { .s = s };
+	struct policy_names n = names_of(s);
 	struct buf out = BUF_INIT, line = BUF_INIT;
 	uint8_t dsn[3];
 	size_t dsn_len = reply->len > 4

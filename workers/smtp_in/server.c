@@ -95,6 +95,30 @@ struct policy_query {
 	bool in_call, over;
 };
 
+/* The strings of each record in a row, records with " / " between them. */
+static void join_texts(const struct dns_answer *a, char *out, size_t size)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < a->count; i++) {
+		const unsigned char *p = a->rrs[i].data, *end = p + a->rrs[i].data_len;
+
+		if (i > 0 && n + 3 < size) {
+			memcpy(out + n, " / ", 3);
+			n += 3;
+		}
+		while (p < end) { /* its shape was checked when it was parsed */
+			size_t len = size_min(*p, size - 1 - n);
+
+			memcpy(out + n, p + 1, len);
+			n += len;
+			p += *p + 1;
+		}
+	}
+	str_make_printable(out, n);
+	out[n] = '\0';
+}
+
 static void to_policy(const struct dns_answer *a, uint16_t rrtype, struct policy_dns *out)
 {
 	*out = (struct policy_dns){ 0 };
@@ -119,6 +143,8 @@ static void to_policy(const struct dns_answer *a, uint16_t rrtype, struct policy
 		if (a->rrs[i].type == DNS_T_A)
 			out->a[out->a_count++] = ntohl(a->rrs[i].a.s_addr);
 	}
+	if (rrtype == DNS_T_TXT)
+		join_texts(a, out->txt, sizeof(out->txt));
 }
 
 static void policy_answer(void *ctx, const struct dns_answer *a)

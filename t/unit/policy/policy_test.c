@@ -353,6 +353,163 @@ static void test_names(void)
 	}
 }
 
+/* Lists in the DNS: what is asked, and what the client hears. */
+static void test_rbl(void)
+{
+	static const struct {
+		const char *conf, *addr, *txt;
+		enum policy_dns_status dns;
+		const char *asked, *want;
+	} rows[] = {
+		{ "reject_rbl_client bl.test", "2001:db8::12", "", POLICY_DNS_NONE,
+		  "2.1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.bl.test", "OK" },
+		{ "reject_rbl_client bl.test", "192.0.2.1", "see http://bl.test/ \001",
+		  POLICY_DNS_OK, "1.2.0.192.bl.test",
+		  "554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using bl.test; "
+		  "see "
+		  "http://bl.test/ _" },
+		{ "reject_rbl_client bl.test=127.0.0.2", "192.0.2.1", "", POLICY_DNS_OK,
+		  "1.2.0.192.bl.test",
+		  "554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using bl.test" },
+		{ "reject_rhsbl_client bl.test", "192.0.2.1", "", POLICY_DNS_OK,
+		  "mail.client.test.bl.test",
+		  "554 5.7.1 Service unavailable; Client host [mail.client.test] blocked using "
+		  "bl.test" },
+		{ "reject_rhsbl_reverse_client bl.test", "192.0.2.1", "", POLICY_DNS_OK,
+		  "mail.client.test.bl.test",
+		  "554 5.7.1 Service unavailable; Unverified Client host [mail.client.test] "
+		  "blocked "
+		  "using bl.test" },
+		{ "reject_rhsbl_helo bl.test", "192.0.2.1", "", POLICY_DNS_OK,
+		  "helo.client.test.bl.test",
+		  "554 5.7.1 Service unavailable; Helo command [helo.client.test] blocked using "
+		  "bl.test" },
+		{ "reject_rhsbl_sender bl.test", "192.0.2.1", "", POLICY_DNS_OK, "x.test.bl.test",
+		  "554 5.7.1 Service unavailable; Sender address [s@x.test] blocked using "
+		  "bl.test" },
+		{ "reject_rhsbl_recipient bl.test", "192.0.2.1", "", POLICY_DNS_OK,
+		  "local.test.bl.test",
+		  "554 5.7.1 Service unavailable; Recipient address [u@local.test] blocked using "
+		  "bl.test" },
+		{ "reject_rhsbl_sender bl.test", "192.0.2.1", "", POLICY_DNS_TEMP, "x.test.bl.test",
+		  "OK" },
+		{ "permit_dnswl_client wl.test, reject", "192.0.2.1", "", POLICY_DNS_OK,
+		  "1.2.0.192.wl.test", "OK" },
+		{ "permit_dnswl_client wl.test=127.0.1.2, reject", "192.0.2.1", "", POLICY_DNS_OK,
+		  "1.2.0.192.wl.test", "554 5.7.1 " RCPT_REJECT "Access denied" },
+		{ "permit_dnswl_client wl.test, reject", "192.0.2.1", "", POLICY_DNS_NONE,
+		  "1.2.0.192.wl.test", "554 5.7.1 " RCPT_REJECT "Access denied" },
+		{ "permit_dnswl_client wl.test, reject", "192.0.2.1", "", POLICY_DNS_TEMP,
+		  "1.2.0.192.wl.test",
+		  "450 4.7.1 <192.0.2.1>: Client host rejected: Service unavailable" },
+		{ "permit_rhswl_client wl.test, reject", "192.0.2.1", "", POLICY_DNS_OK,
+		  "mail.client.test.wl.test", "OK" },
+		{ "reject_rbl_client bl.test\ndefault_rbl_reply = $rbl_code $rbl_what|$rbl_class|"
+		  "$rbl_domain|$rbl_txt|$client_name|$helo_name|$sender_domain|$recipient",
+		  "192.0.2.1", "why", POLICY_DNS_OK, "1.2.0.192.bl.test",
+		  "554 5.7.1 192.0.2.1|Client "
+		  "host|bl.test|why|mail.client.test|helo.client.test|x.test|"
+		  "u@local.test" },
+		{ "reject_rbl_client bl.test\nmaps_rbl_reject_code = 450", "192.0.2.1", "",
+		  POLICY_DNS_OK, "1.2.0.192.bl.test",
+		  "450 4.7.1 Service unavailable; Client host [192.0.2.1] blocked using bl.test" },
+		{ "reject_rbl_client bl.test=127.0.0.2\nrbl_reply_maps = "
+		  "inline:{{bl.test=$$rbl_code 5.7.9 "
+		  "go to $${rbl_domain}$${rbl_reason?, $$rbl_reason}}}",
+		  "192.0.2.1", "", POLICY_DNS_OK, "1.2.0.192.bl.test", "554 5.7.9 go to bl.test" },
+		{ "reject_rbl_client bl.test\nrbl_reply_maps = static:nonsense", "192.0.2.1", "",
+		  POLICY_DNS_OK, "1.2.0.192.bl.test", "450 4.7.1 Service unavailable" },
+		{ "reject_rbl_client bl.test\nrbl_reply_maps = static:521", "192.0.2.1", "",
+		  POLICY_DNS_OK, "1.2.0.192.bl.test", "450 4.7.1 Service unavailable" },
+		{ "reject_rbl_client bl.test\nrbl_reply_maps = fail:x", "192.0.2.1", "",
+		  POLICY_DNS_OK, "1.2.0.192.bl.test", "451 4.3.5 Server configuration error" },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct bench b;
+		char conf[400];
+
+		snprintf(conf, sizeof(conf), "smtpd_recipient_restrictions = %s", rows[i].conf);
+		bench_open(&b, conf);
+		b.v.client_addr = rows[i].addr;
+		b.f.dns = (struct policy_dns){ .status = rows[i].dns,
+					       .a_count = 1,
+					       .a = { 0x7f000002 } };
+		snprintf(b.f.dns.txt, sizeof(b.f.dns.txt), "%s", rows[i].txt);
+		is_str(ask(&b, POLICY_ON_RCPT), rows[i].want, "%s", rows[i].conf);
+		is_str(b.run.need.name, rows[i].asked, "and what was asked for");
+		bench_close(&b);
+	}
+	static const struct {
+		const char *conf, *helo, *sender, *rcpt, *client;
+	} not_asked[] = {
+		{ "reject_rhsbl_helo bl.test", "[192.0.2.1]", "s@x.test", "u@local.test",
+		  "a.test" },
+		{ "reject_rhsbl_helo bl.test", "192.0.2.1", "s@x.test", "u@local.test", "a.test" },
+		{ "reject_rhsbl_helo bl.test", "a..b", "s@x.test", "u@local.test", "a.test" },
+		{ "reject_rhsbl_sender bl.test", "x", "", "u@local.test", "a.test" },
+		{ "reject_rhsbl_sender bl.test", "x", "s@[192.0.2.1]", "u@local.test", "a.test" },
+		{ "reject_rhsbl_client bl.test", "x", "s@x.test", "u@local.test", "unknown" },
+		/* a list must not make a relay of us */
+		{ "permit_dnswl_client wl.test, reject_unauth_destination", "x", "s@x.test",
+		  "u@foreign.test", "a.test" },
+	};
+	for (size_t i = 0; i < ARRAY_LEN(not_asked); i++) {
+		struct bench b;
+		char conf[200];
+
+		snprintf(conf, sizeof(conf), "smtpd_recipient_restrictions = %s",
+			 not_asked[i].conf);
+		bench_open(&b, conf);
+		b.v.helo = not_asked[i].helo;
+		b.v.sender = not_asked[i].sender;
+		b.v.recipient = not_asked[i].rcpt;
+		b.v.client_name = not_asked[i].client;
+		b.f.dns = (struct policy_dns){ .status = POLICY_DNS_OK,
+					       .a_count = 1,
+					       .a = { 0x7f000002 } };
+		b.run.need.name[0] = '\0';
+		ask(&b, POLICY_ON_RCPT);
+		is_str(b.run.need.name, "", "nothing to ask: %s", not_asked[i].conf);
+		bench_close(&b);
+	}
+}
+
+static void test_log_permit(void)
+{
+	static const struct {
+		const char *conf, *log;
+	} rows[] = {
+		{ "smtpd_recipient_restrictions = permit\nsmtpd_log_access_permit_actions = permit",
+		  "permit: action=permit for Recipient address=u@local.test\n" },
+		{ "smtpd_recipient_restrictions = permit\nsmtpd_log_access_permit_actions = OK",
+		  "" },
+		{ "smtpd_recipient_restrictions = permit_mynetworks\nsmtpd_relay_restrictions = "
+		  "reject_unauth_destination\nmynetworks = 192.0.2.0/24\n"
+		  "smtpd_log_access_permit_actions = static:all",
+		  "permit: action=permit_mynetworks for Client "
+		  "host=mail.client.test[192.0.2.1]\n" },
+		{ "smtpd_recipient_restrictions = defer_if_permit, permit\n"
+		  "smtpd_log_access_permit_actions = static:all",
+		  "reject: 450 4.7.0 " RCPT_REJECT "defer_if_permit requested\n" },
+		{ "smtpd_recipient_restrictions = permit_auth_destination\n"
+		  "smtpd_log_access_permit_actions = static:all",
+		  "permit: action=permit_auth_destination for Recipient address=u@local.test\n" },
+		{ "smtpd_recipient_restrictions = check_sender_access inline:{x.test=ok}\n"
+		  "smtpd_log_access_permit_actions = OK",
+		  "permit: action=ok for Sender address=s@x.test from inline:{x.test=ok}\n" },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct bench b;
+
+		bench_open(&b, rows[i].conf);
+		ask(&b, POLICY_ON_RCPT);
+		is_str(b.log, rows[i].log, "%s", rows[i].conf);
+		bench_close(&b);
+	}
+}
+
 static void test_dns(void)
 {
 	static const struct {
@@ -631,6 +788,8 @@ int main(void)
 	test_keys();
 	test_names();
 	test_dns();
+	test_rbl();
+	test_log_permit();
 	test_delay();
 	test_data();
 	test_listed();
