@@ -99,12 +99,11 @@ static enum policy_verdict act_dunno(const struct access *a UNUSED)
 static enum policy_verdict permit(const struct access *a)
 {
 	char name[POLICY_REPLY_SIZE];
-	const char *from = map_spec(a->map);
 	char action[40];
 
 	str_copy(action, sizeof(action),
 		 (struct sv){ a->value, size_min(strcspn(a->value, " \t"), sizeof(action) - 1) });
-	snprintf(name, sizeof(name), "%s from %s", a->reply_name, from);
+	snprintf(name, sizeof(name), "%s from %s", a->reply_name, a->table);
 	return policy_permit(a->r, action, a->reply_class, name);
 }
 

@@ -687,7 +687,7 @@ static void test_bad_conf(void)
 		{ "smtpd_recipient_restrictions = florp",
 		  "main.cf, line 9: parameter smtpd_recipient_restrictions: unknown smtpd "
 		  "restriction: \"florp\"" },
-		{ "smtpd_recipient_restrictions = reject_rhsbl_client x, reject",
+		{ "smtpd_recipient_restrictions = check_client_mx_access static:x, reject",
 		  "not implemented" },
 		{ "smtpd_relay_restrictions = reject_unverified_recipient, reject",
 		  "not implemented" },
