@@ -5,8 +5,8 @@
  * -T percent once with 450 (accepted when tried again), -P percent always with 550.
  * Writes "ID RECIPIENT" lines to -o before they are answered, with -m also when. Prints one line of
  * JSON when it is ended by SIGTERM, or after -n messages. With -w it waits so many ms before each
- * batch of replies. SIGUSR1 begins the time anew: "timed" messages came in "seconds" since then.
- * SIGUSR2 prints the report so far.
+ * batch of replies. Offers CHUNKING, with one chunk for a message. SIGUSR1 begins the time anew:
+ * "timed" messages came in "seconds" since then. SIGUSR2 prints the report so far.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -36,6 +36,8 @@ struct conn {
 	struct loop_timer delay;
 	int fd;
 	bool in_data, waiting, closing, header, have_crc;
+	bool chunked; /* BDAT: `chunk` bytes of content are to come */
+	unsigned long chunk;
 	struct buf in, out, rcpts; /* accepted recipients, space separated */
 	unsigned rcpt_count;
 	char id[128];
@@ -48,7 +50,7 @@ static struct {
 	int fd;
 	unsigned temp_pct, perm_pct, wait_ms;
 	unsigned long messages, recipients, bad_crc, misdelivered, foreign, temp, perm, connections,
-		open, max_open, stop_after, timed;
+		open, max_open, stop_after, timed, chunks;
 	FILE *out;
 	bool moments;
 	struct strmap *refused; /* recipients that had their 450 */
@@ -95,6 +97,14 @@ static void reset_tx(struct conn *c)
 	c->rcpt_count = 0;
 }
 
+static void begin_data(struct conn *c)
+{
+	c->in_data = c->header = true;
+	c->have_crc = false;
+	c->id[0] = '\0';
+	c->crc = c->want_crc = 0;
+}
+
 static void on_data(struct conn *c)
 {
 	if (c->rcpt_count == 0) {
@@ -102,10 +112,24 @@ static void on_data(struct conn *c)
 		return;
 	}
 	reply(c, "354 go\r\n");
-	c->in_data = c->header = true;
-	c->have_crc = false;
-	c->id[0] = '\0';
-	c->crc = c->want_crc = 0;
+	begin_data(c);
+}
+
+/* All of a message in one chunk. */
+static void on_bdat(struct conn *c, struct sv line)
+{
+	char *end;
+
+	c->chunk = strtoul(line.p + 4, &end, 10);
+	if (!sv_eq_nocase(sv_trim((struct sv){ end, (size_t)(line.p + line.len - end) }),
+			  SV("LAST"))) {
+		reply(c, "501 5.5.4 one chunk, please\r\n");
+		c->closing = true;
+		return;
+	}
+	c->chunked = true;
+	g.chunks++;
+	begin_data(c);
 }
 
 static void on_command(struct conn *c, struct sv line)
@@ -116,9 +140,12 @@ static void on_command(struct conn *c, struct sv line)
 		on_rcpt(c, line);
 	} else if (sv_eq_nocase(verb, SV("DATA"))) {
 		on_data(c);
+	} else if (sv_eq_nocase(verb, SV("BDAT"))) {
+		on_bdat(c, line);
 	} else if (sv_eq_nocase(verb, SV("EHLO"))) {
 		reset_tx(c);
-		reply(c, "250-sink.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 0\r\n");
+		reply(c, "250-sink.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-CHUNKING\r\n"
+			 "250 SIZE 0\r\n");
 	} else if (sv_eq_nocase(verb, SV("QUIT"))) {
 		reply(c, "221 2.0.0 bye\r\n");
 		c->closing = true;
@@ -183,9 +210,9 @@ static void on_header(struct conn *c, struct sv line)
 /* A line with its CRLF. False at the end of the data. */
 static bool on_data_line(struct conn *c, struct sv line)
 {
-	if (line.len == 3 && memcmp(line.p, ".\r\n", 3) == 0)
+	if (!c->chunked && line.len == 3 && memcmp(line.p, ".\r\n", 3) == 0)
 		return false;
-	if (line.p[0] == '.') {
+	if (!c->chunked && line.p[0] == '.') {
 		line.p++;
 		line.len--;
 	}
@@ -233,11 +260,39 @@ static void flush(struct conn *c)
 		conn_close(c);
 }
 
+/* The chunk stands at `at`, whole. */
+static void take_chunk(struct conn *c, size_t at)
+{
+	size_t end = at + c->chunk;
+
+	while (at < end) {
+		const char *nl = memchr(c->in.p + at, '\n', end - at);
+		size_t len = nl == NULL ? end - at : (size_t)(nl - (c->in.p + at)) + 1;
+
+		on_data_line(c, (struct sv){ c->in.p + at, len });
+		at += len;
+	}
+	c->chunked = false;
+	if (c->rcpt_count > 0) {
+		end_data(c);
+		return;
+	}
+	c->in_data = false;
+	reply(c, "554 5.5.1 no valid recipients\r\n");
+}
+
 static void process(struct conn *c)
 {
 	size_t off = 0;
 
 	while (!c->closing && c->in.len > off) {
+		if (c->chunked) {
+			if (c->in.len - off < c->chunk)
+				break;
+			off += c->chunk;
+			take_chunk(c, off - c->chunk);
+			continue;
+		}
 		char *nl = memchr(c->in.p + off, '\n', c->in.len - off);
 
 		if (nl == NULL)
@@ -329,9 +384,10 @@ static void report(void)
 
 	printf("{\"messages\":%lu,\"recipients\":%lu,\"bad_crc\":%lu,\"misdelivered\":%lu,"
 	       "\"without_id\":%lu,\"refused_once\":%lu,\"refused\":%lu,\"connections\":%lu,"
-	       "\"max_open\":%lu,\"timed\":%lu,\"last_us\":%lld,\"seconds\":%.3f,\"rate\":%.1f}\n",
+	       "\"max_open\":%lu,\"chunks\":%lu,\"timed\":%lu,\"last_us\":%lld,\"seconds\":%.3f,"
+	       "\"rate\":%.1f}\n",
 	       g.messages, g.recipients, g.bad_crc, g.misdelivered, g.foreign, g.temp, g.perm,
-	       g.connections, g.max_open, g.timed, (long long)g.last_us, s,
+	       g.connections, g.max_open, g.chunks, g.timed, (long long)g.last_us, s,
 	       s > 0 ? (double)g.timed / s : 0);
 }
 

@@ -94,8 +94,10 @@ static const struct client_ops ops = { on_ready, on_begin, on_sent,      on_fail
 static void take_output(size_t max)
 {
 	struct client *c = &w.c;
-	uint64_t all = c->head.len + c->tail.len;
+	uint64_t all;
 
+	client_top_up(c);
+	all = c->head.len + c->tail.len;
 	if (c->content != NULL)
 		all += c->content->content_len - c->content_off;
 	ASSERT(c->head.len + c->tail.len < 65536);
@@ -136,11 +138,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	nexthop_parse((struct sv){ (const char *)data, size }, true, 25, &n);
 	memset(&w, 0, sizeof(w));
 	conf.lmtp = (data[0] & 1) != 0;
+	conf.in_flight = data[0] >> 6; /* 2 and 3: BDAT, if the server has it */
 	for (unsigned i = 0; i < TXS; i++) {
 		w.tx[i] = (struct client_tx){ .sender = SV("a@b"),
 					      .size = 1000,
 					      .content_len = (data[0] & 2) != 0 ? 0 : 1000,
 					      .needs_utf8 = (data[0] & 4) != 0,
+					      .plain = (data[0] & 32) != 0,
 					      .rcpt_count = RCPTS,
 					      .rcpts = w.rcpts[i] };
 		for (unsigned k = 0; k < RCPTS; k++)

@@ -24,6 +24,7 @@ enum expect_kind {
 	X_DATA,
 	X_DOT,
 	X_LMTP_DOT, /* one for each accepted recipient */
+	X_BDAT,     /* all of a message, which goes out without a go-ahead */
 	X_LONE_DOT, /* DATA was accepted though no recipient was: its reply means nothing */
 	X_COUNT
 };
@@ -36,6 +37,7 @@ static void on_rcpt(struct client *c, unsigned rcpt);
 static void on_data(struct client *c, unsigned rcpt);
 static void on_dot(struct client *c, unsigned rcpt);
 static void on_lmtp_dot(struct client *c, unsigned rcpt);
+static void on_bdat(struct client *c, unsigned rcpt);
 static void on_lone_dot(struct client *c, unsigned rcpt);
 
 static const struct expect_desc {
@@ -57,6 +59,8 @@ static const struct expect_desc {
 		    T(data_done_ms), on_dot },
 	[X_LMTP_DOT] = { "sending end of data -- message may be sent more than once", "end of DATA",
 			 T(data_done_ms), on_lmtp_dot },
+	[X_BDAT] = { "sending end of data -- message may be sent more than once", "BDAT",
+		     T(data_done_ms), on_bdat },
 	[X_LONE_DOT] = { "sending final dot", "end of DATA", T(data_done_ms), on_lone_dot },
 #undef T
 };
@@ -134,7 +138,7 @@ static const char *doing(const struct client *c)
 	if (x == NULL)
 		return "idle";
 	if (c->content != NULL && c->content == c->cur &&
-	    (x->kind == X_DOT || x->kind == X_LMTP_DOT))
+	    (x->kind == X_DOT || x->kind == X_LMTP_DOT || x->kind == X_BDAT))
 		return "sending message body";
 	if (x->kind == X_EHLO && c->conf->lmtp)
 		return "performing the LHLO handshake";
@@ -159,22 +163,32 @@ static void fail_rcpt(struct client *c, unsigned i, const struct client_fault *f
 	c->ops->failed(c->ctx, c->cur, i, f);
 }
 
-/* The session is over. What the server never answered goes back as it was. */
+/* The session is over. What the server cannot have taken goes back as it was: what is behind the
+ * current transaction, and has no content on the wire. NULL fault: all of it. */
 static void session_dead(struct client *c, const struct client_fault *f)
 {
-	struct client_tx *cur = c->cur, *next = c->next;
+	struct client_tx *first = c->cur, *back = first, *tx, *next;
 
 	c->state = CLIENT_DEAD;
-	c->cur = c->next = NULL;
+	c->cur = c->last = NULL;
+	c->in_flight = 0;
 	c->content = NULL;
 	c->expect_count = 0;
 	buf_reset(&c->head);
 	buf_reset(&c->tail);
-	if (next != NULL)
-		c->ops->untouched(c->ctx, next);
-	if (cur != NULL) {
-		fail_rest(c, cur, f);
-		c->ops->end(c->ctx, cur);
+	/* up to `back` they have failed */
+	while (f != NULL && back != NULL && (back == first || back->begun))
+		back = back->behind;
+	for (tx = back; tx != NULL; tx = next) {
+		next = tx->behind;
+		c->ops->untouched(c->ctx, tx);
+	}
+	for (tx = first; tx != back; tx = next) {
+		next = tx->behind;
+		if (tx != first)
+			c->ops->begin(c->ctx, tx);
+		fail_rest(c, tx, f);
+		c->ops->end(c->ctx, tx);
 	}
 	c->ops->dead(c->ctx, f);
 }
@@ -183,17 +197,7 @@ static void session_dead(struct client *c, const struct client_fault *f)
  * fresh connection it is, or a server that always hangs up there would be called for ever.) */
 static bool is_between_messages(const struct client *c)
 {
-	return c->state == CLIENT_BUSY && c->finished > 0 && !c->cur->replied &&
-	       c->content != c->cur;
-}
-
-static void give_back(struct client *c)
-{
-	struct client_tx *tx = c->cur;
-
-	c->cur = NULL;
-	c->ops->untouched(c->ctx, tx);
-	session_dead(c, NULL);
+	return c->state == CLIENT_BUSY && c->finished > 0 && !c->cur->replied;
 }
 
 void client_closed(struct client *c)
@@ -207,8 +211,8 @@ void client_closed(struct client *c)
 		session_dead(c, NULL);
 		return;
 	}
-	if (is_between_messages(c)) {
-		give_back(c);
+	if (is_between_messages(c) && !c->cur->begun) {
+		session_dead(c, NULL);
 		return;
 	}
 	buf_reset(&c->text);
@@ -387,6 +391,11 @@ static void write_steps(struct client *c, struct client_tx *tx, struct buf *out)
 		} else if (tx->step <= tx->rcpt_count) {
 			command_rcpt(out, &tx->rcpts[tx->step - 1], c->features);
 			expect_push(c, X_RCPT, tx->step - 1);
+		} else if (tx->chunk) {
+			buf_printf(out, "BDAT %llu LAST\r\n", (unsigned long long)tx->content_len);
+			expect_push(c, X_BDAT, 0);
+			c->content = tx;
+			c->content_off = 0;
 		} else {
 			buf_add_str(out, "DATA\r\n");
 			expect_push(c, X_DATA, 0);
@@ -419,12 +428,24 @@ static bool refuse_locally(struct client *c, struct client_tx *tx)
 	return true;
 }
 
-static void tx_reset(struct client_tx *tx)
+/* May messages go out before the ones before them are answered? */
+static bool has_chunking(const struct client *c)
+{
+	unsigned needs = CLIENT_F_CHUNKING | CLIENT_F_PIPELINING;
+
+	return c->conf->in_flight > 1 && !c->conf->lmtp && (c->features & needs) == needs;
+}
+
+static void tx_reset(struct client *c, struct client_tx *tx)
 {
 	tx->step = 0;
 	tx->accepted = 0;
 	tx->mail_refused = false;
 	tx->replied = false;
+	tx->begun = false;
+	tx->behind = NULL;
+	tx->chunk = has_chunking(c) && tx->plain && !tx->probe && tx->content_len > 0 &&
+		    !client_downgrades(tx, c->features);
 	for (unsigned i = 0; i < tx->rcpt_count; i++)
 		tx->rcpts[i].state = CLIENT_R_TODO;
 }
@@ -437,12 +458,14 @@ bool client_can_start(const struct client *c)
 void client_start(struct client *c, struct client_tx *tx)
 {
 	ASSERT(client_can_start(c) && tx->rcpt_count > 0 && tx->rcpt_count <= CLIENT_RCPT_MAX);
-	tx_reset(tx);
+	tx_reset(c, tx);
 	c->state = CLIENT_BUSY;
-	c->cur = tx;
+	c->cur = c->last = tx;
+	c->in_flight = 1;
 	c->ops->begin(c->ctx, tx);
 	if (refuse_locally(c, tx)) {
-		c->cur = NULL;
+		c->cur = c->last = NULL;
+		c->in_flight = 0;
 		c->state = CLIENT_IDLE;
 		c->ops->end(c->ctx, tx);
 		return;
@@ -467,13 +490,15 @@ void client_quit(struct client *c)
 /* The current transaction has all its answers. */
 static void tx_end(struct client *c)
 {
-	struct client_tx *tx = c->cur, *next = c->next;
+	struct client_tx *tx = c->cur, *next = tx->behind;
 
 	c->cur = next;
-	c->next = NULL;
+	c->in_flight--;
 	c->finished++;
-	if (next == NULL)
+	if (next == NULL) {
+		c->last = NULL;
 		c->state = CLIENT_IDLE;
+	}
 	c->ops->end(c->ctx, tx);
 	if (next != NULL)
 		c->ops->begin(c->ctx, next);
@@ -481,7 +506,11 @@ static void tx_end(struct client *c)
 
 static void on_rset(struct client *c, unsigned rcpt UNUSED)
 {
-	/* whatever it says: MAIL will show where we are */
+	if (c->parser.code == 421 && is_between_messages(c)) {
+		session_dead(c, NULL);
+		return;
+	}
+	/* whatever else it says: MAIL will show where we are */
 	if (c->cur != NULL && c->cur->step == 0)
 		write_steps(c, c->cur, &c->head);
 }
@@ -495,8 +524,9 @@ static void note_421(struct client *c)
 static void on_mail(struct client *c, unsigned rcpt UNUSED)
 {
 	if (c->parser.code == 421 && is_between_messages(c)) {
-		/* "too many messages", "idle too long": the next connection will do */
-		give_back(c);
+		/* "too many messages", "idle too long": the next connection will do, also for what
+		 * is behind it, to which the server does not listen any more */
+		session_dead(c, NULL);
 		return;
 	}
 	c->cur->replied = true;
@@ -540,6 +570,43 @@ static void on_rcpt(struct client *c, unsigned rcpt)
 	write_steps(c, tx, &c->head);
 }
 
+/* Another transaction behind the last one. False: there is none. */
+static bool begin_behind(struct client *c, struct buf *out)
+{
+	struct client_tx *tx;
+
+	while ((tx = c->ops->next(c->ctx)) != NULL) {
+		tx_reset(c, tx);
+		if (!refuse_locally(c, tx))
+			break;
+		c->ops->begin(c->ctx, tx);
+		c->ops->end(c->ctx, tx);
+	}
+	if (tx == NULL)
+		return false;
+	if (c->last->chunk) {
+		buf_add_str(out, "RSET\r\n");
+		expect_push(c, X_RSET, 0);
+	}
+	c->last->behind = tx;
+	c->last = tx;
+	c->in_flight++;
+	write_steps(c, tx, out);
+	return true;
+}
+
+void client_top_up(struct client *c)
+{
+	/* RSET, MAIL, RCPT ..., BDAT */
+	unsigned room = CLIENT_EXPECT_MAX - CLIENT_RCPT_MAX - 3;
+
+	/* behind DATA nothing can go out before its answer and its content have */
+	while (c->state == CLIENT_BUSY && has_chunking(c) && !c->closing && c->content == NULL &&
+	       c->last->begun && c->in_flight < c->conf->in_flight && c->expect_count < room &&
+	       begin_behind(c, &c->head))
+		;
+}
+
 /* The go-ahead: content, dot, and what else may travel in the same write. */
 static void send_content(struct client *c)
 {
@@ -554,17 +621,8 @@ static void send_content(struct client *c)
 		if (tx->rcpts[i].state == CLIENT_R_ACCEPTED)
 			expect_push(c, X_LMTP_DOT, i);
 	}
-	if ((c->features & CLIENT_F_PIPELINING) == 0 || c->closing)
-		return;
-	while ((c->next = c->ops->next(c->ctx)) != NULL) {
-		tx_reset(c->next);
-		if (!refuse_locally(c, c->next)) {
-			write_steps(c, c->next, &c->tail);
-			return;
-		}
-		c->ops->begin(c->ctx, c->next);
-		c->ops->end(c->ctx, c->next);
-	}
+	if ((c->features & CLIENT_F_PIPELINING) != 0 && !c->closing && !has_chunking(c))
+		begin_behind(c, &c->tail);
 }
 
 static void on_data(struct client *c, unsigned rcpt UNUSED)
@@ -602,7 +660,7 @@ static void on_lone_dot(struct client *c, unsigned rcpt UNUSED)
 
 /* A final reply while content is still being written: take a refusal, and hang up, for the rest of
  * the content cannot be taken back. True when the session is over. */
-static bool early_reply(struct client *c)
+static bool early_reply(struct client *c, enum expect_kind kind)
 {
 	struct client_fault f;
 
@@ -612,17 +670,16 @@ static bool early_reply(struct client *c)
 		protocol_error(c, "positive reply before the end of the message");
 		return true;
 	}
-	f = fault_said(c, X_DOT);
+	f = fault_said(c, kind);
 	session_dead(c, &f);
 	return true;
 }
 
-static void on_dot(struct client *c, unsigned rcpt UNUSED)
+/* The server has answered for all recipients that it accepted. */
+static void take_verdict(struct client *c, enum expect_kind kind)
 {
 	struct client_tx *tx = c->cur;
 
-	if (early_reply(c))
-		return;
 	if (c->parser.code / 100 == 2) {
 		struct sv reply = sv_from(joined_reply(c));
 
@@ -633,7 +690,7 @@ static void on_dot(struct client *c, unsigned rcpt UNUSED)
 			c->ops->sent(c->ctx, tx, i, reply);
 		}
 	} else {
-		struct client_fault f = fault_said(c, X_DOT);
+		struct client_fault f = fault_said(c, kind);
 
 		note_421(c);
 		fail_rest(c, tx, &f);
@@ -641,12 +698,27 @@ static void on_dot(struct client *c, unsigned rcpt UNUSED)
 	tx_end(c);
 }
 
+static void on_dot(struct client *c, unsigned rcpt UNUSED)
+{
+	if (!early_reply(c, X_DOT))
+		take_verdict(c, X_DOT);
+}
+
+/* Without a recipient the reply means nothing: they have failed already. */
+static void on_bdat(struct client *c, unsigned rcpt UNUSED)
+{
+	if (early_reply(c, X_BDAT))
+		return;
+	c->needs_rset |= c->parser.code / 100 != 2 || c->cur->accepted == 0;
+	take_verdict(c, X_BDAT);
+}
+
 static void on_lmtp_dot(struct client *c, unsigned rcpt)
 {
 	const struct client_expect *x;
 	struct client_tx *tx = c->cur;
 
-	if (early_reply(c))
+	if (early_reply(c, X_LMTP_DOT))
 		return;
 	if (c->parser.code / 100 == 2) {
 		tx->rcpts[rcpt].state = CLIENT_R_DONE;
@@ -731,11 +803,13 @@ void client_wrote(struct client *c, size_t n)
 	if (c->content != NULL) {
 		part = (size_t)u64_min(n, c->content->content_len - c->content_off);
 		c->content_off += part;
+		c->content->begun |= part > 0;
 		n -= part;
 		if (c->content_off < c->content->content_len)
 			return;
-		/* content counts as written with the first byte behind it: the dot */
-		if (n == 0)
+		/* content counts as written with the first byte behind it, if there is one: the dot
+		 */
+		if (n == 0 && !c->content->chunk)
 			return;
 		c->content = NULL;
 		c->progress++;

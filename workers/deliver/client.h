@@ -3,13 +3,18 @@
  * The SMTP and LMTP client as a protocol engine: bytes in, bytes out, events. It owns no socket and
  * reads no clock, so that unit tests and the fuzz target run it against scripted servers; conn.c
  * puts it on a socket. RFC 5321, 2920 (pipelining), 1870 (SIZE), 6152 (8BITMIME), 3461 (DSN), 6531
- * (SMTPUTF8), 2033 (LMTP).
+ * (SMTPUTF8), 2033 (LMTP), 3030 (BDAT).
  *
  * Every command that was written has its place in one queue of expected replies. A session works on
  * one transaction; with PIPELINING a second one may be begun right behind the final dot of the
  * first (its MAIL, RCPT and DATA travel in the same write), which saves the round trip between two
  * messages. If the connection breaks there, the second one was not touched: it comes back to the
  * caller unharmed.
+ *
+ * With CHUNKING (RFC 3030) as well, whole messages may be under way before the first is answered
+ * (client_conf.in_flight): MAIL, RCPT and BDAT with the content need no go-ahead. Each of them but
+ * the first begins with RSET, because the state after a BDAT that was refused is not defined. What
+ * the server may have seen of them when the connection breaks has failed; the others are untouched.
  *
  * Output: `head` bytes, then content of the current message from `content_off` on (the caller
  * fetches it from the segment), then `tail` bytes. The caller reports progress by client_wrote().
@@ -34,7 +39,7 @@ enum { /* what the server offers */
        CLIENT_F_8BITMIME = 4,
        CLIENT_F_DSN = 8,
        CLIENT_F_SMTPUTF8 = 16,
-       CLIENT_F_CHUNKING = 32, /* noted, not used */
+       CLIENT_F_CHUNKING = 32,
        CLIENT_F_ENHANCED = 64, /* noted; enhanced codes are read wherever they stand */
        CLIENT_F_STARTTLS = 128,
        CLIENT_F_AUTH = 256,
@@ -47,6 +52,7 @@ struct client_conf { /* of one transport */
 	bool never_ehlo;        /* smtp_never_send_ehlo */
 	bool soft_530;          /* authentication is wanted, and not there yet: do not bounce */
 	bool skip_5xx_greeting; /* smtp_skip_5xx_greeting: try the next host, do not bounce */
+	unsigned in_flight;     /* transactions at a time, with CHUNKING; 0 and 1: no BDAT */
 	unsigned discard;       /* CLIENT_F_*: smtp_discard_ehlo_keywords */
 	const char *helo_name;
 	const char *myhostname;
@@ -84,6 +90,7 @@ struct client_tx {
 	bool may_downgrade;    /* disable_mime_output_conversion is off */
 	bool needs_utf8;
 	bool probe;    /* up to RCPT: its replies are the result, nothing is sent */
+	bool plain;    /* no line begins with a dot, the last one has its end, sent as it is */
 	uint64_t size; /* for SIZE= */
 	/* Wire form. The caller may write something else in its stead: then this is UINT64_MAX
 	 * until the whole length is known, and the caller sets it when all of it is written but the
@@ -95,7 +102,10 @@ struct client_tx {
 	unsigned step; /* next command to write: 0 MAIL, 1.. RCPT, rcpt_count + 1 DATA */
 	unsigned accepted;
 	bool mail_refused;
-	bool replied; /* the server answered some command of it */
+	bool replied;             /* the server answered some command of it */
+	bool chunk;               /* sent by BDAT */
+	bool begun;               /* some of its content was written */
+	struct client_tx *behind; /* the transaction that was begun after it */
 };
 
 struct client;
@@ -110,8 +120,8 @@ struct client_ops {
 		       const struct client_fault *f);
 	/* All recipients had sent() or failed(). The caller may start another transaction. */
 	void (*end)(void *ctx, struct client_tx *tx);
-	/* Content of the current message goes out: a further transaction for the same place in the
-	 * same write, or NULL. */
+	/* A further transaction for the same place can go out behind the content of the last one,
+	 * or NULL. */
 	struct client_tx *(*next)(void *ctx);
 	/* A transaction comes back as it was: the server never answered any part of it. */
 	void (*untouched)(void *ctx, struct client_tx *tx);
@@ -153,7 +163,8 @@ struct client {
 	struct buf head, tail;
 	struct client_tx *content; /* whose content is to be written between head and tail */
 	uint64_t content_off;
-	struct client_tx *cur, *next;
+	struct client_tx *cur, *last; /* the one that is being answered ... the one begun last */
+	unsigned in_flight;           /* from cur to last */
 	struct client_expect expect[CLIENT_EXPECT_MAX];
 	unsigned expect_first, expect_count;
 	struct buf text, reply; /* scratch for faults */
@@ -185,6 +196,9 @@ void client_start(struct client *c, struct client_tx *tx);
 void client_quit(struct client *c);
 bool client_can_start(const struct client *c);
 
+/* With CHUNKING: begins further transactions while there is room for them. Call it when something
+ * was written or read, before client_has_output(). */
+void client_top_up(struct client *c);
 /* Is there anything to write? */
 bool client_has_output(const struct client *c);
 /* n bytes of head, content, tail (in this order) are written. */

@@ -289,12 +289,13 @@ static void on_end(void *ctx, struct client_tx *tx)
 		job_finish(j);
 }
 
-/* May this connection carry another message? */
+/* May this connection carry another message? Those that wait for their turn on it count, too. */
 static bool may_reuse(const struct conn *c)
 {
 	const struct tconf *t = c->dest->t;
+	unsigned uses = c->uses + (c->client.in_flight > 1 ? c->client.in_flight - 1 : 0);
 
-	return !c->d->draining && (t->reuse_count == 0 || c->uses < t->reuse_count) &&
+	return !c->d->draining && (t->reuse_count == 0 || uses < t->reuse_count) &&
 	       clock_now().ms - c->opened_ms < t->reuse_ms;
 }
 
@@ -524,7 +525,10 @@ static void flush(struct conn *c)
 {
 	struct client *k = &c->client;
 
-	while (!c->dead && client_has_output(k)) {
+	while (!c->dead) {
+		client_top_up(k);
+		if (!client_has_output(k))
+			return;
 		ssize_t n = send_some(c);
 
 		if (n == GATED) {

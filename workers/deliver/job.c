@@ -389,6 +389,19 @@ bool job_has_more_hosts(const struct job *j)
 		(j->t->mx_session_limit == 0 || j->sessions < j->t->mx_session_limit));
 }
 
+/* May it go out as it is, without dots doubled or a line end supplied? Only where BDAT is used. */
+static bool content_is_plain(const struct job *j)
+{
+	const struct buf *b = &j->content;
+	bool as_it_is =
+		j->t->convert == NULL || !convert_is_needed(j->t->convert, false, j->env.longest);
+
+	return j->t->client.in_flight > 1 && as_it_is && b->len >= 2 &&
+	       b->len == j->hdr.content_len && b->p[0] != '.' &&
+	       memcmp(b->p + b->len - 2, "\r\n", 2) == 0 &&
+	       memmem(b->p, b->len, "\r\n.", 3) == NULL;
+}
+
 void job_tx_prepare(struct job *j)
 {
 	struct client_rcpt *list = j->client_rcpts;
@@ -415,6 +428,7 @@ void job_tx_prepare(struct job *j)
 				    .may_downgrade =
 					    j->t->convert != NULL && j->t->convert->downgrade,
 				    .probe = (j->env.flags & ENVF_PROBE) != 0,
+				    .plain = content_is_plain(j),
 				    .size = j->hdr.content_len,
 				    .content_len = j->hdr.content_len,
 				    .rcpt_count = n,

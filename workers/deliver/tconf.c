@@ -106,6 +106,7 @@ void tconf_load(struct tconf *t, const struct conf *c UNUSED, const struct conf_
 		t->client.always_ehlo = p->smtp_always_send_ehlo;
 		t->client.never_ehlo = p->smtp_never_send_ehlo;
 		t->client.discard = client_keywords_parse(sv_from(p->smtp_discard_ehlo_keywords));
+		t->client.in_flight = (unsigned)p->smtp_transactions_in_flight;
 		t->mx = !p->disable_dns_lookups &&
 			strcmp(p->smtp_dns_support_level, "disabled") != 0;
 		read_port(t, port, 25);

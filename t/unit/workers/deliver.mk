@@ -9,8 +9,11 @@ UNIT_TESTS += t/unit/workers/resolver_test
 t_unit_workers_resolver_test_SOURCES = t/unit/workers/resolver_test.c workers/resolver/packet.c \
 	workers/resolver/hosts.c workers/resolver/engine.c
 t_unit_workers_resolver_test_LDADD = libph_dns.a $(SHM_LIBS)
-check_PROGRAMS += t/unit/workers/client_test
-UNIT_TESTS += t/unit/workers/client_test
+EXTRA_DIST += t/unit/workers/client_rig.h
+check_PROGRAMS += t/unit/workers/client_test t/unit/workers/client_chunk_test
+UNIT_TESTS += t/unit/workers/client_test t/unit/workers/client_chunk_test
+t_unit_workers_client_chunk_test_SOURCES = t/unit/workers/client_chunk_test.c $(DELIVER_ENGINE)
+t_unit_workers_client_chunk_test_LDADD = libph_mail.a libph_smtp.a $(LIB_LIBS)
 t_unit_workers_client_test_SOURCES = t/unit/workers/client_test.c $(DELIVER_ENGINE)
 t_unit_workers_client_test_LDADD = libph_mail.a libph_smtp.a $(LIB_LIBS)
 check_PROGRAMS += t/unit/workers/deliver_test
