@@ -78,6 +78,7 @@ my @messages = (
 	[ 'forbidden attachment', $parts =~ s/text\/plain/application\/x;\n name="a.exe"/r ],
 	[ 'primary MIME header', "Content-Type: application/x; name=\"a.scr\"\n\n" ],
 	[ 'broken structure', "Content-Type: multipart/mixed; boundary=q\n\n--q\nX-Part: a\n--q\nX-Part: b\n\n--q--\nX-Part: c\n" ],
+	[ 'long lines in pieces', "A: b\n\n" . ('x' x 2048) . "swap it\n" . ('x' x 2047) . "swap no\n" . ('x' x 2050) . "swap no\nend\n" ],
 	[ 'long line', "A: b\n\nkeep " . ('x' x 5000) . "\nremove" . ('y' x 1000) . "\n.end\n" ],
 );
 

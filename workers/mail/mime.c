@@ -28,7 +28,7 @@ void mime_begin(struct mime *m, const struct mime_limits *limits)
 	m->limits = *limits;
 	m->place = MIME_PRIMARY;
 	m->type = MIME_TYPE_OTHER;
-	m->global = m->eight = m->too_deep = false;
+	m->global = m->eight = m->encoded = m->whole = m->too_deep = false;
 }
 
 void mime_fini(struct mime *m)
@@ -205,9 +205,11 @@ static void content_type(struct mime *m, struct sv value)
 	if (take_char(&value, '/'))
 		subtype = take_token(&value);
 	m->type = MIME_TYPE_OTHER;
-	m->global = false;
+	m->global = m->whole = false;
 	if (sv_eq_nocase(type, SV("message"))) {
 		m->global = sv_eq_nocase(subtype, SV("global"));
+		m->whole = sv_eq_nocase(subtype, SV("partial")) ||
+			   sv_eq_nocase(subtype, SV("external-body"));
 		if (m->global || sv_eq_nocase(subtype, SV("rfc822")))
 			m->type = MIME_TYPE_MESSAGE;
 	} else if (sv_eq_nocase(type, SV("multipart"))) {
@@ -221,17 +223,19 @@ static void content_encoding(struct mime *m, struct sv value)
 {
 	static const struct {
 		struct sv name;
-		bool eight;
-	} encodings[] = { { { "7bit", 4 }, false },
-			  { { "8bit", 4 }, true },
-			  { { "binary", 6 }, true },
-			  { { "base64", 6 }, false },
-			  { { "quoted-printable", 16 }, false } };
+		bool eight, encoded;
+	} encodings[] = { { { "7bit", 4 }, false, false },
+			  { { "8bit", 4 }, true, false },
+			  { { "binary", 6 }, true, false },
+			  { { "base64", 6 }, false, true },
+			  { { "quoted-printable", 16 }, false, true } };
 	struct sv word = take_token(&value);
 
 	for (size_t i = 0; i < ARRAY_LEN(encodings); i++) {
-		if (sv_eq_nocase(encodings[i].name, word))
-			m->eight = encodings[i].eight;
+		if (!sv_eq_nocase(encodings[i].name, word))
+			continue;
+		m->eight = encodings[i].eight;
+		m->encoded = encodings[i].encoded;
 	}
 }
 
@@ -257,15 +261,23 @@ bool mime_is_opaque(const struct mime *m)
 	return m->type == MIME_TYPE_OTHER || (m->global && m->eight && m->limits.encoding);
 }
 
+bool mime_breaks_domain(const struct mime *m)
+{
+	if (m->whole)
+		return m->eight;
+	return m->encoded && !m->global && m->type != MIME_TYPE_OTHER;
+}
+
 void mime_headers_end(struct mime *m, bool blank)
 {
 	bool nested = blank && m->type == MIME_TYPE_MESSAGE && !mime_is_opaque(m);
 
 	if (nested || (blank && m->type == MIME_TYPE_MULTIPART))
-		m->eight = false; /* said something about all parts; each says it for itself */
+		m->eight = m->encoded =
+			false; /* said something about all parts; each says it for itself */
 	m->place = nested ? MIME_NESTED : MIME_BODY;
 	m->type = MIME_TYPE_OTHER;
-	m->global = false;
+	m->global = m->whole = false;
 }
 
 bool mime_has_levels(const struct mime *m)
@@ -301,6 +313,6 @@ bool mime_line(struct mime *m, struct sv line)
 	}
 	m->type = m->place == MIME_PART && m->levels[level - 1].digest ? MIME_TYPE_MESSAGE
 								       : MIME_TYPE_OTHER;
-	m->global = m->eight = false;
+	m->global = m->eight = m->encoded = m->whole = false;
 	return true;
 }

@@ -43,6 +43,8 @@ struct mime {
 	enum mime_type type; /* of the part whose header is being read */
 	bool global;         /* and it is a message/global (RFC 6532) */
 	bool eight;    /* its Content-Transfer-Encoding, or that of the body, is 8bit or binary */
+	bool encoded;  /* ... or quoted-printable or base64 */
+	bool whole;    /* the part is a message/partial or message/external-body */
 	bool too_deep; /* there was a boundary beyond the nesting limit */
 	struct mime_level *levels;
 	size_t depth, cap;
@@ -54,6 +56,10 @@ void mime_begin(struct mime *m, const struct mime_limits *limits);
 void mime_fini(struct mime *m);
 /* A complete logical header ("Name: value", may be folded) in any place but MIME_BODY. */
 void mime_header(struct mime *m, struct sv header);
+/* Before mime_headers_end(): does what the headers say break RFC 2045 6.4? Of parts and attached
+ * messages only 7bit, 8bit and binary may be said, of message/partial and message/external-body
+ * 7bit. */
+bool mime_breaks_domain(const struct mime *m);
 /* The header section has ended; with an empty line, or (blank false) with a line that is none of
  * it. Afterwards the place is MIME_NESTED or MIME_BODY. */
 void mime_headers_end(struct mime *m, bool blank);

@@ -29,7 +29,15 @@ int checks_open(const struct conf *c, const struct params *p, struct checks *k, 
 							    : UINT64_MAX,
 		.line_bytes = (size_t)p->line_length_limit,
 		.header_bytes = (size_t)p->header_size_limit,
+		.chars = badchars_new(p->message_reject_characters, p->message_strip_characters),
+		.strict_header = !p->disable_mime_input_processing &&
+				 (p->strict_8bitmime || p->strict_7bit_headers),
+		.strict_body = !p->disable_mime_input_processing &&
+			       (p->strict_8bitmime || p->strict_8bitmime_body),
+		.strict_domain =
+			!p->disable_mime_input_processing && p->strict_mime_encoding_domain,
 	};
+	k->any = k->chars != NULL || k->strict_header || k->strict_body || k->strict_domain;
 	for (unsigned i = 0; i < CHECK_CLASSES && err == 0; i++) {
 		err = map_list_open(c, specs[i], check_class_names[i], &k->tables[i], d);
 		k->any |= err == 0 && !map_list_is_empty(k->tables[i]);
@@ -43,6 +51,7 @@ void checks_close(struct checks *k)
 {
 	for (unsigned i = 0; i < CHECK_CLASSES; i++)
 		map_list_close(&k->tables[i]);
+	badchars_free(&k->chars);
 	k->any = false;
 }
 
@@ -172,6 +181,24 @@ static struct sv make_seen(struct check_run *run, struct sv head, size_t name_le
 	return buf_sv(b);
 }
 
+/* As in Postfix: when anybody looks at headers. */
+static bool judges_nesting(const struct checks *k)
+{
+	return k->strict_header || k->strict_body || k->strict_domain ||
+	       !map_list_is_empty(k->tables[CHECK_HEADER]) ||
+	       !map_list_is_empty(k->tables[CHECK_MIME]) ||
+	       !map_list_is_empty(k->tables[CHECK_NESTED]);
+}
+
+/* The header section of a part ends. */
+static void end_headers(struct check_run *run, bool blank)
+{
+	if (run->checks->strict_domain && mime_breaks_domain(&run->mime))
+		checks_fault(run, FAULT_DOMAIN,
+			     run->mime.eight ? SV("8bit") : SV("quoted-printable or base64"));
+	mime_headers_end(&run->mime, blank);
+}
+
 /* A complete logical header, in any place; not dot-stuffed. */
 static enum check_result judge_header(struct check_run *run, struct sv head,
 				      enum check_class otherwise)
@@ -182,6 +209,10 @@ static enum check_result judge_header(struct check_run *run, struct sv head,
 	if (mime_header_name(head, &name_len, &colon) != MIME_NAME_YES)
 		return CHECK_KEEP;
 	mime_header(&run->mime, head);
+	if (run->mime.too_deep && judges_nesting(run->checks))
+		checks_fault(run, FAULT_NESTING, head);
+	if (run->checks->strict_header && !str_is_ascii(head.p, head.len))
+		checks_fault(run, FAULT_HEADER_8BIT, make_seen(run, head, name_len, colon));
 	if (mime_is_mime_header((struct sv){ head.p, name_len }))
 		class = CHECK_MIME;
 	if (!is_asked(run, class))
@@ -270,7 +301,7 @@ static bool head_line(struct check_run *run, struct sv text, bool cont)
 		head_add(run, "", (struct sv){ text.p + colon, text.len - colon });
 		return true;
 	}
-	mime_headers_end(&run->mime, text.len == 0);
+	end_headers(run, text.len == 0);
 	if (text.len == 0)
 		run->offset = 0;
 	return false;
@@ -286,7 +317,12 @@ static bool sees_body(const struct check_run *run)
 static void body_line(struct check_run *run, struct sv text, bool cont, bool hard)
 {
 	enum check_result result = CHECK_KEEP;
-	bool boundary = !cont && mime_line(&run->mime, text);
+	bool boundary;
+
+	if (run->checks->strict_body && !run->mime.eight && !run->mime.encoded &&
+	    !str_is_ascii(text.p, text.len))
+		checks_fault(run, FAULT_BODY_8BIT, text);
+	boundary = !cont && mime_line(&run->mime, text);
 
 	if (sees_body(run))
 		result = ask(run, CHECK_BODY, text);
@@ -318,17 +354,17 @@ static void take_text(struct check_run *run, struct sv text, bool hard)
 	body_line(run, text, cont, hard);
 }
 
-/* How much of `data` completes the line that began in run->line, or the piece of it that is judged
- * at once (0: the piece is complete already). False: more is needed. A CR is always followed by its
- * LF here (wire.h) and never parted from it. */
+/* Long lines are judged in pieces of line_length_limit bytes, as in Postfix. How much of `data`
+ * completes the line, or the piece, that began in run->line; false: more is needed. A CR is always
+ * followed by its LF here (wire.h) and never parted from it. */
 static bool next_piece(const struct check_run *run, struct sv data, size_t *n_r, bool *hard_r)
 {
-	size_t room = run->checks->line_bytes + 2 - run->line.len;
-	const char *nl = memchr(data.p, '\n', size_min(data.len, room + 1));
+	size_t most = run->checks->line_bytes + 2 - run->line.len; /* of a line that is no longer */
+	const char *nl = memchr(data.p, '\n', size_min(data.len, most));
 
 	*hard_r = nl != NULL;
-	*n_r = nl != NULL ? (size_t)(nl + 1 - data.p) : room;
-	return nl != NULL || data.len > room;
+	*n_r = nl != NULL ? (size_t)(nl + 1 - data.p) : most - size_min(most, 2);
+	return nl != NULL || data.len >= most;
 }
 
 static struct sv without_line_end(struct sv text, bool hard)
@@ -342,7 +378,8 @@ static struct sv without_line_end(struct sv text, bool hard)
 static bool is_passive(const struct check_run *run)
 {
 	return run->mime.place == MIME_BODY && run->line.len == 0 && !run->mid_line &&
-	       !run->out_mid && !sees_body(run) && (run->off || !mime_has_levels(&run->mime));
+	       !run->out_mid && !sees_body(run) &&
+	       (run->off || (!run->checks->strict_body && !mime_has_levels(&run->mime)));
 }
 
 void checks_body(struct check_run *run, struct sv data)
@@ -360,14 +397,44 @@ void checks_body(struct check_run *run, struct sv data)
 			return;
 		}
 		if (run->line.len > 0) {
+			size_t used;
+
 			buf_add(&run->line, data.p, n);
-			take_text(run, without_line_end(buf_sv(&run->line), hard), hard);
-			buf_reset(&run->line);
+			used = hard ? run->line.len : run->checks->line_bytes;
+			take_text(run, without_line_end((struct sv){ run->line.p, used }, hard),
+				  hard);
+			buf_consume(&run->line, used);
 		} else {
 			take_text(run, without_line_end((struct sv){ data.p, n }, hard), hard);
 		}
 		data = (struct sv){ data.p + n, data.len - n };
 	}
+}
+
+bool checks_characters(struct check_run *run, struct sv *data, enum badchars_at *at,
+		       struct buf *stripped)
+{
+	const struct badchars *b = run->checks->chars;
+	const char *bad, *begin, *end;
+
+	if (b == NULL || run->off)
+		return true;
+	bad = badchars_find(b, *data);
+	if (bad != NULL) {
+		for (begin = bad; begin > data->p && begin[-1] != '\n';)
+			begin--;
+		end = memchr(bad, '\r', data->len - (size_t)(bad - data->p));
+		if (end == NULL)
+			end = data->p + data->len;
+		checks_reject_character(run, (struct sv){ begin, (size_t)(end - begin) });
+		return false;
+	}
+	if (badchars_strips(b)) {
+		buf_reset(stripped);
+		badchars_strip(b, *data, at, stripped);
+		*data = buf_sv(stripped);
+	}
+	return true;
 }
 
 /* ---- begin and end ---- */
@@ -410,7 +477,7 @@ bool checks_begin(struct check_run *run, const struct checks *k, struct envelope
 
 void checks_headers_end(struct check_run *run, bool blank)
 {
-	mime_headers_end(&run->mime, blank);
+	end_headers(run, blank);
 	run->offset = 1; /* the empty line */
 }
 
@@ -422,6 +489,7 @@ void checks_end(struct check_run *run)
 	}
 	flush_head(run);
 	put_end(run);
+	checks_judge_faults(run);
 }
 
 void checks_fini(struct check_run *run)

@@ -7,8 +7,9 @@
  * checks_open() opens the tables, once. Per message: checks_begin(); checks_header() for each
  * header of the message itself, called by header.c; checks_headers_end(); checks_body() for the
  * bytes that follow, called by message.c, which finds attached headers by itself (workers/mail/
- * mime.h); checks_end(). Where no table is configured, checks_begin() says so and the others are
- * left out: such mail pays nothing.
+ * mime.h); checks_end(). The strict_* parameters and message_reject_characters,
+ * message_strip_characters are judged on the way. Where no table is configured, checks_begin() says
+ * so and the others are left out: such mail pays nothing.
  *
  * Memory per message: one logical header (header_size_limit), one line (line_length_limit), the
  * open MIME boundaries.
@@ -28,6 +29,7 @@
 #include "lib/str.h"
 #include "workers/mail/envelope.h"
 #include "workers/mail/mime.h"
+#include "workers/rewrite/badchars.h"
 
 enum check_class { CHECK_HEADER, CHECK_MIME, CHECK_NESTED, CHECK_BODY, CHECK_CLASSES };
 
@@ -41,6 +43,8 @@ struct checks { /* from the configuration */
 	const char *log_name;
 	struct map_list *tables[CHECK_CLASSES];
 	bool any;
+	bool strict_header, strict_body, strict_domain; /* 8 bits in them; encodings */
+	struct badchars *chars; /* what content may not have, NULL = nothing */
 	struct mime_limits mime;
 	uint64_t body_bytes; /* body_checks_size_limit, UINT64_MAX = none */
 	size_t line_bytes;   /* line_length_limit */
@@ -65,6 +69,7 @@ struct check_run { /* one message */
 	bool off;         /* an action ended all checks (REJECT, DISCARD, PASS, REDIRECT) */
 	bool table_error; /* a table could not be asked: 451 */
 	struct check_refusal refusal;
+	unsigned mime_faults; /* bits of enum mime_fault, each logged once */
 	struct mime mime;
 	uint64_t offset; /* in the body of the part, line ends count as one byte */
 	struct buf line; /* a line, or a piece of a long one, that is not complete yet */
@@ -88,6 +93,11 @@ void checks_close(struct checks *k);
  * checks_fini() may follow. Arguments must live as long as the message is in work. */
 bool checks_begin(struct check_run *run, const struct checks *k, struct envelope *env,
 		  const char *qid, struct arena *arena, struct buf *out);
+/* Content in wire form, before anything else is done with it: false when something must not be
+ * there, and the message is refused; what is to be taken out is, and then *data is in `stripped`.
+ */
+bool checks_characters(struct check_run *run, struct sv *data, enum badchars_at *at,
+		       struct buf *stripped);
 /* One logical header of the message itself in wire form, with its line ends. PREPENDed lines go to
  * run->out at once; with CHECK_REPLACED, run->text has the new one, in wire form too. */
 enum check_result checks_header(struct check_run *run, struct sv header);
@@ -101,6 +111,20 @@ void checks_fini(struct check_run *run);
 /* Bytes it holds. */
 size_t checks_memory(const struct check_run *run);
 
+/* ---- checks_strict.c: what Postfix's strict_* parameters forbid ---- */
+
+enum mime_fault { /* the first one is what the client is told */
+		  FAULT_NESTING,
+		  FAULT_HEADER_8BIT,
+		  FAULT_BODY_8BIT,
+		  FAULT_DOMAIN,
+		  FAULT_KINDS
+};
+
+void checks_fault(struct check_run *run, enum mime_fault fault, struct sv text);
+/* At the end: refuses for the faults that were found. */
+void checks_judge_faults(struct check_run *run);
+
 /* ---- checks_act.c: one table's answer ---- */
 
 extern const char *const check_class_names[CHECK_CLASSES]; /* of the parameters */
@@ -108,6 +132,9 @@ extern const char *const check_class_names[CHECK_CLASSES]; /* of the parameters 
  * run->text: no line end at its end, not dot-stuffed. */
 enum check_result checks_act(struct check_run *run, enum check_class class, struct sv seen,
 			     struct sv value);
+
+/* Refused for a character: logged, and no table is asked any more. */
+void checks_reject_character(struct check_run *run, struct sv line);
 
 /* What is done may have to be done again from checks_begin() on: its log lines wait for
  * checks_settle(). */

@@ -31,6 +31,11 @@ static void add_part(struct buf *out, const char *before, struct sv value, const
 	buf_add_str(out, after);
 }
 
+static const char *what_of(enum check_class class)
+{
+	return class == CHECK_BODY ? "body" : class == CHECK_CLASSES ? "content" : "header";
+}
+
 /* "QID: reject: header Subject: x from client[addr]; from=<s> to=<r> proto=ESMTP helo=<h>: text",
  * with the last recipient, as cleanup logs it. */
 static void log_act(const struct act *a, const char *action, struct sv text)
@@ -39,8 +44,7 @@ static void log_act(const struct act *a, const char *action, struct sv text)
 	struct buf line = BUF_INIT;
 	struct sv seen = { a->seen.p, size_min(a->seen.len, LOG_SEEN_BYTES) };
 
-	buf_printf(&line, "%s: %s: %s ", a->run->qid, action,
-		   a->class == CHECK_BODY ? "body" : "header");
+	buf_printf(&line, "%s: %s: %s ", a->run->qid, action, what_of(a->class));
 	add_part(&line, "", seen, " from ");
 	if (e->client_addr.len > 0) {
 		add_part(&line, "", e->client_name, "");
@@ -109,6 +113,17 @@ static enum check_result act_pass(struct act *a)
 	log_act(a, "pass", a->text);
 	a->run->off = true;
 	return CHECK_KEEP;
+}
+
+void checks_reject_character(struct check_run *run, struct sv line)
+{
+	static const char text[] = "disallowed character";
+	const struct act a = { .run = run, .class = CHECK_CLASSES, .seen = line };
+
+	log_act(&a, "reject", SV(text));
+	run->refusal = (struct check_refusal){ 550, { 5, 7, 1 }, text };
+	run->off = true;
+	checks_settle(run); /* nothing of it will be done again */
 }
 
 static enum check_result act_discard(struct act *a)

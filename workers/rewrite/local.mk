@@ -4,7 +4,8 @@
 noinst_LIBRARIES += libph_rewrite.a
 libph_rewrite_a_SOURCES = \
 	workers/rewrite/checks.c workers/rewrite/checks.h \
-	workers/rewrite/checks_act.c \
+	workers/rewrite/badchars.c workers/rewrite/badchars.h \
+	workers/rewrite/checks_act.c workers/rewrite/checks_strict.c \
 	workers/rewrite/dsn.c workers/rewrite/dsn.h \
 	workers/rewrite/expand.c workers/rewrite/expand.h \
 	workers/rewrite/fromname.c workers/rewrite/fromname.h \

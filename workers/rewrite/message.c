@@ -61,6 +61,7 @@ void message_fini(struct message *m)
 	buf_fini(&m->env_out);
 	buf_fini(&m->raw);
 	header_fini(&m->header);
+	buf_fini(&m->stripped);
 	checks_fini(&m->checks);
 }
 
@@ -80,6 +81,8 @@ static void begin(struct message *m, struct qid qid)
 	m->qid = qid;
 	qid_format(qid, m->qid_text);
 	m->wire = (struct wire){ 0 };
+	m->chars_at = BADCHARS_BEGIN;
+	recycle(&m->stripped);
 	m->in_bytes = 0;
 	m->put_longest = 0;
 	m->failed = verdict_ok;
@@ -219,6 +222,7 @@ static void take_body(struct message *m, struct sv *body_r)
 int message_feed(struct message *m, char *data, size_t len, struct sv *body_r)
 {
 	size_t usable, used = 0;
+	struct sv text;
 
 	*body_r = (struct sv){ data, 0 };
 	if (wire_check(&m->wire, data, len, &usable) < 0)
@@ -228,15 +232,18 @@ int message_feed(struct message *m, char *data, size_t len, struct sv *body_r)
 		m->failed = verdict_too_big;
 	if (m->failed.verdict != SUBMIT_OK)
 		return 0;
+	text = (struct sv){ data, usable };
+	if (m->checked && !checks_characters(&m->checks, &text, &m->chars_at, &m->stripped))
+		take_refusal(m);
 	if (m->open)
-		buf_add(&m->raw, data, usable);
-	if (m->held)
+		buf_add_sv(&m->raw, text);
+	if (m->held || m->failed.verdict != SUBMIT_OK)
 		return 0;
 	if (!m->header.done)
-		used = header_feed(&m->header, data, usable);
+		used = header_feed(&m->header, text.p, text.len);
 	if ((m->header.done && !header_is_settled(m)) || m->open)
 		return 0;
-	*body_r = (struct sv){ data + used, usable - used };
+	*body_r = (struct sv){ text.p + used, text.len - used };
 	take_body(m, body_r);
 	return 0;
 }

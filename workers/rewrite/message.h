@@ -50,6 +50,8 @@ struct message {
 	bool ended;     /* message_close() was called */
 	struct buf raw; /* while it is open: the content as it came */
 	struct envelope env_begun; /* as it was before the header */
+	enum badchars_at chars_at; /* message_strip_characters */
+	struct buf stripped;
 	struct wire wire;
 	struct qid qid;
 	char qid_text[QID_TEXT_SIZE];

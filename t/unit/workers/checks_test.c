@@ -255,6 +255,18 @@ static void test_long(void)
 		submit(buf_cstr(&text));
 		is_str(buf_cstr(&got), buf_cstr(&want), "%d bytes before a line end", n);
 	}
+	for (size_t step = 1; step < 1100; step += step < 505 || step > 520 ? 101 : 1) {
+		buf_reset(&text);
+		buf_add_str(&text, "A: b\r\n\r\n");
+		for (int i = 0; i < 512; i++)
+			buf_add_c(&text, 'x');
+		buf_reset(&want);
+		buf_add_sv(&want, buf_sv(&text));
+		buf_add_str(&text, "old text\r\nend\r\n");
+		buf_add_str(&want, ".new\r\nend\r\n");
+		submit_flags(buf_cstr(&text), step, 0);
+		is_str(buf_cstr(&got), buf_cstr(&want), "the second piece, by %zu", step);
+	}
 	buf_reset(&text);
 	buf_add_str(&text, "Content-Type: message/rfc822\r\n\r\nSubject: ");
 	for (int i = 0; i < 5000; i++)
@@ -309,6 +321,104 @@ static void test_table_error(void)
 	conf_free(&c);
 }
 
+/* What the strict_* parameters and message_*_characters forbid, however the message is cut into
+ * pieces. Text stands for what is left, or for what the client is told. */
+static void test_strict(void)
+{
+	static const struct {
+		const char *name, *in, *out;
+		int code, dsn;
+	} cases[] = {
+		{ "nothing", "A: b\r\n\r\nx\r\n", "A: b\r\n\r\nx\r\n", 250, 0 },
+		{ "header", "A: \xe9\r\n\r\nx\r\n", "improper use of 8-bit data in message header",
+		  550, 560 },
+		{ "body", "A: b\r\n\r\n\xe9\r\n", "improper use of 8-bit data in message body", 550,
+		  560 },
+		{ "8bit is said", "Content-Transfer-Encoding: 8bit\r\n\r\n\xe9\r\n",
+		  "Content-Transfer-Encoding: 8bit\r\n\r\n\xe9\r\n", 250, 0 },
+		{ "of another part",
+		  "Content-Type: multipart/mixed; boundary=b\r\nContent-Transfer-Encoding: "
+		  "8bit\r\n\r\n--b\r\n\r\n\xe9\r\n",
+		  "improper use of 8-bit data in message body", 550, 560 },
+		{ "an encoded multipart",
+		  "Content-Type: multipart/mixed; boundary=b\r\nContent-Transfer-Encoding: "
+		  "base64\r\n\r\n--b\r\n\r\nx\r\n",
+		  "invalid message/* or multipart/* encoding domain", 550, 560 },
+		{ "an encoded message",
+		  "Content-Transfer-Encoding: quoted-printable\r\nContent-Type: "
+		  "message/rfc822\r\n\r\nA: b\r\n",
+		  "invalid message/* or multipart/* encoding domain", 550, 560 },
+		{ "a part of a message, 8bit",
+		  "Content-Transfer-Encoding: 8bit\r\nContent-Type: message/partial\r\n\r\nx\r\n",
+		  "invalid message/* or multipart/* encoding domain", 550, 560 },
+		{ "message/global",
+		  "Content-Transfer-Encoding: base64\r\nContent-Type: "
+		  "message/global\r\n\r\neA==\r\n",
+		  "Content-Transfer-Encoding: base64\r\nContent-Type: "
+		  "message/global\r\n\r\neA==\r\n",
+		  250, 0 },
+		{ "refused character", "A: b\r\n\r\nx\r\ny\x7fz\r\n", "disallowed character", 550,
+		  571 },
+		{ "stripped characters",
+		  "A: b\x02\x03\r\n\r\n\x02.x\r\n..\r\n..\x03y\r\n\x03\r\nz\x02\r\n",
+		  "A: b\r\n\r\n..x\r\n..\r\n..y\r\n\r\nz\r\n", 250, 0 },
+	};
+	static const size_t steps[] = { 4096, 1, 2, 3, 7 };
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		for (size_t s = 0; s < ARRAY_LEN(steps); s++) {
+			is_int(submit_flags(cases[i].in, steps[s], 0), cases[i].code, "%s, by %zu",
+			       cases[i].name, steps[s]);
+			if (cases[i].code == 250) {
+				is_str(buf_cstr(&got), cases[i].out, "%s: text", cases[i].name);
+				continue;
+			}
+			is_str(m.failed.text, cases[i].out, "%s: why", cases[i].name);
+			is_int(m.failed.dsn[0] * 100 + m.failed.dsn[1] * 10 + m.failed.dsn[2],
+			       cases[i].dsn, "%s: status", cases[i].name);
+		}
+	}
+	submit("A: \xe9\r\n\r\nx\r\n");
+	ok(strstr(buf_cstr(&logged), ": reject: mime-error improper use of 8-bit data in message "
+				     "header: A: ? from client.test[192.0.2.1]; "
+				     "from=<s@s.test> to=<b@far.test>\n") != NULL,
+	   "logged as cleanup does");
+	submit("A: b\r\n\r\nx\r\ny\x7fz\r\n");
+	ok(strstr(buf_cstr(&logged),
+		  ": reject: content y?z from client.test[192.0.2.1]; from=<s@s.test> "
+		  "to=<b@far.test> "
+		  "proto=ESMTP helo=<helo.test>: disallowed character\n") != NULL,
+	   "a character, too");
+	is_int(submit_flags("A: \xe9\r\n\r\nx\x7f\r\n", 100, ENVF_NO_CHECKS), 250,
+	       "no_header_body_checks");
+	is_int(submit("A: b\r\n"
+		      "Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\n"
+		      "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n"
+		      "Content-Type: multipart/mixed; boundary=c\r\n\r\n--c\r\n\r\n"),
+	       550, "nested too deep");
+	is_str(m.failed.text, "MIME nesting exceeds safety limit", "and why");
+}
+
+/* The configuration of the tests above, and strict. */
+static void run_strict(void)
+{
+	struct conf *c = test_conf("myhostname = mx.example.org\nstrict_8bitmime = yes\n"
+				   "strict_mime_encoding_domain = yes\nmime_nesting_limit = 2\n"
+				   "message_reject_characters = \\177\n"
+				   "message_strip_characters = \\2\\003\n");
+	struct conf_diag d;
+
+	conf_diag_init(&d);
+	if (!ok(c != NULL && rules_open(c, &rules, &d) == 0, "strict configuration"))
+		printf("# %s", buf_cstr(&d.text));
+	message_init(&m, &rules);
+	test_strict();
+	message_fini(&m);
+	rules_close(&rules);
+	conf_diag_fini(&d);
+	conf_free(&c);
+}
+
 int main(void)
 {
 	struct conf *c = test_conf(main_cf);
@@ -334,6 +444,7 @@ int main(void)
 	rules_close(&rules);
 	conf_diag_fini(&d);
 	conf_free(&c);
+	run_strict();
 	buf_fini(&logged);
 	buf_fini(&got);
 	return tap_done();
