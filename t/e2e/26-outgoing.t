@@ -16,7 +16,8 @@ my $eight = Posthaste->recorder('caps=PIPELINING,SIZE,8BITMIME', 'whole');
 my $lmtp = Posthaste->recorder('caps=PIPELINING,8BITMIME', 'whole');
 my $mta = Posthaste->prepare(main => {
 	transport_maps => "inline:{ { seven.test = smtp:[127.0.0.1]:$seven->{port} }, { eight.test = smtp:[127.0.0.1]:$eight->{port} },"
-		. " { lmtp.test = lmtp:inet:127.0.0.1:$lmtp->{port} }, { broken.test = broken:[127.0.0.1]:$eight->{port} } }",
+		. " { lmtp.test = lmtp:inet:127.0.0.1:$lmtp->{port} }, { broken.test = broken:[127.0.0.1]:$eight->{port} },"
+		. " { unknown.test = unknown:[127.0.0.1]:$eight->{port} } }",
 	mime_nesting_limit => 3,
 	lmtp_generic_maps => 'inline:{ { @in.test = @lmtp.example } }',
 	lmtp_header_checks => 'pcre:{ {/^X-Secret:/ IGNORE} }',
@@ -24,7 +25,8 @@ my $mta = Posthaste->prepare(main => {
 spew("$mta->{dir}/generic", "c\@in.test\tfirst\@out.test\n");
 $mta->configure(smtp_generic_maps => "texthash:$mta->{dir}/generic");
 spew("$mta->{dir}/conf/master.cf", slurp("$mta->{dir}/conf/master.cf")
-	. "broken unix - - n - - smtp -o smtp_generic_maps=texthash:/nowhere/generic\n");
+	. "broken unix - - n - - smtp -o smtp_generic_maps=texthash:/nowhere/generic\n"
+	. "unknown unix - - n - - smtp -o smtp_discard_ehlo_keyword_address_maps=texthash:/nowhere/discard\n");
 $mta->launch;
 my $smtp = $mta->smtp;
 $smtp->ok('EHLO client.test');
@@ -97,5 +99,8 @@ $qid = story('a@in.test', 'x@eight.test', "Subject: deep\n$deep\nx\n");
 like $mta->log, qr/$qid: to=<x\@eight\.test>.*status=sent/, 'but to be sent as it is';
 $qid = story('a@in.test', 'x@broken.test', "Subject: t\n\nx\n");
 like $mta->log, qr/$qid: to=<x\@broken\.test>.*dsn=4\.3\.0, status=deferred \(address mapping table lookup error\)/, 'a table that is not there defers';
+$qid = story('a@in.test', 'x@unknown.test', "Subject: t\n\nx\n");
+like $mta->log, qr/$qid: to=<x\@unknown\.test>.*dsn=4\.3\.0, status=deferred \(local data error while talking to 127\.0\.0\.1/,
+	'nor is a server used of which it is not known what it can do';
 is $mta->stop, 0, 'stop';
 done_testing;

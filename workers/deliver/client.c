@@ -370,7 +370,7 @@ static void on_hello(struct client *c, unsigned rcpt UNUSED)
 	while ((c->features & CLIENT_F_ESMTP) != 0 &&
 	       smtp_reply_parser_line(&c->parser, &pos, &line))
 		c->features |= command_ehlo_keyword(line, &c->size_limit);
-	c->features &= ~c->conf->discard;
+	c->features &= ~c->discard;
 	if ((c->features & CLIENT_F_SIZE) == 0)
 		c->size_limit = 0;
 	c->state = CLIENT_IDLE;
@@ -840,7 +840,12 @@ void client_init(struct client *c, const struct client_conf *conf, const struct 
 		 void *ctx, struct sv namaddr, const char *dest, bool loop_check)
 {
 	*c = (struct client){
-		.conf = conf, .ops = ops, .ctx = ctx, .dest = dest, .loop_check = loop_check
+		.conf = conf,
+		.ops = ops,
+		.ctx = ctx,
+		.dest = dest,
+		.loop_check = loop_check,
+		.discard = conf->discard,
 	};
 	c->namaddr = xstrndup(namaddr.p, namaddr.len);
 	smtp_reply_parser_init(&c->parser);

@@ -153,6 +153,7 @@ struct client {
 	bool loop_check;  /* port 25: a server with our own name is ourselves */
 	enum client_state state;
 	unsigned features;
+	unsigned discard;    /* client_conf's, or what is said of this server */
 	uint64_t size_limit; /* 0 = none announced */
 	uint64_t progress;   /* replies taken, and contents written to their end */
 	uint64_t written;    /* bytes */

@@ -610,6 +610,30 @@ static int filter_reply(void *ctx, struct buf *line)
 	return 0;
 }
 
+/* No reply is of use: what is to be heard of it cannot be known. */
+static int refuse_reply(void *ctx UNUSED, struct buf *line UNUSED)
+{
+	return E_AGAIN;
+}
+
+/* smtp_discard_ehlo_keyword_address_maps: what this server says and does not mean. */
+static void look_up_discard(struct conn *c)
+{
+	struct buf *words = &c->d->scratch;
+
+	switch (map_list_get(c->dest->t->discard_maps, sv_from(c->ip), words)) {
+	case MAP_FOUND:
+		c->client.discard = client_keywords_parse(buf_sv(words));
+		break;
+	case MAP_NOT_FOUND:
+		break;
+	case MAP_ERROR:
+		log_warn("smtp_discard_ehlo_keyword_address_maps map lookup error for %s", c->ip);
+		c->client.parser.filter = refuse_reply;
+		break;
+	}
+}
+
 static void start_session(struct conn *c)
 {
 	c->state = CONN_OPEN;
@@ -624,6 +648,8 @@ static void start_session(struct conn *c)
 		c->client.parser.filter = filter_reply;
 		c->client.parser.filter_ctx = c;
 	}
+	if (!map_list_is_empty(c->dest->t->discard_maps))
+		look_up_discard(c);
 }
 
 static void start_job(struct conn *c, struct job *j)

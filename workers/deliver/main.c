@@ -61,16 +61,27 @@ static void closed_file(void *ctx, uint32_t number, uint64_t bytes)
 
 /* ---- the frame's calls ---- */
 
-static int open_reply_filter(const struct conf *c, const struct conf_transport *ct,
-			     struct map_list **l_r, struct conf_diag *diag)
+/* What looks at the server and at what it says. */
+static int open_tables(const struct conf *c, const struct conf_transport *ct, struct tconf *t,
+		       struct conf_diag *diag)
 {
 	bool lmtp = ct->kind == TRANSPORT_LMTP;
+	const struct params *p = ct->params;
+	int err;
 
 	if (ct->kind != TRANSPORT_SMTP && !lmtp)
 		return 0;
-	return map_list_open(c,
-			     lmtp ? ct->params->lmtp_reply_filter : ct->params->smtp_reply_filter,
-			     lmtp ? "lmtp_reply_filter" : "smtp_reply_filter", l_r, diag);
+	err = map_list_open(c, lmtp ? p->lmtp_reply_filter : p->smtp_reply_filter,
+			    lmtp ? "lmtp_reply_filter" : "smtp_reply_filter", &t->reply_filter,
+			    diag);
+	if (err == 0)
+		err = map_list_open(c,
+				    lmtp ? p->lmtp_discard_lhlo_keyword_address_maps
+					 : p->smtp_discard_ehlo_keyword_address_maps,
+				    lmtp ? "lmtp_discard_lhlo_keyword_address_maps"
+					 : "smtp_discard_ehlo_keyword_address_maps",
+				    &t->discard_maps, diag);
+	return err;
 }
 
 static int load_tconfs(struct deliver *d, struct worker *w)
@@ -92,8 +103,8 @@ static int load_tconfs(struct deliver *d, struct worker *w)
 			err = status_filter_open(w->conf, conf_transport(w->conf, i),
 						 &d->tconfs[i].status, &diag);
 		if (err == 0)
-			err = open_reply_filter(w->conf, conf_transport(w->conf, i),
-						&d->tconfs[i].reply_filter, &diag);
+			err = open_tables(w->conf, conf_transport(w->conf, i), &d->tconfs[i],
+					  &diag);
 	}
 	conf_diag_log(&diag);
 	conf_diag_fini(&diag);

@@ -49,6 +49,7 @@ struct tconf {
 	struct tls_policy *tls;        /* tlspolicy.h; NULL: mail may travel in the clear */
 	struct status_filter *status;  /* workers/common/statusfilter.h */
 	struct map_list *reply_filter; /* smtp_reply_filter */
+	struct map_list *discard_maps; /* smtp_discard_ehlo_keyword_address_maps */
 	struct convert_conf *convert;  /* convert.h: how content is changed on its way out */
 	bool bind4_set, bind6_set;
 	bool bind_enforce; /* smtp_bind_address_enforce: defer rather than use another address */

@@ -318,7 +318,7 @@ static void test_extensions(void)
 	is_int(client_keywords_parse(SV("pipelining, size dsn,unknown")),
 	       CLIENT_F_PIPELINING | CLIENT_F_SIZE | CLIENT_F_DSN, "smtp_discard_ehlo_keywords");
 	open_world(&w, false);
-	w.conf.discard = CLIENT_F_PIPELINING | CLIENT_F_SIZE;
+	w.c.discard = CLIENT_F_PIPELINING | CLIENT_F_SIZE;
 	say(&w, "220 x\r\n");
 	say(&w, "250-h\r\n250-SIZE 10\r\n250 PIPELINING\r\n");
 	wire(&w);
