@@ -458,6 +458,38 @@ static void order_group(const struct route *r, const struct tconf *t, uint8_t *o
 	memcpy(order, sorted, n);
 }
 
+static bool is_ipv6(const struct route *r, unsigned i)
+{
+	return r->addrs[i].addr.sa.sa_family == AF_INET6;
+}
+
+/*
+ * Of more addresses than the limit, those that are kept: of each family half, or all if there are
+ * fewer, so that many addresses of a family that does not work here leave room for the other.
+ */
+static unsigned balance(const struct route *r, uint8_t *order, unsigned limit)
+{
+	unsigned have[2] = { 0, 0 }, room[2], kept = 0, scarce;
+
+	for (unsigned i = 0; i < r->count; i++)
+		have[is_ipv6(r, i)]++;
+	scarce = have[1] <= have[0];
+	if (have[scarce] <= limit / 2)
+		room[scarce] = have[scarce];
+	else /* of an odd number the family that comes first has one more */
+		room[scarce] = (limit + (is_ipv6(r, order[0]) == (scarce == 1))) / 2;
+	room[!scarce] = limit - room[scarce];
+	for (unsigned i = 0; i < r->count; i++) {
+		unsigned *left = &room[is_ipv6(r, order[i])];
+
+		if (*left > 0) {
+			order[kept++] = order[i];
+			--*left;
+		}
+	}
+	return kept;
+}
+
 unsigned route_order(const struct route *r, const struct tconf *t, uint8_t order[ROUTE_ADDR_MAX])
 {
 	unsigned from = 0;
@@ -470,7 +502,8 @@ unsigned route_order(const struct route *r, const struct tconf *t, uint8_t order
 		order_group(r, t, order + from, i - from);
 		from = i;
 	}
-	if (t->mx_address_limit > 0 && r->count > t->mx_address_limit)
-		return (unsigned)t->mx_address_limit;
-	return r->count;
+	if (t->mx_address_limit == 0 || r->count <= t->mx_address_limit)
+		return r->count;
+	return t->balance ? balance(r, order, (unsigned)t->mx_address_limit)
+			  : (unsigned)t->mx_address_limit;
 }

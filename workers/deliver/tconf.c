@@ -50,6 +50,7 @@ static void read_bind(const char *name, const char *text, union net_addr *a, boo
 		t->preference = p->prefix##_address_preference;                                    \
 		t->mx_address_limit = p->prefix##_mx_address_limit;                                \
 		t->mx_session_limit = p->prefix##_mx_session_limit;                                \
+		t->balance = p->prefix##_balance_inet_protocols;                                   \
 		t->fallback_relay = p->prefix##_fallback_relay;                                    \
 		t->idle_ms = p->prefix##_connection_cache_time_limit;                              \
 		t->reuse_ms = p->prefix##_connection_reuse_time_limit;                             \

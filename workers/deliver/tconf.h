@@ -39,6 +39,7 @@ struct tconf {
 	bool want4, want6;        /* inet_protocols */
 	int preference;           /* enum conf_address_preference */
 	int64_t mx_address_limit, mx_session_limit;
+	bool balance; /* smtp_balance_inet_protocols: the limit leaves some of each family */
 	const char *fallback_relay;
 	const char *queue_directory;   /* relative LMTP socket paths start here */
 	int64_t idle_ms;               /* smtp_connection_cache_time_limit */
