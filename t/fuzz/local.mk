@@ -26,6 +26,7 @@ FUZZ_TARGETS = \
 	t/fuzz/client_fuzz
 FUZZ_TARGETS += t/fuzz/submit_fuzz t/fuzz/http_fuzz
 FUZZ_TARGETS += t/fuzz/sched_fuzz t/fuzz/convert_fuzz
+FUZZ_TARGETS += t/fuzz/tableanswer_fuzz
 EXTRA_DIST += t/fuzz/corpus t/fuzz/patch.h t/fuzz/spool_image.h
 
 .PHONY: fuzz-programs
@@ -72,6 +73,9 @@ t_fuzz_header_fuzz_LDADD = $(FUZZ_MAIN) $(REWRITE_LIBS)
 t_fuzz_convert_fuzz_SOURCES = t/fuzz/convert_fuzz.c workers/deliver/convert.c \
 	workers/deliver/generic.c
 t_fuzz_convert_fuzz_LDADD = $(FUZZ_MAIN) $(REWRITE_LIBS)
+t_fuzz_tableanswer_fuzz_SOURCES = t/fuzz/tableanswer_fuzz.c t/unit/workers/testconf.h
+t_fuzz_tableanswer_fuzz_LDADD = $(FUZZ_MAIN) libph_lookup.a $(WORKER_LIBS) $(LOOKUP_SOURCE_LIBS)
+t_fuzz_tableanswer_fuzz_LDFLAGS = -Wl,--wrap=stream_connect
 t_fuzz_dns_fuzz_SOURCES = t/fuzz/dns_fuzz.c workers/resolver/packet.c workers/resolver/hosts.c
 t_fuzz_dns_fuzz_LDADD = $(FUZZ_MAIN) libph_dns.a $(SHM_LIBS)
 t_fuzz_client_fuzz_SOURCES = t/fuzz/client_fuzz.c $(DELIVER_ENGINE) workers/deliver/nexthop.c
