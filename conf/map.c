@@ -34,10 +34,12 @@ struct map {
 	char *path; /* NULL = no file */
 	struct file_id id;
 	unsigned refs;
+	bool failing; /* the last look-up was an error, and the log says so */
 };
 
 static struct map *all_maps;
-static unsigned open_depth; /* tables inside tables */
+static uint64_t failures, outages; /* of tables of the process; map_troubles() */
+static unsigned open_depth;        /* tables inside tables */
 
 #define MAX_DEPTH 20u
 #define COMPILED(t)                                                                                \
@@ -400,6 +402,30 @@ bool map_is_remote(const struct map *m)
 				       : m->type->open == map_remote_open;
 }
 
+/* A table of the process that cannot be asked: said once, until it can. Tables of tables have ones
+ * inside that say it; whoever asks remote ones says it of them. */
+static void note_health(struct map *m, enum map_status status)
+{
+	if (m->type->remote != NULL || m->type->open == map_remote_open)
+		return;
+	failures += status == MAP_ERROR;
+	if ((status == MAP_ERROR) == m->failing)
+		return;
+	m->failing = !m->failing;
+	outages += m->failing;
+	if (m->failing)
+		log_warn("table %s: cannot be asked: mail that needs it waits", m->spec);
+	else
+		log_info("table %s: answers again", m->spec);
+}
+
+void map_troubles(uint64_t *failures_r, uint64_t *outages_r)
+{
+	*failures_r = failures;
+	*outages_r = outages;
+	failures = outages = 0;
+}
+
 enum map_status map_get_as_is(struct map *m, struct sv key, struct buf *out)
 {
 	buf_reset(out);
@@ -409,6 +435,8 @@ enum map_status map_get_as_is(struct map *m, struct sv key, struct buf *out)
 
 	if (status != MAP_FOUND)
 		buf_reset(out);
+	if (status == MAP_ERROR || m->failing)
+		note_health(m, status);
 	return status;
 }
 

@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "conf/conf.h"
 #include "lib/buf.h"
@@ -57,6 +58,10 @@ bool map_is_remote(const struct map *m);
 void map_lookup(struct map *m, struct sv key, map_fn fn, void *ctx);
 /* The answer at once, replacing the contents of out. Remote tables: see conf/map_remote.h. */
 enum map_status map_get(struct map *m, struct sv key, struct buf *out);
+
+/* Look-ups in tables of this process that ended in MAP_ERROR, and how often a table began to fail,
+ * since the last call. The log has one line each time. */
+void map_troubles(uint64_t *failures_r, uint64_t *outages_r);
 
 /* A parameter's list of tables ("hash:/a, pcre:/b"): asked in order, first hit wins. */
 struct map_list;

@@ -29,7 +29,7 @@ struct map_memo {
 };
 
 static struct map_memo *entered;
-static unsigned opened, errors;
+static unsigned opened;
 static map_remote_fn direct_fn;
 static void *direct_ctx;
 
@@ -193,18 +193,12 @@ enum map_status map_remote_ask(const char *spec, struct sv key, struct buf *out)
 		status = ask_memo(entered, spec, key, out);
 	else if (direct_fn != NULL)
 		status = direct_fn(direct_ctx, spec, key, out);
-	errors += status == MAP_ERROR;
 	return status;
 }
 
 bool map_remote_is_used(void)
 {
 	return opened > 0;
-}
-
-unsigned map_remote_errors(void)
-{
-	return errors;
 }
 
 void map_remote_set_direct(map_remote_fn fn, void *ctx)

@@ -50,9 +50,6 @@ void map_memo_answered(struct map_memo *m);
 
 /* Has this process opened a table that needs a memo? */
 bool map_remote_is_used(void);
-/* How many look-ups in remote tables have ended in MAP_ERROR: the process that asks them writes
- * about the reasons. */
-unsigned map_remote_errors(void);
 /* Why the tables of this parameter may not be remote ones, because nothing can wait for an answer
  * there; NULL: they may. Whoever opens tables for a parameter that is not refused looks them up
  * within a memo. */

@@ -263,15 +263,9 @@ bool matchlist_is_remote(const struct matchlist *l)
 
 static int ask_table(const struct pattern *p, struct sv key, struct buf *scratch)
 {
-	unsigned remote_errors = map_remote_errors();
 	enum map_status status = map_get(p->table, key, scratch);
 
-	if (status == MAP_ERROR) {
-		if (map_remote_errors() == remote_errors)
-			log_warn("%s: table lookup problem", map_spec(p->table));
-		return E_AGAIN;
-	}
-	return status == MAP_FOUND;
+	return status == MAP_ERROR ? E_AGAIN : status == MAP_FOUND;
 }
 
 /* The name, then, for tables with fixed keys, its parents: "b.c" or ".b.c" by the parent rule. */

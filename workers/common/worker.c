@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "conf/map.h"
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/io.h"
@@ -531,8 +532,13 @@ static void beat(void *ctx)
 {
 	struct worker *w = ctx;
 
+	uint64_t failures, outages;
+
 	counters_beat(w->counters, (uint32_t)(clock_mono_us_raw() / 1000000));
 	tell_refused(w);
+	map_troubles(&failures, &outages);
+	counter_add(w->counters, CTR_table_local_failures, failures);
+	counter_add(w->counters, CTR_table_local_outages, outages);
 	loop_timer_set(&w->priv_->beat, BEAT_MS);
 }
 

@@ -10,6 +10,7 @@
 
 #include "lib/err.h"
 #include "lib/io.h"
+#include "lib/log.h"
 #include "t/unit/tap.h"
 
 static char dir[] = "/tmp/maptest.XXXXXX";
@@ -317,6 +318,65 @@ static void test_regex(void)
 	ok(status == MAP_ERROR || status == MAP_NOT_FOUND, "a catastrophic pattern ends");
 	buf_fini(&out);
 	map_close(&m);
+	m = open_ok("regexp:{{/^(a+)+$/ slow},{/(a|aa)+x/ slow},{/^(a*)*y/ slow}}", NULL);
+	get_is(m, many, NULL);
+	map_close(&m);
+}
+
+static struct buf logged;
+
+static void log_sink(void *ctx, enum log_level level, const char *program, const char *text,
+		     size_t len)
+{
+	(void)ctx;
+	(void)level;
+	(void)program;
+	buf_add(&logged, text, len);
+	buf_add_c(&logged, '\n');
+}
+
+/* A table that cannot be asked: counted each time, said once. */
+static void test_troubles(void)
+{
+	char path[100], spec[150], want[400];
+	uint64_t failures, outages;
+	struct buf out = BUF_INIT;
+	struct map *m, *u;
+
+	snprintf(path, sizeof(path), "%s/trouble", dir);
+	snprintf(spec, sizeof(spec), "texthash:%s", path);
+	is_int(map_open(NULL, spec, &m, NULL), 0, "a table that is not there");
+	snprintf(want, sizeof(want), "unionmap:{static:x,%s}", spec);
+	is_int(map_open(NULL, want, &u, NULL), 0, "and one around it");
+	map_troubles(&failures, &outages);
+	buf_reset(&logged);
+	log_set_sink(log_sink, NULL);
+	for (unsigned i = 0; i < 3; i++)
+		is_int(map_get(m, SV("k"), &out), MAP_ERROR, "a look-up is an error");
+	is_int(map_get(u, SV("k"), &out), MAP_ERROR, "also in the one around it");
+	map_troubles(&failures, &outages);
+	is_int(failures, 4, "each is counted once");
+	is_int(outages, 1, "it is one outage");
+	snprintf(want, sizeof(want),
+		 "warning: table %s: cannot be asked: mail that needs it waits\n", spec);
+	is_str(buf_cstr(&logged), want, "which the log says once");
+	int fd = open(path, O_WRONLY | O_CREAT, 0644);
+
+	if (fd < 0 || io_write_all(fd, "k v\n", 4) < 0)
+		abort();
+	close(fd);
+	map_refresh_all(NULL, NULL);
+	buf_reset(&logged);
+	is_int(map_get(m, SV("x"), &out), MAP_NOT_FOUND, "it is there");
+	snprintf(want, sizeof(want), "table %s: answers again\n", spec);
+	is_str(buf_cstr(&logged), want, "and the log says so");
+	map_troubles(&failures, &outages);
+	ok(failures == 0 && outages == 0, "nothing more is counted");
+	log_set_sink(NULL, NULL);
+	buf_fini(&logged);
+	buf_fini(&out);
+	map_close(&u);
+	map_close(&m);
 }
 
 static void test_cidr(void)
@@ -577,6 +637,7 @@ int main(void)
 	test_list();
 	test_types();
 	test_missing_file();
+	test_troubles();
 	snprintf(command, sizeof(command), "rm -r %s", dir);
 	return system(command) != 0 || tap_done();
 }
