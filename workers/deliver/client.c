@@ -19,6 +19,8 @@ enum expect_kind {
 	X_EHLO,
 	X_HELO,
 	X_RSET,
+	X_XFORWARD, /* of two commands */
+	X_XFORWARD_MORE,
 	X_MAIL,
 	X_RCPT,
 	X_DATA,
@@ -32,6 +34,7 @@ enum expect_kind {
 static void on_greeting(struct client *c, unsigned rcpt);
 static void on_hello(struct client *c, unsigned rcpt);
 static void on_rset(struct client *c, unsigned rcpt);
+static void on_xforward(struct client *c, unsigned rcpt);
 static void on_mail(struct client *c, unsigned rcpt);
 static void on_rcpt(struct client *c, unsigned rcpt);
 static void on_data(struct client *c, unsigned rcpt);
@@ -52,6 +55,10 @@ static const struct expect_desc {
 	[X_EHLO] = { "performing the EHLO handshake", "EHLO", T(helo_ms), on_hello },
 	[X_HELO] = { "performing the HELO handshake", "HELO", T(helo_ms), on_hello },
 	[X_RSET] = { "sending RSET", "RSET", T(rset_ms), on_rset },
+	[X_XFORWARD] = { "sending XFORWARD name/address", "XFORWARD name/address", T(xforward_ms),
+			 on_xforward },
+	[X_XFORWARD_MORE] = { "sending XFORWARD protocol/helo_name", "XFORWARD helo/protocol",
+			      T(xforward_ms), on_xforward },
 	[X_MAIL] = { "sending MAIL FROM", "MAIL FROM", T(mail_ms), on_mail },
 	[X_RCPT] = { "sending RCPT TO", "RCPT TO", T(rcpt_ms), on_rcpt },
 	[X_DATA] = { "sending DATA command", "DATA", T(data_init_ms), on_data },
@@ -379,11 +386,28 @@ static void on_hello(struct client *c, unsigned rcpt UNUSED)
 
 /* ---- transaction ---- */
 
+/* True: no more may be written before there is a reply. */
+static bool write_origin(struct client *c, struct client_tx *tx, struct buf *out)
+{
+	while (tx->forwarded < 2) {
+		unsigned part = tx->forwarded++;
+
+		if (!command_xforward(out, tx, c->features, part))
+			continue;
+		expect_push(c, part == 0 ? X_XFORWARD : X_XFORWARD_MORE, 0);
+		if ((c->features & CLIENT_F_PIPELINING) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* Write the commands that may go now: all with pipelining, else one. */
 static void write_steps(struct client *c, struct client_tx *tx, struct buf *out)
 {
 	bool pipelining = (c->features & CLIENT_F_PIPELINING) != 0;
 
+	if (write_origin(c, tx, out))
+		return;
 	while (tx->step <= tx->rcpt_count + !tx->probe) {
 		if (tx->step == 0) {
 			command_mail(out, tx, c->features);
@@ -439,6 +463,7 @@ static bool has_chunking(const struct client *c)
 static void tx_reset(struct client *c, struct client_tx *tx)
 {
 	tx->step = 0;
+	tx->forwarded = 0;
 	tx->accepted = 0;
 	tx->mail_refused = false;
 	tx->replied = false;
@@ -519,6 +544,22 @@ static void note_421(struct client *c)
 {
 	if (c->parser.code == 421)
 		c->closing = true;
+}
+
+/* A server that does not want to know after all gets the mail nevertheless. */
+static void on_xforward(struct client *c, unsigned rcpt UNUSED)
+{
+	if (c->parser.code == 421 && is_between_messages(c)) {
+		give_back(c);
+		return;
+	}
+	c->cur->replied = true;
+	note_421(c);
+	if (c->parser.code / 100 != 2)
+		log_warn("host %s said: %s (in reply to XFORWARD command)", c->namaddr,
+			 joined_reply(c));
+	if (c->expect_count == 0)
+		write_steps(c, c->cur, &c->head);
 }
 
 static void on_mail(struct client *c, unsigned rcpt UNUSED)

@@ -33,6 +33,19 @@
 #define CLIENT_RCPT_MAX   64u /* an entry spans no more (PROTO_ENTRY_SPAN) */
 #define CLIENT_EXPECT_MAX 256u
 
+/* What XFORWARD says of a message's origin. */
+enum client_origin {
+	ORIGIN_NAME,
+	ORIGIN_ADDR,
+	ORIGIN_PORT,
+	ORIGIN_PROTO,
+	ORIGIN_HELO,
+	ORIGIN_IDENT,
+	ORIGIN_SOURCE,
+	ORIGIN_COUNT
+};
+#define CLIENT_XFORWARD_SHIFT 10
+
 enum { /* what the server offers */
        CLIENT_F_PIPELINING = 1,
        CLIENT_F_SIZE = 2,
@@ -43,7 +56,8 @@ enum { /* what the server offers */
        CLIENT_F_ENHANCED = 64, /* noted; enhanced codes are read wherever they stand */
        CLIENT_F_STARTTLS = 128,
        CLIENT_F_AUTH = 256,
-       CLIENT_F_ESMTP = 512, /* EHLO was accepted */
+       CLIENT_F_ESMTP = 512,                             /* EHLO was accepted */
+       CLIENT_F_XFORWARD = 127 << CLIENT_XFORWARD_SHIFT, /* a bit for each attribute */
 };
 
 struct client_conf { /* of one transport */
@@ -56,8 +70,8 @@ struct client_conf { /* of one transport */
 	unsigned discard;       /* CLIENT_F_*: smtp_discard_ehlo_keywords */
 	const char *helo_name;
 	const char *myhostname;
-	int64_t connect_ms, helo_ms, mail_ms, rcpt_ms, data_init_ms, data_xfer_ms, data_done_ms,
-		rset_ms, quit_ms;
+	int64_t connect_ms, helo_ms, xforward_ms, mail_ms, rcpt_ms, data_init_ms, data_xfer_ms,
+		data_done_ms, rset_ms, quit_ms;
 };
 
 /* Why something was not delivered. Views are valid during the callback only. */
@@ -85,9 +99,10 @@ struct client_tx {
 	void *ctx;        /* the caller's */
 	struct sv sender; /* internal form */
 	struct sv envid;
-	uint8_t ret;           /* enum dsn_ret */
-	bool is_8bit, is_7bit; /* as it was announced; neither: not known */
-	bool may_downgrade;    /* disable_mime_output_conversion is off */
+	struct sv origin[ORIGIN_COUNT]; /* for XFORWARD; empty = is not said */
+	uint8_t ret;                    /* enum dsn_ret */
+	bool is_8bit, is_7bit;          /* as it was announced; neither: not known */
+	bool may_downgrade;             /* disable_mime_output_conversion is off */
 	bool needs_utf8;
 	bool probe;    /* up to RCPT: its replies are the result, nothing is sent */
 	bool plain;    /* no line begins with a dot, the last one has its end, sent as it is */
@@ -99,7 +114,8 @@ struct client_tx {
 	unsigned rcpt_count;
 	struct client_rcpt *rcpts;
 	/* engine's */
-	unsigned step; /* next command to write: 0 MAIL, 1.. RCPT, rcpt_count + 1 DATA */
+	unsigned forwarded; /* XFORWARD commands that are written, or not wanted: of two */
+	unsigned step;      /* next command to write: 0 MAIL, 1.. RCPT, rcpt_count + 1 DATA */
 	unsigned accepted;
 	bool mail_refused;
 	bool replied;             /* the server answered some command of it */

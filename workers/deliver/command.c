@@ -20,6 +20,18 @@ static const struct keyword {
 	{ "ENHANCEDSTATUSCODES", CLIENT_F_ENHANCED },
 	{ "STARTTLS", CLIENT_F_STARTTLS },
 	{ "AUTH", CLIENT_F_AUTH },
+	{ "XFORWARD", CLIENT_F_XFORWARD },
+};
+
+static const struct {
+	const char *name;
+	unsigned part;      /* which of the two commands it goes with */
+	bool unknown_stays; /* "unknown" is a value like others */
+} origins[ORIGIN_COUNT] = {
+	[ORIGIN_NAME] = { "NAME", 0, false },    [ORIGIN_ADDR] = { "ADDR", 0, false },
+	[ORIGIN_PORT] = { "PORT", 0, false },    [ORIGIN_PROTO] = { "PROTO", 1, false },
+	[ORIGIN_HELO] = { "HELO", 1, true },     [ORIGIN_IDENT] = { "IDENT", 1, true },
+	[ORIGIN_SOURCE] = { "SOURCE", 1, true },
 };
 
 static unsigned keyword_find(struct sv word)
@@ -46,6 +58,45 @@ unsigned client_keywords_parse(struct sv list)
 	return bits;
 }
 
+/* "NAME ADDR ...": the bits. */
+static unsigned xforward_attributes(struct sv list)
+{
+	unsigned bits = 0;
+
+	while ((list = sv_trim(list)).len > 0) {
+		size_t n = 0;
+
+		while (n < list.len && !ascii_is_space(list.p[n]))
+			n++;
+		for (unsigned i = 0; i < ORIGIN_COUNT; i++) {
+			if (sv_eq_nocase((struct sv){ list.p, n }, sv_from(origins[i].name)))
+				bits |= 1u << (CLIENT_XFORWARD_SHIFT + i);
+		}
+		list = (struct sv){ list.p + n, list.len - n };
+	}
+	return bits;
+}
+
+bool command_xforward(struct buf *out, const struct client_tx *tx, unsigned features, unsigned part)
+{
+	size_t at = out->len;
+
+	for (unsigned i = 0; i < ORIGIN_COUNT; i++) {
+		struct sv value = tx->origin[i];
+
+		if (origins[i].part != part || value.len == 0 ||
+		    (features & 1u << (CLIENT_XFORWARD_SHIFT + i)) == 0 ||
+		    (!origins[i].unknown_stays && sv_eq_str(value, "unknown")))
+			continue;
+		buf_printf(out, "%s %s=", out->len == at ? "XFORWARD" : "", origins[i].name);
+		mail_xtext_encode(value, out);
+	}
+	if (out->len == at)
+		return false;
+	buf_add_str(out, "\r\n");
+	return true;
+}
+
 unsigned command_ehlo_keyword(struct sv line, uint64_t *size)
 {
 	struct sv word = { line.p, 0 }, arg;
@@ -59,6 +110,9 @@ unsigned command_ehlo_keyword(struct sv line, uint64_t *size)
 		if (str_to_u64(arg, UINT64_MAX, size) != 0)
 			*size = 0; /* no number: a limit exists, its value is unknown */
 	}
+	if (feature == CLIENT_F_XFORWARD)
+		feature =
+			xforward_attributes((struct sv){ line.p + word.len, line.len - word.len });
 	return feature;
 }
 

@@ -10,5 +10,9 @@ void command_mail(struct buf *out, const struct client_tx *tx, unsigned features
 void command_rcpt(struct buf *out, const struct client_rcpt *r, unsigned features);
 /* One line of an EHLO reply (without code) to its CLIENT_F_* bit, 0 = unknown. SIZE sets *size. */
 unsigned command_ehlo_keyword(struct sv line, uint64_t *size);
+/* XFORWARD, the first command (`part` 0) or the second. False: the server wants nothing of it that
+ * there is. */
+bool command_xforward(struct buf *out, const struct client_tx *tx, unsigned features,
+		      unsigned part);
 
 #endif

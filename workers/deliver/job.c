@@ -327,6 +327,44 @@ static void probe_failed(struct job *j, unsigned i, struct sv relay, unsigned co
 	log_result(j, i, relay, conn_use, f->dsn, "undeliverable", f->text);
 }
 
+static struct sv with_prefix(struct job *j, const char *prefix, struct sv text)
+{
+	size_t n = strlen(prefix);
+	char *p = arena_alloc(&j->arena, n + text.len);
+
+	if (p == NULL)
+		return (struct sv){ "", 0 };
+	memcpy(p, prefix, n);
+	memcpy(p + n, text.p, text.len);
+	return (struct sv){ p, n + text.len };
+}
+
+/* Where it comes from, for XFORWARD. */
+static void set_origin(struct job *j)
+{
+	const struct envelope *e = &j->env;
+	char id[QID_TEXT_SIZE];
+	bool local = (e->flags & ENVF_LOCAL_CLIENT) != 0;
+	struct sv ident = e->log_ident;
+
+	if (ident.len == 0) {
+		const char *own = arena_strdup(&j->arena, qid_format(j->qid, id));
+
+		ident = own != NULL ? sv_from(own) : (struct sv){ "", 0 };
+	}
+	struct sv *o = j->tx.origin;
+
+	o[ORIGIN_NAME] = e->client_name;
+	o[ORIGIN_ADDR] = e->client_addr;
+	if (e->client_addr.len > 0 && memchr(e->client_addr.p, ':', e->client_addr.len) != NULL)
+		o[ORIGIN_ADDR] = with_prefix(j, "IPv6:", e->client_addr);
+	o[ORIGIN_PORT] = e->client_port;
+	o[ORIGIN_PROTO] = e->proto;
+	o[ORIGIN_HELO] = e->helo;
+	o[ORIGIN_IDENT] = ident;
+	o[ORIGIN_SOURCE] = local ? SV("LOCAL") : SV("REMOTE");
+}
+
 static void rcpt_fault(struct job *j, unsigned i, struct sv relay, unsigned conn_use,
 		       const struct client_fault *f)
 {
@@ -433,6 +471,8 @@ void job_tx_prepare(struct job *j)
 				    .content_len = j->hdr.content_len,
 				    .rcpt_count = n,
 				    .rcpts = list };
+	if (j->t->send_xforward)
+		set_origin(j);
 	j->tx.needs_utf8 = any_address_is_utf8(j) ||
 			   ((j->env.flags & ENVF_SMTPUTF8) != 0 && header_is_utf8(j));
 }

@@ -38,6 +38,8 @@ static void read_bind(const char *name, const char *text, union net_addr *a, boo
 	do {                                                                                       \
 		t->client.skip_5xx_greeting = p->prefix##_skip_5xx_greeting;                       \
 		t->client.connect_ms = p->prefix##_connect_timeout;                                \
+		t->client.xforward_ms = p->prefix##_xforward_timeout;                              \
+		t->send_xforward = p->prefix##_send_xforward_command;                              \
 		t->client.mail_ms = p->prefix##_mail_timeout;                                      \
 		t->client.rcpt_ms = p->prefix##_rcpt_timeout;                                      \
 		t->client.data_init_ms = p->prefix##_data_init_timeout;                            \

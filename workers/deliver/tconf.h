@@ -53,7 +53,8 @@ struct tconf {
 	struct map_list *discard_maps; /* smtp_discard_ehlo_keyword_address_maps */
 	struct convert_conf *convert;  /* convert.h: how content is changed on its way out */
 	bool bind4_set, bind6_set;
-	bool bind_enforce; /* smtp_bind_address_enforce: defer rather than use another address */
+	bool send_xforward; /* smtp_send_xforward_command */
+	bool bind_enforce;  /* smtp_bind_address_enforce: defer rather than use another address */
 	union net_addr bind4, bind6;
 };
 

@@ -34,6 +34,7 @@ enum env_tag { /* on disk: never renumber, only add */
 	       ENV_LONGEST = 21,
 	       ENV_VERP = 22,
 	       ENV_CLEANUP = 23,
+	       ENV_LOG_IDENT = 24,
 	       ENV_RCPT = 32,
 	       ENV_RCPT_ORIG = 33,
 	       ENV_RCPT_ORCPT = 34,
@@ -64,6 +65,7 @@ static const struct {
 	{ ENV_FULL_NAME, offsetof(struct envelope, full_name) },
 	{ ENV_VERP, offsetof(struct envelope, verp) },
 	{ ENV_CLEANUP, offsetof(struct envelope, cleanup) },
+	{ ENV_LOG_IDENT, offsetof(struct envelope, log_ident) },
 };
 
 static struct sv *text_of(struct envelope *e, size_t i)

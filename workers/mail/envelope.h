@@ -53,6 +53,8 @@ struct envelope {
 	struct sv filter;    /* FILTER transport:nexthop from policy; empty = none */
 	struct sv cleanup;   /* cleanup_service_name: whose checks apply; empty = "cleanup" */
 	struct sv redirect;  /* REDIRECT address */
+	struct sv log_ident; /* XFORWARD IDENT: the id that another system knows it by; empty = none
+			      */
 	struct sv full_name; /* of a local sender, for a From header that is missing */
 	struct sv bounce_of; /* for notifications: "QID first mask kind order life code" (the last
 				three: workers/spool/warrant.h) of the original, for

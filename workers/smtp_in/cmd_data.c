@@ -65,6 +65,7 @@ static bool complete_envelope(struct session *s)
 	e->client_port = sv_from(s->port);
 	e->helo = s->helo != NULL ? sv_from(s->helo) : (struct sv){ "", 0 };
 	e->proto = s->esmtp ? SV("ESMTP") : SV("SMTP");
+	cmd_forwarded_envelope(s, e);
 	if (fx->filter != NULL)
 		e->filter = sv_from(fx->filter);
 	if (fx->redirect != NULL)

@@ -509,6 +509,16 @@ bool cmd_rcpt_check(struct session *s, struct sv args)
 	return true;
 }
 
+static void log_client(const struct session *s)
+{
+	struct buf line = BUF_INIT;
+
+	buf_printf(&line, "%s: client=%s", session_qid(s), s->namaddr);
+	cmd_forwarded_log(s, &line);
+	log_text(line.p, line.len);
+	buf_fini(&line);
+}
+
 enum cmd_outcome cmd_rcpt_apply(struct session *s)
 {
 	struct tx *t = s->tx;
@@ -527,7 +537,7 @@ enum cmd_outcome cmd_rcpt_apply(struct session *s)
 	if (!t->has_qid) {
 		t->qid = s->ops->new_qid(s->ops->ctx);
 		t->has_qid = true;
-		log_info("%s: client=%s", session_qid(s), s->namaddr);
+		log_client(s);
 	}
 	if (t->rcpt_count++ == 0)
 		t->first_rcpt = addr;

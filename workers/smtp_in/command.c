@@ -28,15 +28,17 @@ const struct smtp_cmd smtp_cmds[CMD_COUNT] = {
 		       .rfc = "5321 4.1.1.1",
 		       .text = "identify the client, list extensions" },
 	[CMD_XCLIENT] = { .verb = "XCLIENT",
-			  .apply = cmd_not_authorised,
+			  .check = cmd_xclient_check,
+			  .apply = cmd_xclient_apply,
 			  .flags = CMD_NO_HELP,
 			  .event = -1,
-			  .text = "override client information (nobody may)" },
+			  .text = "override client information" },
 	[CMD_XFORWARD] = { .verb = "XFORWARD",
-			   .apply = cmd_not_authorised,
+			   .check = cmd_xforward_check,
+			   .apply = cmd_xforward_apply,
 			   .flags = CMD_NO_HELP,
 			   .event = -1,
-			   .text = "forward client information (nobody may)" },
+			   .text = "forward client information" },
 	[CMD_STARTTLS] = { .verb = "STARTTLS",
 			   .apply = cmd_no_apply,
 			   .flags = CMD_NO_HELP,
@@ -139,8 +141,7 @@ const struct smtp_cmd *smtp_cmd_find(struct sv verb)
 
 /* ---- HELO, EHLO ---- */
 
-/* Names go into logs and headers: brackets, quotes, blanks and the like become '?'. */
-static void neuter(char *name)
+void cmd_neuter(char *name)
 {
 	str_make_printable(name, strlen(name));
 	for (char *p = name; (p = strpbrk(p, " <>()\\\";@")) != NULL;)
@@ -163,7 +164,7 @@ static void take_helo(struct session *s, bool esmtp)
 	session_reset_tx(s);
 	free(s->helo);
 	s->helo = xstrdup(buf_cstr(&s->pending.addr));
-	neuter(s->helo);
+	cmd_neuter(s->helo);
 	/* HELO after EHLO leaves pipelining allowed, as in Postfix */
 	s->esmtp = s->esmtp || esmtp;
 }
@@ -191,9 +192,11 @@ static void log_discarded(const struct session *s)
 
 enum cmd_outcome cmd_ehlo_apply(struct session *s)
 {
-	char line[64], next[64];
+	char line[EHLO_LINE_SIZE], next[EHLO_LINE_SIZE];
 	bool more = false;
-	uint32_t hidden = s->discard_mask | (s->may_verp > 0 ? 0 : 1u << EHLO_VERP);
+	uint32_t hidden = s->discard_mask | (s->may_verp > 0 ? 0 : 1u << EHLO_VERP) |
+			  (s->xclient_allowed ? 0 : 1u << EHLO_XCLIENT) |
+			  (s->xforward_allowed ? 0 : 1u << EHLO_XFORWARD);
 
 	take_helo(s, true);
 	log_discarded(s);
@@ -226,12 +229,6 @@ enum cmd_outcome cmd_no_apply(struct session *s)
 enum cmd_outcome cmd_auth_apply(struct session *s)
 {
 	session_reply(s, "503 5.5.1 Error: authentication not enabled");
-	return CMD_FAILED;
-}
-
-enum cmd_outcome cmd_not_authorised(struct session *s)
-{
-	session_reply(s, "550 5.7.0 Error: insufficient authorization");
 	return CMD_FAILED;
 }
 

@@ -43,7 +43,10 @@ enum cmd_outcome cmd_helo_apply(struct session *s);
 enum cmd_outcome cmd_ehlo_apply(struct session *s);
 enum cmd_outcome cmd_no_apply(struct session *s);
 enum cmd_outcome cmd_auth_apply(struct session *s);
-enum cmd_outcome cmd_not_authorised(struct session *s);
+bool cmd_xclient_check(struct session *s, struct sv args);
+enum cmd_outcome cmd_xclient_apply(struct session *s);
+bool cmd_xforward_check(struct session *s, struct sv args);
+enum cmd_outcome cmd_xforward_apply(struct session *s);
 bool cmd_mail_check(struct session *s, struct sv args);
 enum cmd_outcome cmd_mail_apply(struct session *s);
 bool cmd_rcpt_check(struct session *s, struct sv args);
@@ -60,6 +63,21 @@ bool cmd_etrn_check(struct session *s, struct sv args);
 enum cmd_outcome cmd_etrn_apply(struct session *s);
 enum cmd_outcome cmd_quit_apply(struct session *s);
 enum cmd_outcome cmd_help_apply(struct session *s);
+
+/* Names go into logs and headers: brackets, quotes, blanks and the like become '?'. */
+void cmd_neuter(char *name);
+
+/* What XFORWARD said (cmd_x.c). */
+struct forwarded {
+	char *name, *addr, *port, *proto; /* "unknown" when not said */
+	char *helo, *ident;               /* or NULL */
+	bool has_client; /* something about the client was said: none of the session's counts */
+	bool has_source, is_local;
+};
+void cmd_forwarded_free(struct forwarded **f);
+/* ", orig_queue_id=..., orig_client=..." */
+void cmd_forwarded_log(const struct session *s, struct buf *line);
+void cmd_forwarded_envelope(const struct session *s, struct envelope *e);
 
 /* What MAIL began is over: the memory is kept for the next one. */
 void tx_free(struct tx *t);

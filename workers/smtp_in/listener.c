@@ -23,8 +23,8 @@ static const struct {
 	[EHLO_STARTTLS] = { "starttls", false },
 	[EHLO_AUTH] = { "auth", false },
 	[EHLO_VERP] = { "verp", true },
-	[EHLO_XCLIENT] = { "xclient", false },
-	[EHLO_XFORWARD] = { "xforward", false },
+	[EHLO_XCLIENT] = { "xclient", true },
+	[EHLO_XFORWARD] = { "xforward", true },
 	[EHLO_ENHANCEDSTATUSCODES] = { "enhancedstatuscodes", true },
 	[EHLO_8BITMIME] = { "8bitmime", true },
 	[EHLO_DSN] = { "dsn", true },
@@ -60,7 +60,7 @@ uint32_t listener_discard_mask(const char *words, struct sv *bad_r)
 }
 
 bool listener_ehlo_keyword(const struct listener *l, enum ehlo_keyword k, uint32_t discard,
-			   char out[64])
+			   char out[EHLO_LINE_SIZE])
 {
 	const struct params *p = l->p;
 
@@ -69,11 +69,19 @@ bool listener_ehlo_keyword(const struct listener *l, enum ehlo_keyword k, uint32
 	    (k == EHLO_SMTPUTF8 && !p->smtputf8_enable))
 		return false;
 	if (k == EHLO_SIZE && p->message_size_limit > 0) {
-		snprintf(out, 64, "SIZE %lld", (long long)p->message_size_limit);
+		snprintf(out, EHLO_LINE_SIZE, "SIZE %lld", (long long)p->message_size_limit);
 		return true;
 	}
 	if (k == EHLO_VERP) { /* discarded by another name than it is announced by */
-		str_copy(out, 64, SV("XVERP"));
+		str_copy(out, EHLO_LINE_SIZE, SV("XVERP"));
+		return true;
+	}
+	if (k == EHLO_XCLIENT || k == EHLO_XFORWARD) {
+		snprintf(
+			out, EHLO_LINE_SIZE, "%s",
+			k == EHLO_XCLIENT
+				? "XCLIENT NAME ADDR PROTO HELO REVERSE_NAME PORT DESTADDR DESTPORT"
+				: "XFORWARD NAME ADDR PROTO HELO SOURCE PORT IDENT");
 		return true;
 	}
 	size_t n = strlen(keywords[k].word);
@@ -105,6 +113,10 @@ static int open_matchlists(struct listener *l, const struct conf *c, struct conf
 		  MATCHLIST_ADDRESS, &l->limit_exceptions },
 		{ "smtpd_authorized_verp_clients", p->smtpd_authorized_verp_clients,
 		  MATCHLIST_ADDRESS, &l->verp_clients },
+		{ "smtpd_authorized_xclient_hosts", p->smtpd_authorized_xclient_hosts,
+		  MATCHLIST_ADDRESS, &l->xclient_hosts },
+		{ "smtpd_authorized_xforward_hosts", p->smtpd_authorized_xforward_hosts,
+		  MATCHLIST_ADDRESS, &l->xforward_hosts },
 		{ "smtpd_noop_commands", p->smtpd_noop_commands, MATCHLIST_STRING,
 		  &l->noop_commands },
 		{ "smtpd_forbidden_commands", p->smtpd_forbidden_commands, MATCHLIST_STRING,
@@ -257,6 +269,8 @@ void listener_fini(struct listener *l)
 	matchlist_close(&l->noop_commands);
 	matchlist_close(&l->forbidden_commands);
 	matchlist_close(&l->verp_clients);
+	matchlist_close(&l->xclient_hosts);
+	matchlist_close(&l->xforward_hosts);
 	map_list_close(&l->discard_maps);
 	map_list_close(&l->reject_filter_maps);
 	map_list_close(&l->reject_footer_maps);

@@ -36,6 +36,8 @@ enum ehlo_keyword {
 	EHLO_KEYWORD_COUNT
 };
 
+#define EHLO_LINE_SIZE 80
+
 struct listener {
 	const struct conf_service *service;
 	const struct params *p;
@@ -43,7 +45,7 @@ struct listener {
 	char *service_name; /* as log lines show it */
 	char *log_name;     /* "smtpd", with the syslog_name of the service if it has one */
 	struct matchlist *bare_newline_exclusions, *limit_exceptions, *noop_commands,
-		*forbidden_commands, *verp_clients;
+		*forbidden_commands, *verp_clients, *xclient_hosts, *xforward_hosts;
 	struct map_list *discard_maps;
 	struct map_list *reject_filter_maps, *reject_footer_maps, *command_filter;
 	uint32_t discard_mask;
@@ -71,6 +73,6 @@ uint32_t listener_discard_mask(const char *words, struct sv *bad_r);
 const char *listener_keyword_name(enum ehlo_keyword k);
 /* The text announced for a keyword, or false when it is not on offer. */
 bool listener_ehlo_keyword(const struct listener *l, enum ehlo_keyword k, uint32_t discard,
-			   char out[64]);
+			   char out[EHLO_LINE_SIZE]);
 
 #endif

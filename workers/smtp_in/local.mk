@@ -4,6 +4,7 @@ noinst_LIBRARIES += libph_smtpin.a
 libph_smtpin_a_SOURCES = \
 	workers/smtp_in/cmd_data.c \
 	workers/smtp_in/cmd_mail.c \
+	workers/smtp_in/cmd_x.c \
 	workers/smtp_in/command.c workers/smtp_in/command.h \
 	workers/smtp_in/content.c workers/smtp_in/content.h \
 	workers/smtp_in/limits.c workers/smtp_in/limits.h \

@@ -2,6 +2,7 @@
 /* Accepting, peers, ticks, and what sessions ask for; see workers/smtp_in/server.h. */
 #include "workers/smtp_in/server.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -215,6 +216,24 @@ static void op_tables_cancel(void *ctx UNUSED, void *query)
 	tables_cancel(query);
 }
 
+static void op_peer_changed(void *ctx, struct session *s)
+{
+	struct server *sv = ctx;
+	struct conn *c = conn_of(s);
+	struct sockaddr_in6 v6 = { .sin6_family = AF_INET6 };
+	struct sockaddr_in v4 = { .sin_family = AF_INET };
+	const struct sockaddr *sa = NULL;
+
+	if (inet_pton(AF_INET, s->addr, &v4.sin_addr) == 1)
+		sa = (const struct sockaddr *)&v4;
+	else if (inet_pton(AF_INET6, s->addr, &v6.sin6_addr) == 1)
+		sa = (const struct sockaddr *)&v6;
+	if (sa == NULL)
+		return; /* "unknown" */
+	limits_disconnect(sv->limits, c->client);
+	c->client = limits_connect(sv->limits, sa);
+}
+
 /* ---- content_ops ---- */
 
 static void content_send(void *ctx, uint32_t peer, const struct proto_submit *rec)
@@ -407,6 +426,7 @@ static void setup_ops(struct server *sv)
 		.tables = op_tables,
 		.tables_cancel = op_tables_cancel,
 		.rate = op_rate,
+		.peer_changed = op_peer_changed,
 		.crowd = op_crowd,
 		.ctx = sv,
 	};

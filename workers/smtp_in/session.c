@@ -28,7 +28,7 @@ struct counters_shm *session_counters = &own_counters;
 /* ---- beginning and end ---- */
 
 /* Text of an address; an IPv4-mapped one as IPv4. True: it is IPv6. */
-static bool address_text(const struct sockaddr *sa, char addr[46], char port[6])
+static bool address_text(const struct sockaddr *sa, char addr[46], char port[8])
 {
 	const struct sockaddr_in *v4 = (const void *)sa;
 	const struct sockaddr_in6 *v6 = (const void *)sa;
@@ -47,7 +47,7 @@ static bool address_text(const struct sockaddr *sa, char addr[46], char port[6])
 		else
 			inet_ntop(AF_INET, &v6->sin6_addr.s6_addr[12], addr, 46);
 	}
-	snprintf(port, 6, "%u", number);
+	snprintf(port, 8, "%u", number);
 	return is_ipv6;
 }
 
@@ -113,6 +113,7 @@ void session_reset_tx(struct session *s)
 	s->bdat = BDAT_NONE;
 	s->act_size = 0;
 	s->rcpt_overshoot = 0;
+	cmd_forwarded_free(&s->forwarded);
 	if (t == NULL)
 		return;
 	s->ops->abort(s->ops->ctx, s);
@@ -260,6 +261,8 @@ static void refuse_command(struct session *s)
 	finish_command(s, false);
 }
 
+static void greet(struct session *s);
+
 void session_continue_command(struct session *s)
 {
 	const struct smtp_cmd *cmd = s->pending.cmd;
@@ -284,6 +287,8 @@ void session_continue_command(struct session *s)
 	if (out != CMD_WAITS)
 		finish_command(s, out == CMD_OK);
 	check_limits(s);
+	if (s->state == SESSION_GREETING)
+		greet(s);
 }
 
 void session_command_done(struct session *s, bool good)
@@ -821,6 +826,20 @@ static void set_discard_mask(struct session *s)
 	buf_fini(&words);
 }
 
+/* Whose word about other clients counts; never in a session of sendmail -bs. */
+static void set_trust(struct session *s)
+{
+	const struct listener *l = s->listener;
+	bool alone = l->policy == NULL;
+
+	s->xclient_allowed =
+		!alone && matchlist_has_client(l->xclient_hosts, sv_from(s->name), s->addr) > 0;
+	if (!s->greeted) /* XCLIENT does not take that away, as in Postfix */
+		s->xforward_allowed = !alone && matchlist_has_client(l->xforward_hosts,
+								     sv_from(s->name), s->addr) > 0;
+	s->limits_exempt = s->limits_exempt || s->xclient_allowed;
+}
+
 void session_name_known(struct session *s, const char *name, enum policy_name_status name_status,
 			const char *reverse, enum policy_name_status reverse_status)
 {
@@ -845,6 +864,7 @@ static void ask_about_client(struct session *s)
 	set_newline_rules(s);
 	set_discard_mask(s);
 	s->limits_exempt = matchlist_has_ip(s->listener->limit_exceptions, s->addr) > 0;
+	set_trust(s);
 	s->may_verp = matchlist_has_client(s->listener->verp_clients, sv_from(s->name), s->addr);
 	s->is_local =
 		s->listener->policy == NULL ? 0 : policy_is_local_rewrite(s->listener->policy, &v);
@@ -876,9 +896,22 @@ static bool client_is_known(struct session *s)
 	return true;
 }
 
+void session_begin_again(struct session *s)
+{
+	s->state = SESSION_GREETING; /* s->where stays: the log says XCLIENT, as Postfix's */
+}
+
 void session_greet(struct session *s)
 {
 	log_speak_as(s->listener->log_name);
+	greet(s);
+	if (s->state == SESSION_COMMAND)
+		session_pump(s);
+}
+
+/* In SESSION_GREETING still: it waits. */
+static void greet(struct session *s)
+{
 	s->wait = WAIT_NONE;
 	if (!client_is_known(s))
 		return;
@@ -907,7 +940,6 @@ void session_greet(struct session *s)
 	s->state = SESSION_COMMAND;
 	restart_clock(s);
 	check_limits(s);
-	session_pump(s);
 }
 
 size_t session_memory(const struct session *s)

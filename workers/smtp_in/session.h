@@ -82,6 +82,7 @@ enum cmd_id {
 struct session;
 struct smtp_cmd;
 struct map_memo;
+struct forwarded;
 
 /* What a session asks of the process around it. Every call may be answered by a fake. */
 struct session_ops {
@@ -107,6 +108,8 @@ struct session_ops {
 	void (*tables_cancel)(void *ctx, void *query);
 	/* One more event of this client in the current time unit: how many now. */
 	unsigned (*rate)(void *ctx, struct session *s, enum client_rate kind);
+	/* XCLIENT: it is the session of another client now. NULL = nobody cares. */
+	void (*peer_changed)(void *ctx, struct session *s);
 	/* Has the client more connections than it may? May be NULL. */
 	bool (*crowd)(void *ctx, struct session *s);
 	void *ctx;
@@ -159,13 +162,15 @@ struct session {
 
 	/* client */
 	char addr[46];
-	char port[6];
-	char server_addr[46], server_port[6]; /* ours, that it is connected to */
+	char port[8];
+	char server_addr[46], server_port[8]; /* ours, that it is connected to */
 	bool is_ipv6;
 	char *name, *reverse_name, *namaddr; /* heap */
 	enum policy_name_status name_status, reverse_status;
 	bool strict_newline, reject_newline, note_newline; /* smtpd_forbid_bare_newline */
 	bool limits_exempt;                                /* smtpd_client_event_limit_exceptions */
+	bool xclient_allowed, xforward_allowed;
+	struct forwarded *forwarded; /* what XFORWARD said, for the next message */
 	/* smtpd_authorized_verp_clients, local_header_rewrite_clients: 1, 0, negative = a table
 	 * could not be asked */
 	int may_verp, is_local;
@@ -248,6 +253,8 @@ void session_log_gone(const struct session *s, const char *reason);
 void session_continue_command(struct session *s);
 /* The command that waited is done; commands are read again. */
 void session_command_done(struct session *s, bool good);
+/* Greet again, when the command that goes on is done. */
+void session_begin_again(struct session *s);
 void session_pump(struct session *s); /* go on with input that waits */
 void session_close(struct session *s);
 

@@ -242,6 +242,74 @@ static void test_handshake(void)
 }
 
 /* A probe ends behind RCPT: what the server says there is the result. */
+static struct client_tx *make_origin_tx(struct world *w, unsigned no)
+{
+	struct client_tx *tx = make_tx(w, no, 1);
+
+	tx->origin[ORIGIN_NAME] = SV("unknown");
+	tx->origin[ORIGIN_ADDR] = SV("192.0.2.1");
+	tx->origin[ORIGIN_PORT] = SV("77");
+	tx->origin[ORIGIN_PROTO] = SV("ESMTP");
+	tx->origin[ORIGIN_HELO] = SV("a b+c");
+	tx->origin[ORIGIN_IDENT] = SV("QID");
+	tx->origin[ORIGIN_SOURCE] = SV("REMOTE");
+	return tx;
+}
+
+static void test_xforward(void)
+{
+	struct world w;
+
+	greet(&w, false,
+	      "250-h\r\n250-PIPELINING\r\n"
+	      "250 XFORWARD NAME ADDR PORT proto HELO IDENT SOURCE FUTURE\r\n");
+	client_start(&w.c, make_origin_tx(&w, 1));
+	is_str(wire(&w),
+	       "XFORWARD ADDR=192.0.2.1 PORT=77\r\n"
+	       "XFORWARD PROTO=ESMTP HELO=a+20b+2Bc IDENT=QID SOURCE=REMOTE\r\n" MAIL_RCPT_DATA,
+	       "two commands in front of MAIL; what is unknown is not said");
+	say(&w, "250 ok\r\n501 no\r\n250 ok\r\n250 ok\r\n354 go\r\n");
+	say(&w, "");
+	wire(&w);
+	say(&w, "250 done\r\n");
+	is_str(events(&w), "begin1;sent1.0(250 done);end1;", "a refusal is none of the mail");
+	w.tx[1] = (struct client_tx){ 0 };
+	client_start(&w.c, make_tx(&w, 2, 1));
+	is_str(wire(&w), MAIL_RCPT_DATA, "without an origin there is nothing to say");
+	close_world(&w);
+
+	greet(&w, false, "250-h\r\n250 XFORWARD ADDR HELO\r\n");
+	client_start(&w.c, make_origin_tx(&w, 1));
+	is_str(wire(&w), "XFORWARD ADDR=192.0.2.1\r\n", "no pipelining: one by one");
+	say(&w, "250 ok\r\n");
+	is_str(wire(&w), "XFORWARD HELO=a+20b+2Bc\r\n", "what the server wants");
+	say(&w, "250 ok\r\n");
+	is_str(wire(&w), "MAIL FROM:<me@here>\r\n", "then the mail");
+	close_world(&w);
+
+	greet(&w, false, PIPE);
+	client_start(&w.c, make_origin_tx(&w, 1));
+	is_str(wire(&w), MAIL_RCPT_DATA, "a server that does not ask is told nothing");
+	close_world(&w);
+
+	open_world(&w, false);
+	w.conf.discard = client_keywords_parse(SV("xforward"));
+	say(&w, "220 hi ESMTP\r\n");
+	say(&w, "250-h\r\n250-PIPELINING\r\n250 XFORWARD ADDR\r\n");
+	wire(&w);
+	client_start(&w.c, make_origin_tx(&w, 1));
+	is_str(wire(&w), MAIL_RCPT_DATA, "smtp_discard_ehlo_keywords");
+	close_world(&w);
+
+	greet(&w, false, "250-h\r\n250 XFORWARD ADDR\r\n");
+	client_start(&w.c, make_origin_tx(&w, 1));
+	wire(&w);
+	events(&w);
+	client_closed(&w.c);
+	ok(strstr(events(&w), "sending XFORWARD name/address") != NULL, "lost there");
+	close_world(&w);
+}
+
 static void test_probe(void)
 {
 	struct world w;
@@ -402,6 +470,7 @@ int main(void)
 	test_pipelining();
 	test_lost();
 	test_handshake();
+	test_xforward();
 	test_probe();
 	test_extensions();
 	test_lmtp();

@@ -238,10 +238,11 @@ static inline int fake_conf(struct fake *f, const char *main_cf, struct conf_dia
 		abort();
 	}
 	conf_diag_fini(&own);
-	f->ops = (struct session_ops){ fo_may_accept, fo_qid,    fo_begin,         fo_room,
-				       fo_advance,    fo_end,    fo_abort,         fo_dns,
-				       fo_dns_cancel, fo_tables, fo_tables_cancel, fo_rate,
-				       NULL,          f };
+	f->ops = (struct session_ops){
+		fo_may_accept,    fo_qid,   fo_begin, fo_room,       fo_advance,
+		fo_end,           fo_abort, fo_dns,   fo_dns_cancel, fo_tables,
+		fo_tables_cancel, fo_rate,  NULL,     NULL,          f
+	};
 	log_set_sink(fake_sink, NULL);
 	fake_logs_to = f;
 	return err;
