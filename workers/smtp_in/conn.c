@@ -7,6 +7,7 @@
 
 #include "lib/log.h"
 #include "lib/util.h"
+#include "workers/smtp_in/proxy.h"
 #include "workers/smtp_in/server.h"
 
 #define READS_PER_STEP     8 /* then others have their turn */
@@ -142,6 +143,9 @@ static void set_timer(struct conn *c)
 		twheel_set(&c->server->wheel, &c->timer, at);
 }
 
+static void read_proxy(struct conn *c);
+static void proxy_failed(struct conn *c, const char *why);
+
 void conn_step(struct conn *c)
 {
 	struct session *s = &c->session;
@@ -149,6 +153,11 @@ void conn_step(struct conn *c)
 
 	if (c->busy)
 		return;
+	if (c->proxy_waits) {
+		if (c->readable)
+			read_proxy(c);
+		return;
+	}
 	c->busy = true;
 	for (;;) {
 		flush(c);
@@ -184,6 +193,12 @@ void conn_timer(void *ctx UNUSED, struct twheel_node *node)
 {
 	struct conn *c = container_of(node, struct conn, timer);
 
+	if (c->proxy_waits && clock_now().ms < c->proxy_deadline_ms)
+		return;
+	if (c->proxy_waits) {
+		proxy_failed(c, "timeout error");
+		return;
+	}
 	if (c->name_query != NULL && clock_now().ms >= c->name_deadline_ms) {
 		peername_give_up(c->name_query);
 		return;
@@ -262,6 +277,98 @@ static uint32_t take_number(struct server *sv)
 	return sv->free_numbers[--sv->free_count];
 }
 
+/* The session is another client's than the socket's, or has become one. */
+void conn_rekey(struct conn *c)
+{
+	limits_disconnect(c->server->limits, c->client);
+	c->client = limits_connect(c->server->limits, (const struct sockaddr *)&c->sa);
+}
+
+static void learn_name(struct conn *c)
+{
+	struct server *sv = c->server;
+	const struct sockaddr *addr = (const struct sockaddr *)&c->sa;
+
+	c->name_deadline_ms = clock_now().ms + PEERNAME_LIMIT_MS;
+	if (!c->session.listener->p->smtpd_peername_lookup) {
+		struct peername unknown = { NULL, NULL, POLICY_NAME_PERM, POLICY_NAME_PERM };
+
+		name_known(c, &unknown);
+		return;
+	}
+	uint32_t number = c->session.number;
+	struct peername_query *q =
+		peername_ask(sv->resolver != NULL ? sv->dns : NULL, addr, name_known, c);
+
+	/* the callback may have run, and even ended the connection */
+	if (q != NULL && sv->conns[number] == c) {
+		c->name_query = q;
+		set_timer(c);
+	}
+}
+
+/* ---- haproxy in front of us ---- */
+
+static void proxy_failed(struct conn *c, const char *why)
+{
+	log_warn("haproxy read: %s: from %s", why, c->session.namaddr);
+	counter_add(session_counters, CTR_smtpd_proxy_failures, 1);
+	c->session.is_broken = true;
+	conn_destroy(c);
+}
+
+static void proxy_said(struct conn *c, const struct proxy_header *h)
+{
+	c->proxy_waits = false;
+	twheel_cancel(&c->timer);
+	if (!h->is_own) {
+		c->sa = h->client;
+		session_set_client(&c->session, (const struct sockaddr *)&h->client);
+		session_set_server(&c->session, (const struct sockaddr *)&h->server);
+		conn_rekey(c);
+	}
+	learn_name(c);
+}
+
+/* No byte behind the header may be taken, so it is looked at first. */
+static void read_proxy(struct conn *c)
+{
+	char data[PROXY_HEADER_MAX];
+	struct proxy_header h;
+	const char *why;
+	ssize_t n = recv(c->fd, data, sizeof(data), MSG_PEEK | MSG_DONTWAIT);
+
+	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) {
+		c->readable = errno == EINTR;
+		return;
+	}
+	if (n <= 0) {
+		proxy_failed(c, "EOF");
+		return;
+	}
+	int used = proxy_header_parse(data, (size_t)n, &h, &why);
+
+	if (used < 0) {
+		proxy_failed(c, why);
+	} else if (used == 0 && (size_t)n == sizeof(data)) {
+		proxy_failed(c, "header too long");
+	} else if (used == 0) {
+		c->readable = false; /* more of it is an event */
+	} else if (recv(c->fd, data, (size_t)used, MSG_DONTWAIT) != used) {
+		proxy_failed(c, "lost connection");
+	} else {
+		proxy_said(c, &h);
+	}
+}
+
+static void await_proxy(struct conn *c)
+{
+	c->proxy_waits = true;
+	c->proxy_deadline_ms =
+		clock_now().ms + c->session.listener->p->smtpd_upstream_proxy_timeout;
+	twheel_set(&c->server->wheel, &c->timer, c->proxy_deadline_ms);
+}
+
 void conn_accept(struct server *sv, const struct listener *l, int fd,
 		 const struct sockaddr_storage *sa)
 {
@@ -285,20 +392,8 @@ void conn_accept(struct server *sv, const struct listener *l, int fd,
 	c->client = limits_connect(sv->limits, addr);
 	loop_fd_add(sv->loop, &c->lf, fd, LOOP_READ | LOOP_WRITE | LOOP_HUP | LOOP_EDGE, on_socket,
 		    c);
-	c->name_deadline_ms = clock_now().ms + PEERNAME_LIMIT_MS;
-	if (!l->p->smtpd_peername_lookup) {
-		struct peername unknown = { NULL, NULL, POLICY_NAME_PERM, POLICY_NAME_PERM };
-
-		name_known(c, &unknown);
-		return;
-	}
-	uint32_t number = c->session.number;
-	struct peername_query *q =
-		peername_ask(sv->resolver != NULL ? sv->dns : NULL, addr, name_known, c);
-
-	/* the callback may have run, and even ended the connection */
-	if (q != NULL && sv->conns[number] == c) {
-		c->name_query = q;
-		set_timer(c);
-	}
+	if (l->p->smtpd_upstream_proxy_protocol[0] != '\0')
+		await_proxy(c);
+	else
+		learn_name(c);
 }

@@ -216,6 +216,15 @@ int listener_init(struct listener *l, const struct conf *c, const struct conf_se
 	int err3 = policy_conf_new(c, s, &l->policy, d);
 	int err4 = listener_overrides(l->p, d, &l->env_flags);
 
+	if (l->p->smtpd_upstream_proxy_protocol[0] != '\0' &&
+	    strcmp(l->p->smtpd_upstream_proxy_protocol, "haproxy") != 0) {
+		conf_diag_add(d, true, NULL, 0,
+			      "parameter smtpd_upstream_proxy_protocol: unknown protocol \"%s\", "
+			      "expected haproxy",
+			      l->p->smtpd_upstream_proxy_protocol);
+		err4 = E_CONFIG;
+	}
+
 	if (err != 0 || err2 != 0 || err3 != 0 || err4 != 0) {
 		listener_fini(l);
 		return E_CONFIG;

@@ -10,6 +10,7 @@ libph_smtpin_a_SOURCES = \
 	workers/smtp_in/limits.c workers/smtp_in/limits.h \
 	workers/smtp_in/listener.c workers/smtp_in/listener.h \
 	workers/smtp_in/peername.c workers/smtp_in/peername.h \
+	workers/smtp_in/proxy.c workers/smtp_in/proxy.h \
 	workers/smtp_in/received.c \
 	workers/smtp_in/refusal.c workers/smtp_in/refusal.h \
 	workers/smtp_in/session.c workers/smtp_in/session.h \

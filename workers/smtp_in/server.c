@@ -216,9 +216,8 @@ static void op_tables_cancel(void *ctx UNUSED, void *query)
 	tables_cancel(query);
 }
 
-static void op_peer_changed(void *ctx, struct session *s)
+static void op_peer_changed(void *ctx UNUSED, struct session *s)
 {
-	struct server *sv = ctx;
 	struct conn *c = conn_of(s);
 	struct sockaddr_in6 v6 = { .sin6_family = AF_INET6 };
 	struct sockaddr_in v4 = { .sin_family = AF_INET };
@@ -230,8 +229,9 @@ static void op_peer_changed(void *ctx, struct session *s)
 		sa = (const struct sockaddr *)&v6;
 	if (sa == NULL)
 		return; /* "unknown" */
-	limits_disconnect(sv->limits, c->client);
-	c->client = limits_connect(sv->limits, sa);
+	memset(&c->sa, 0, sizeof(c->sa));
+	memcpy(&c->sa, sa, sa->sa_family == AF_INET ? sizeof(v4) : sizeof(v6));
+	conn_rekey(c);
 }
 
 /* ---- content_ops ---- */

@@ -30,13 +30,14 @@ struct conn {
 	struct client *client; /* limits */
 	struct peername_query *name_query;
 	int fd;
-	bool readable;  /* the kernel may have more */
-	bool blocked;   /* the last send was short */
-	bool closed_in; /* the client has shut down its side */
-	bool busy;      /* being worked on: do not free below */
-	bool queued;    /* in the list for the next turn */
-	bool counted;   /* session open, for the disconnect line */
-	int64_t name_deadline_ms;
+	bool readable;    /* the kernel may have more */
+	bool blocked;     /* the last send was short */
+	bool closed_in;   /* the client has shut down its side */
+	bool busy;        /* being worked on: do not free below */
+	bool queued;      /* in the list for the next turn */
+	bool counted;     /* session open, for the disconnect line */
+	bool proxy_waits; /* the header of the proxy in front has not come yet */
+	int64_t name_deadline_ms, proxy_deadline_ms;
 	struct sockaddr_storage sa;
 	struct conn *next_ready;
 };
@@ -99,6 +100,7 @@ void conn_accept(struct server *sv, const struct listener *l, int fd,
 void conn_step(struct conn *c); /* read, run, write as far as it goes; may free the connection */
 void conn_destroy(struct conn *c);
 bool conn_is_crowd(struct conn *c); /* too many of its client */
+void conn_rekey(struct conn *c);    /* c->sa is another client now: count for that one */
 void conn_timer(void *ctx, struct twheel_node *node);
 /* Let it run at the end of this turn or in the next. */
 void conn_queue(struct conn *c);

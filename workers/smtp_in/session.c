@@ -51,6 +51,13 @@ static bool address_text(const struct sockaddr *sa, char addr[46], char port[8])
 	return is_ipv6;
 }
 
+void session_set_client(struct session *s, const struct sockaddr *sa)
+{
+	s->is_ipv6 = address_text(sa, s->addr, s->port);
+	free(s->namaddr);
+	s->namaddr = xasprintf("unknown[%s]", s->addr);
+}
+
 void session_set_server(struct session *s, const struct sockaddr *sa)
 {
 	address_text(sa, s->server_addr, s->server_port);

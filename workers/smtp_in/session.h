@@ -207,6 +207,8 @@ struct session {
 /* `addr`: peer. The listener outlives the session. */
 void session_init(struct session *s, const struct listener *l, const struct session_ops *ops,
 		  const struct sockaddr *peer);
+/* Before its name is known: the client is another one than the socket says. */
+void session_set_client(struct session *s, const struct sockaddr *sa);
 /* The address that the client is connected to. */
 void session_set_server(struct session *s, const struct sockaddr *sa);
 void session_fini(struct session *s); /* aborts what is going on; logs nothing */
