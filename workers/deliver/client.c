@@ -550,7 +550,7 @@ static void note_421(struct client *c)
 static void on_xforward(struct client *c, unsigned rcpt UNUSED)
 {
 	if (c->parser.code == 421 && is_between_messages(c)) {
-		give_back(c);
+		session_dead(c, NULL);
 		return;
 	}
 	c->cur->replied = true;
@@ -638,8 +638,8 @@ static bool begin_behind(struct client *c, struct buf *out)
 
 void client_top_up(struct client *c)
 {
-	/* RSET, MAIL, RCPT ..., BDAT */
-	unsigned room = CLIENT_EXPECT_MAX - CLIENT_RCPT_MAX - 3;
+	/* RSET, XFORWARD twice, MAIL, RCPT ..., BDAT */
+	unsigned room = CLIENT_EXPECT_MAX - CLIENT_RCPT_MAX - 5;
 
 	/* behind DATA nothing can go out before its answer and its content have */
 	while (c->state == CLIENT_BUSY && has_chunking(c) && !c->closing && c->content == NULL &&

@@ -311,6 +311,7 @@ static void learn_name(struct conn *c)
 
 static void proxy_failed(struct conn *c, const char *why)
 {
+	log_speak_as(c->session.listener->log_name);
 	log_warn("haproxy read: %s: from %s", why, c->session.namaddr);
 	counter_add(session_counters, CTR_smtpd_proxy_failures, 1);
 	c->session.is_broken = true;
