@@ -293,7 +293,7 @@ static void test_xforward(void)
 	close_world(&w);
 
 	open_world(&w, false);
-	w.conf.discard = client_keywords_parse(SV("xforward"));
+	w.c.discard = client_keywords_parse(SV("xforward"));
 	say(&w, "220 hi ESMTP\r\n");
 	say(&w, "250-h\r\n250-PIPELINING\r\n250 XFORWARD ADDR\r\n");
 	wire(&w);
