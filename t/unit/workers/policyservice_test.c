@@ -55,7 +55,7 @@ static void serve(int fd, unsigned number)
 		bool close_it = say[0] == '!';
 
 		say += close_it;
-		if (write(fd, say, strlen(say)) < 0 || close_it)
+		if (send(fd, say, strlen(say), MSG_NOSIGNAL) < 0 || close_it)
 			return;
 	}
 }
