@@ -258,9 +258,11 @@ static void new_client_fini(struct new_client *c)
 
 static void apply_client(struct session *s, struct new_client *c)
 {
-	char *name = c->got_name ? c->name : s->name;
-	char *reverse = c->got_reverse ? c->reverse_name : s->reverse_name;
-
+	/* session_name_known() forgets the old names before it looks at the new ones */
+	if (!c->got_name)
+		set_text(&c->name, s->name);
+	if (!c->got_reverse)
+		set_text(&c->reverse_name, s->reverse_name);
 	if (c->addr[0] != '\0') {
 		memcpy(s->addr, c->addr, sizeof(s->addr));
 		s->is_ipv6 = strchr(s->addr, ':') != NULL;
@@ -271,8 +273,8 @@ static void apply_client(struct session *s, struct new_client *c)
 		memcpy(s->server_addr, c->server_addr, sizeof(s->server_addr));
 	if (c->server_port[0] != '\0')
 		memcpy(s->server_port, c->server_port, sizeof(s->server_port));
-	session_name_known(s, name, c->got_name ? c->name_status : s->name_status, reverse,
-			   c->got_reverse ? c->reverse_status : s->reverse_status);
+	session_name_known(s, c->name, c->got_name ? c->name_status : s->name_status,
+			   c->reverse_name, c->got_reverse ? c->reverse_status : s->reverse_status);
 	set_text(&s->helo, c->got_helo ? c->helo : NULL);
 	s->esmtp = c->got_proto && c->esmtp;
 	if (s->ops->peer_changed != NULL)

@@ -127,6 +127,10 @@ static void test_xclient(void)
 		  "inline:{{bad.test=REJECT} {192.0.2.7=450 4.7.1 later}}\n",
 		  "192.0.2.1");
 	fake_say(&f, "EHLO c.test\r\n");
+	is_str(fake_say(&f, "XCLIENT PORT=7\r\n"), "220 hi\r\n", "only a port");
+	is_str(f.s.namaddr, "client.test[192.0.2.1]", "the names stay");
+	is_str(f.s.reverse_name, "client.test", "both of them");
+	fake_say(&f, "EHLO c.test\r\n");
 	is_str(fake_say(&f, "XCLIENT NAME=bad.test ADDR=::1\r\n"),
 	       "501 5.5.4 Bad ADDR syntax: ::1\r\n", "no such address");
 	ok(strncmp(fake_say(&f, "XCLIENT NAME=bad.test\r\n"), "554 5.7.1 <bad.test[192.0.2.1]>",
