@@ -225,6 +225,70 @@ static void add_missing(struct summing *m, const char *name, const char *file, u
 	};
 }
 
+/* ---- options of services ---- */
+
+enum {
+	IN_SMTPD = 1,
+	IN_CLEANUP = 2,
+	IN_REWRITE = 4,
+	IN_QMGR = 8,
+	IN_CLIENT = 16,
+	IN_AGENT = 32,
+	IN_PICKUP = 64,
+	IN_SPAWN = 128,
+};
+
+static const struct {
+	const char *name;
+	unsigned programs;
+} read_where[] = {
+#define WHERE(field, bits) { sizeof(((struct params *)0)->field) > 0 ? #field : "", bits },
+#include "conf/params_where.inc"
+#undef WHERE
+};
+
+static const struct {
+	const char *program;
+	unsigned bit;
+} program_bits[] = {
+	{ "cleanup", IN_CLEANUP }, { "discard", IN_CLIENT }, { "error", IN_CLIENT },
+	{ "lmtp", IN_CLIENT },     { "local", IN_AGENT },    { "nqmgr", IN_QMGR },
+	{ "oqmgr", IN_QMGR },      { "pickup", IN_PICKUP },  { "pipe", IN_AGENT },
+	{ "qmgr", IN_QMGR },       { "retry", IN_CLIENT },   { "smtp", IN_CLIENT },
+	{ "smtpd", IN_SMTPD },     { "spawn", IN_SPAWN },    { "trivial-rewrite", IN_REWRITE },
+	{ "virtual", IN_AGENT },
+};
+
+/* Does the program of a service read a parameter that acts with the options of its line? Names that
+ * are the operator's own may stand in other values. */
+static bool option_acts(const struct conf_service *s, const char *name)
+{
+	unsigned bit = 0;
+	int idx = param_find(sv_from(name));
+
+	for (size_t i = 0; i < ARRAY_LEN(program_bits); i++) {
+		if (strcmp(program_bits[i].program, s->program) == 0)
+			bit = program_bits[i].bit;
+	}
+	if (idx < 0 || strcmp(name, "syslog_name") == 0 || strcmp(name, "stress") == 0)
+		return true;
+	for (size_t i = 0; i < ARRAY_LEN(read_where); i++) {
+		if (strcmp(read_where[i].name, param_desc((unsigned)idx)->field) == 0)
+			return (read_where[i].programs & bit) != 0;
+	}
+	return false;
+}
+
+static void add_option(struct summing *m, const struct conf_service *s,
+		       const struct conf_override *o)
+{
+	struct effect_info info;
+
+	if (effect_find(m->c, sv_from(o->name), &info) && info.effect == EFFECT_ACTS &&
+	    !option_acts(s, o->name) && asks(unconst(m->c), sv_from(o->name), o->value))
+		add_missing(m, o->name, m->c->master_path, s->line, reasons[REASON_OPTION].text);
+}
+
 static void add_setting(struct summing *m, const char *name, const char *value, const char *file,
 			unsigned line)
 {
@@ -334,9 +398,11 @@ void effect_summary(const struct conf *c, struct effect_summary *s)
 	for (unsigned i = 0; i < c->service_count; i++) {
 		const struct conf_service *service = &c->services[i].pub;
 
-		for (unsigned k = 0; k < service->override_count; k++)
+		for (unsigned k = 0; k < service->override_count; k++) {
 			add_setting(&m, service->overrides[k].name, service->overrides[k].value,
 				    c->master_path, service->line);
+			add_option(&m, service, &service->overrides[k]);
+		}
 		add_service(&m, &c->services[i]);
 	}
 	strmap_free(&m.seen);

@@ -67,8 +67,10 @@ static struct sv table_of(struct sv text)
 
 static bool find_place(const struct conf *c, struct sv text, const char **file, unsigned *line)
 {
-	struct sv parameter = parameter_of(text), table = table_of(text);
 	bool found = false;
+
+	skip_word(&text, SV("parameter "));
+	struct sv parameter = parameter_of(text), table = table_of(text);
 
 	if (parameter.len > 0) {
 		char *name = xstrndup(parameter.p, parameter.len);

@@ -427,7 +427,7 @@ static int cmd_reload(struct app *a)
 	int plan, snap;
 
 	/* say here what is wrong; priv checks again on its own */
-	if (!prepare(a, &plan, &snap) || !check_workers(a, snap, -1)) {
+	if (!prepare_start(a, &plan, &snap)) {
 		fprintf(stderr, "posthaste: the running configuration stays in force\n");
 		return 1;
 	}
