@@ -47,6 +47,8 @@
 #define DEST_TIMER_MS     5     /* resolution of rate delays */
 
 /* supervisor-only marks in qmsg.flags, next to MSGF_* */
+#define SCHED_DUE_FLUSH UINT32_MAX /* due_s of an entry that is loaded because of a flush */
+
 #define MSGM_DOOMED  0x0040u /* deleted: drop what comes back */
 #define MSGM_REQUEUE 0x0080u /* requeued or flushed: try at once what comes back */
 #define MSGM_DELETED 0x0100u /* by the operator, who gets the log line */
@@ -310,6 +312,8 @@ struct pool *sched_pool(struct sched *s, enum worker_class class_id);
 /* Leave the list that the present state means. */
 void sched_entry_unlist(struct sched *s, uint32_t e);
 /* All of these take the entry from wherever it is (unlisted: fresh) and put it where it says. */
+/* The same, and nothing holds it back. */
+void sched_entry_flush(struct sched *s, uint32_t e);
 void sched_entry_load(struct sched *s, uint32_t e);
 void sched_entry_hold(struct sched *s, uint32_t e);
 void sched_entry_ready(struct sched *s, uint32_t e, unsigned list);

@@ -228,6 +228,12 @@ void sched_entry_load(struct sched *s, uint32_t e)
 	sched_entry_dest(s, e, DTAB_NONE);
 }
 
+void sched_entry_flush(struct sched *s, uint32_t e)
+{
+	sched_entry_load(s, e);
+	sched_entry(s, e)->due_s = SCHED_DUE_FLUSH;
+}
+
 void sched_entry_hold(struct sched *s, uint32_t e)
 {
 	sched_entry_unlist(s, e);

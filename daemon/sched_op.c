@@ -60,6 +60,8 @@ static void apply_entry(struct sched *s, uint32_t e, enum sched_cmd cmd)
 		sched_entry_hold(s, e);
 	else if (cmd == SCHED_DELETE)
 		sched_entry_end(s, e);
+	else if (cmd == SCHED_FLUSH)
+		sched_entry_flush(s, e);
 	else if (qword_state(qtab_entry_word(s->q, e)) != QS_LOAD)
 		sched_entry_load(s, e);
 	if (cmd == SCHED_FLUSH && row != DTAB_NONE)
@@ -180,7 +182,7 @@ static void flush_list(struct sched *s, struct elist *l, unsigned *budget)
 	struct walker *w = &s->walk;
 
 	while (w->left > 0 && *budget > 0 && l->head != QTAB_NONE) {
-		sched_entry_load(s, l->head);
+		sched_entry_flush(s, l->head);
 		w->result.messages++;
 		w->left--;
 		(*budget)--;

@@ -51,6 +51,9 @@ static int send_load(struct sched *s, struct sched_worker *w, uint32_t e)
 {
 	struct proto_load r = { .kind = PROTO_LOAD };
 
+	if (sched_entry(s, e)->due_s == SCHED_DUE_FLUSH)
+		r.flags = LOAD_FLUSH;
+
 	sched_proto_ref(s, e, next_word(s, e, QS_LOADING, w), &r.ref);
 	int err = send_to(s, w, &r, sizeof(r));
 

@@ -181,9 +181,11 @@ struct proto_ref {
 	struct proto_place place;
 };
 
+enum { LOAD_FLUSH = 1 }; /* somebody wants it tried now: defer_transports does not hold it back */
+
 struct proto_load {
 	uint32_t kind;
-	uint32_t pad;
+	uint32_t flags; /* LOAD_FLUSH */
 	struct proto_ref ref;
 };
 

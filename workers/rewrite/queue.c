@@ -85,9 +85,14 @@ static uint32_t load(struct rewrite *r, const struct proto_load *l, struct plan 
 	err = spool_read_head(r->reader, id, l->ref.place, verify, &hdr, &r->env_buf);
 	if (err == 0)
 		err = env_decode(buf_sv(&r->env_buf), RCPTS_MAX, &r->load_arena, &env);
-	if (err == 0)
-		err = plan_again(r->rules.conf, rules_chain(&r->rules, env.cleanup)->router, &env,
-				 l->ref.rcpt_first, l->ref.mask, &r->load_arena, plan);
+	if (err == 0) {
+		struct resolver *router = rules_chain(&r->rules, env.cleanup)->router;
+
+		resolver_flush(router, (l->flags & LOAD_FLUSH) != 0);
+		err = plan_again(r->rules.conf, router, &env, l->ref.rcpt_first, l->ref.mask,
+				 &r->load_arena, plan);
+		resolver_flush(router, false);
+	}
 	if (err == E_CORRUPT || err == E_SYNTAX || err == E_NOENT || err == E_EOF) {
 		return keep_damaged(r, id, l->ref.place, err) ? LOAD_DAMAGED : LOAD_RETRY;
 	}

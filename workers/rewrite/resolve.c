@@ -26,6 +26,7 @@ struct resolver {
 	struct map_list *sender_relayhost;
 	struct map_list *sender_transport;
 	bool transport_parents; /* transport_maps is in parent_domain_matches_subdomains */
+	bool flush;             /* what is resolved was asked for: defer_transports is for others */
 	struct buf value;       /* of the table asked last */
 };
 
@@ -363,6 +364,21 @@ static void check_transport(const struct resolver *r, struct sv rcpt, struct rou
 	route_retry(route, "4.3.0 mail transport unavailable");
 }
 
+void resolver_flush(struct resolver *r, bool flush)
+{
+	r->flush = flush;
+}
+
+static void hold_back(const struct resolver *r, struct route *route)
+{
+	char name[TRANSPORT_NAME_SIZE];
+	const char *list = conf_params(r->conf)->defer_transports;
+
+	if (list[0] != '\0' && !r->flush && str_copy(name, sizeof(name), route->transport) &&
+	    list_has_word(list, name))
+		route_retry(route, "4.3.2 deferred transport");
+}
+
 int resolve(struct resolver *r, struct sv sender, struct sv rcpt, struct sv filter, struct arena *a,
 	    struct route *route)
 {
@@ -390,5 +406,6 @@ int resolve(struct resolver *r, struct sv sender, struct sv rcpt, struct sv filt
 		route_retry(route, "4.3.0 Address lookup failure");
 	else
 		check_transport(r, rcpt, route);
+	hold_back(r, route);
 	return a->full ? E_LIMIT : 0;
 }

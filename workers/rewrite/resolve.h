@@ -45,6 +45,9 @@ void resolver_close(struct resolver **r);
 int resolve(struct resolver *r, struct sv sender, struct sv rcpt, struct sv filter, struct arena *a,
 	    struct route *route_r);
 
+/* What is resolved from now on was asked for by a flush: defer_transports does not apply to it. */
+void resolver_flush(struct resolver *r, bool flush);
+
 /* Is the domain one of ours in the sense of the local class ($mydestination, our own [address])?
  * 1, 0, or negative when a table could not be asked. */
 int resolver_is_local(struct resolver *r, struct sv domain);
