@@ -276,7 +276,7 @@ static bool option_acts(const struct conf_service *s, const char *name)
 		if (strcmp(read_where[i].name, param_desc((unsigned)idx)->field) == 0)
 			return (read_where[i].programs & bit) != 0;
 	}
-	return false;
+	return true;
 }
 
 static void add_option(struct summing *m, const struct conf_service *s,
