@@ -9,8 +9,9 @@
 #include "workers/rewrite/header.h"
 #include "workers/spool/spool.h"
 
-#define WRAP_COLUMN 78u
-#define TEXT_MAX    2000u /* of one reason */
+#define WRAP_COLUMN    78u
+#define TEXT_MAX       2000u /* of one reason */
+#define MESSAGE_ID_MAX 900u
 
 struct kind_words {
 	const char *action;
@@ -89,6 +90,41 @@ static void add_wrapped(struct buf *out, struct sv s, size_t column, const char 
 		s.len -= skip;
 	}
 	buf_add_str(out, "\r\n");
+}
+
+/* The Message-Id of the original: one word in <> on its line, or nothing. */
+static struct sv original_id(const struct dsn_facts *f)
+{
+	struct sv rest = dsn_headers_of(f->original, f->original.len);
+
+	while (rest.len > 0) {
+		struct sv line = sv_trim(sv_next_part(&rest, '\n'));
+		const char *colon = line.len > 0 ? memchr(line.p, ':', line.len) : NULL;
+
+		if (colon == NULL || !sv_eq_nocase((struct sv){ line.p, (size_t)(colon - line.p) },
+						   SV("Message-Id")))
+			continue;
+		struct sv id =
+			sv_trim((struct sv){ colon + 1, line.len - (size_t)(colon + 1 - line.p) });
+
+		if (id.len > 2 && id.len <= MESSAGE_ID_MAX && id.p[0] == '<' &&
+		    memchr(id.p, '>', id.len) == id.p + id.len - 1 &&
+		    memchr(id.p, ' ', id.len) == NULL && memchr(id.p, '\t', id.len) == NULL)
+			return id;
+		break;
+	}
+	return SV("");
+}
+
+static void add_thread(const struct dsn_facts *f, struct buf *out)
+{
+	struct sv id = f->threaded ? original_id(f) : SV("");
+
+	for (unsigned i = 0; i < 2 && id.len > 0; i++) {
+		buf_add_str(out, i == 0 ? "References: " : "In-Reply-To: ");
+		add_clean(out, id, is_utf8_mail(f));
+		buf_add_str(out, "\r\n");
+	}
 }
 
 static void add_boundary(const struct dsn_facts *f, struct buf *out)
@@ -181,7 +217,9 @@ static void add_header(const struct dsn_facts *f, struct buf *out)
 	buf_printf(out, "Subject: %s\r\n", subject);
 	buf_add_str(out, "To: ");
 	add_addr(out, f->to, is_utf8_mail(f));
-	buf_printf(out, "\r\nAuto-Submitted: %s\r\n",
+	buf_add_str(out, "\r\n");
+	add_thread(f, out);
+	buf_printf(out, "Auto-Submitted: %s\r\n",
 		   f->audience == DSN_TO_SENDER ? "auto-replied" : "auto-generated");
 	buf_add_str(out, "MIME-Version: 1.0\r\n"
 			 "Content-Type: multipart/report; report-type=delivery-status;\r\n"

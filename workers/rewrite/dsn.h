@@ -36,6 +36,7 @@ struct dsn_facts {
 	enum dsn_audience audience;
 	const struct bounce_text *text; /* dsn_text() */
 	struct sv myhostname, myorigin, mail_name;
+	bool threaded;      /* enable_threaded_bounces */
 	bool obsolete_from; /* header_from_format: "address (Name)" */
 	struct sv from;     /* address in the From header: MAILER-DAEMON@... */
 	struct sv to;       /* address in the To header, internal form */

@@ -280,6 +280,7 @@ static void build_text(struct notify_job *j, enum dsn_audience audience, struct 
 		.myhostname = sv_from(p->myhostname),
 		.myorigin = sv_from(p->myorigin),
 		.mail_name = sv_from(p->mail_name),
+		.threaded = p->enable_threaded_bounces,
 		.obsolete_from = p->header_from_format == HEADER_FROM_OBSOLETE,
 		.to = to,
 		.qid = sv_from(m->qid_text),
