@@ -70,7 +70,7 @@ t_fuzz_maincf_fuzz_SOURCES = t/fuzz/maincf_fuzz.c
 t_fuzz_maincf_fuzz_LDADD = $(FUZZ_MAIN) $(CONF_LIBS)
 t_fuzz_header_fuzz_SOURCES = t/fuzz/header_fuzz.c
 t_fuzz_header_fuzz_LDADD = $(FUZZ_MAIN) $(REWRITE_LIBS)
-t_fuzz_convert_fuzz_SOURCES = t/fuzz/convert_fuzz.c workers/deliver/convert.c \
+t_fuzz_convert_fuzz_SOURCES = t/fuzz/convert_fuzz.c workers/deliver/convert.c workers/deliver/convert_act.c \
 	workers/deliver/generic.c
 t_fuzz_convert_fuzz_LDADD = $(FUZZ_MAIN) $(REWRITE_LIBS)
 t_fuzz_tableanswer_fuzz_SOURCES = t/fuzz/tableanswer_fuzz.c t/unit/workers/testconf.h

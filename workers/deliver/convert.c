@@ -9,22 +9,13 @@
 #include "lib/err.h"
 #include "lib/log.h"
 #include "lib/util.h"
+#include "workers/deliver/convert_int.h"
 #include "workers/mail/addr.h"
 
 #define ARENA_CHUNK    1024u
 #define ARENA_LIMIT    (1u << 20)
 #define LINE_LIMIT_MIN 12u
-#define LOG_SEEN_BYTES 200 /* as in Postfix */
 #define SOFT_BREAK_AT  72u /* a line of quoted-printable is continued behind so many bytes */
-
-enum answer { KEEP, DROP, REPLACED /* by cv->text */ };
-
-/* Nothing while tables are only asked: it will be done again. */
-#define SAY(cv, ...)                                                                               \
-	do {                                                                                       \
-		if (!(cv)->asking)                                                                 \
-			log_as((cv)->conf->program, __VA_ARGS__);                                  \
-	} while (0)
 
 /* ---- configuration ---- */
 
@@ -97,170 +88,6 @@ void convert_conf_close(struct convert_conf **ccp)
 	*ccp = NULL;
 }
 
-/* ---- output ---- */
-
-static void end_line(struct convert *cv)
-{
-	buf_add_str(cv->out, "\r\n");
-	cv->out_mid = false;
-	cv->room = cv->conf->line_limit;
-}
-
-static void note_break(struct convert *cv)
-{
-	if (!cv->broke_line)
-		SAY(cv, LOG_LEVEL_INFO, "%s: breaking line > %zu bytes with <CR><LF>SPACE", cv->qid,
-		    cv->conf->line_limit);
-	cv->broke_line = true;
-}
-
-/* Text of one line or of a piece of it; `hard`: the line ends here. */
-static void put(struct convert *cv, struct sv text, bool hard)
-{
-	if (!cv->out_mid && text.len > 0 && text.p[0] == '.')
-		buf_add_c(cv->out, '.');
-	cv->out_mid |= text.len > 0;
-	while (cv->conf->line_limit > 0 && text.len >= cv->room && (text.len > cv->room || !hard)) {
-		buf_add(cv->out, text.p, cv->room);
-		text = (struct sv){ text.p + cv->room, text.len - cv->room };
-		end_line(cv);
-		buf_add_c(cv->out, ' ');
-		cv->out_mid = true;
-		cv->room--;
-		note_break(cv);
-	}
-	buf_add_sv(cv->out, text);
-	cv->room -= size_min(cv->room, text.len);
-	if (hard)
-		end_line(cv);
-}
-
-/* Text of an action as whole lines. A header's further lines are made continuation lines. */
-static void put_text(struct convert *cv, struct sv text, bool header)
-{
-	bool first = true;
-
-	while (text.len > 0) {
-		const char *nl = memchr(text.p, '\n', text.len);
-		size_t len = nl == NULL ? text.len : (size_t)(nl - text.p),
-		       step = len + (nl != NULL);
-
-		if (!first && header && text.p[0] != ' ' && text.p[0] != '\t')
-			put(cv, SV("\t"), false);
-		put(cv, (struct sv){ text.p, len }, true);
-		first = false;
-		text = (struct sv){ text.p + step, text.len - step };
-	}
-}
-
-/* ---- actions ---- */
-
-static void log_act(struct convert *cv, enum convert_class class, const char *action,
-		    struct sv seen, struct sv text)
-{
-	SAY(cv, LOG_LEVEL_INFO, "%s: %s: %s %.*s%s%.*s", cv->qid, action,
-	    class == CONVERT_BODY ? "body" : "header", (int)size_min(seen.len, LOG_SEEN_BYTES),
-	    seen.p, text.len > 0 ? ": " : "", (int)text.len, text.p);
-}
-
-/* Is the text of PREPEND or REPLACE one? */
-static bool text_is_good(struct convert *cv, enum convert_class class, const char *action,
-			 struct sv text)
-{
-	size_t name_len, colon;
-
-	if (text.len == 0) {
-		SAY(cv, LOG_LEVEL_WARN, "%s action without text in %s map", action,
-		    cv->conf->names[class]);
-		return false;
-	}
-	if (class != CONVERT_BODY &&
-	    (mime_header_name(text, &name_len, &colon) != MIME_NAME_YES || name_len == 0)) {
-		SAY(cv, LOG_LEVEL_WARN,
-		    "bad %s header text \"%.*s\" in %s map -- need \"headername: headervalue\"",
-		    action, (int)size_min(text.len, LOG_SEEN_BYTES), text.p,
-		    cv->conf->names[class]);
-		return false;
-	}
-	return true;
-}
-
-static enum answer act_replace(struct convert *cv, enum convert_class class, struct sv seen,
-			       struct sv text)
-{
-	if (!text_is_good(cv, class, "REPLACE", text))
-		return KEEP;
-	log_act(cv, class, "replace", seen, text);
-	buf_reset(&cv->text);
-	buf_add_sv(&cv->text, text);
-	return REPLACED;
-}
-
-static enum answer act_prepend(struct convert *cv, enum convert_class class, struct sv seen,
-			       struct sv text)
-{
-	if (text_is_good(cv, class, "PREPEND", text)) {
-		log_act(cv, class, "prepend", seen, text);
-		put_text(cv, text, class != CONVERT_BODY);
-	}
-	return KEEP;
-}
-
-/* What a table says must not end a line of its own. */
-static void flatten(struct buf *b, enum convert_class class)
-{
-	for (size_t i = 0; i < b->len; i++) {
-		if (b->p[i] == '\r' || (b->p[i] == '\n' && class == CONVERT_BODY))
-			b->p[i] = ' ';
-	}
-}
-
-static enum answer act(struct convert *cv, enum convert_class class, struct sv seen,
-		       struct sv value)
-{
-	struct sv word = { value.p, 0 }, text;
-
-	while (word.len < value.len && !ascii_is_space(value.p[word.len]))
-		word.len++;
-	text = sv_trim((struct sv){ value.p + word.len, value.len - word.len });
-	if (sv_eq_nocase(word, SV("WARN")))
-		log_act(cv, class, "warning", seen, text);
-	else if (sv_eq_nocase(word, SV("INFO")))
-		log_act(cv, class, "info", seen, text);
-	else if (sv_eq_nocase(word, SV("REPLACE")))
-		return act_replace(cv, class, seen, text);
-	else if (sv_eq_nocase(word, SV("PREPEND")))
-		return act_prepend(cv, class, seen, text);
-	else if (sv_eq_nocase(word, SV("IGNORE")))
-		return DROP;
-	else if (sv_eq_nocase(word, SV("STRIP"))) {
-		log_act(cv, class, "strip", seen, text);
-		return DROP;
-	} else if (!sv_eq_nocase(word, SV("DUNNO")) && !sv_eq_nocase(word, SV("OK")))
-		SAY(cv, LOG_LEVEL_WARN, "unsupported command in %s map: %.*s",
-		    cv->conf->names[class], (int)size_min(value.len, LOG_SEEN_BYTES), value.p);
-	return KEEP;
-}
-
-static enum answer ask(struct convert *cv, enum convert_class class, struct sv seen)
-{
-	if (cv->err != 0 || map_list_is_empty(cv->conf->tables[class]))
-		return KEEP;
-	switch (map_list_get(cv->conf->tables[class], seen, &cv->value)) {
-	case MAP_FOUND:
-		flatten(&cv->value, class);
-		return act(cv, class, seen, buf_sv(&cv->value));
-	case MAP_NOT_FOUND:
-		break;
-	case MAP_ERROR:
-		SAY(cv, LOG_LEVEL_WARN, "%s: smtp %s checks lookup error", cv->qid,
-		    class == CONVERT_BODY ? "body" : "header");
-		cv->err = E_AGAIN;
-		break;
-	}
-	return KEEP;
-}
-
 /* ---- headers ---- */
 
 static void put_head(struct convert *cv, struct sv head)
@@ -270,7 +97,7 @@ static void put_head(struct convert *cv, struct sv head)
 		size_t len = nl == NULL ? head.len : (size_t)(nl - head.p),
 		       step = len + (nl != NULL);
 
-		put(cv, (struct sv){ head.p, len }, true);
+		convert_put(cv, (struct sv){ head.p, len }, true);
 		head = (struct sv){ head.p + step, head.len - step };
 	}
 }
@@ -323,10 +150,10 @@ static void header_out(struct convert *cv, struct sv head, bool ours)
 	}
 	if (!ours && mime_is_mime_header((struct sv){ head.p, name_len }))
 		class = CONVERT_MIME;
-	switch (ask(cv, class, head)) {
-	case DROP:
+	switch (convert_check(cv, class, head)) {
+	case CONVERT_DROP:
 		return;
-	case REPLACED:
+	case CONVERT_REPLACED:
 		/* one header; what is a further line in the table's text continues it */
 		for (size_t i = 0; i < cv->text.len; i++) {
 			buf_add_c(&replaced, cv->text.p[i]);
@@ -337,7 +164,7 @@ static void header_out(struct convert *cv, struct sv head, bool ours)
 		head = buf_sv(&replaced);
 		mime_header_name(head, &name_len, &colon);
 		break;
-	case KEEP:
+	case CONVERT_KEEP:
 		break;
 	}
 	if (!put_mapped(cv, head, name_len, colon))
@@ -382,7 +209,7 @@ static void headers_end(struct convert *cv, bool blank)
 		cv->err = E_LIMIT;
 	mime_headers_end(&cv->mime, blank);
 	if (primary && !blank)
-		put(cv, SV(""), true);
+		convert_put(cv, SV(""), true);
 }
 
 /* What is past header_size_limit is dropped, as when mail is received. */
@@ -423,16 +250,16 @@ static bool head_line(struct convert *cv, struct sv text, bool cont)
 
 static void body_out(struct convert *cv, struct sv text, bool hard)
 {
-	switch (ask(cv, CONVERT_BODY, text)) {
-	case KEEP:
-		put(cv, text, hard);
+	switch (convert_check(cv, CONVERT_BODY, text)) {
+	case CONVERT_KEEP:
+		convert_put(cv, text, hard);
 		break;
-	case REPLACED:
-		put(cv, buf_sv(&cv->text), hard);
+	case CONVERT_REPLACED:
+		convert_put(cv, buf_sv(&cv->text), hard);
 		break;
-	case DROP:
+	case CONVERT_DROP:
 		if (hard && cv->out_mid)
-			put(cv, SV(""), true);
+			convert_put(cv, SV(""), true);
 		break;
 	}
 }
@@ -589,7 +416,7 @@ void convert_end(struct convert *cv)
 	if (cv->mime.place != MIME_BODY)
 		headers_end(cv, true);
 	if (cv->out_mid)
-		put(cv, SV(""), true);
+		convert_put(cv, SV(""), true);
 }
 
 void convert_ask_begin(struct convert *cv, const struct convert_conf *cc, struct buf *scratch)

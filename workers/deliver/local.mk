@@ -5,6 +5,7 @@ DELIVER_ENGINE = workers/deliver/client.c workers/deliver/client.h workers/deliv
 workers_deliver_deliver_SOURCES = $(DELIVER_ENGINE) workers/deliver/changed.c workers/deliver/changed.h \
 	workers/deliver/conn.c \
 	workers/deliver/connect.c workers/deliver/convert.c workers/deliver/convert.h \
+	workers/deliver/convert_act.c workers/deliver/convert_int.h \
 	workers/deliver/deliver.h workers/deliver/generic.c workers/deliver/generic.h \
 	workers/deliver/dest.c workers/deliver/job.c workers/deliver/main.c \
 	workers/deliver/nexthop.c workers/deliver/nexthop.h workers/deliver/route.c \

@@ -20,14 +20,14 @@ check_PROGRAMS += t/unit/workers/deliver_test
 UNIT_TESTS += t/unit/workers/deliver_test
 t_unit_workers_deliver_test_SOURCES = t/unit/workers/deliver_test.c $(DELIVER_ENGINE) \
 	workers/deliver/changed.c workers/deliver/conn.c workers/deliver/connect.c \
-	workers/deliver/convert.c workers/deliver/dest.c workers/deliver/generic.c workers/deliver/job.c \
+	workers/deliver/convert.c workers/deliver/convert_act.c workers/deliver/dest.c workers/deliver/generic.c workers/deliver/job.c \
 	workers/deliver/nexthop.c workers/deliver/route.c workers/deliver/tconf.c \
 	workers/deliver/tlspolicy.c
 t_unit_workers_deliver_test_LDADD = $(WORKER_LIBS)
 check_PROGRAMS += t/unit/workers/convert_test
 UNIT_TESTS += t/unit/workers/convert_test
 t_unit_workers_convert_test_SOURCES = t/unit/workers/convert_test.c t/unit/workers/testconf.h \
-	workers/deliver/convert.c workers/deliver/generic.c
+	workers/deliver/convert.c workers/deliver/convert_act.c workers/deliver/generic.c
 t_unit_workers_convert_test_LDADD = $(WORKER_LIBS)
 check_PROGRAMS += t/unit/workers/route_test
 UNIT_TESTS += t/unit/workers/route_test
