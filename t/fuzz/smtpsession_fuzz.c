@@ -121,7 +121,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			  "check_sender_access inline:{hold.test=HOLD}, "
 			  "reject_unknown_sender_domain\n"
 			  "smtpd_data_restrictions = reject_multi_recipient_bounce\n"
-			  "smtpd_end_of_data_restrictions = sleep 1\n",
+			  "smtpd_end_of_data_restrictions = sleep 1\n"
+			  "smtpd_authorized_xclient_hosts = 10.0.0.0/8\n"
+			  "smtpd_authorized_xforward_hosts = 10.0.0.0/8\n",
 			  NULL);
 		fake_logs_to = NULL;
 		f.ops.end = checked_end;
