@@ -57,6 +57,24 @@ if (my $s = $server{memcached}) {
 	is query('User@Memcached.Test', $t), '0 a@other.test', 'memcache: keys are folded';
 	is query('none@memcached.test', $t), '1 ', 'memcache: none';
 	is query("user\@memcached.test x", $t), '1 ', 'memcache: a key with a blank is none';
+	if ($types{sqlite} && `sqlite3 --version 2>/dev/null`) {
+		mkdir "$dir/db";
+		system 'sqlite3', "$dir/db/b.db", "create table t (k text, v text); insert into t values ('old\@x.test', 'of\@backup.test')";
+		my $db = table('backup', 'sqlite', dbpath => "$dir/db/b.db", query => "select v from t where k = '%s'");
+		my %both = (memcache => "inet:127.0.0.1:$s->{port}", key_format => 'b:%s', backup => "proxy:$db");
+		my $b = table('both', 'memcache', %both);
+		is query('old@x.test', $b), '0 of@backup.test', 'memcache: what only its backup has';
+		system 'sqlite3', "$dir/db/b.db", 'delete from t';
+		is query('old@x.test', $b), '0 of@backup.test', 'memcache: and has itself from then on';
+		is query('none@x.test', $b), '1 ', 'memcache: what neither has';
+		system 'sqlite3', "$dir/db/b.db", "insert into t values ('new\@x.test', 'down\@backup.test')";
+		is query('new@x.test', table('down', 'memcache', %both, memcache => 'inet:127.0.0.1:' . free_port())),
+			'0 down@backup.test', 'memcache: while it is down the backup answers';
+		unlink "$dir/db/b.db";
+		like query('other@x.test', $b), qr/^1 .*lookup error: backup: /s, 'memcache: a backup that cannot be asked';
+		like query('x', table('hashed', 'memcache', %both, backup => "hash:$dir/x")), qr/^1 .*backup: only a remote table/s,
+			'memcache: no backup in the process';
+	}
 }
 if (my $s = $server{redis}) {
 	my $t = $alias{redis} = table('redis', 'redis', server => "inet:127.0.0.1:$s->{port}", password => 'open sesame',

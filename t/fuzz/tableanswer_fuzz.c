@@ -82,6 +82,7 @@ static void open_all(struct table *tables[KINDS])
 
 	clock_init();
 	c = test_conf("cache_memcache = unix:/no\ncache_timeout = 1\ncache_max_try = 2\n"
+		      "cache_backup = socketmap:unix:/no:map\n"
 		      "store_server = unix:/no\nstore_password = x\nstore_database = 3\n"
 		      "store_timeout = 1\nstore_expansion_limit = 3\n");
 	if (policy_spec_parse(conf_params(c), SV("{ unix:/no, try_limit=1, timeout=1s }"), &policy,

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* memcache_table(5), for reading: "get KEY" in the text protocol. Listed in
+/* memcache_table(5), for reading: "get KEY" in the text protocol. What is not there, or cannot be
+ * asked for, is asked of the `backup`, another remote table, and put there. Listed in
  * workers/lookup/table.c. */
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,9 +17,38 @@
 struct memcache {
 	char *where, *key_format;
 	size_t line_max, data_max;
-	int64_t timeout_ms;
+	int64_t timeout_ms, ttl_s, flags;
 	unsigned tries;
+	struct table *backup;  /* NULL = none */
+	pthread_mutex_t admit; /* table_admits() of the backup is for one thread at a time */
 };
+
+struct connection {
+	struct stream stream;
+	const struct table *backup;
+	void *backup_connection;
+};
+
+/* proxy: makes no difference here, as elsewhere. */
+static int open_backup(struct table *t, struct memcache *m, const char *spec)
+{
+	struct conf_diag d;
+
+	while (strncmp(spec, "proxy:", 6) == 0)
+		spec += 6;
+	if (strncmp(spec, "memcache:", 9) == 0) { /* perhaps itself */
+		options_complain(t->options, "backup: cannot be a memcache table");
+		return E_CONFIG;
+	}
+	conf_diag_init(&d);
+	int err = table_open(t->conf, spec, &m->backup, &d);
+
+	if (err != 0)
+		options_complain(t->options, "backup: only a remote table can be one: %.200s",
+				 d.text.len > 0 ? buf_cstr(&d.text) : err_str(err));
+	conf_diag_fini(&d);
+	return err;
+}
 
 static int memcache_open(struct table *t)
 {
@@ -35,8 +66,11 @@ static int memcache_open(struct table *t)
 	m->tries = (unsigned)options_int(o, "max_try", 2, 1, 10);
 	if (template_check(m->key_format) != NULL)
 		options_complain(o, "key_format: %s", template_check(m->key_format));
+	m->ttl_s = options_int(o, "ttl", 3600, 0, INT32_MAX);
+	m->flags = options_int(o, "flags", 0, 0, INT32_MAX);
+	pthread_mutex_init(&m->admit, NULL);
 	if (options_get(o, "backup", "")[0] != '\0')
-		options_complain(o, "backup: not supported; name both tables in the parameter");
+		return open_backup(t, m, options_get(o, "backup", ""));
 	return 0;
 }
 
@@ -44,23 +78,42 @@ static void memcache_close(struct table *t)
 {
 	struct memcache *m = t->source_state;
 
+	table_close(&m->backup);
+	pthread_mutex_destroy(&m->admit);
 	free(m->where);
 	free(m->key_format);
 	free(m);
 }
 
-static void *memcache_connect(const struct table *t UNUSED)
+static void *memcache_connect(const struct table *t)
 {
-	struct stream *s = xcalloc(1, sizeof(*s));
+	const struct memcache *m = t->source_state;
+	struct connection *c = xcalloc(1, sizeof(*c));
 
-	stream_init(s);
-	return s;
+	stream_init(&c->stream);
+	c->backup = m->backup;
+	if (c->backup != NULL)
+		c->backup_connection = c->backup->source->connect(c->backup);
+	return c;
 }
 
 static void memcache_disconnect(void *connection)
 {
-	stream_close(connection);
-	free(connection);
+	struct connection *c = connection;
+
+	stream_close(&c->stream);
+	if (c->backup != NULL)
+		c->backup->source->disconnect(c->backup_connection);
+	free(c);
+}
+
+static void memcache_directories(const struct table *t, void (*fn)(void *ctx, const char *path),
+				 void *ctx)
+{
+	const struct memcache *m = t->source_state;
+
+	if (m->backup != NULL && m->backup->source->directories != NULL)
+		m->backup->source->directories(m->backup, fn, ctx);
 }
 
 /* "VALUE key flags bytes": the number of bytes; negative when it is something else. */
@@ -135,29 +188,88 @@ static bool key_is_plain(struct sv key)
 	return key.len > 0 && key.len <= KEY_MAX;
 }
 
+/* 0 or the last error. */
+static int get(const struct memcache *m, struct stream *s, struct sv name, bool *found_r,
+	       struct buf *value)
+{
+	int err = 0;
+
+	for (unsigned i = 0; i < m->tries; i++) {
+		stream_begin(s, m->timeout_ms);
+		err = exchange(m, s, name, found_r, value);
+		if (err == 0)
+			break;
+		stream_close(s);
+	}
+	return err;
+}
+
+/* What the backup knew, for the next time. If that fails the backup is asked again. */
+static void put(const struct memcache *m, struct stream *s, struct sv name, struct sv value)
+{
+	struct buf request = BUF_INIT;
+	struct sv line;
+
+	if (value.len > m->data_max)
+		return;
+	buf_printf(&request, "set %.*s %lld %lld %zu\r\n", (int)name.len, name.p,
+		   (long long)m->flags, (long long)m->ttl_s, value.len);
+	buf_add_sv(&request, value);
+	buf_add_str(&request, "\r\n");
+	stream_begin(s, m->timeout_ms);
+	if (stream_connect(s, m->where, "11211") != 0 || stream_write(s, buf_sv(&request)) != 0 ||
+	    stream_read_line(s, m->line_max, &line) != 0)
+		stream_close(s);
+	buf_fini(&request);
+}
+
+static void ask_backup(const struct memcache *m, struct connection *c, struct sv key,
+		       struct table_answer *a)
+{
+	pthread_mutex_t *admit = (pthread_mutex_t *)(uintptr_t)&m->admit;
+
+	pthread_mutex_lock(admit);
+	int admitted = table_admits(c->backup, key);
+
+	pthread_mutex_unlock(admit);
+	if (admitted < 0)
+		table_fail(a, "the tables of \"domain\" cannot be asked");
+	else if (admitted > 0)
+		c->backup->source->ask(c->backup, c->backup_connection, key, a);
+}
+
 static void memcache_ask(const struct table *t, void *connection, struct sv key,
 			 struct table_answer *a)
 {
 	const struct memcache *m = t->source_state;
-	struct stream *s = connection;
+	struct connection *c = connection;
 	struct buf name = BUF_INIT, value = BUF_INIT;
-	bool found = false;
+	bool found = false, plain;
 	int err = 0;
 
-	if (template_expand(m->key_format, key, NULL, NULL, NULL, &name) &&
-	    key_is_plain(buf_sv(&name))) {
-		for (unsigned i = 0; i < m->tries; i++) {
-			stream_begin(s, m->timeout_ms);
-			err = exchange(m, s, buf_sv(&name), &found, &value);
-			if (err == 0)
-				break;
-			stream_close(s);
+	plain = template_expand(m->key_format, key, NULL, NULL, NULL, &name) &&
+		key_is_plain(buf_sv(&name));
+	if (plain)
+		err = get(m, &c->stream, buf_sv(&name), &found, &value);
+	if (!found && c->backup != NULL) {
+		struct table_answer b = { .status = MAP_NOT_FOUND };
+
+		ask_backup(m, c, key, &b);
+		found = b.status == MAP_FOUND;
+		if (found)
+			buf_add_sv(&value, buf_sv(&b.value));
+		if (found && plain && err == 0)
+			put(m, &c->stream, buf_sv(&name), buf_sv(&value));
+		if (b.status == MAP_ERROR) {
+			table_fail(a, "backup: %.250s", b.why);
+			a->about_key = b.about_key;
 		}
-		if (err != 0)
-			table_fail(a, "%s: %s", m->where, err_str(err));
-		else if (found)
-			table_add_result(t, a, key, buf_sv(&value));
+		buf_fini(&b.value);
+	} else if (err != 0) {
+		table_fail(a, "%s: %s", m->where, err_str(err));
 	}
+	if (found)
+		table_add_result(t, a, key, buf_sv(&value));
 	buf_fini(&name);
 	buf_fini(&value);
 }
@@ -169,4 +281,5 @@ const struct source source_memcache = {
 	.connect = memcache_connect,
 	.disconnect = memcache_disconnect,
 	.ask = memcache_ask,
+	.directories = memcache_directories,
 };

@@ -148,6 +148,11 @@ static void test_open(void)
 		{ "memcache", "", "" },
 		{ "memcache", "memcache = inet:x:1\nkey_format = a%s\ntimeout = 5\n", "" },
 		{ "memcache", "timeout = soon\n", "timeout: expected a number" },
+		{ "memcache", "backup = socketmap:unix:/no:map\nttl = 5\n", "" },
+		{ "memcache", "backup = hash:/no\n", "backup: only a remote table can be one" },
+		{ "memcache", "backup = memcache:/no\n", "backup: cannot be a memcache table" },
+		{ "memcache", "backup = proxy:sqlite:/no/such\n",
+		  "only a remote table can be one" },
 		{ "memcache", "timeout = 0\n", "timeout: expected a number" },
 		{ "memcache", "key_format = %q\n", "key_format: invalid" },
 
