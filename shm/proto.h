@@ -49,7 +49,7 @@ enum proto_kind {
 	PROTO_DNS_ANSWER,
 	/* supervisor -> deliver: forget idle connections of a destination (flush, suspend) */
 	PROTO_DEST_IDLE,
-	/* smtp-in, rewrite, local <-> lookup */
+	/* smtp-in, rewrite, local, deliver <-> lookup */
 	PROTO_TABLE_QUERY,
 	PROTO_TABLE_ANSWER,
 	/* showq <-> supervisor */
@@ -327,7 +327,7 @@ struct proto_dns_answer {
 	/* rr_count times: uint16_t length, rdata in wire form with names uncompressed */
 };
 
-/* ---- smtp-in, rewrite, local <-> lookup ---- */
+/* ---- smtp-in, rewrite, local, deliver <-> lookup ---- */
 
 #define PROTO_TABLE_SPEC_MAX  4096u
 #define PROTO_TABLE_KEY_MAX   16384u

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Questions to the lookup worker (workers/lookup), asynchronous, over a link: fetches what a memo
- * of remote tables lacks (conf/map_remote.h). Used by smtp-in, rewrite and local from their event
- * loops. Bounded: PROTO_TABLE_ASKED_MAX questions are under way, the others wait in their memos; a
- * fetch that has not ended after its time ends with MAP_ERROR for what is missing.
+ * of remote tables lacks (conf/map_remote.h). Used by smtp-in, rewrite, local and deliver from
+ * their event loops. Bounded: PROTO_TABLE_ASKED_MAX questions are under way, the others wait in
+ * their memos; a fetch that has not ended after its time ends with MAP_ERROR for what is missing.
  */
 #ifndef PH_WORKERS_TABLES_CLIENT_H
 #define PH_WORKERS_TABLES_CLIENT_H
