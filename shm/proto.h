@@ -55,6 +55,9 @@ enum proto_kind {
 	/* showq <-> supervisor */
 	PROTO_QUEUE_ASK,
 	PROTO_QUEUE_ITEMS,
+	/* smtp-in -> rewrite, and back */
+	PROTO_MILTER_EVENT,
+	PROTO_MILTER_REPLY,
 	PROTO_KIND_COUNT
 };
 
@@ -77,6 +80,8 @@ enum {
 	SUBMIT_BEGIN = 1, /* the chain begins with the envelope (workers/mail/envelope.h) */
 	SUBMIT_END = 2,   /* content is complete: answer with PROTO_SUBMIT_DONE */
 	SUBMIT_ABORT = 4, /* client went away: forget it; no answer */
+	SUBMIT_MILTER =
+		8, /* with BEGIN: the milters of the session see it before it is committed */
 };
 
 struct proto_submit {
@@ -380,6 +385,47 @@ struct proto_queue_items {
 	uint32_t more;       /* 1: there may be others behind these */
 	uint32_t msg, entry; /* where they begin */
 	/* struct qctl_item with their reasons (daemon/qctl.h); those of a message side by side */
+};
+
+/* ---- smtp-in <-> rewrite: milters of a session ---- */
+
+#define PROTO_MILTER_TEXT_MAX  32768u /* strings of an event */
+#define PROTO_MILTER_REPLY_MAX 4096u  /* bytes of a reply, with CRLF between its lines */
+
+enum {
+	MILTER_EVENT_REJECTED = 1, /* a recipient that is refused already */
+};
+
+/* One event at a time per session; all but ABORT and QUIT are answered. */
+struct proto_milter_event {
+	uint32_t kind;
+	uint32_t session;  /* smtp-in's number for the session */
+	uint32_t milter;   /* smtp-in's number for its milters within its life, echoed; never 0 */
+	uint16_t listener; /* conf_listener() index */
+	uint8_t command;   /* as in workers/milter/codec.h */
+	uint8_t flags;     /* MILTER_EVENT_* */
+	uint32_t text_len;
+	uint32_t pad;
+	/* strings, each with its NUL:
+	 * CONNECT: address, port, name, reverse name, OK|FORGED|TEMP|FAIL, connections, own
+	 *          address, own port
+	 * HELO:    name        MAIL: queue id or "", address, arguments as they came
+	 * RCPT:    queue id or "", address, why it is refused or "", arguments as they came
+	 * DATA:    queue id    UNKNOWN: the line */
+};
+
+enum {
+	MILTER_REPLY_NONE = 1,     /* there are no milters for this session */
+	MILTER_REPLY_REJECTED = 2, /* refused recipients are wanted, too */
+};
+
+struct proto_milter_reply {
+	uint32_t kind;
+	uint32_t session;
+	uint32_t milter;
+	uint32_t flags;    /* MILTER_REPLY_* */
+	uint32_t text_len; /* the reply as workers/milter/client.h has it; 0 = go on */
+	uint32_t pad;
 };
 
 static inline bool proto_len_ok(size_t len, size_t fixed, size_t count, size_t each)

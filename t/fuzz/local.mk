@@ -27,6 +27,7 @@ FUZZ_TARGETS = \
 FUZZ_TARGETS += t/fuzz/submit_fuzz t/fuzz/http_fuzz
 FUZZ_TARGETS += t/fuzz/sched_fuzz t/fuzz/convert_fuzz
 FUZZ_TARGETS += t/fuzz/tableanswer_fuzz
+FUZZ_TARGETS += t/fuzz/milter_fuzz
 EXTRA_DIST += t/fuzz/corpus t/fuzz/patch.h t/fuzz/spool_image.h
 
 .PHONY: fuzz-programs
@@ -44,6 +45,8 @@ libph_fuzz_a_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_CORPUS_DIR='"$(abs_top_srcdir)/t/f
 FUZZ_MAIN = libph_fuzz.a
 endif
 
+t_fuzz_milter_fuzz_SOURCES = t/fuzz/milter_fuzz.c
+t_fuzz_milter_fuzz_LDADD = $(FUZZ_MAIN) $(REWRITE_LIBS)
 t_fuzz_ring_fuzz_SOURCES = t/fuzz/ring_fuzz.c
 t_fuzz_ring_fuzz_LDADD = $(FUZZ_MAIN) $(SHM_LIBS)
 t_fuzz_link_fuzz_SOURCES = t/fuzz/link_fuzz.c

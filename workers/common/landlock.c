@@ -20,6 +20,7 @@
 #include "lib/err.h"
 #include "lib/log.h"
 #include "lib/util.h"
+#include "workers/common/sandbox.h"
 
 #define CREATE_RULESET 444
 #define ADD_RULE       445
@@ -166,6 +167,13 @@ static int add_place(int fd, const char *path, uint64_t rights)
 	return err;
 }
 
+static bool also_connect;
+
+void landlock_also_connect(void)
+{
+	also_connect = true;
+}
+
 static char *also_read[MAX_ALSO];
 static size_t also_count;
 
@@ -198,7 +206,8 @@ int landlock_rules(enum worker_class class_id, const char *queue_directory, int 
 	if (version < VERSION_MIN)
 		return -1;
 	uint64_t fs = known_rights(version) & (r->fs != 0 ? r->fs : ~UINT64_C(0));
-	long fd = make_ruleset(version, fs, r->net);
+	long fd =
+		make_ruleset(version, fs, also_connect ? r->net & ~(uint64_t)NET_CONNECT : r->net);
 
 	if (fd < 0)
 		die("file rules: %s", strerror(errno));
@@ -290,7 +299,10 @@ void landlock_describe(unsigned class_id, struct buf *out)
 {
 	static const struct class_rules mailbox = { .net = NET_BIND | NET_CONNECT,
 						    .places = { { "mailboxes", MAILBOX_FILES } } };
-	const struct class_rules *r = class_id < CLASS_COUNT ? &rules[class_id] : &mailbox;
+	bool filter = class_id == SANDBOX_FILTER;
+	const struct class_rules *r = filter                   ? &rules[CLASS_REWRITE]
+				      : class_id < CLASS_COUNT ? &rules[class_id]
+							       : &mailbox;
 	int version = kernel_version(landlock_limit());
 	uint64_t known = known_rights(version);
 
@@ -307,7 +319,7 @@ void landlock_describe(unsigned class_id, struct buf *out)
 							     : r->places[i].name,
 				r->places[i].rights & known, known, out);
 	bool binds = version < 4 || (r->net & NET_BIND) == 0;
-	bool connects = version < 4 || (r->net & NET_CONNECT) == 0;
+	bool connects = version < 4 || filter || (r->net & NET_CONNECT) == 0;
 
 	buf_printf(out, "TCP:%s%s%s", binds ? " bind" : "", connects ? " connect" : "",
 		   binds || connects ? "" : " nothing");

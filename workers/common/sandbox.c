@@ -40,6 +40,7 @@ static _Atomic int refused_last = -1;
 static unsigned told_count;
 static uint64_t told_bits[CALLS_MAX / 64];
 static unsigned own_kind = SANDBOX_KINDS;
+static uint32_t also_bits;
 
 static const char *const kind_names[SANDBOX_KINDS] = {
 	[CLASS_SUPERVISOR] = "supervisor",
@@ -55,6 +56,7 @@ static const char *const kind_names[SANDBOX_KINDS] = {
 	[CLASS_SHOWQ] = "showq",
 	[CLASS_SPAWN] = "spawn",
 	[SANDBOX_AGENT] = "mailbox delivery",
+	[SANDBOX_FILTER] = "rewrite with milters",
 };
 
 /* Sanitizers ask the kernel for memory, maps and names while they write a report. These builds are
@@ -242,12 +244,17 @@ static bool none_here(void)
 #endif
 }
 
+void sandbox_also(unsigned kind)
+{
+	also_bits |= 1u << kind;
+}
+
 void sandbox_enter(unsigned kind)
 {
 	own_kind = kind;
 	sandbox_watch();
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_TRAP);
-	int err = build(ctx, 1u << kind);
+	int err = build(ctx, 1u << kind | also_bits);
 
 	if (err != 0)
 		die("system call filter: %s", strerror(-err));

@@ -20,12 +20,17 @@
 
 /* Beside the worker classes: the child that delivers into mailboxes as their owner. */
 #define SANDBOX_AGENT CLASS_COUNT
-#define SANDBOX_KINDS (CLASS_COUNT + 1)
+/* A rewrite worker that has milters to talk to: what it may beyond the others. */
+#define SANDBOX_FILTER (CLASS_COUNT + 1)
+#define SANDBOX_KINDS  (CLASS_COUNT + 2)
 
 /* From now on this holds for all threads of this process, and for what it starts. `kind` is an enum
  * worker_class or SANDBOX_AGENT. Needs no_new_privs. Dies when the filter cannot be loaded; a
  * kernel without such filters gets a line in the log. */
 void sandbox_enter(unsigned kind);
+
+/* Before sandbox_enter(): this process may make the calls of another kind, too. */
+void sandbox_also(unsigned kind);
 
 /* Write down which calls were refused since the last time. Returns how many refusals there were.
  * Cheap when there were none: for every beat and for last words. */

@@ -22,7 +22,8 @@
 #define SUPER    (1u << CLASS_SUPERVISOR)
 #define LOG      (1u << CLASS_LOG)
 #define RESOLVER (1u << CLASS_RESOLVER)
-#define REWRITE  (1u << CLASS_REWRITE)
+#define FILTER   (1u << SANDBOX_FILTER)
+#define REWRITE  (1u << CLASS_REWRITE | FILTER)
 #define SMTP_IN  (1u << CLASS_SMTP_IN)
 #define DELIVER  (1u << CLASS_DELIVER)
 #define LOCAL    (1u << CLASS_LOCAL)
@@ -82,7 +83,7 @@ const struct sandbox_call sandbox_calls[] = {
 	CALL(poll, ALL),
 	CALL(ppoll, ALL),
 	CALL(shutdown, NETWORK | SUPER | LOCAL),
-	CALL(getsockopt, NETWORK | SUPER | LOCAL | SHOWQ),
+	CALL(getsockopt, NETWORK | SUPER | LOCAL | SHOWQ | FILTER),
 	CALL(getsockname, NETWORK | LOCAL),
 	CALL(getpeername, NETWORK | LOCAL),
 	/* memory */
@@ -171,7 +172,7 @@ const struct sandbox_call sandbox_calls[] = {
 	CALL(accept4, SMTP_IN | STATS | SUPER | SHOWQ | SPAWN),
 	CALL(accept, STATS),
 	CALL(setsockopt, RESOLVER | LOCAL | LOOKUP),
-	CALL(connect, DELIVER | RESOLVER | LOCAL | LOOKUP),
+	CALL(connect, DELIVER | RESOLVER | LOCAL | LOOKUP | FILTER),
 	CALL(bind, DELIVER | RESOLVER),
 	CALL(sendmmsg, RESOLVER | LOCAL | LOOKUP),
 	CALL(recvmmsg, RESOLVER | LOOKUP),
@@ -244,8 +245,8 @@ const struct sandbox_arg_call sandbox_arg_calls[] = {
 	CALL_IF(prctl, LOCAL, EQ(0, PR_SET_SECCOMP)),
 	CALL_IF(clone, THREADS & ~LOCAL, BITS(0, CLONE_THREAD | NEW_SPACES, CLONE_THREAD)),
 	CALL_IF(clone, LOCAL, BITS(0, NEW_SPACES, 0)),
-	SOCKET(AF_INET, SOCK_STREAM, DELIVER | RESOLVER | LOCAL | LOOKUP),
-	SOCKET(AF_INET6, SOCK_STREAM, DELIVER | RESOLVER | LOCAL | LOOKUP),
+	SOCKET(AF_INET, SOCK_STREAM, DELIVER | RESOLVER | LOCAL | LOOKUP | FILTER),
+	SOCKET(AF_INET6, SOCK_STREAM, DELIVER | RESOLVER | LOCAL | LOOKUP | FILTER),
 	SOCKET(AF_INET, SOCK_DGRAM, RESOLVER | LOCAL | LOOKUP),
 	SOCKET(AF_INET6, SOCK_DGRAM, RESOLVER | LOCAL | LOOKUP),
 	/* the name service would know which kinds of addresses there are, and does without */
@@ -256,9 +257,9 @@ const struct sandbox_arg_call sandbox_arg_calls[] = {
 	  .ignored = true,
 	  .err = EAFNOSUPPORT },
 	/* lmtp:unix:...; the user database may be behind a daemon */
-	SOCKET(AF_UNIX, SOCK_STREAM, DELIVER | LOCAL | LOOKUP),
+	SOCKET(AF_UNIX, SOCK_STREAM, DELIVER | LOCAL | LOOKUP | FILTER),
 	SOCKET(AF_UNIX, SOCK_DGRAM, LOCAL),
-	CALL_IF(setsockopt, SMTP_IN | DELIVER, EQ(1, IPPROTO_TCP), EQ(2, TCP_NODELAY)),
+	CALL_IF(setsockopt, SMTP_IN | DELIVER | FILTER, EQ(1, IPPROTO_TCP), EQ(2, TCP_NODELAY)),
 };
 const size_t sandbox_arg_call_count = ARRAY_LEN(sandbox_arg_calls);
 

@@ -36,6 +36,7 @@ enum {
 	ENVF_NO_CHECKS = 64,         /* receive_override_options no_header_body_checks */
 	ENVF_PROBE = 128,            /* sendmail -bv: find out, deliver nothing, report */
 	ENVF_REPORT = 256,           /* sendmail -v: report deliveries, whatever NOTIFY says */
+	ENVF_NO_MILTERS = 512,       /* receive_override_options no_milters */
 };
 
 struct env_rcpt {

@@ -13,10 +13,9 @@
 int checks_open(const struct conf *c, const struct params *p, struct checks *k, struct conf_diag *d)
 {
 	const char *const specs[CHECK_CLASSES] = {
-		[CHECK_HEADER] = p->header_checks,
-		[CHECK_MIME] = p->mime_header_checks,
-		[CHECK_NESTED] = p->nested_header_checks,
-		[CHECK_BODY] = p->body_checks,
+		[CHECK_HEADER] = p->header_checks,        [CHECK_MIME] = p->mime_header_checks,
+		[CHECK_NESTED] = p->nested_header_checks, [CHECK_BODY] = p->body_checks,
+		[CHECK_MILTER] = p->milter_header_checks,
 	};
 	int err = 0;
 
@@ -40,7 +39,7 @@ int checks_open(const struct conf *c, const struct params *p, struct checks *k, 
 	k->any = k->chars != NULL || k->strict_header || k->strict_body || k->strict_domain;
 	for (unsigned i = 0; i < CHECK_CLASSES && err == 0; i++) {
 		err = map_list_open(c, specs[i], check_class_names[i], &k->tables[i], d);
-		k->any |= err == 0 && !map_list_is_empty(k->tables[i]);
+		k->any |= err == 0 && i != CHECK_MILTER && !map_list_is_empty(k->tables[i]);
 	}
 	if (err < 0)
 		checks_close(k);
@@ -473,6 +472,29 @@ bool checks_begin(struct check_run *run, const struct checks *k, struct envelope
 	recycle(&run->held_log);
 	recycle(&run->text);
 	return true;
+}
+
+bool checks_begin_milter(struct check_run *run, const struct checks *k, struct envelope *env,
+			 const char *qid, struct arena *arena)
+{
+	*run = (struct check_run){
+		.checks = k, .env = env, .qid = qid, .arena = arena, .text = BUF_INIT
+	};
+	return !map_list_is_empty(k->tables[CHECK_MILTER]);
+}
+
+bool checks_milter_header(struct check_run *run, struct buf *header)
+{
+	enum check_result result;
+
+	if (!is_asked(run, CHECK_MILTER))
+		return true;
+	result = ask(run, CHECK_MILTER, buf_sv(header));
+	if (result == CHECK_REPLACED) {
+		buf_reset(header);
+		buf_add_sv(header, buf_sv(&run->text));
+	}
+	return result != CHECK_DROP;
 }
 
 void checks_headers_end(struct check_run *run, bool blank)

@@ -31,7 +31,14 @@
 #include "workers/mail/mime.h"
 #include "workers/rewrite/badchars.h"
 
-enum check_class { CHECK_HEADER, CHECK_MIME, CHECK_NESTED, CHECK_BODY, CHECK_CLASSES };
+enum check_class {
+	CHECK_HEADER,
+	CHECK_MIME,
+	CHECK_NESTED,
+	CHECK_BODY,
+	CHECK_MILTER,
+	CHECK_CLASSES
+};
 
 enum check_result {
 	CHECK_KEEP,
@@ -98,6 +105,11 @@ bool checks_begin(struct check_run *run, const struct checks *k, struct envelope
  */
 bool checks_characters(struct check_run *run, struct sv *data, enum badchars_at *at,
 		       struct buf *stripped);
+/* milter_header_checks, when they are configured: the same for headers that milters add, which are
+ * given as "Name: value" with LF between lines and changed in place. False: leave it out. */
+bool checks_begin_milter(struct check_run *run, const struct checks *k, struct envelope *env,
+			 const char *qid, struct arena *arena);
+bool checks_milter_header(struct check_run *run, struct buf *header);
 /* One logical header of the message itself in wire form, with its line ends. PREPENDed lines go to
  * run->out at once; with CHECK_REPLACED, run->text has the new one, in wire form too. */
 enum check_result checks_header(struct check_run *run, struct sv header);

@@ -12,10 +12,9 @@
 #define BCC_MAX        100u /* of one message: a body may match a thousand times */
 
 const char *const check_class_names[CHECK_CLASSES] = {
-	[CHECK_HEADER] = "header_checks",
-	[CHECK_MIME] = "mime_header_checks",
-	[CHECK_NESTED] = "nested_header_checks",
-	[CHECK_BODY] = "body_checks",
+	[CHECK_HEADER] = "header_checks",        [CHECK_MIME] = "mime_header_checks",
+	[CHECK_NESTED] = "nested_header_checks", [CHECK_BODY] = "body_checks",
+	[CHECK_MILTER] = "milter_header_checks",
 };
 
 struct act { /* one answer on its way */
@@ -44,13 +43,14 @@ static void log_act(const struct act *a, const char *action, struct sv text)
 	struct buf line = BUF_INIT;
 	struct sv seen = { a->seen.p, size_min(a->seen.len, LOG_SEEN_BYTES) };
 
-	buf_printf(&line, "%s: %s: %s ", a->run->qid, action, what_of(a->class));
+	buf_printf(&line, "%s: %s%s: %s ", a->run->qid,
+		   a->class == CHECK_MILTER ? "milter-header-" : "", action, what_of(a->class));
 	add_part(&line, "", seen, " from ");
 	if (e->client_addr.len > 0) {
 		add_part(&line, "", e->client_name, "");
 		add_part(&line, "[", e->client_addr, "];");
 	} else {
-		buf_add_str(&line, "local;");
+		buf_add_str(&line, a->class == CHECK_MILTER ? "localhost[127.0.0.1];" : "local;");
 	}
 	add_part(&line, " from=<", e->sender, ">");
 	if (e->rcpt_count > 0)
@@ -255,6 +255,10 @@ static bool has_line(const struct act *a, const char *what)
 
 static enum check_result act_prepend(struct act *a)
 {
+	if (a->class == CHECK_MILTER) {
+		warn_answer(a, "PREPEND is not for headers of milters:", "");
+		return CHECK_KEEP;
+	}
 	if (has_line(a, "bad PREPEND text")) {
 		log_act(a, "prepend", a->text);
 		checks_put_text(a->run, a->text, a->class != CHECK_BODY);

@@ -375,6 +375,7 @@ static void finish(struct header_state *h, bool blank)
 	h->done = true;
 	add_missing(h);
 	buf_add_str(h->out, "\r\n");
+	h->section_bytes = h->out->len;
 	if (h->facts->checks != NULL)
 		checks_headers_end(h->facts->checks, blank);
 }
@@ -560,6 +561,7 @@ void header_end(struct header_state *h)
 		return;
 	flush_carry(h);
 	add_missing(h);
+	h->section_bytes = h->out->len;
 	h->done = true;
 }
 

@@ -60,11 +60,12 @@ struct header_state {
 	const struct header_rules *rules;
 	const struct header_facts *facts;
 	struct buf *out;
-	struct buf carry;       /* a logical header that is not complete yet */
-	bool carry_is_header;   /* its first line is known to be one */
-	bool line_open;         /* carry ends within a line */
-	bool done;              /* the header section is over; what follows is body */
-	bool complete, add;     /* complete addresses / add missing headers */
+	struct buf carry;     /* a logical header that is not complete yet */
+	bool carry_is_header; /* its first line is known to be one */
+	bool line_open;       /* carry ends within a line */
+	bool done;            /* the header section is over; what follows is body */
+	size_t section_bytes; /* of `out` that are header section, with its empty line, when done */
+	bool complete, add;   /* complete addresses / add missing headers */
 	struct addr_rules addr; /* as they are for this message */
 	uint32_t seen;          /* bits of enum header_id */
 	uint64_t longest;       /* bytes of the longest line that was changed or added here */

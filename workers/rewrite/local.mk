@@ -19,11 +19,14 @@ libph_rewrite_a_SOURCES = \
 	workers/rewrite/resolve.c workers/rewrite/resolve.h \
 	workers/rewrite/rules.c workers/rewrite/rules.h \
 	workers/rewrite/wire.c workers/rewrite/wire.h
-REWRITE_LIBS = libph_rewrite.a $(WORKER_LIBS)
+REWRITE_LIBS = libph_rewrite.a libph_milter.a $(WORKER_LIBS)
 
 pkglibexec_PROGRAMS += workers/rewrite/rewrite
 workers_rewrite_rewrite_SOURCES = \
 	workers/rewrite/commit.c \
+	workers/rewrite/filter.c workers/rewrite/filter.h \
+	workers/rewrite/filter_edit.c workers/rewrite/filter_macro.c \
+	workers/rewrite/filters.c workers/rewrite/filters.h \
 	workers/rewrite/notify.c \
 	workers/rewrite/queue.c \
 	workers/rewrite/rewrite.c workers/rewrite/rewrite.h \

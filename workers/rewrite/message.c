@@ -40,7 +40,7 @@ static const struct message_verdict verdict_alias = {
 static const struct message_verdict verdict_no_rcpt = {
 	SUBMIT_PERMFAIL, 554, { 5, 5, 1 }, "Error: no valid recipients"
 };
-static const struct message_verdict verdict_discard = { .verdict = SUBMIT_DISCARDED };
+const struct message_verdict verdict_discard = { .verdict = SUBMIT_DISCARDED };
 
 const struct message_verdict *verdict_of_error(int err)
 {
@@ -372,6 +372,20 @@ const struct message_verdict *message_close(struct message *m, int *err_r)
 		return &verdict_discard;
 	m->env_closed = m->env;
 	return &verdict_ok;
+}
+
+void message_envelope_changed(struct message *m)
+{
+	m->env_closed = m->env;
+}
+
+void message_content_changed(struct message *m, struct buf *out)
+{
+	buf_fini(&m->out);
+	m->out = *out;
+	*out = BUF_INIT;
+	m->wire = (struct wire){ 0 }; /* note_content() looks at it anew */
+	m->header.longest = m->put_longest = 0;
 }
 
 const struct message_verdict *message_finish(struct message *m, int *err_r)

@@ -68,6 +68,7 @@ struct message {
 extern const struct message_verdict verdict_ok;
 extern const struct message_verdict verdict_write_error; /* 451 4.3.0 */
 extern const struct message_verdict verdict_no_space;    /* 452 4.3.1 */
+extern const struct message_verdict verdict_discard;     /* accepted, and dropped */
 extern const struct message_verdict verdict_table;       /* 451 4.3.0 lookup failure */
 /* The verdict for an error of the spool. */
 const struct message_verdict *verdict_of_error(int err);
@@ -103,6 +104,10 @@ const struct message_verdict *message_finish(struct message *m, int *err_r);
  */
 const struct message_verdict *message_close(struct message *m, int *err_r);
 const struct message_verdict *message_build(struct message *m);
+/* Between the two: the content is another one now. `out` has all of it in wire form; its memory
+ * changes hands. What the envelope (m->env) says by now holds. */
+void message_content_changed(struct message *m, struct buf *out);
+void message_envelope_changed(struct message *m);
 /* Logs the message-id line as cleanup does; once the record is appended. */
 void message_log_id(const struct message *m);
 

@@ -10,6 +10,8 @@
 
 #include "lib/err.h"
 #include "lib/log.h"
+#include "workers/common/landlock.h"
+#include "workers/common/sandbox.h"
 
 #define ARENA_CHUNK  (16u << 10)
 #define ARENA_LIMIT  (64u << 20)
@@ -20,7 +22,8 @@
 #define INLINE_COMMITS 8
 #define SESSION_KEEP                                                                               \
 	(8u << 10) /* of a message that stops anywhere, beside what is gathered of it */
-#define PEER_MEMORY (64u << 20) /* gathered of all messages of a peer */
+#define DNS_TIMEOUT_MS 10000
+#define PEER_MEMORY    (64u << 20) /* gathered of all messages of a peer */
 
 static struct rewrite the_rewrite;
 
@@ -90,6 +93,12 @@ static int rewrite_init(struct worker *w)
 	r->w = w;
 	conf_diag_init(&d);
 	err = rules_open(w->conf, &r->rules, &d);
+	if (err == 0)
+		err = filters_open(w->conf, &r->filters, &d);
+	if (err == 0 && r->filters.used) {
+		landlock_also_connect();
+		sandbox_also(SANDBOX_FILTER);
+	}
 	conf_diag_log(&d);
 	if (err < 0 && d.text.len == 0)
 		log_error("%s", err_str(err));
@@ -135,6 +144,25 @@ static void tick(void *ctx)
 	/* the turn that follows looks at waiting submissions and at old outcomes */
 	loop_timer_set(&r->tick, TICK_MS);
 	tables_client_tick(r->tables);
+	if (r->filters.client != NULL) {
+		dns_client_tick(r->filters.dns);
+		milter_client_tick(r->filters.client);
+	}
+}
+
+static void start_filters(struct rewrite *r)
+{
+	const char *protocols = r->w->params->inet_protocols;
+	bool all = strstr(protocols, "all") != NULL;
+	struct milter_client_conf conf = { .loop = r->w->loop,
+					   .counters = r->w->counters,
+					   .v4 = all || strstr(protocols, "ipv4") != NULL,
+					   .v6 = all || strstr(protocols, "ipv6") != NULL };
+
+	if (!r->filters.used)
+		return;
+	conf.dns = r->filters.dns = dns_client_new(DNS_TIMEOUT_MS, r->w->counters);
+	r->filters.client = milter_client_new(&conf);
 }
 
 static int rewrite_start(struct worker *w)
@@ -146,6 +174,7 @@ static int rewrite_start(struct worker *w)
 	r->ids.life = w->life;
 	r->tables = tables_client_new(w->params->lookup_timeout, w->counters);
 	r->peer_memory = PEER_MEMORY + (size_t)w->params->smtpd_session_limit * SESSION_KEEP;
+	start_filters(r);
 	r->names = names_new(NAMES_MAX);
 	message_init(&r->scratch, &r->rules);
 	arena_init(&r->load_arena, ARENA_CHUNK, ARENA_LIMIT);
@@ -190,6 +219,26 @@ static bool submits(const struct worker_peer *peer)
 	       peer->class_id == CLASS_LOCAL;
 }
 
+/* Only milters have names to ask for. */
+static void set_resolver(struct rewrite *r, struct worker_peer *peer)
+{
+	r->resolver = peer;
+	if (r->filters.dns != NULL)
+		dns_client_set_link(r->filters.dns, peer != NULL ? peer->link : NULL);
+}
+
+static void from_resolver(struct rewrite *r, struct worker_peer *peer, const void *rec, size_t len)
+{
+	uint32_t kind = 0;
+
+	if (len >= sizeof(kind))
+		memcpy(&kind, rec, sizeof(kind));
+	if (kind != PROTO_DNS_ANSWER || r->filters.dns == NULL)
+		worker_accuse(r->w, peer, "unexpected record");
+	else
+		dns_client_input(r->filters.dns, rec, len);
+}
+
 static void rewrite_attach(struct worker *w, struct worker_peer *peer)
 {
 	if (submits(peer))
@@ -200,6 +249,8 @@ static void rewrite_attach(struct worker *w, struct worker_peer *peer)
 		r->lookup = peer;
 		tables_client_set_link(r->tables, peer->link);
 	}
+	if (peer->class_id == CLASS_RESOLVER)
+		set_resolver(w->state, peer);
 }
 
 static void rewrite_detach(struct worker *w, struct worker_peer *peer)
@@ -210,6 +261,8 @@ static void rewrite_detach(struct worker *w, struct worker_peer *peer)
 		r->lookup = NULL;
 		tables_client_set_link(r->tables, NULL);
 	}
+	if (peer == r->resolver)
+		set_resolver(r, NULL);
 	if (submits(peer))
 		submit_detach(w->state, peer);
 }
@@ -220,6 +273,10 @@ static void rewrite_from_peer(struct worker *w, struct worker_peer *peer, const 
 	struct rewrite *r = w->state;
 	uint32_t kind = 0;
 
+	if (peer->class_id == CLASS_RESOLVER) {
+		from_resolver(r, peer, rec, len);
+		return;
+	}
 	if (peer->class_id != CLASS_LOOKUP) {
 		submit_record(r, peer, rec, len);
 		return;
@@ -235,7 +292,7 @@ static void rewrite_from_peer(struct worker *w, struct worker_peer *peer, const 
 static void end_if_idle(struct rewrite *r)
 {
 	if (!r->w->draining || r->pending_count > 0 || r->unjournaled.len > 0 ||
-	    r->waiting_count > 0 || !submit_is_idle(r))
+	    r->waiting_count > 0 || r->filter_count > 0 || !submit_is_idle(r))
 		return;
 	journal_writer_free(&r->journal);
 	spool_writer_free(&r->writer);

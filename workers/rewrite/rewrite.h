@@ -11,6 +11,7 @@
 #include "lib/clock.h"
 #include "shm/proto.h"
 #include "workers/common/worker.h"
+#include "workers/rewrite/filters.h"
 #include "workers/rewrite/message.h"
 #include "workers/rewrite/names.h"
 #include "workers/rewrite/rules.h"
@@ -74,6 +75,9 @@ struct rewrite {
 	struct loop_timer tick;
 	struct worker_peer *lookup; /* asks remote tables; NULL = none now */
 	struct tables_client *tables;
+	struct worker_peer *resolver; /* for the names of milters' hosts; NULL = none now */
+	struct filters filters;
+	size_t filter_count;  /* sessions with milters, and messages */
 	size_t waiting_count; /* loads and notifications that wait for remote tables */
 };
 

@@ -15,6 +15,7 @@
 
 #include "lib/err.h"
 #include "lib/log.h"
+#include "workers/rewrite/filter.h"
 
 #define PIECE_MAX      (32u << 20)
 #define PEER_TX_MAX    65536u
@@ -225,12 +226,14 @@ static const char *check_submit(struct peer *peer, struct waiting *w)
 	const struct proto_submit *s = &w->s;
 	enum idset_verdict verdict;
 	uint64_t bytes = (uint64_t)s->env_len + s->data_len;
-	unsigned known = SUBMIT_BEGIN | SUBMIT_END | SUBMIT_ABORT;
+	unsigned known = SUBMIT_BEGIN | SUBMIT_END | SUBMIT_ABORT | SUBMIT_MILTER;
 
 	if (s->tx == 0 || (s->flags & ~known) != 0)
 		return "bad transaction number or flags";
 	if ((s->flags & SUBMIT_ABORT) != 0 && (s->flags & (SUBMIT_BEGIN | SUBMIT_END)) != 0)
 		return "abort with other flags";
+	if ((s->flags & SUBMIT_MILTER) != 0 && (s->flags & SUBMIT_BEGIN) == 0)
+		return "milters in the middle";
 	if (bytes > PIECE_MAX || bytes > (uint64_t)peer->blocks.count * BLOCK_SIZE)
 		return "piece too large";
 	if ((bytes > 0) != (s->first_block != BLOCK_NONE))
@@ -254,9 +257,16 @@ void submit_record(struct rewrite *r, struct worker_peer *wp, const void *rec, s
 	struct peer *peer = find_peer(r, wp);
 	struct waiting w = { .fed = false };
 	const char *why;
+	uint32_t kind = 0;
 
 	if (peer == NULL || peer->accused)
 		return;
+	if (len >= sizeof(kind))
+		memcpy(&kind, rec, sizeof(kind));
+	if (kind == PROTO_MILTER_EVENT && wp->class_id == CLASS_SMTP_IN) {
+		filter_event(r, peer, rec, len);
+		return;
+	}
 	if (len != sizeof(w.s)) {
 		peer_accuse(r, peer, "record of unknown form");
 		return;
@@ -282,6 +292,7 @@ void submit_attach(struct rewrite *r, struct worker_peer *wp)
 	peer->wp = wp;
 	peer->life = wp->life;
 	peer->txs = strmap_new();
+	peer->filters = strmap_new();
 	idset_init(&peer->ids);
 	peer->next = r->peers;
 	r->peers = peer;
@@ -312,6 +323,8 @@ void submit_detach(struct rewrite *r, struct worker_peer *wp)
 		pos = 0;
 	}
 	strmap_free(&peer->txs);
+	filter_detach(peer);
+	strmap_free(&peer->filters);
 	idset_fini(&peer->ids);
 	blocks_view_fini(&peer->blocks);
 	free(peer->queue);

@@ -22,6 +22,9 @@ struct tx { /* a message that comes in several pieces */
 	struct map_memo *memo;      /* their answers */
 	struct tables_fetch *fetch; /* on their way */
 	struct mono_ms asked_since;
+	struct filter *filter;    /* the milters that see it now (workers/rewrite/filter.h) */
+	bool filtered, inspected; /* milters see it; have seen it */
+	struct message_verdict filter_verdict;
 	struct tx *older, *newer; /* of the peer's list */
 	bool listed;
 };
@@ -41,7 +44,9 @@ struct peer {
 	struct strmap *txs;         /* open transactions by number */
 	struct tx *oldest, *newest; /* those whose memory may be taken back */
 	size_t memory;
-	struct waiting *queue; /* ring of queue_cap */
+	size_t filter_memory;   /* of transactions that milters see: those stay in memory */
+	struct strmap *filters; /* sessions with milters by session number */
+	struct waiting *queue;  /* ring of queue_cap */
 	size_t queue_head, queue_len, queue_cap;
 	bool accused;
 };
@@ -67,6 +72,8 @@ void tx_close(struct peer *peer, struct tx *tx);
 void tx_fail(struct tx *tx, const struct message_verdict *v);
 /* One piece of its content. */
 void tx_piece(struct rewrite *r, struct peer *peer, struct tx *tx, const struct proto_submit *s);
+/* Its milters have seen it: tx->filter_verdict. */
+void tx_filtered(struct tx *tx);
 /* All pieces are in. E_AGAIN: try again with the same record. */
 int tx_end(struct rewrite *r, struct peer *peer, struct tx *tx, const struct proto_submit *s);
 /* A whole message in one piece. E_AGAIN: untouched, try again. */

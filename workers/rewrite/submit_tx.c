@@ -7,6 +7,7 @@
 #include "conf/map_remote.h"
 #include "lib/err.h"
 #include "lib/log.h"
+#include "workers/rewrite/filter.h"
 
 #define PIECE_KEEP     (1u << 20)
 #define TX_MEMORY      (512u << 10) /* content of one message kept in memory */
@@ -54,11 +55,18 @@ static void unlist(struct peer *peer, struct tx *tx)
 		peer->newest = tx->older;
 }
 
+/* What milters are to see is counted by itself: when they are slow, other mail has its room. */
+static size_t *memory_of(struct peer *peer, const struct tx *tx)
+{
+	return tx->filtered ? &peer->filter_memory : &peer->memory;
+}
+
 void tx_close(struct peer *peer, struct tx *tx)
 {
 	strmap_remove(peer->txs, tx_key(&tx->number));
 	unlist(peer, tx);
-	peer->memory -= tx->counted;
+	filter_cancel(tx);
+	*memory_of(peer, tx) -= tx->counted;
 	if (tx->fetch != NULL)
 		tables_cancel(tx->fetch);
 	map_memo_free(&tx->memo);
@@ -73,8 +81,16 @@ static void tx_count_memory(struct peer *peer, struct tx *tx)
 		     size_max(tx->m.arena.used_bytes, TX_ARENA_CHUNK) + tx->m.header.carry.cap +
 		     tx->m.raw.cap + checks_memory(&tx->m.checks);
 
-	peer->memory = peer->memory - tx->counted + now;
+	*memory_of(peer, tx) = *memory_of(peer, tx) - tx->counted + now;
 	tx->counted = now;
+}
+
+static void tx_set_filtered(struct peer *peer, struct tx *tx)
+{
+	peer->memory -= tx->counted;
+	tx->counted = 0;
+	tx->filtered = true;
+	unlist(peer, tx); /* its memory is not taken back for others */
 }
 
 void tx_fail(struct tx *tx, const struct message_verdict *v)
@@ -142,7 +158,7 @@ static void tx_add(struct rewrite *r, struct peer *peer, struct tx *tx, struct s
 		tx_fail(tx, &tx->m.failed);
 		return;
 	}
-	if (tx->stream == NULL && tx->m.out.len + body.len > TX_MEMORY) {
+	if (tx->stream == NULL && !tx->filtered && tx->m.out.len + body.len > TX_MEMORY) {
 		err = spool_stream_open(r->writer, stream_bytes(tx), &tx->stream);
 		if (err == E_AGAIN && peer->memory + body.len < r->peer_memory)
 			err = 0; /* no segment yet: memory will do for the moment */
@@ -253,10 +269,20 @@ static int append_stream(struct rewrite *r, struct tx *tx, struct pending *pendi
 static int submit_append(struct rewrite *r, struct peer *peer, struct tx *tx,
 			 const struct proto_submit *s, struct sv body)
 {
-	struct pending *pending = submit_pending(r, peer, s);
-	int err = tx != NULL && tx->stream != NULL
-			  ? append_stream(r, tx, pending)
-			  : append_message(r, tx != NULL ? &tx->m : &r->scratch, body, pending);
+	struct pending *pending;
+	int err = 0;
+
+	/* milters had it all in memory */
+	if (tx != NULL && tx->filtered && tx->stream == NULL && tx->m.out.len > TX_MEMORY)
+		err = spool_stream_open(r->writer,
+					tx->m.out.len + 4 * tx->m.env_in.len + STREAM_SLACK,
+					&tx->stream);
+	if (err != 0)
+		return err;
+	pending = submit_pending(r, peer, s);
+	err = tx != NULL && tx->stream != NULL
+		      ? append_stream(r, tx, pending)
+		      : append_message(r, tx != NULL ? &tx->m : &r->scratch, body, pending);
 
 	if (err != 0)
 		pending_drop(r, pending);
@@ -407,6 +433,32 @@ static void tx_take(struct rewrite *r, struct peer *peer, struct tx *tx, struct 
 		tx_header(r, peer, tx);
 }
 
+/* NULL: they have it. A message that came in one piece becomes a transaction of its own. */
+static const struct message_verdict *filter(struct rewrite *r, struct peer *peer, struct tx **txp,
+					    const struct proto_submit *s, struct sv *body)
+{
+	const struct message *m = *txp != NULL ? &(*txp)->m : &r->scratch;
+	struct tx *tx;
+
+	if (*txp == NULL ? !filter_applies(r, peer, s->flags, &m->env)
+			 : !(*txp)->filtered || (*txp)->inspected)
+		return &verdict_ok;
+	if (*txp == NULL) {
+		*txp = tx_of_scratch(r, peer, s);
+		buf_add_sv(&(*txp)->m.out, *body);
+		(*txp)->closed = true;
+		*body = SV("");
+		tx_set_filtered(peer, *txp);
+	}
+	tx = *txp;
+	tx->end = *s;
+	tx->ended = true;
+	tx_count_memory(peer, tx);
+	if (peer->filter_memory > r->peer_memory)
+		return &verdict_no_space;
+	return filter_message(r, peer, tx);
+}
+
 /* The whole message is there: in the transaction, or (tx is NULL) in r->scratch and `body`.
  * E_AGAIN: no room for it yet, nothing was done that cannot be done again. */
 static int submit_end(struct rewrite *r, struct peer *peer, struct tx *tx,
@@ -435,6 +487,8 @@ static int submit_end(struct rewrite *r, struct peer *peer, struct tx *tx,
 		tx->closed = true;
 	if (tx == NULL || tx->verdict == NULL) {
 		if (v == NULL || v->verdict == SUBMIT_OK)
+			v = filter(r, peer, &tx, s, &body);
+		if (v != NULL && v->verdict == SUBMIT_OK)
 			v = build(r, peer, &tx, s, &body);
 		if (v == NULL)
 			return 0;
@@ -475,6 +529,13 @@ static void tx_answered(void *ctx)
 		return;
 	if (submit_end(r, peer, tx, &end, SV("")) == E_AGAIN)
 		submit_again(r, peer, &end);
+}
+
+void tx_filtered(struct tx *tx)
+{
+	if (tx->filter_verdict.verdict != SUBMIT_OK)
+		tx->verdict = &tx->filter_verdict;
+	tx_answered(tx);
 }
 
 int tx_one_piece(struct rewrite *r, struct peer *peer, const struct proto_submit *s)
@@ -533,6 +594,8 @@ void tx_piece(struct rewrite *r, struct peer *peer, struct tx *tx, const struct 
 		}
 		p += s->env_len;
 		len -= s->env_len;
+		if (filter_applies(r, peer, s->flags, &tx->m.env))
+			tx_set_filtered(peer, tx);
 	}
 	if (!tx_feed(tx, p, len, &body)) {
 		peer_accuse(r, peer, "content is not in wire form");
@@ -540,6 +603,10 @@ void tx_piece(struct rewrite *r, struct peer *peer, struct tx *tx, const struct 
 	}
 	tx_take(r, peer, tx, body);
 	tx_count_memory(peer, tx);
+	if (tx->filtered && peer->filter_memory > r->peer_memory) {
+		tx_fail(tx, &verdict_no_space);
+		tx_count_memory(peer, tx);
+	}
 	if (peer->memory > r->peer_memory)
 		shed(r, peer);
 }

@@ -10,6 +10,7 @@
 #include "lib/log.h"
 #include "shm/counters.h"
 #include "workers/smtp_in/command.h"
+#include "workers/smtp_in/sessmilter.h"
 
 #define FIRST_LINE_LOOK 64u
 
@@ -70,9 +71,9 @@ static bool complete_envelope(struct session *s)
 		e->filter = sv_from(fx->filter);
 	if (fx->redirect != NULL)
 		e->redirect = sv_from(fx->redirect);
-	if (fx->hold)
+	if (fx->hold || s->milter.hold)
 		e->flags |= ENVF_HOLD;
-	if (fx->discard)
+	if (fx->discard || s->milter.discard)
 		e->flags |= ENVF_DISCARD;
 	return e->prepend != NULL || (add_policy_recipients(s, fx->bcc) &&
 				      add_prepended(s, fx->prepend) && !s->tx->arena.full);
@@ -315,8 +316,8 @@ static void warn_late_effects(const struct session *s)
 	const struct policy_effects *fx = &s->policy.effects;
 	const struct envelope *e = &s->tx->env;
 
-	if (fx->hold != ((e->flags & ENVF_HOLD) != 0) ||
-	    fx->discard != ((e->flags & ENVF_DISCARD) != 0) ||
+	if (fx->hold > ((e->flags & ENVF_HOLD) != 0) ||
+	    fx->discard > ((e->flags & ENVF_DISCARD) != 0) ||
 	    (fx->filter != NULL && !sv_eq_str(e->filter, fx->filter)) ||
 	    (fx->redirect != NULL && !sv_eq_str(e->redirect, fx->redirect)))
 		log_warn("%s: an access table action in smtpd_end_of_data_restrictions came too "
@@ -392,6 +393,11 @@ void session_submit_done(struct session *s, enum submit_verdict v, unsigned code
 	s->wait = WAIT_NONE;
 	if (v == SUBMIT_OK || v == SUBMIT_DISCARDED) {
 		say_queued(s, text);
+	} else if (code != 0 && dsn[0] == 0 && text.len > 0) { /* a milter's, as it is */
+		char *reply = xstrndup(text.p, text.len);
+
+		session_reply_text(s, reply);
+		free(reply);
 	} else if (code / 100 == (temp ? 4u : 5u) && dsn[0] == code / 100 && text.len > 0) {
 		session_reply(s, "%u %u.%u.%u %.*s", code, dsn[0], dsn[1], dsn[2],
 			      (int)size_min(text.len, PROTO_TEXT_MAX), text.p);
@@ -524,7 +530,10 @@ bool cmd_bdat_check(struct session *s, struct sv args)
 static enum cmd_outcome begin_bdat(struct session *s)
 {
 	if (s->tx->env.client_addr.len == 0) {
-		enum policy_verdict v = session_policy(s, POLICY_ON_DATA);
+		enum policy_verdict v = session_milter_has_answer(s)
+						? POLICY_PERMIT
+						: session_policy(s, POLICY_ON_DATA);
+		const char *reply;
 
 		if (v == POLICY_NEED)
 			return CMD_WAITS;
@@ -536,6 +545,15 @@ static enum cmd_outcome begin_bdat(struct session *s)
 			return CMD_FAILED;
 		}
 		session_policy_free(s);
+		enum milter_step step = session_milter_command(s, &reply);
+
+		if (step == MILTER_WAITS)
+			return CMD_WAITS;
+		if (step == MILTER_REFUSES) {
+			s->hangup = s->hangup || strncmp(reply, "421", 3) == 0;
+			refuse_chunk(s, reply);
+			return CMD_FAILED;
+		}
 		if (!complete_envelope(s)) {
 			refuse_chunk(s, "452 4.5.3 Error: too many recipients");
 			return CMD_FAILED;

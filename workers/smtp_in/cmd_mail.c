@@ -12,6 +12,7 @@
 #include "workers/mail/verp.h"
 #include "workers/mail/xtext.h"
 #include "workers/smtp_in/command.h"
+#include "workers/smtp_in/sessmilter.h"
 
 #define TX_CHUNK_BYTES 2048u
 #define SPARE_TXS      64u
@@ -372,6 +373,7 @@ bool cmd_mail_check(struct session *s, struct sv args)
 	}
 	if (!take_address(s, args, wants_utf8(s, args), &params))
 		return bad_param(s, "501 5.1.7 Bad sender address syntax");
+	session_milter_keep(s, args, params);
 	while (next_param(&params, &word)) {
 		if (!mail_param(s, word))
 			return false;
@@ -497,6 +499,7 @@ bool cmd_rcpt_check(struct session *s, struct sv args)
 
 	if (!take_address(s, args, utf8, &params) || s->pending.addr.len == 0)
 		return bad_param(s, "501 5.1.3 Bad recipient address syntax");
+	session_milter_keep(s, args, params);
 	while (next_param(&params, &word)) {
 		if (!rcpt_param(s, word))
 			return false;

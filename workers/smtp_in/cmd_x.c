@@ -14,6 +14,7 @@
 #include "workers/mail/address.h"
 #include "workers/mail/xtext.h"
 #include "workers/smtp_in/command.h"
+#include "workers/smtp_in/sessmilter.h"
 
 #define VALUE_MAX    255u
 #define PROTOCOL_MAX 64u
@@ -297,6 +298,7 @@ bool cmd_xclient_check(struct session *s, struct sv args)
 enum cmd_outcome cmd_xclient_apply(struct session *s)
 {
 	session_reset_tx(s);
+	session_milter_end(s); /* they see another client, from the beginning */
 	session_begin_again(s);
 	return CMD_OK;
 }

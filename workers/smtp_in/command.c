@@ -8,6 +8,7 @@
 #include "lib/log.h"
 #include "lib/mailaddr.h"
 #include "workers/mail/address.h"
+#include "workers/smtp_in/sessmilter.h"
 
 /* In the order of the disconnect line. */
 const struct smtp_cmd smtp_cmds[CMD_COUNT] = {
@@ -161,6 +162,8 @@ bool cmd_helo_check(struct session *s, struct sv args)
 
 static void take_helo(struct session *s, bool esmtp)
 {
+	if (s->helo != NULL)
+		session_milter_reset(s, true);
 	session_reset_tx(s);
 	free(s->helo);
 	s->helo = xstrdup(buf_cstr(&s->pending.addr));

@@ -254,6 +254,7 @@ static void name_known(void *ctx, const struct peername *r)
 
 	c->name_query = NULL;
 	session_name_known(s, r->name, r->name_status, r->reverse, r->reverse_status);
+	s->connections = limits_open(c->client);
 	session_log_connect(s);
 	c->counted = true;
 	read_early(c);

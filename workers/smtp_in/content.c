@@ -110,7 +110,7 @@ static void submit(struct content_pool *p, struct content *c, uint32_t flags)
 		return;
 	struct proto_submit rec = {
 		.kind = PROTO_SUBMIT,
-		.flags = flags | (c->began ? 0 : SUBMIT_BEGIN),
+		.flags = flags | (c->began ? 0 : SUBMIT_BEGIN | c->begin_flags),
 		.session = c->session_number,
 		.tx = c->tx,
 		.first_block = c->first,
@@ -189,10 +189,23 @@ static void put(struct content_pool *p, struct content *c, struct sv data)
 int content_begin(struct content_pool *p, struct content *c, void *owner, uint32_t session_number,
 		  struct proto_qid qid, struct sv envelope, struct sv head)
 {
+	return content_begin_at(p, c, owner, session_number, qid, envelope, head, CONTENT_MAX_PEERS,
+				0);
+}
+
+uint32_t content_peer_of(const struct content_pool *p, uint32_t session_number)
+{
+	return p->peer_count > 0 ? nth_peer(p, session_number) : CONTENT_MAX_PEERS;
+}
+
+int content_begin_at(struct content_pool *p, struct content *c, void *owner,
+		     uint32_t session_number, struct proto_qid qid, struct sv envelope,
+		     struct sv head, uint32_t peer, uint32_t flags)
+{
 	size_t total = envelope.len + head.len;
 	size_t need = (total + BLOCK_SIZE - 1) / BLOCK_SIZE;
 
-	if (p->peer_count == 0)
+	if (p->peer_count == 0 || (peer < CONTENT_MAX_PEERS && !p->peers[peer]))
 		return E_CONFIG;
 	if (total > UINT32_MAX / 2 || need > p->blocks.count / 2)
 		return E_LIMIT;
@@ -209,7 +222,8 @@ int content_begin(struct content_pool *p, struct content *c, void *owner, uint32
 		enqueue(p, c, (uint32_t)need);
 		return E_AGAIN;
 	}
-	c->peer = nth_peer(p, session_number);
+	c->peer = peer < CONTENT_MAX_PEERS ? peer : nth_peer(p, session_number);
+	c->begin_flags = flags;
 	put(p, c, envelope);
 	put(p, c, head);
 	c->env_len = (uint32_t)envelope.len;

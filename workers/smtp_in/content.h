@@ -37,6 +37,7 @@ struct content {     /* one message; zero-initialised is none */
 	uint32_t used_bytes;                   /* of the last block */
 	uint32_t env_len;                      /* envelope bytes at its start */
 	uint32_t data_len;                     /* content bytes in it */
+	uint32_t begin_flags;                  /* SUBMIT_*, with BEGIN */
 	bool began;                            /* PROTO_SUBMIT with BEGIN was sent */
 	bool ended;                            /* END was sent: a verdict will come */
 	bool listed;                           /* in the list of messages with unsubmitted blocks */
@@ -82,6 +83,12 @@ bool content_has_peer(const struct content_pool *p);
  */
 int content_begin(struct content_pool *p, struct content *c, void *owner, uint32_t session_number,
 		  struct proto_qid qid, struct sv envelope, struct sv head);
+/* The same to one certain peer (CONTENT_MAX_PEERS: any), with SUBMIT_* flags. */
+int content_begin_at(struct content_pool *p, struct content *c, void *owner,
+		     uint32_t session_number, struct proto_qid qid, struct sv envelope,
+		     struct sv head, uint32_t peer, uint32_t flags);
+/* The peer that a session's messages go to; CONTENT_MAX_PEERS: there is none. */
+uint32_t content_peer_of(const struct content_pool *p, uint32_t session_number);
 /* A place for at least one byte, or NULL: queued. */
 char *content_room(struct content_pool *p, struct content *c, size_t *len_r);
 void content_advance(struct content_pool *p, struct content *c, size_t len);

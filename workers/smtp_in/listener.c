@@ -165,7 +165,7 @@ int listener_overrides(const struct params *p, struct conf_diag *d, uint32_t *fl
 		{ "no_unknown_recipient_checks", 0 }, /* policy/compile.c */
 		{ "no_address_mappings", ENVF_NO_RECIPIENT_MAPS },
 		{ "no_header_body_checks", ENVF_NO_CHECKS },
-		{ "no_milters", 0 },
+		{ "no_milters", ENVF_NO_MILTERS },
 	};
 	const char *text = p->receive_override_options;
 
@@ -224,6 +224,10 @@ int listener_init(struct listener *l, const struct conf *c, const struct conf_se
 			      l->p->smtpd_upstream_proxy_protocol);
 		err4 = E_CONFIG;
 	}
+	l->milters = (l->env_flags & ENVF_NO_MILTERS) == 0 &&
+		     (l->p->smtpd_milter_maps[0] != '\0' ||
+		      (l->p->smtpd_milters[0] != '\0' &&
+		       !str_eq_nocase(l->p->smtpd_milters, "DISABLE")));
 
 	if (err != 0 || err2 != 0 || err3 != 0 || err4 != 0) {
 		listener_fini(l);

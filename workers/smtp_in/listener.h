@@ -52,6 +52,8 @@ struct listener {
 	const char *stress;  /* "yes" while it is overloaded, else "" */
 	const char *cleanup; /* cleanup_service_name, "" for the usual one */
 	uint32_t env_flags;  /* ENVF_* that receive_override_options gives every message */
+	unsigned index;      /* conf_listener() */
+	bool milters;        /* sessions may have some */
 	bool borrowed;       /* all but p belongs to another one */
 };
 

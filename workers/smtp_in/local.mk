@@ -14,6 +14,7 @@ libph_smtpin_a_SOURCES = \
 	workers/smtp_in/received.c \
 	workers/smtp_in/refusal.c workers/smtp_in/refusal.h \
 	workers/smtp_in/session.c workers/smtp_in/session.h \
+	workers/smtp_in/sessmilter.c workers/smtp_in/sessmilter.h \
 	workers/smtp_in/sesspol.c
 
 pkglibexec_PROGRAMS += workers/smtp_in/smtpd

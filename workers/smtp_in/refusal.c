@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * What a 4xx or 5xx reply is turned into before the client gets it: smtpd_reject_filter_maps,
- * smtpd_reject_footer(_maps), soft_bounce, in this order. Called by session_reply().
+ * smtpd_reject_footer(_maps), soft_bounce, in this order; and how replies are said.
  */
 #include "workers/smtp_in/refusal.h"
+
+#include <stdarg.h>
 
 #include "lib/log.h"
 #include "policy/names.h"
@@ -158,4 +160,58 @@ void refusal_change(struct session *s, struct buf *reply)
 	footer(s, reply);
 	if (s->listener->p->soft_bounce)
 		soften(reply);
+}
+
+/* ---- replies ---- */
+
+/* What s->out has from `at` on is a reply that the operator may want another way. */
+static void change_refusal(struct session *s, size_t at)
+{
+	struct buf reply = BUF_INIT;
+
+	buf_add(&reply, s->out.p + at, s->out.len - at);
+	refusal_change(s, &reply);
+	s->out.len = at;
+	buf_add_sv(&s->out, buf_sv(&reply));
+	buf_fini(&reply);
+}
+
+void session_reply(struct session *s, const char *fmt, ...)
+{
+	size_t at = s->out.len;
+	va_list ap;
+
+	va_start(ap, fmt);
+	buf_vprintf(&s->out, fmt, ap);
+	va_end(ap);
+	char *text = s->out.p + at;
+
+	str_make_printable(text, s->out.len - at);
+	if ((text[0] == '4' || text[0] == '5') && refusal_is_changed(s)) {
+		change_refusal(s, at);
+		text = s->out.p + at;
+	}
+	if (strncmp(text, "421", 3) == 0 || strncmp(text, "521", 3) == 0)
+		s->hangup = true;
+	buf_add(&s->out, "\r\n", 2);
+}
+
+void session_reply_text(struct session *s, const char *text)
+{
+	size_t at = s->out.len;
+
+	while (*text != '\0') {
+		size_t n = strcspn(text, "\r\n"), from = s->out.len;
+
+		buf_add(&s->out, text, n);
+		str_make_printable(s->out.p + from, n);
+		text += n + strspn(text + n, "\r\n");
+		if (*text != '\0')
+			buf_add(&s->out, "\r\n", 2);
+	}
+	if (refusal_is_changed(s))
+		change_refusal(s, at);
+	if (strncmp(s->out.p + at, "421", 3) == 0 || strncmp(s->out.p + at, "521", 3) == 0)
+		s->hangup = true;
+	buf_add(&s->out, "\r\n", 2);
 }

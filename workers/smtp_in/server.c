@@ -14,6 +14,8 @@
 #include "lib/err.h"
 #include "lib/log.h"
 #include "lib/util.h"
+#include "workers/milter/codec.h"
+#include "workers/smtp_in/sessmilter.h"
 
 #define TICK_MS           250
 #define ACCEPTS_PER_EVENT 64
@@ -50,7 +52,9 @@ static int op_begin(void *ctx, struct session *s, struct sv envelope, struct sv 
 	struct server *sv = ctx;
 	struct proto_qid qid = { .time_us = s->tx->qid.time_us, .life = s->tx->qid.life };
 
-	return content_begin(&sv->pool, &s->tx->content, s, s->number, qid, envelope, head);
+	return content_begin_at(&sv->pool, &s->tx->content, s, s->number, qid, envelope, head,
+				s->milter.number != 0 ? s->milter.peer : CONTENT_MAX_PEERS,
+				session_milter_sees(s) ? SUBMIT_MILTER : 0);
 }
 
 static char *op_room(void *ctx, struct session *s, size_t *len_r)
@@ -86,6 +90,35 @@ static unsigned op_rate(void *ctx, struct session *s, enum client_rate kind)
 	struct server *sv = ctx;
 
 	return limits_count(sv->limits, conn_of(s)->client, kind);
+}
+
+/* To the rewrite worker that will get the session's messages. */
+static int op_milter(void *ctx, struct session *s, char command, unsigned flags, struct sv strings)
+{
+	static char rec[sizeof(struct proto_milter_event) + PROTO_MILTER_TEXT_MAX];
+	struct server *sv = ctx;
+
+	if (command == MILTER_CONNECT) {
+		s->milter.peer = content_peer_of(&sv->pool, s->number);
+		s->milter.number = ++sv->last_milter != 0 ? sv->last_milter : ++sv->last_milter;
+	}
+	if (s->milter.peer >= CONTENT_MAX_PEERS || sv->rewrites[s->milter.peer] == NULL)
+		return E_CONFIG;
+	struct proto_milter_event e = {
+		.kind = PROTO_MILTER_EVENT,
+		.session = s->number,
+		.milter = s->milter.number,
+		.listener = (uint16_t)s->listener->index,
+		.command = (uint8_t)command,
+		.flags = (uint8_t)flags,
+		.text_len = (uint32_t)size_min(strings.len, PROTO_MILTER_TEXT_MAX),
+	};
+
+	memcpy(rec, &e, sizeof(e));
+	if (e.text_len > 0)
+		memcpy(rec + sizeof(e), strings.p, e.text_len);
+	worker_send(sv->worker, sv->rewrites[s->milter.peer]->link, rec, sizeof(e) + e.text_len);
+	return 0;
 }
 
 /* A question of a restriction. It outlives neither its session nor its answer. */
@@ -396,6 +429,7 @@ int server_load(struct server *sv, const struct conf *c)
 		if (listener_init(&sv->listeners[i], c, conf_listener(c, i)->service, &d) != 0 ||
 		    listener_init_stress(&sv->stress_listeners[i], &sv->listeners[i], c, &d) != 0)
 			status = E_CONFIG;
+		sv->listeners[i].index = sv->stress_listeners[i].index = i;
 	}
 	conf_diag_log(&d);
 	if (status == 0 && sv->capacity < conf_params(c)->smtpd_session_limit)
@@ -425,6 +459,7 @@ static void setup_ops(struct server *sv)
 		.dns_cancel = op_dns_cancel,
 		.tables = op_tables,
 		.tables_cancel = op_tables_cancel,
+		.milter = op_milter,
 		.rate = op_rate,
 		.peer_changed = op_peer_changed,
 		.crowd = op_crowd,
@@ -521,16 +556,20 @@ static uint32_t rewrite_index(const struct server *sv, const struct worker_peer 
 static void rewrite_lost(struct server *sv, uint32_t index)
 {
 	content_peer_remove(&sv->pool, index);
+	sv->rewrites[index] = NULL;
 	for (uint32_t n = 0; n < sv->conn_cap; n++) {
 		struct conn *c = sv->conns[n];
 
+		if (c != NULL && c->session.milter.number != 0 && c->session.milter.peer == index) {
+			session_milter_lost(&c->session);
+			conn_queue(c);
+		}
 		if (c == NULL || c->session.tx == NULL || c->session.tx->content.tx == 0 ||
 		    c->session.tx->content.peer != index || !c->session.tx->begun)
 			continue;
 		session_submit_lost(&c->session);
 		conn_queue(c);
 	}
-	sv->rewrites[index] = NULL;
 }
 
 void server_detach(struct server *sv, struct worker_peer *peer)
@@ -577,6 +616,29 @@ static void on_done(struct server *sv, uint32_t peer, const void *rec, size_t le
 	conn_queue(c);
 }
 
+static void on_milter(struct server *sv, uint32_t peer, const void *rec, size_t len)
+{
+	struct proto_milter_reply m;
+
+	if (len >= sizeof(m))
+		memcpy(&m, rec, sizeof(m));
+	if (len < sizeof(m) || !proto_len_ok(len, sizeof(m), m.text_len, 1) ||
+	    m.text_len > PROTO_MILTER_REPLY_MAX) {
+		content_accuse(sv, peer, "reply of milters with a bad length");
+		return;
+	}
+	struct conn *c = m.session < sv->conn_cap ? sv->conns[m.session] : NULL;
+	struct sv text = { (const char *)rec + sizeof(m), m.text_len };
+
+	if (c == NULL || m.milter == 0 || c->session.milter.number != m.milter ||
+	    c->session.milter.peer != peer)
+		return;
+	if (memchr(text.p, '\0', text.len) != NULL)
+		text.len = 0;
+	session_milter_reply(&c->session, m.flags, text);
+	conn_queue(c);
+}
+
 void server_record(struct server *sv, struct worker_peer *peer, const void *rec, size_t len)
 {
 	uint32_t index = rewrite_index(sv, peer);
@@ -591,6 +653,8 @@ void server_record(struct server *sv, struct worker_peer *peer, const void *rec,
 			worker_accuse(sv->worker, peer, "malformed answer");
 	} else if (index < CONTENT_MAX_PEERS && kind == PROTO_SUBMIT_DONE) {
 		on_done(sv, index, rec, len);
+	} else if (index < CONTENT_MAX_PEERS && kind == PROTO_MILTER_REPLY) {
+		on_milter(sv, index, rec, len);
 	} else if (index < CONTENT_MAX_PEERS && kind == PROTO_SUBMIT_FREE &&
 		   len == sizeof(struct proto_submit_free)) {
 		struct proto_submit_free f;

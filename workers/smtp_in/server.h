@@ -81,6 +81,7 @@ struct server {
 	struct worker_peer *resolver, *lookup;
 	struct tables_client *tables;
 	struct qid_source qids;
+	uint32_t last_milter; /* number of a session's milters */
 	bool draining;
 	char read_buf[SERVER_READ_BYTES];
 };

@@ -7,7 +7,6 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -16,7 +15,7 @@
 #include "lib/log.h"
 #include "shm/counters.h"
 #include "workers/smtp_in/command.h"
-#include "workers/smtp_in/refusal.h"
+#include "workers/smtp_in/sessmilter.h"
 
 #define OUT_HIGH_BYTES  16384u     /* replies that may wait before commands do */
 #define LONG_LINE_BYTES (1u << 20) /* of one line that are thrown away before we hang up */
@@ -85,6 +84,7 @@ static void pending_fini(struct pending *p)
 {
 	buf_fini(&p->addr);
 	buf_fini(&p->extra);
+	buf_fini(&p->args);
 	*p = (struct pending){ 0 };
 }
 
@@ -97,6 +97,7 @@ void session_fini(struct session *s)
 	s->dns_query = s->tables_query = NULL;
 	map_memo_free(&s->client_memo);
 	session_reset_tx(s);
+	session_milter_end(s);
 	session_policy_free(s);
 	policy_state_fini(&s->policy);
 	pending_fini(&s->pending);
@@ -117,6 +118,7 @@ void session_reset_tx(struct session *s)
 	struct tx *t = s->tx;
 
 	policy_state_reset_tx(&s->policy);
+	session_milter_reset(s, false);
 	s->bdat = BDAT_NONE;
 	s->act_size = 0;
 	s->rcpt_overshoot = 0;
@@ -134,40 +136,6 @@ void session_close(struct session *s)
 	s->wait = WAIT_NONE;
 	s->deadline_ms = clock_now().ms + 10000; /* for the last reply to get out */
 	buf_fini(&s->in);
-}
-
-/* ---- replies ---- */
-
-/* What s->out has from `at` on is a reply that the operator may want another way. */
-static void change_refusal(struct session *s, size_t at)
-{
-	struct buf reply = BUF_INIT;
-
-	buf_add(&reply, s->out.p + at, s->out.len - at);
-	refusal_change(s, &reply);
-	s->out.len = at;
-	buf_add_sv(&s->out, buf_sv(&reply));
-	buf_fini(&reply);
-}
-
-void session_reply(struct session *s, const char *fmt, ...)
-{
-	size_t at = s->out.len;
-	va_list ap;
-
-	va_start(ap, fmt);
-	buf_vprintf(&s->out, fmt, ap);
-	va_end(ap);
-	char *text = s->out.p + at;
-
-	str_make_printable(text, s->out.len - at);
-	if ((text[0] == '4' || text[0] == '5') && refusal_is_changed(s)) {
-		change_refusal(s, at);
-		text = s->out.p + at;
-	}
-	if (strncmp(text, "421", 3) == 0 || strncmp(text, "521", 3) == 0)
-		s->hangup = true;
-	buf_add(&s->out, "\r\n", 2);
 }
 
 /* ---- time ---- */
@@ -270,23 +238,48 @@ static void refuse_command(struct session *s)
 
 static void greet(struct session *s);
 
+/* False: they are asked, or have refused the command. BDAT has octets to take first. */
+static bool milters_agree(struct session *s)
+{
+	bool octets = (s->pending.cmd->flags & CMD_TAKES_OCTETS) != 0;
+	const char *reply;
+	enum milter_step step = octets ? MILTER_GOES_ON : session_milter_command(s, &reply);
+
+	if (step != MILTER_REFUSES)
+		return step == MILTER_GOES_ON;
+	session_reply_text(s, reply);
+	if (s->pending.cmd->event == POLICY_ON_MAIL)
+		session_reset_tx(s);
+	finish_command(s, false);
+	check_limits(s);
+	return false;
+}
+
 void session_continue_command(struct session *s)
 {
 	const struct smtp_cmd *cmd = s->pending.cmd;
 
 	if (s->pending.stage == 0) {
-		if (cmd->event >= 0) {
+		bool answered = session_milter_has_answer(s), refused = answered && s->run != NULL;
+
+		if (cmd->event >= 0 && !answered) {
 			enum policy_verdict v = session_policy(s, (enum policy_event)cmd->event);
 
 			if (v == POLICY_NEED)
 				return;
-			if (v == POLICY_REJECT || v == POLICY_DEFER) {
-				refuse_command(s);
-				check_limits(s);
-				return;
-			}
-			session_policy_free(s);
+			refused = v == POLICY_REJECT || v == POLICY_DEFER;
+			if (!refused)
+				session_policy_free(s);
 		}
+		if (refused && session_milter_rejected(s, s->run->reply))
+			return;
+		if (refused) {
+			refuse_command(s);
+			check_limits(s);
+			return;
+		}
+		if (!milters_agree(s))
+			return;
 		s->pending.stage = 1;
 	}
 	enum cmd_outcome out = cmd->apply(s);
@@ -372,6 +365,19 @@ static bool is_header_like(struct sv verb)
 	return true;
 }
 
+/* Milters may put it off; their other replies are less than ours. */
+static void unknown_over(struct session *s)
+{
+	const char *reply = s->milter.reply;
+
+	s->milter.asked = 0;
+	if (reply != NULL && reply[0] == '4')
+		session_reply_text(s, reply);
+	else
+		session_reply(s, "500 5.5.2 Error: command not recognized");
+	unknown_done(s);
+}
+
 static void unknown_command(struct session *s, struct sv verb, struct sv line)
 {
 	s->where = "UNKNOWN";
@@ -386,11 +392,12 @@ static void unknown_command(struct session *s, struct sv verb, struct sv line)
 		session_close(s);
 		return;
 	}
-	if (s->access_denied == NULL)
-		session_reply(s, "500 5.5.2 Error: command not recognized");
-	else
+	if (s->access_denied != NULL) {
 		session_reply(s, "503 5.7.0 Error: access denied for %s", s->namaddr);
-	unknown_done(s);
+		unknown_done(s);
+	} else if (!session_milter_unknown(s, line)) {
+		unknown_over(s);
+	}
 }
 
 static void known_command(struct session *s, const struct smtp_cmd *cmd, struct sv args,
@@ -666,7 +673,12 @@ void session_input(struct session *s, const char *data, size_t len)
 
 static void wake(struct session *s)
 {
+	bool unknown =
+		s->wait == WAIT_MILTER && s->state == SESSION_COMMAND && s->pending.cmd == NULL;
+
 	s->wait = WAIT_NONE;
+	if (unknown)
+		unknown_over(s);
 	if (!s->listener->p->smtpd_per_request_deadline)
 		restart_clock(s);
 	if (s->state == SESSION_COMMAND && s->pending.cmd != NULL)
@@ -731,6 +743,16 @@ void session_tables_answered(struct session *s)
 	} else {
 		wake(s);
 	}
+}
+
+void session_wake(struct session *s)
+{
+	if (s->state != SESSION_GREETING) {
+		wake(s);
+		return;
+	}
+	s->wait = WAIT_NONE;
+	session_greet(s);
 }
 
 void session_room(struct session *s)
@@ -931,7 +953,8 @@ static void greet(struct session *s)
 		if (check_pipelining(s, buf_sv(&s->in)))
 			return;
 	}
-	enum policy_verdict v = session_policy(s, POLICY_ON_CONNECT);
+	enum policy_verdict v =
+		session_milter_has_answer(s) ? POLICY_PERMIT : session_policy(s, POLICY_ON_CONNECT);
 
 	if (v == POLICY_NEED)
 		return;
@@ -940,10 +963,10 @@ static void greet(struct session *s)
 		s->access_denied = xstrdup(s->run->reply);
 		s->error_count++;
 		session_reply(s, "%s", s->access_denied);
-	} else {
-		session_reply(s, "220 %s", s->listener->p->smtpd_banner);
 	}
 	session_policy_free(s);
+	if (s->access_denied == NULL && !session_milter_greet(s))
+		return;
 	s->state = SESSION_COMMAND;
 	restart_clock(s);
 	check_limits(s);

@@ -56,6 +56,7 @@ enum session_wait {
 	WAIT_SLEEP,  /* until s->sleep_until_ms; session_tick() */
 	WAIT_ROOM,   /* blocks for content; session_room() */
 	WAIT_DONE,   /* verdict on the message; session_submit_done() */
+	WAIT_MILTER, /* what milters say of an event; session_milter_reply() */
 };
 
 enum cmd_id {
@@ -106,6 +107,11 @@ struct session_ops {
 	 * call. NULL: all is answered at once. */
 	void *(*tables)(void *ctx, struct session *s, struct map_memo *memo);
 	void (*tables_cancel)(void *ctx, void *query);
+	/* An event (workers/milter/codec.h) for the session's milters: session_milter_reply() comes
+	 * later, never from inside this call; not to ABORT and QUIT. CONNECT begins, and may set
+	 * s->milter.number. E_CONFIG: nobody is there. NULL: no milters at all. */
+	int (*milter)(void *ctx, struct session *s, char command, unsigned flags,
+		      struct sv strings);
 	/* One more event of this client in the current time unit: how many now. */
 	unsigned (*rate)(void *ctx, struct session *s, enum client_rate kind);
 	/* XCLIENT: it is the session of another client now. NULL = nobody cares. */
@@ -146,6 +152,7 @@ struct pending {
 	uint8_t stage;
 	struct buf addr;  /* MAIL, RCPT, VRFY: internal form; HELO, ETRN: name */
 	struct buf extra; /* decoded ENVID or ORCPT; VRFY: as written */
+	struct buf args;  /* for milters: what MAIL or RCPT came with, each with a NUL */
 	struct env_rcpt rcpt;
 	uint8_t ret, body;
 	bool smtputf8;
@@ -153,6 +160,18 @@ struct pending {
 	uint64_t size;
 	uint64_t chunk;
 	bool last;
+};
+
+struct session_milter {
+	uint32_t number; /* of the session's milters in the life of this process; 0 = none */
+	uint32_t peer;   /* the server's */
+	uint8_t asked;   /* sessmilter.c's */
+	bool lost;       /* the process that had them is gone: the session ends */
+	bool wants_rejected;
+	bool in_mail; /* they know of a transaction */
+	bool logs;    /* a line about them names the first recipient, however many there are */
+	bool hold, discard; /* of this message */
+	char *reply;        /* the newest; heap, NULL = none */
 };
 
 struct session {
@@ -194,6 +213,8 @@ struct session {
 	uint32_t counts_good[CMD_COUNT], counts_total[CMD_COUNT];
 
 	struct policy_state policy;
+	struct session_milter milter;
+	unsigned connections; /* of this client; for milters */
 	struct policy_run *run;
 	void *dns_query, *tables_query;
 	struct pending pending;
@@ -226,6 +247,9 @@ void session_tick(struct session *s); /* clock_now() passed session_next_ms() */
 void session_dns_answer(struct session *s, const struct policy_dns *a);
 void session_tables_answered(struct session *s);
 void session_room(struct session *s);
+void session_milter_reply(struct session *s, uint32_t flags, struct sv text);
+/* The process that has the session's milters is gone. */
+void session_milter_lost(struct session *s);
 void session_submit_done(struct session *s, enum submit_verdict v, unsigned code,
 			 const uint8_t dsn[3], struct sv text);
 /* The peer that was receiving our content is gone: everything handed to it has failed. */
@@ -253,6 +277,9 @@ void session_policy_free(struct session *s);
 bool session_policy_in_call(const struct session *s);
 void session_log_gone(const struct session *s, const char *reason);
 void session_continue_command(struct session *s);
+/* A reply of one or several lines (CRLF between them). */
+void session_reply_text(struct session *s, const char *text);
+void session_wake(struct session *s); /* what it waited for is there */
 /* The command that waited is done; commands are read again. */
 void session_command_done(struct session *s, bool good);
 /* Greet again, when the command that goes on is done. */

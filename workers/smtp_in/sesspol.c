@@ -46,7 +46,8 @@ static const char *current_rcpt(const struct session *s)
 	if (is_cmd(s, CMD_RCPT) || is_cmd(s, CMD_VRFY))
 		return buf_cstr(&s->pending.addr);
 	/* with several recipients, naming one would mislead */
-	return s->tx != NULL && s->tx->rcpt_count == 1 ? s->tx->first_rcpt : NULL;
+	return s->tx != NULL && (s->tx->rcpt_count == 1 || s->milter.logs) ? s->tx->first_rcpt
+									   : NULL;
 }
 
 static uint64_t current_size(const struct session *s)

@@ -35,6 +35,8 @@ t_unit_workers_maildir_test_DEPENDENCIES = workers/local/local $(noinst_LIBRARIE
 check_PROGRAMS += t/unit/workers/rewrite_test
 UNIT_TESTS += t/unit/workers/rewrite_test
 REWRITE_RIG = t/unit/workers/rewrite_rig.h t/unit/workers/testconf.h workers/rewrite/commit.c \
+	workers/rewrite/filter.c workers/rewrite/filter_edit.c workers/rewrite/filter_macro.c \
+	workers/rewrite/filters.c \
 	workers/rewrite/notify.c workers/rewrite/queue.c workers/rewrite/submit.c \
 	workers/rewrite/submit_tx.c
 t_unit_workers_rewrite_test_SOURCES = t/unit/workers/rewrite_test.c $(REWRITE_RIG)
@@ -59,3 +61,8 @@ check_PROGRAMS += t/unit/workers/target_test
 UNIT_TESTS += t/unit/workers/target_test
 t_unit_workers_target_test_SOURCES = t/unit/workers/target_test.c workers/local/target.c workers/local/mbox.c
 t_unit_workers_target_test_LDADD = $(WORKER_LIBS)
+
+check_PROGRAMS += t/unit/workers/milter_test
+UNIT_TESTS += t/unit/workers/milter_test
+t_unit_workers_milter_test_SOURCES = t/unit/workers/milter_test.c t/unit/workers/testconf.h
+t_unit_workers_milter_test_LDADD = libph_milter.a $(WORKER_LIBS)

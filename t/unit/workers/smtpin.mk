@@ -40,3 +40,8 @@ check_PROGRAMS += t/unit/workers/lookup_test
 UNIT_TESTS += t/unit/workers/lookup_test
 t_unit_workers_lookup_test_SOURCES = t/unit/workers/lookup_test.c
 t_unit_workers_lookup_test_LDADD = libph_lookup.a $(WORKER_LIBS) $(LOOKUP_SOURCE_LIBS)
+check_PROGRAMS += t/unit/workers/smtpin_milter_test
+UNIT_TESTS += t/unit/workers/smtpin_milter_test
+t_unit_workers_smtpin_milter_test_SOURCES = t/unit/workers/smtpin_milter_test.c \
+	t/unit/workers/smtpin_fake.h
+t_unit_workers_smtpin_milter_test_LDADD = $(SMTPIN_LIBS)

@@ -51,6 +51,10 @@ struct fake {
 	char policy_request[4096];
 	int64_t policy_time_ms;
 	char dns_name[256];
+	struct buf events; /* of milters: letter, strings with '|' behind each */
+	bool milter_waits, milter_hangs, milter_gone;
+	uint32_t milter_flags;
+	const char *milter_answer;
 	uint64_t qid_us;
 	char room[70000];
 };
@@ -134,6 +138,25 @@ static inline void fo_abort(void *ctx, struct session *s UNUSED)
 	if (f->has_content)
 		f->aborted++;
 	f->has_content = false;
+}
+
+static inline int fo_milter(void *ctx, struct session *s UNUSED, char command,
+			    unsigned flags UNUSED, struct sv strings)
+{
+	struct fake *f = ctx;
+	size_t at = f->events.len + 1;
+
+	if (f->milter_gone)
+		return E_CONFIG;
+	buf_add_c(&f->events, command);
+	buf_add_sv(&f->events, strings);
+	for (size_t i = at; i < f->events.len; i++) {
+		if (f->events.p[i] == '\0')
+			f->events.p[i] = '|';
+	}
+	buf_add_c(&f->events, '\n');
+	f->milter_waits = command != 'A' && command != 'Q';
+	return 0;
 }
 
 static inline void *fo_dns(void *ctx, struct session *s, const char *name, uint16_t type UNUSED)
@@ -239,9 +262,9 @@ static inline int fake_conf(struct fake *f, const char *main_cf, struct conf_dia
 	}
 	conf_diag_fini(&own);
 	f->ops = (struct session_ops){
-		fo_may_accept,    fo_qid,   fo_begin, fo_room,       fo_advance,
-		fo_end,           fo_abort, fo_dns,   fo_dns_cancel, fo_tables,
-		fo_tables_cancel, fo_rate,  NULL,     NULL,          f
+		fo_may_accept, fo_qid, fo_begin,      fo_room,   fo_advance,       fo_end,
+		fo_abort,      fo_dns, fo_dns_cancel, fo_tables, fo_tables_cancel, fo_milter,
+		fo_rate,       NULL,   NULL,          f
 	};
 	log_set_sink(fake_sink, NULL);
 	fake_logs_to = f;
@@ -267,6 +290,7 @@ static inline void fake_fini(struct fake *f)
 	buf_fini(&f->log);
 	buf_fini(&f->env);
 	buf_fini(&f->content);
+	buf_fini(&f->events);
 	fake_logs_to = NULL;
 }
 
@@ -281,6 +305,11 @@ static inline void fake_settle(struct fake *f)
 		if (n > 0) {
 			buf_add(&f->reply, f->s.out.p, n);
 			session_output_done(&f->s, n);
+		} else if (f->milter_waits && !f->milter_hangs) {
+			f->milter_waits = false;
+			session_milter_reply(
+				&f->s, f->milter_flags,
+				sv_from(f->milter_answer != NULL ? f->milter_answer : ""));
 		} else if (f->end_waits && !f->hold_verdict) {
 			f->end_waits = false;
 			session_submit_done(&f->s, f->verdict, f->verdict_code,
