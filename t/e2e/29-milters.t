@@ -40,7 +40,7 @@ my %main = (
 	smtpd_recipient_restrictions => 'check_recipient_access inline:{{refused@home.test = 554 5.7.1 not for you}}, permit',
 	smtpd_milter_maps => "cidr:$dir/off", smtpd_client_event_limit_exceptions => '127.0.0.0/8', default_destination_concurrency_limit => 1, soft_bounce => 'no');
 # The second milter has a socket with a path and options of its own.
-sub milters { my ($who) = @_; return "inet:127.0.0.1:$milter{$who . 1}{at}, { unix:$milter{$who . 2}{at}, default_action=accept, command_timeout=2s }" }
+sub milters { my ($who) = @_; my $host = $who eq 'posthaste' ? 'localhost' : '127.0.0.1'; return "inet:$host:$milter{$who . 1}{at}, { unix:$milter{$who . 2}{at}, default_action=accept, command_timeout=2s }" }
 my $postfix = Peers->postfix(home => 'home.test', next => $recorder{postfix}{port},
 	main => join('', map { "$_ = $main{$_}\n" } sort keys %main) . 'smtpd_milters = ' . milters('postfix') . "\nnon_smtpd_milters = inet:127.0.0.1:$milter{postfix1}{at}\n");
 ok $postfix, "Debian's Postfix runs" or die "Postfix does not run\n";
@@ -188,7 +188,7 @@ cmp_ok scalar(keys %{ $got{postfix} }), '>', @cases / 4, 'and not few' unless @A
 # The log: what milters decided, and what was wrong with them.
 sub lines {
 	my ($who, $log) = @_;
-	$log =~ s/inet:127\.0\.0\.1:$milter{$who . 1}{at}\b/MILTER1/g;
+	$log =~ s/inet:(?:127\.0\.0\.1|localhost):$milter{$who . 1}{at}\b/MILTER1/g;
 	$log =~ s/unix:\Q$milter{$who . 2}{at}/MILTER2/g;
 	my @lines = grep { /milter/i && !/without a usable name|attempt to send event|milter-reject: UNKNOWN/ } $log =~ /\b(?:smtpd|cleanup)\[\d+\]: (.*)/g;
 	# Debian's version says of the end of a connection what errno is, and of excess data how long its own event was
@@ -215,6 +215,19 @@ for my $case ([ 'local mail', '' ], [ 'changed', 'EOM addheader X-A a; addrcpt <
 	ok wait_until(sub { $mta->log =~ /milter-hold: MAIL from localhost\[127\.0\.0\.1\]: why; from=<s\@far.test>/ }, 10), 'held' if $name eq 'held';
 }
 is $mta->crashes, '', 'no worker has crashed';
+
+# A message larger than what is kept in memory of others; and a session whose milters end with their process.
+spew("$dir/script1", "EOM addheader X-Big yes; continue\n");
+my $smtp = $mta->smtp;
+$smtp->ok('EHLO c.test');
+like $smtp->mail('s@far.test', ['a@far.test'], "Subject: big\n\n" . ('x' x 70 . "\n") x 20000), qr/^250/, 'a big message';
+ok wait_until(sub { $recorder{posthaste}->got =~ /X-Big: yes/ }, 20), 'goes on with its new header';
+kill 'KILL', map { $_->{pid} } grep { $_->{class} eq 'rewrite' } $mta->workers;
+like $smtp->cmd('MAIL FROM:<s@far.test>') // '', qr/^421 4\.3\.0 /, 'its process is gone: the session ends';
+ok wait_until(sub {
+	my $s = eval { $mta->smtp } or return;
+	return eval { $s->ok('EHLO c.test'); $s->mail('s@far.test', ['a@far.test'], "Subject: again\n\nb\n") =~ /^250/ };
+}, 20), 'and new ones are served';
 is $mta->stop, 0, 'stop';
 $postfix->stop;
 done_testing;
