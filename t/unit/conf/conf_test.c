@@ -461,6 +461,8 @@ static void test_mynetworks(void)
 		 "inet_protocols = ipv4\n",
 		 NULL, &err);
 	is_str(conf_params(c)->mynetworks, "10.0.0.0/8", "class, one protocol");
+	is_str(conf_params(c)->smtpd_client_event_limit_exceptions, "10.0.0.0/8",
+	       "whose clients are free of the client limits");
 	conf_free(&c);
 	c = load("compatibility_level = 0\ninet_interfaces = 127.0.0.1\n", NULL, &err);
 	is_str(conf_params(c)->mynetworks_style == 1 ? "subnet" : "?", "subnet",
