@@ -161,8 +161,8 @@ static const struct situation header_situations[] = {
 	{ "canonical_maps = inline:{{joe=hidden@y.test}}\nmydestination = TABLE\n", "x.test", "x" },
 };
 static const char *const contents[] = {
-	"From: Joe <joe@x.test>\r\nTo: a@far.test,\r\n b@far.test\r\nX-Secret: 1\r\n"
-	"Subject: x\r\n\r\ntext\r\n.. and a dot\r\n",
+	("From: Joe <joe@x.test>\r\nTo: a@far.test,\r\n b@far.test\r\nX-Secret: 1\r\n"
+	 "Subject: x\r\n\r\ntext\r\n.. and a dot\r\n"),
 	"To: c@far.test\r\nCc: joe@x.test, root@host.x.test\r\n\r\nFrom: joe@x.test is body\r\n",
 	"Subject: only headers\r\n",
 	"no header at all\r\n",

@@ -74,8 +74,9 @@ static void test_v1(void)
 		"PROXY TCP4 ::1 ::2 1 2\r\n",
 		"PROXY TCP6 1.1.1.1 ::2 1 2\r\n",
 		"PROXY TCP4  1.1.1.1 2.2.2.2 1 2\r\n",
-		"PROXY TCP6 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-		"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa ::2 1 2\r\n",
+		("PROXY TCP6 "
+		 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+		 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa ::2 1 2\r\n"),
 	};
 	const char *one = "PROXY TCP4 192.0.2.1 198.51.100.2 65535 25\r\n";
 	const char *two = "PROXY TCP6 2001:db8::1 ::1 1 0\r\n";
