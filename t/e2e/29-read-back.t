@@ -148,13 +148,16 @@ sub fetch {
 	run_ok('chown', '-R', 'games:games', $copy);
 	spew("$dir/commands", "a EXAMINE INBOX\r\nb FETCH 1:* BODY.PEEK[]\r\nc LOGOUT\r\n");
 	my $where = -d "$copy/box" ? "maildir:$copy/box" : "mbox:$copy:INBOX=$copy/box";
-	my (undef, $text) = $dovecot->inside('sh', '-c', "cat $dir/commands | USER=read\@lmtp.test /usr/lib/dovecot/imap -c $dovecot->{dir}/conf -o mail_uid=games -o mail_gid=games -o mail_location=$where");
+	# imap drops what it has not written when its input ends: that stays open until its last answer
+	spew("$dir/answers", '');
+	my ($rc, $out) = $dovecot->inside('sh', '-c', "{ cat $dir/commands; while ! grep -aq '^c OK' $dir/answers; do sleep 0.01; done; } | USER=read\@lmtp.test timeout 60 /usr/lib/dovecot/imap -c $dovecot->{dir}/conf -o mail_uid=games -o mail_gid=games -o mail_location=$where > $dir/answers || echo 'c OK' >> $dir/answers");
+	my $text = slurp("$dir/answers");
 	my @mail;
 	while ($text =~ /^\* \d+ FETCH \(BODY\[\] \{(\d+)\}\r\n/mg) {
 		push @mail, substr $text, pos $text, $1;
 		pos($text) += $1;
 	}
-	diag "$path: $text" unless @mail;
+	diag "$path: $rc, $out, $text" unless @mail;
 	return @mail;
 }
 
