@@ -14,4 +14,5 @@ libph_worker_a_SOURCES = \
 	workers/common/outbox.c workers/common/outbox.h \
 	workers/common/sandbox.c workers/common/sandbox.h \
 	workers/common/sandbox_calls.c workers/common/sandbox_calls.h \
+	workers/common/starter.c workers/common/starter.h \
 	workers/common/worker.c workers/common/worker.h

@@ -5,16 +5,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <linux/capability.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/signalfd.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,13 +16,12 @@
 #include "lib/err.h"
 #include "lib/io.h"
 #include "lib/log.h"
-#include "workers/common/drop.h"
+#include "workers/common/starter.h"
 #include "workers/local/cmdstatus.h"
 
 #define TICK_MS       500
 #define GRACE_MS      2000 /* for what a command has left behind to close its output */
 #define READS_AT_ONCE 16u
-#define FILES         1024 /* descriptors: what programs expect to be the limit */
 
 struct run { /* one command; pid 0 = free place */
 	uint64_t id;
@@ -58,34 +51,6 @@ static NORETURN void give_up(const char *what, const char *name)
 	_exit(75); /* EX_TEMPFAIL */
 }
 
-static void become(const struct runner *r, const struct runner_request *q)
-{
-	gid_t gid = q->gid;
-
-	if (!r->change_user)
-		return;
-	take_back_user();
-	if (setgroups(1, &gid) < 0 || setresgid(gid, gid, gid) < 0 ||
-	    setresuid(q->uid, q->uid, q->uid) < 0 || setuid(0) == 0)
-		give_up("cannot become user", "of the command");
-}
-
-static void normal_process(void)
-{
-	struct rlimit files;
-	sigset_t none;
-
-	for (int i = 1; i < NSIG; i++)
-		signal(i, SIG_DFL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur > FILES) {
-		files.rlim_cur = FILES;
-		setrlimit(RLIMIT_NOFILE, &files);
-	}
-	umask(077);
-}
-
 static NORETURN void run_command(const struct runner *r, const struct runner_request *q,
 				 const char *dir, char **argv, char **env, int in, int out)
 {
@@ -97,11 +62,10 @@ static NORETURN void run_command(const struct runner *r, const struct runner_req
 		_exit(75);
 	close_range(3, ~0u, 0);
 	lseek(0, 0, SEEK_SET);
-	become(r, q);
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() == 1)
+	if (r->change_user && !starter_become(q->uid, q->gid))
+		give_up("cannot become user", "of the command");
+	if (!starter_normal_process())
 		_exit(75);
-	normal_process();
 	if (chdir(dir) < 0)
 		give_up("pipe: fatal: cannot change directory to", dir);
 	environ = env;
@@ -240,18 +204,6 @@ static bool serve(struct runner *r)
 
 /* ---- commands that run ---- */
 
-static void kill_group(const struct runner *r, pid_t pid)
-{
-	uid_t acting = geteuid();
-
-	if (r->change_user && seteuid(0) < 0)
-		die("cannot take root rights back: %s", strerror(errno));
-	if (kill(-pid, SIGKILL) < 0)
-		kill(pid, SIGKILL);
-	if (r->change_user && seteuid(acting) < 0)
-		die("cannot give root rights up: %s", strerror(errno));
-}
-
 /* What is past the room is read and dropped, so that nobody waits for us. A turn's worth of it: a
  * command that writes without end has a time limit, too. */
 static void read_output(struct run *run)
@@ -275,12 +227,10 @@ static void read_output(struct run *run)
 
 static void reap(struct runner *r)
 {
-	struct signalfd_siginfo info[8];
 	int status;
 	pid_t pid;
 
-	while (read(r->signals, info, sizeof(info)) > 0)
-		;
+	starter_take_signals(r->signals);
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
 		for (unsigned i = 0; i < RUNNER_MAX; i++) {
 			struct run *run = &r->runs[i];
@@ -320,7 +270,7 @@ static void look_after(struct runner *r, struct run *run)
 
 	if (!run->ended && !run->timed_out && now - run->since.ms > run->limit_ms) {
 		run->timed_out = true;
-		kill_group(r, run->pid);
+		starter_kill_group(r->change_user, run->pid);
 	}
 	if (run->ended && (run->out < 0 || now - run->ended_at.ms > GRACE_MS))
 		finish(run);
@@ -355,7 +305,7 @@ static void turn(struct runner *r)
 		return;
 	for (unsigned i = 0; i < RUNNER_MAX; i++) {
 		if (r->runs[i].pid != 0 && !r->runs[i].ended)
-			kill_group(r, r->runs[i].pid);
+			starter_kill_group(r->change_user, r->runs[i].pid);
 	}
 	exit(0);
 }
@@ -363,29 +313,18 @@ static void turn(struct runner *r)
 int runner_main(int argc, char **argv)
 {
 	struct runner *r = &the_runner;
-	sigset_t child;
 
 	if (argc != 6)
 		return 64;
-	drop_descriptors(RUNNER_FD + 1, NULL, 0);
-	prctl(PR_SET_NAME, "runner");
-	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-	clock_init();
+	starter_begin("runner", RUNNER_FD + 1, RUNNER_FD);
 	r->change_user = strcmp(argv[2], "1") == 0;
 	r->owner_uid = (uid_t)strtoul(argv[3], NULL, 10);
 	r->owner_gid = (gid_t)strtoul(argv[4], NULL, 10);
 	r->setgid_gid = (gid_t)strtoul(argv[5], NULL, 10);
-	drop_own_capabilities(UINT64_C(1) << CAP_KILL | UINT64_C(1) << CAP_SETGID |
-			      UINT64_C(1) << CAP_SETUID);
 	if (r->change_user &&
 	    (setgroups(0, NULL) < 0 || setegid(r->owner_gid) < 0 || seteuid(r->owner_uid) < 0))
 		die("cannot act as mail_owner: %s", strerror(errno));
-	sigemptyset(&child);
-	sigaddset(&child, SIGCHLD);
-	sigprocmask(SIG_BLOCK, &child, NULL);
-	r->signals = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (r->signals < 0 || io_set_nonblock(RUNNER_FD) != 0)
-		die("signalfd: %s", strerror(errno));
+	r->signals = starter_watch_children();
 	for (;;)
 		turn(r);
 }

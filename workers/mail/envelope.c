@@ -307,3 +307,33 @@ int env_add_rcpt(struct envelope *e, struct arena *arena, const struct env_rcpt 
 	e->rcpts[e->rcpt_count++] = *r;
 	return 0;
 }
+
+unsigned env_notify_parse(struct sv v)
+{
+	static const struct {
+		const char *word;
+		unsigned bit;
+	} words[] = { { "NEVER", NOTIFY_NEVER },
+		      { "SUCCESS", NOTIFY_SUCCESS },
+		      { "FAILURE", NOTIFY_FAILURE },
+		      { "DELAY", NOTIFY_DELAY } };
+	unsigned mask = 0;
+
+	for (;;) {
+		const char *comma = v.len > 0 ? memchr(v.p, ',', v.len) : NULL;
+		struct sv word = { v.p, comma != NULL ? (size_t)(comma - v.p) : v.len };
+		unsigned bit = 0;
+
+		for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+			if (sv_eq_nocase(word, sv_from(words[i].word)))
+				bit = words[i].bit;
+		}
+		if (bit == 0)
+			return 0;
+		mask |= bit;
+		if (comma == NULL)
+			break;
+		v = (struct sv){ comma + 1, v.len - word.len - 1 };
+	}
+	return (mask & NOTIFY_NEVER) != 0 && mask != NOTIFY_NEVER ? 0 : mask;
+}

@@ -81,5 +81,7 @@ int env_encode(const struct envelope *e, struct buf *out);
 int env_decode(struct sv data, size_t max_rcpts, struct arena *arena, struct envelope *e);
 /* Arena-backed growth. E_LIMIT when the arena is full. */
 int env_add_rcpt(struct envelope *e, struct arena *arena, const struct env_rcpt *r);
+/* "SUCCESS,DELAY" (RFC 3461 4.1) to NOTIFY_* bits; 0: it is not well-formed. */
+unsigned env_notify_parse(struct sv v);
 
 #endif

@@ -70,32 +70,6 @@ static struct sv keep_decoded(struct filter *f, const struct buf *text)
 
 /* ---- recipients ---- */
 
-static unsigned notify_bits(struct sv v)
-{
-	static const struct {
-		const char *word;
-		unsigned bit;
-	} words[] = { { "NEVER", NOTIFY_NEVER },
-		      { "SUCCESS", NOTIFY_SUCCESS },
-		      { "FAILURE", NOTIFY_FAILURE },
-		      { "DELAY", NOTIFY_DELAY } };
-	unsigned mask = 0;
-
-	while (v.len > 0) {
-		struct sv word = sv_next_part(&v, ',');
-		unsigned bit = 0;
-
-		for (size_t i = 0; i < ARRAY_LEN(words); i++) {
-			if (sv_eq_nocase(word, sv_from(words[i].word)))
-				bit = words[i].bit;
-		}
-		if (bit == 0)
-			return 0;
-		mask |= bit;
-	}
-	return (mask & NOTIFY_NEVER) != 0 && mask != NOTIFY_NEVER ? 0 : mask;
-}
-
 static bool orcpt(struct filter *f, struct sv v, struct env_rcpt *r)
 {
 	struct sv rest = v, type = sv_next_part(&rest, ';');
@@ -120,7 +94,7 @@ static void rcpt_args(struct filter *f, struct sv args, struct env_rcpt *r)
 		if (word.len == 0)
 			continue;
 		if (key_is(word, "NOTIFY=", &v)) {
-			if (r->notify != 0 || (r->notify = (uint8_t)notify_bits(v)) == 0)
+			if (r->notify != 0 || (r->notify = (uint8_t)env_notify_parse(v)) == 0)
 				warn(f, "Bad NOTIFY parameter from Milter or header/body_checks",
 				     word);
 		} else if (key_is(word, "ORCPT=", &v)) {

@@ -149,36 +149,6 @@ static bool mail_param(struct session *s, struct sv word)
 	return true;
 }
 
-static unsigned parse_notify(struct sv v)
-{
-	static const struct {
-		const char *word;
-		unsigned bit;
-	} words[] = { { "NEVER", NOTIFY_NEVER },
-		      { "SUCCESS", NOTIFY_SUCCESS },
-		      { "FAILURE", NOTIFY_FAILURE },
-		      { "DELAY", NOTIFY_DELAY } };
-	unsigned mask = 0;
-
-	for (;;) {
-		const char *comma = v.len > 0 ? memchr(v.p, ',', v.len) : NULL;
-		struct sv word = { v.p, comma != NULL ? (size_t)(comma - v.p) : v.len };
-		unsigned bit = 0;
-
-		for (size_t i = 0; i < ARRAY_LEN(words); i++) {
-			if (sv_eq_nocase(word, sv_from(words[i].word)))
-				bit = words[i].bit;
-		}
-		if (bit == 0)
-			return 0;
-		mask |= bit;
-		if (comma == NULL)
-			break;
-		v = (struct sv){ comma + 1, v.len - word.len - 1 };
-	}
-	return (mask & NOTIFY_NEVER) != 0 && mask != NOTIFY_NEVER ? 0 : mask;
-}
-
 static bool param_orcpt(struct session *s, struct sv v)
 {
 	const char *semi = v.len > 0 ? memchr(v.p, ';', v.len) : NULL;
@@ -209,7 +179,7 @@ static bool rcpt_param(struct session *s, struct sv word)
 		if (dsn_refused(s))
 			return false;
 		if (s->pending.rcpt.notify != 0 ||
-		    (s->pending.rcpt.notify = (uint8_t)parse_notify(v)) == 0)
+		    (s->pending.rcpt.notify = (uint8_t)env_notify_parse(v)) == 0)
 			return bad_param(s, "501 5.5.4 Error: Bad NOTIFY parameter syntax");
 		return true;
 	}

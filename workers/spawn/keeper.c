@@ -4,17 +4,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
-#include <linux/capability.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/signalfd.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -25,10 +18,10 @@
 #include "lib/log.h"
 #include "workers/common/ctl.h"
 #include "workers/common/drop.h"
+#include "workers/common/starter.h"
 
 #define KEEPER_FD CTL_FD_SUPERVISOR
 #define TICK_MS   500
-#define FILES     1024 /* descriptors: what programs expect to be the limit */
 
 struct run { /* one command; pid 0 = free place */
 	pid_t pid;
@@ -60,33 +53,13 @@ static NORETURN void give_up(const char *what, const char *name)
 static NORETURN void run_command(const struct keeper *k, const struct spawn_service *s,
 				 const char **env, int conn)
 {
-	struct rlimit files;
-	gid_t gid = s->gid;
-	sigset_t none;
-
 	setsid();
 	conn = fcntl(conn, F_DUPFD, 3); /* out of the way of the target numbers */
 	if (conn < 0 || dup2(conn, 0) < 0 || dup2(conn, 1) < 0 || dup2(conn, 2) < 0)
 		_exit(75);
 	close_range(3, ~0u, 0);
-	if (k->change_user) {
-		take_back_user();
-		if (setgroups(1, &gid) < 0 || setresgid(gid, gid, gid) < 0 ||
-		    setresuid(s->uid, s->uid, s->uid) < 0 || setuid(0) == 0)
-			_exit(75);
-	}
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() == 1)
+	if ((k->change_user && !starter_become(s->uid, s->gid)) || !starter_normal_process())
 		_exit(75);
-	for (int i = 1; i < NSIG; i++)
-		signal(i, SIG_DFL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur > FILES) {
-		files.rlim_cur = FILES;
-		setrlimit(RLIMIT_NOFILE, &files);
-	}
-	umask(077);
 	if (chdir("/") < 0)
 		give_up("cannot change directory to", "/");
 	environ = (char **)(uintptr_t)env;
@@ -154,18 +127,6 @@ static bool serve(struct keeper *k)
 
 /* ---- commands that run ---- */
 
-static void kill_group(const struct keeper *k, pid_t pid)
-{
-	uid_t acting = geteuid();
-
-	if (k->change_user && seteuid(0) < 0)
-		die("cannot take root rights back: %s", strerror(errno));
-	if (kill(-pid, SIGKILL) < 0)
-		kill(pid, SIGKILL);
-	if (k->change_user && seteuid(acting) < 0)
-		die("cannot give root rights up: %s", strerror(errno));
-}
-
 static void ended(struct run *run, int status)
 {
 	struct keeper_answer a = { .service = run->service, .pid = run->pid };
@@ -180,12 +141,10 @@ static void ended(struct run *run, int status)
 
 static void reap(struct keeper *k)
 {
-	struct signalfd_siginfo info[8];
 	int status;
 	pid_t pid;
 
-	while (read(k->signals, info, sizeof(info)) > 0)
-		;
+	starter_take_signals(k->signals);
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
 		for (unsigned i = 0; i < SPAWN_PROCESS_MAX; i++) {
 			if (k->runs[i].pid == pid) {
@@ -211,13 +170,13 @@ static void turn(struct keeper *k)
 		if (run->pid == 0 || run->timed_out || now - run->since.ms <= run->limit_ms)
 			continue;
 		run->timed_out = true;
-		kill_group(k, run->pid);
+		starter_kill_group(k->change_user, run->pid);
 	}
 	if (fds[0].revents == 0 || serve(k))
 		return;
 	for (unsigned i = 0; i < SPAWN_PROCESS_MAX; i++) {
 		if (k->runs[i].pid != 0)
-			kill_group(k, k->runs[i].pid);
+			starter_kill_group(k->change_user, k->runs[i].pid);
 	}
 	exit(0);
 }
@@ -252,26 +211,15 @@ static void read_services(struct keeper *k)
 int keeper_main(int argc, char **argv)
 {
 	struct keeper *k = &the_keeper;
-	sigset_t child;
 
 	if (argc != 3)
 		return 64;
-	drop_descriptors(CTL_FD_SNAPSHOT + 1, NULL, 0);
-	prctl(PR_SET_NAME, "keeper");
-	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-	clock_init();
+	starter_begin("keeper", CTL_FD_SNAPSHOT + 1, KEEPER_FD);
 	k->change_user = strcmp(argv[2], "1") == 0;
 	read_services(k);
-	drop_own_capabilities(UINT64_C(1) << CAP_KILL | UINT64_C(1) << CAP_SETGID |
-			      UINT64_C(1) << CAP_SETUID);
 	if (k->change_user)
 		drop_effective_user(conf_params(k->conf)->mail_owner);
-	sigemptyset(&child);
-	sigaddset(&child, SIGCHLD);
-	sigprocmask(SIG_BLOCK, &child, NULL);
-	k->signals = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (k->signals < 0 || io_set_nonblock(KEEPER_FD) != 0)
-		die("signalfd: %s", strerror(errno));
+	k->signals = starter_watch_children();
 	for (;;)
 		turn(k);
 }

@@ -179,8 +179,32 @@ static void test_verp(void)
 	ok(verp_check_delimiters((struct sv){ "\0=", 2 }, "-=+") != NULL, "nor is nothing");
 }
 
+static void test_notify(void)
+{
+	static const struct {
+		const char *text;
+		unsigned bits;
+	} cases[] = {
+		{ "NEVER", NOTIFY_NEVER },
+		{ "success", NOTIFY_SUCCESS },
+		{ "SUCCESS,FAILURE,Delay", NOTIFY_SUCCESS | NOTIFY_FAILURE | NOTIFY_DELAY },
+		{ "DELAY,DELAY", NOTIFY_DELAY },
+		{ "", 0 },
+		{ "NEVER,DELAY", 0 },
+		{ "DELAY,", 0 },
+		{ ",DELAY", 0 },
+		{ "DELAY FAILURE", 0 },
+		{ "SOMETIMES", 0 },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+		is_int(env_notify_parse(sv_from(cases[i].text)), cases[i].bits, "NOTIFY=%s",
+		       cases[i].text);
+}
+
 int main(void)
 {
+	test_notify();
 	arena_init(&arena, 4096, 0);
 	test_round_trip();
 	test_damage();
