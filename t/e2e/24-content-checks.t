@@ -115,6 +115,7 @@ sub received {
 		my ($rcpt, $content) = ($1, $2);
 		next unless $content =~ /^X-Number: (\d+)/m;
 		my $n = $1;
+		next unless $content =~ /^\.\r?$/m; # the rest is on its way
 		$content =~ s/\r//g;
 		$content =~ s/^Received: .*\n(?:[ \t].*\n)*//mg;
 		$content =~ s/^\.\n.*//ms;
