@@ -403,11 +403,61 @@ static void test_adopt_refused(void)
 	ok(look(&sc, 2).entries == 1 && look(&sc, 3).entries == 1, "each once");
 	finish(&sc);
 }
+
+/* ---- copying forward ---- */
+
+/* Twenty messages in one segment; the first is alive, and waits. */
+static void one_alive(struct scene *sc)
+{
+	begin(sc);
+	for (unsigned k = 1; k <= 20; k++)
+		add(sc, k, 1, 0, NULL);
+	for (unsigned k = 2; k <= 20; k++)
+		result(sc, k, 0, 1, 0, 0, 50);
+	result(sc, 1, 0, 0, 1, 0, 50);
+	restart(sc, "spool_spare_segments = 0\n");
+}
+
+/* What a rewrite worker is asked first. It has the segment *g_r. */
+static struct sent_rec *asked_to_copy(struct scene *sc, struct proto_file *g_r)
+{
+	world_up(&sc->w, CLASS_REWRITE, 0, RW);
+	files_grant(sc->files, RW, SPOOL_SEGMENT, g_r);
+	for (int i = 0; i < 10 && world_left(&sc->w) == 0; i++) {
+		pass(sc, 20000);
+		loop_turn(sc->f.loop, 2);
+		sched_tick(sc->w.s);
+		world_turn(&sc->w);
+	}
+	return world_next(&sc->w);
+}
+
+/* What is added from here on goes to that segment. */
+static void write_to(struct scene *sc, uint32_t segment)
+{
+	fx_writer(&sc->f, 1, 0);
+	sc->f.needs = 0;
+	spool_writer_grant(sc->f.w, segment, 0);
+	sc->n = sc->f.done_count;
+}
+
+static struct proto_copied copied(const struct sent_rec *c, uint32_t rcpt_count,
+				  struct proto_place place)
+{
+	return (struct proto_copied){ .kind = PROTO_COPIED,
+				      .msg = c->u.copy.msg,
+				      .rcpt_count = rcpt_count,
+				      .msg_seq = c->u.copy.msg_seq,
+				      .qid = c->u.copy.qid,
+				      .place = place };
+}
+
 /* A mostly dead segment: its live message moves on, and after a restart all is as before. */
 static void test_copy_forward(void)
 {
 	static struct scene sc;
 	struct proto_file g;
+	struct sent_rec *c;
 	struct seen s;
 
 	begin(&sc);
@@ -419,29 +469,12 @@ static void test_copy_forward(void)
 	}
 	result(&sc, 7, 0, 1, 6, 0, 50); /* one of three is done */
 	restart(&sc, "spool_spare_segments = 0\n");
-	world_up(&sc.w, CLASS_REWRITE, 0, RW);
 	is_int(sc.w.q.shm->msg_live, 1, "one of twenty is alive");
-	files_grant(sc.files, RW, SPOOL_SEGMENT, &g);
-	for (int i = 0; i < 10 && world_left(&sc.w) == 0; i++) {
-		pass(&sc, 20000);
-		loop_turn(sc.f.loop, 2);
-		sched_tick(sc.w.s);
-		world_turn(&sc.w);
-	}
-	struct sent_rec *c = world_next(&sc.w);
-
+	c = asked_to_copy(&sc, &g);
 	ok(c != NULL && c->u.kind == PROTO_COPY, "it is to be copied forward");
-	fx_writer(&sc.f, 1, 0);
-	sc.f.needs = 0;
-	spool_writer_grant(sc.f.w, g.number, 0);
-	sc.n = sc.f.done_count;
+	write_to(&sc, g.number);
 	add(&sc, 7, 3, 0, NULL); /* the copy */
-	struct proto_copied r = { .kind = PROTO_COPIED,
-				  .msg = c->u.copy.msg,
-				  .rcpt_count = 3,
-				  .msg_seq = c->u.copy.msg_seq,
-				  .qid = c->u.copy.qid,
-				  .place = sc.f.done[sc.n - 1].place };
+	struct proto_copied r = copied(c, 3, sc.f.done[sc.n - 1].place);
 
 	wait_for_marks(&sc);
 	is_int(sched_input(sc.w.s, CLASS_REWRITE, 0, RW, &r, sizeof(r)), 0, "copied");
@@ -474,37 +507,15 @@ static void test_copy_of_finished(void)
 {
 	static struct scene sc;
 	struct proto_file g;
+	struct sent_rec *c;
 	struct sched_cmd_result cmd = { 0 };
 
-	begin(&sc);
-	for (unsigned k = 1; k <= 20; k++)
-		add(&sc, k, 1, 0, NULL);
-	for (unsigned k = 2; k <= 20; k++)
-		result(&sc, k, 0, 1, 0, 0, 50);
-	result(&sc, 1, 0, 0, 1, 0, 50);
-	restart(&sc, "spool_spare_segments = 0\n");
-	world_up(&sc.w, CLASS_REWRITE, 0, RW);
-	files_grant(sc.files, RW, SPOOL_SEGMENT, &g);
-	for (int i = 0; i < 10 && world_left(&sc.w) == 0; i++) {
-		pass(&sc, 20000);
-		loop_turn(sc.f.loop, 2);
-		sched_tick(sc.w.s);
-		world_turn(&sc.w);
-	}
-	struct sent_rec *c = world_next(&sc.w);
-
+	one_alive(&sc);
+	c = asked_to_copy(&sc, &g);
 	ok(c != NULL && c->u.kind == PROTO_COPY, "the last one is to be copied");
-	fx_writer(&sc.f, 1, 0);
-	sc.f.needs = 0;
-	spool_writer_grant(sc.f.w, g.number, 0);
-	sc.n = sc.f.done_count;
+	write_to(&sc, g.number);
 	add(&sc, 1, 1, 0, NULL);
-	struct proto_copied r = { .kind = PROTO_COPIED,
-				  .msg = c->u.copy.msg,
-				  .rcpt_count = 1,
-				  .msg_seq = c->u.copy.msg_seq,
-				  .qid = c->u.copy.qid,
-				  .place = sc.f.done[sc.n - 1].place };
+	struct proto_copied r = copied(c, 1, sc.f.done[sc.n - 1].place);
 
 	wait_for_marks(&sc);
 	/* it ends, and what says so is not to be seen at the restart */
@@ -525,38 +536,16 @@ static void test_copy_of_dead_worker(bool reported)
 {
 	static struct scene sc;
 	struct proto_file g;
+	struct sent_rec *c;
 	struct sched_cmd_result cmd = { 0 };
 
-	begin(&sc);
-	for (unsigned k = 1; k <= 20; k++)
-		add(&sc, k, 1, 0, NULL);
-	for (unsigned k = 2; k <= 20; k++)
-		result(&sc, k, 0, 1, 0, 0, 50);
-	result(&sc, 1, 0, 0, 1, 0, 50);
-	restart(&sc, "spool_spare_segments = 0\n");
-	world_up(&sc.w, CLASS_REWRITE, 0, RW);
-	files_grant(sc.files, RW, SPOOL_SEGMENT, &g);
-	for (int i = 0; i < 10 && world_left(&sc.w) == 0; i++) {
-		pass(&sc, 20000);
-		loop_turn(sc.f.loop, 2);
-		sched_tick(sc.w.s);
-		world_turn(&sc.w);
-	}
-	struct sent_rec *c = world_next(&sc.w);
-
+	one_alive(&sc);
+	c = asked_to_copy(&sc, &g);
 	ok(c != NULL && c->u.kind == PROTO_COPY, "a message is being copied");
-	fx_writer(&sc.f, 1, 0);
-	sc.f.needs = 0;
-	spool_writer_grant(sc.f.w, g.number, 0);
-	sc.n = sc.f.done_count;
+	write_to(&sc, g.number);
 	add(&sc, 1, 1, 0, NULL);
 	add(&sc, 30, 1, 0, NULL); /* a new one behind it */
-	struct proto_copied r = { .kind = PROTO_COPIED,
-				  .msg = c->u.copy.msg,
-				  .rcpt_count = 1,
-				  .msg_seq = c->u.copy.msg_seq,
-				  .qid = c->u.copy.qid,
-				  .place = sc.f.done[sc.n - 2].place };
+	struct proto_copied r = copied(c, 1, sc.f.done[sc.n - 2].place);
 
 	wait_for_marks(&sc);
 	sc.w.s->su.files = NULL;
