@@ -531,11 +531,7 @@ static void tx_end(struct client *c)
 
 static void on_rset(struct client *c, unsigned rcpt UNUSED)
 {
-	if (c->parser.code == 421 && is_between_messages(c)) {
-		session_dead(c, NULL);
-		return;
-	}
-	/* whatever else it says: MAIL will show where we are */
+	/* whatever it says: MAIL will show where we are */
 	if (c->cur != NULL && c->cur->step == 0)
 		write_steps(c, c->cur, &c->head);
 }
@@ -549,10 +545,6 @@ static void note_421(struct client *c)
 /* A server that does not want to know after all gets the mail nevertheless. */
 static void on_xforward(struct client *c, unsigned rcpt UNUSED)
 {
-	if (c->parser.code == 421 && is_between_messages(c)) {
-		session_dead(c, NULL);
-		return;
-	}
 	c->cur->replied = true;
 	note_421(c);
 	if (c->parser.code / 100 != 2)
@@ -564,12 +556,6 @@ static void on_xforward(struct client *c, unsigned rcpt UNUSED)
 
 static void on_mail(struct client *c, unsigned rcpt UNUSED)
 {
-	if (c->parser.code == 421 && is_between_messages(c)) {
-		/* "too many messages", "idle too long": the next connection will do, also for what
-		 * is behind it, to which the server does not listen any more */
-		session_dead(c, NULL);
-		return;
-	}
 	c->cur->replied = true;
 	if (c->parser.code / 100 != 2) {
 		struct client_fault f = fault_said(c, X_MAIL);
@@ -788,6 +774,12 @@ static void take_reply(struct client *c)
 	}
 	x = expect_pop(c);
 	c->progress++;
+	if (c->parser.code == 421 && is_between_messages(c)) {
+		/* "too many messages", "idle too long": the next connection will do, also for what
+		 * is behind it, to which the server does not listen any more */
+		session_dead(c, NULL);
+		return;
+	}
 	descs[x.kind].on_reply(c, x.rcpt);
 }
 
