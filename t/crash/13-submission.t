@@ -127,6 +127,7 @@ sub kill_commands {
 sub survives {
 	my ($disk, $mta, @wrap) = @_;
 	my $acked = submit($mta, @wrap);
+	diag 'sendmail took no message: ', (run_ok('df', '-k', "$mta->{dir}/spool"))[1] if !$acked;
 	my $name  = sprintf 'm%05d', $serial;
 	$disk->cut;
 	$disk->umount;
@@ -141,7 +142,7 @@ sub survives {
 sub cut_power {
 	my ($fs) = @_;
 	my ($mta, $rec) = new_system();
-	my $disk = Disk->new(fs => $fs, mb => $fs eq 'xfs' ? 320 : 160);
+	my $disk = Disk->new(fs => $fs);
 	if (!$disk) {
 		SKIP: { skip Disk->why_not, 1 }
 		return;

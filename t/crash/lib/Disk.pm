@@ -62,7 +62,8 @@ sub new {
 	}
 	my $image = "$self->{dir}/image";
 	open my $fh, '>', $image or croak "$image: $!";
-	truncate $fh, ($opt{mb} || ($fs eq 'xfs' ? 512 : 256)) << 20 or croak "$image: $!";
+	# Sparse. A mail system reserves 64 MiB for each of three journals and a segment: none is to be refused.
+	truncate $fh, ($opt{mb} || 512) << 20 or croak "$image: $!";
 	close $fh;
 	# One loop device for all mounts: a fresh one would not see what the last has not written back.
 	my ($rc, $loop) = run_ok('losetup', '--find', '--show', $image);
