@@ -10,29 +10,11 @@
 #include "lib/log.h"
 #include "lib/mailaddr.h"
 #include "lib/util.h"
+#include "workers/deliver/client_int.h"
 #include "workers/deliver/command.h"
 
 #define TEXT_LIMIT 2048
 
-enum expect_kind {
-	X_GREETING,
-	X_EHLO,
-	X_HELO,
-	X_RSET,
-	X_XFORWARD, /* of two commands */
-	X_XFORWARD_MORE,
-	X_MAIL,
-	X_RCPT,
-	X_DATA,
-	X_DOT,
-	X_LMTP_DOT, /* one for each accepted recipient */
-	X_BDAT,     /* all of a message, which goes out without a go-ahead */
-	X_LONE_DOT, /* DATA was accepted though no recipient was: its reply means nothing */
-	X_COUNT
-};
-
-static void on_greeting(struct client *c, unsigned rcpt);
-static void on_hello(struct client *c, unsigned rcpt);
 static void on_rset(struct client *c, unsigned rcpt);
 static void on_xforward(struct client *c, unsigned rcpt);
 static void on_mail(struct client *c, unsigned rcpt);
@@ -51,9 +33,9 @@ static const struct expect_desc {
 } descs[] = {
 #define T(field) offsetof(struct client_conf, field)
 	[X_GREETING] = { "receiving the initial server greeting", "initial greeting", T(helo_ms),
-			 on_greeting },
-	[X_EHLO] = { "performing the EHLO handshake", "EHLO", T(helo_ms), on_hello },
-	[X_HELO] = { "performing the HELO handshake", "HELO", T(helo_ms), on_hello },
+			 client_on_greeting },
+	[X_EHLO] = { "performing the EHLO handshake", "EHLO", T(helo_ms), client_on_hello },
+	[X_HELO] = { "performing the HELO handshake", "HELO", T(helo_ms), client_on_hello },
 	[X_RSET] = { "sending RSET", "RSET", T(rset_ms), on_rset },
 	[X_XFORWARD] = { "sending XFORWARD name/address", "XFORWARD name/address", T(xforward_ms),
 			 on_xforward },
@@ -75,7 +57,7 @@ static_assert(ARRAY_LEN(descs) == X_COUNT, "one row per kind");
 
 /* ---- the queue of expected replies ---- */
 
-static void expect_push(struct client *c, enum expect_kind kind, unsigned rcpt)
+void client_expect_reply(struct client *c, enum expect_kind kind, unsigned rcpt)
 {
 	ASSERT(c->expect_count < CLIENT_EXPECT_MAX);
 	c->expect[(c->expect_first + c->expect_count++) % CLIENT_EXPECT_MAX] =
@@ -98,14 +80,14 @@ static struct client_expect expect_pop(struct client *c)
 
 /* ---- faults ---- */
 
-static const char *joined_reply(struct client *c)
+const char *client_joined_reply(struct client *c)
 {
 	buf_reset(&c->reply);
 	smtp_reply_parser_joined(&c->parser, TEXT_LIMIT, &c->reply);
 	return buf_cstr(&c->reply);
 }
 
-static struct client_fault fault_from_reply(struct client *c)
+struct client_fault client_fault_reply(struct client *c)
 {
 	bool permanent = c->parser.code >= 500 &&
 			 !(c->conf->soft_530 && (c->parser.code == 530 || c->parser.code == 535));
@@ -113,13 +95,13 @@ static struct client_fault fault_from_reply(struct client *c)
 
 	if (c->parser.dsn[0] == f.dsn[0])
 		memcpy(f.dsn, c->parser.dsn, 3);
-	f.diag = sv_from(joined_reply(c));
+	f.diag = sv_from(client_joined_reply(c));
 	return f;
 }
 
 static struct client_fault fault_said(struct client *c, enum expect_kind kind)
 {
-	struct client_fault f = fault_from_reply(c);
+	struct client_fault f = client_fault_reply(c);
 
 	buf_reset(&c->text);
 	buf_printf(&c->text, "host %s said: %s (in reply to %s command)", c->namaddr,
@@ -128,7 +110,7 @@ static struct client_fault fault_said(struct client *c, enum expect_kind kind)
 	return f;
 }
 
-static struct client_fault fault_text(struct client *c, bool permanent, unsigned subject,
+struct client_fault client_fault_text(struct client *c, bool permanent, unsigned subject,
 				      unsigned detail)
 {
 	return (struct client_fault){ .permanent = permanent,
@@ -172,7 +154,7 @@ static void fail_rcpt(struct client *c, unsigned i, const struct client_fault *f
 
 /* The session is over. What the server cannot have taken goes back as it was: what is behind the
  * current transaction, and has no content on the wire. NULL fault: all of it. */
-static void session_dead(struct client *c, const struct client_fault *f)
+void client_dead(struct client *c, const struct client_fault *f)
 {
 	struct client_tx *first = c->cur, *back = first, *tx, *next;
 
@@ -215,18 +197,18 @@ void client_closed(struct client *c)
 	if (c->state == CLIENT_DEAD)
 		return;
 	if (c->state == CLIENT_IDLE || c->state == CLIENT_QUITTING) {
-		session_dead(c, NULL);
+		client_dead(c, NULL);
 		return;
 	}
 	if (is_between_messages(c) && !c->cur->begun) {
-		session_dead(c, NULL);
+		client_dead(c, NULL);
 		return;
 	}
 	buf_reset(&c->text);
 	buf_printf(&c->text, "lost connection with %s while %s", c->namaddr, doing(c));
-	f = fault_text(c, false, 4, 2);
+	f = client_fault_text(c, false, 4, 2);
 	f.site = handshake;
-	session_dead(c, &f);
+	client_dead(c, &f);
 }
 
 void client_timed_out(struct client *c)
@@ -236,14 +218,14 @@ void client_timed_out(struct client *c)
 	if (c->state == CLIENT_DEAD)
 		return;
 	if (c->state == CLIENT_IDLE || c->state == CLIENT_QUITTING) {
-		session_dead(c, NULL);
+		client_dead(c, NULL);
 		return;
 	}
 	buf_reset(&c->text);
 	buf_printf(&c->text, "conversation with %s timed out while %s", c->namaddr, doing(c));
-	f = fault_text(c, false, 4, 2);
+	f = client_fault_text(c, false, 4, 2);
 	f.site = c->state != CLIENT_BUSY;
-	session_dead(c, &f);
+	client_dead(c, &f);
 }
 
 static void protocol_error(struct client *c, const char *what)
@@ -252,9 +234,9 @@ static void protocol_error(struct client *c, const char *what)
 
 	buf_reset(&c->text);
 	buf_printf(&c->text, "host %s broke the protocol: %s while %s", c->namaddr, what, doing(c));
-	f = fault_text(c, false, 5, 0);
+	f = client_fault_text(c, false, 5, 0);
 	f.site = c->state != CLIENT_BUSY;
-	session_dead(c, &f);
+	client_dead(c, &f);
 }
 
 void client_broken(struct client *c, const char *why)
@@ -265,8 +247,8 @@ void client_broken(struct client *c, const char *why)
 		return;
 	buf_reset(&c->text);
 	buf_add_str(&c->text, why);
-	f = fault_text(c, false, 3, 0);
-	session_dead(c, &f);
+	f = client_fault_text(c, false, 3, 0);
+	client_dead(c, &f);
 }
 
 void client_refuse_content(struct client *c, const char *why)
@@ -277,111 +259,8 @@ void client_refuse_content(struct client *c, const char *why)
 		return;
 	buf_reset(&c->text);
 	buf_add_str(&c->text, why);
-	f = fault_text(c, true, 6, 0);
-	session_dead(c, &f);
-}
-
-/* ---- handshake ---- */
-
-static void refused(struct client *c, bool soften)
-{
-	struct client_fault f = fault_from_reply(c);
-
-	f.site = true;
-	if (soften && f.permanent) {
-		f.permanent = false;
-		f.dsn[0] = 4;
-	}
-	buf_reset(&c->text);
-	buf_printf(&c->text, "host %s refused to talk to me: %s", c->namaddr, buf_cstr(&c->reply));
-	f.text = buf_sv(&c->text);
-	session_dead(c, &f);
-}
-
-static void say_hello(struct client *c, bool esmtp)
-{
-	const char *verb = c->conf->lmtp ? "LHLO" : esmtp ? "EHLO" : "HELO";
-
-	c->state = CLIENT_HELLO;
-	if (esmtp)
-		c->features |= CLIENT_F_ESMTP;
-	else
-		c->features = 0;
-	command_hello(&c->head, verb, c->conf->helo_name);
-	expect_push(c, esmtp ? X_EHLO : X_HELO, 0);
-}
-
-static bool banner_is_esmtp(struct client *c)
-{
-	struct sv line;
-	size_t pos = 0;
-
-	if (!smtp_reply_parser_line(&c->parser, &pos, &line))
-		return false;
-	while (line.len > 0) {
-		size_t n = 0;
-
-		while (n < line.len && !ascii_is_space(line.p[n]))
-			n++;
-		if (sv_eq_nocase((struct sv){ line.p, n }, SV("ESMTP")))
-			return true;
-		line.p += n + (n < line.len);
-		line.len -= n + (n < line.len);
-	}
-	return false;
-}
-
-static void on_greeting(struct client *c, unsigned rcpt UNUSED)
-{
-	if (c->parser.code / 100 != 2)
-		refused(c, c->conf->skip_5xx_greeting);
-	else
-		say_hello(c, c->conf->lmtp || (!c->conf->never_ehlo &&
-					       (c->conf->always_ehlo || banner_is_esmtp(c))));
-}
-
-static void loops_back(struct client *c)
-{
-	struct client_fault f;
-
-	log_warn("host %s replied to HELO/EHLO with my own host name %s", c->namaddr,
-		 c->conf->myhostname);
-	buf_reset(&c->text);
-	buf_printf(&c->text, "mail for %s loops back to myself", c->dest);
-	f = fault_text(c, true, 4, 6);
-	session_dead(c, &f);
-}
-
-static void on_hello(struct client *c, unsigned rcpt UNUSED)
-{
-	struct sv line, name;
-	size_t pos = 0;
-
-	if (c->parser.code / 100 != 2) {
-		if ((c->features & CLIENT_F_ESMTP) != 0 && !c->conf->lmtp && c->parser.code != 421)
-			say_hello(c, false);
-		else
-			refused(c, false);
-		return;
-	}
-	name.len = 0;
-	if (smtp_reply_parser_line(&c->parser, &pos, &line)) {
-		name = (struct sv){ line.p, 0 };
-		while (name.len < line.len && !ascii_is_space(line.p[name.len]))
-			name.len++;
-	}
-	if (c->loop_check && name.len > 0 && sv_eq_nocase(name, sv_from(c->conf->myhostname))) {
-		loops_back(c);
-		return;
-	}
-	while ((c->features & CLIENT_F_ESMTP) != 0 &&
-	       smtp_reply_parser_line(&c->parser, &pos, &line))
-		c->features |= command_ehlo_keyword(line, &c->size_limit);
-	c->features &= ~c->discard;
-	if ((c->features & CLIENT_F_SIZE) == 0)
-		c->size_limit = 0;
-	c->state = CLIENT_IDLE;
-	c->ops->ready(c->ctx);
+	f = client_fault_text(c, true, 6, 0);
+	client_dead(c, &f);
 }
 
 /* ---- transaction ---- */
@@ -394,7 +273,7 @@ static bool write_origin(struct client *c, struct client_tx *tx, struct buf *out
 
 		if (!command_xforward(out, tx, c->features, part))
 			continue;
-		expect_push(c, part == 0 ? X_XFORWARD : X_XFORWARD_MORE, 0);
+		client_expect_reply(c, part == 0 ? X_XFORWARD : X_XFORWARD_MORE, 0);
 		if ((c->features & CLIENT_F_PIPELINING) == 0)
 			return true;
 	}
@@ -411,18 +290,18 @@ static void write_steps(struct client *c, struct client_tx *tx, struct buf *out)
 	while (tx->step <= tx->rcpt_count + !tx->probe) {
 		if (tx->step == 0) {
 			command_mail(out, tx, c->features);
-			expect_push(c, X_MAIL, 0);
+			client_expect_reply(c, X_MAIL, 0);
 		} else if (tx->step <= tx->rcpt_count) {
 			command_rcpt(out, &tx->rcpts[tx->step - 1], c->features);
-			expect_push(c, X_RCPT, tx->step - 1);
+			client_expect_reply(c, X_RCPT, tx->step - 1);
 		} else if (tx->chunk) {
 			buf_printf(out, "BDAT %llu LAST\r\n", (unsigned long long)tx->content_len);
-			expect_push(c, X_BDAT, 0);
+			client_expect_reply(c, X_BDAT, 0);
 			c->content = tx;
 			c->content_off = 0;
 		} else {
 			buf_add_str(out, "DATA\r\n");
-			expect_push(c, X_DATA, 0);
+			client_expect_reply(c, X_DATA, 0);
 		}
 		tx->step++;
 		if (!pipelining)
@@ -439,12 +318,12 @@ static bool refuse_locally(struct client *c, struct client_tx *tx)
 	if (tx->needs_utf8 && (c->features & CLIENT_F_SMTPUTF8) == 0) {
 		buf_printf(&c->text, "SMTPUTF8 is required, but was not offered by host %s",
 			   c->namaddr);
-		f = fault_text(c, true, 6, 7);
+		f = client_fault_text(c, true, 6, 7);
 	} else if (c->size_limit > 0 && tx->size > c->size_limit) {
 		buf_printf(&c->text, "message size %llu exceeds size limit %llu of server %s",
 			   (unsigned long long)tx->size, (unsigned long long)c->size_limit,
 			   c->namaddr);
-		f = fault_text(c, true, 3, 4);
+		f = client_fault_text(c, true, 3, 4);
 	} else {
 		return false;
 	}
@@ -498,7 +377,7 @@ void client_start(struct client *c, struct client_tx *tx)
 	if (c->needs_rset) {
 		c->needs_rset = false;
 		buf_add_str(&c->head, "RSET\r\n");
-		expect_push(c, X_RSET, 0);
+		client_expect_reply(c, X_RSET, 0);
 		if ((c->features & CLIENT_F_PIPELINING) == 0)
 			return;
 	}
@@ -549,7 +428,7 @@ static void on_xforward(struct client *c, unsigned rcpt UNUSED)
 	note_421(c);
 	if (c->parser.code / 100 != 2)
 		log_warn("host %s said: %s (in reply to XFORWARD command)", c->namaddr,
-			 joined_reply(c));
+			 client_joined_reply(c));
 	if (c->expect_count == 0)
 		write_steps(c, c->cur, &c->head);
 }
@@ -577,7 +456,7 @@ static void on_rcpt(struct client *c, unsigned rcpt)
 
 	if (c->parser.code / 100 == 2 && !tx->mail_refused && tx->probe) {
 		tx->rcpts[rcpt].state = CLIENT_R_DONE;
-		c->ops->sent(c->ctx, tx, rcpt, sv_from(joined_reply(c)));
+		c->ops->sent(c->ctx, tx, rcpt, sv_from(client_joined_reply(c)));
 	} else if (c->parser.code / 100 == 2 && !tx->mail_refused) {
 		tx->rcpts[rcpt].state = CLIENT_R_ACCEPTED;
 		tx->accepted++;
@@ -613,7 +492,7 @@ static bool begin_behind(struct client *c, struct buf *out)
 		return false;
 	if (c->last->chunk) {
 		buf_add_str(out, "RSET\r\n");
-		expect_push(c, X_RSET, 0);
+		client_expect_reply(c, X_RSET, 0);
 	}
 	c->last->behind = tx;
 	c->last = tx;
@@ -643,10 +522,10 @@ static void send_content(struct client *c)
 	c->content_off = 0;
 	buf_add_str(&c->tail, ".\r\n");
 	if (!c->conf->lmtp)
-		expect_push(c, X_DOT, 0);
+		client_expect_reply(c, X_DOT, 0);
 	for (unsigned i = 0; c->conf->lmtp && i < tx->rcpt_count; i++) {
 		if (tx->rcpts[i].state == CLIENT_R_ACCEPTED)
-			expect_push(c, X_LMTP_DOT, i);
+			client_expect_reply(c, X_LMTP_DOT, i);
 	}
 	if ((c->features & CLIENT_F_PIPELINING) != 0 && !c->closing && !has_chunking(c))
 		begin_behind(c, &c->tail);
@@ -673,7 +552,7 @@ static void on_data(struct client *c, unsigned rcpt UNUSED)
 		/* pipelined DATA, all recipients refused, and still a go-ahead: an empty message to
 		 * nobody ends it (RFC 2920 3.1) */
 		buf_add_str(&c->head, ".\r\n");
-		expect_push(c, X_LONE_DOT, 0);
+		client_expect_reply(c, X_LONE_DOT, 0);
 		if (c->conf->lmtp)
 			c->closing = true; /* nobody knows how many replies come */
 	}
@@ -698,7 +577,7 @@ static bool early_reply(struct client *c, enum expect_kind kind)
 		return true;
 	}
 	f = fault_said(c, kind);
-	session_dead(c, &f);
+	client_dead(c, &f);
 	return true;
 }
 
@@ -708,7 +587,7 @@ static void take_verdict(struct client *c, enum expect_kind kind)
 	struct client_tx *tx = c->cur;
 
 	if (c->parser.code / 100 == 2) {
-		struct sv reply = sv_from(joined_reply(c));
+		struct sv reply = sv_from(client_joined_reply(c));
 
 		for (unsigned i = 0; i < tx->rcpt_count; i++) {
 			if (tx->rcpts[i].state != CLIENT_R_ACCEPTED)
@@ -749,7 +628,7 @@ static void on_lmtp_dot(struct client *c, unsigned rcpt)
 		return;
 	if (c->parser.code / 100 == 2) {
 		tx->rcpts[rcpt].state = CLIENT_R_DONE;
-		c->ops->sent(c->ctx, tx, rcpt, sv_from(joined_reply(c)));
+		c->ops->sent(c->ctx, tx, rcpt, sv_from(client_joined_reply(c)));
 	} else {
 		struct client_fault f = fault_said(c, X_LMTP_DOT);
 
@@ -769,7 +648,7 @@ static void take_reply(struct client *c)
 
 	if (c->expect_count == 0) {
 		/* a server that says goodbye to an idle connection */
-		session_dead(c, NULL);
+		client_dead(c, NULL);
 		return;
 	}
 	x = expect_pop(c);
@@ -777,7 +656,7 @@ static void take_reply(struct client *c)
 	if (c->parser.code == 421 && is_between_messages(c)) {
 		/* "too many messages", "idle too long": the next connection will do, also for what
 		 * is behind it, to which the server does not listen any more */
-		session_dead(c, NULL);
+		client_dead(c, NULL);
 		return;
 	}
 	descs[x.kind].on_reply(c, x.rcpt);
@@ -883,7 +762,7 @@ void client_init(struct client *c, const struct client_conf *conf, const struct 
 	c->namaddr = xstrndup(namaddr.p, namaddr.len);
 	smtp_reply_parser_init(&c->parser);
 	c->state = CLIENT_GREETING;
-	expect_push(c, X_GREETING, 0);
+	client_expect_reply(c, X_GREETING, 0);
 }
 
 void client_fini(struct client *c)

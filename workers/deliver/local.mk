@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 pkglibexec_PROGRAMS += workers/deliver/deliver
-DELIVER_ENGINE = workers/deliver/client.c workers/deliver/client.h workers/deliver/command.c \
+DELIVER_ENGINE = workers/deliver/client.c workers/deliver/client.h workers/deliver/client_hello.c \
+	workers/deliver/client_int.h workers/deliver/command.c \
 	workers/deliver/command.h
 workers_deliver_deliver_SOURCES = $(DELIVER_ENGINE) workers/deliver/changed.c workers/deliver/changed.h \
 	workers/deliver/conn.c \
