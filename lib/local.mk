@@ -8,6 +8,7 @@ libph_lib_a_SOURCES = \
 	lib/err.c lib/err.h \
 	lib/fault.c lib/fault.h lib/fault.inc \
 	lib/hash.c lib/hash.h \
+	lib/idn.c lib/idn.h \
 	lib/io.c lib/io.h \
 	lib/log.c lib/log.h \
 	lib/loop.c lib/loop.h \

@@ -2,12 +2,12 @@
 /* Looking up the addresses of a next hop; see workers/deliver/route.h. */
 #include "workers/deliver/route.h"
 
-#include <idn2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "lib/clock.h"
+#include "lib/idn.h"
 #include "lib/log.h"
 #include "lib/rand.h"
 #include "lib/util.h"
@@ -320,20 +320,6 @@ static void on_mx(void *ctx, const struct dns_answer *a)
 
 /* ---- start ---- */
 
-static bool to_ascii(const char *host, char out[DNS_NAME_SIZE])
-{
-	char *ace = NULL;
-	bool fine;
-
-	if (str_is_ascii(host, strlen(host)))
-		return str_copy(out, DNS_NAME_SIZE, sv_from(host));
-	if (idn2_to_ascii_8z(host, &ace, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL) != IDN2_OK)
-		return false;
-	fine = str_copy(out, DNS_NAME_SIZE, sv_from(ace));
-	idn2_free(ace);
-	return fine;
-}
-
 static void start(struct route_lookup *l)
 {
 	struct route_addr *a = &l->r->addrs[0];
@@ -350,7 +336,7 @@ static void start(struct route_lookup *l)
 			l->r->status = ROUTE_OK;
 			finish(l);
 		}
-	} else if (!to_ascii(l->alt.host, l->domain)) {
+	} else if (!idn_to_ascii(l->alt.host, l->t->idna2003, l->domain, sizeof(l->domain))) {
 		fail(l, ROUTE_PERM, 4, 4, "malformed domain name %s", l->alt.host);
 	} else if (l->alt.mx) {
 		struct dns_query *q;

@@ -116,6 +116,7 @@ void tconf_load(struct tconf *t, const struct conf *c UNUSED, const struct conf_
 	}
 	t->ignore_mx_error = p->ignore_mx_lookup_error;
 	t->queue_directory = p->queue_directory;
+	t->idna2003 = p->enable_idna2003_compatibility;
 	read_protocols(t, p->inet_protocols);
 }
 

@@ -37,6 +37,7 @@ struct tconf {
 	bool ignore_mx_error;     /* ignore_mx_lookup_error */
 	bool assume_final;        /* lmtp_assume_final: what is sent is delivered, not relayed */
 	bool want4, want6;        /* inet_protocols */
+	bool idna2003;            /* enable_idna2003_compatibility */
 	int preference;           /* enum conf_address_preference */
 	int64_t mx_address_limit, mx_session_limit;
 	bool balance; /* smtp_balance_inet_protocols: the limit leaves some of each family */
