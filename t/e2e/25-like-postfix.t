@@ -134,7 +134,16 @@ sub run_setting {
 		$main{$who} = { map { $_ => $fill->($m{$_}) } keys %m };
 		$hop{$who} = \%h;
 	}
-	my $postfix = Peers->postfix(home => 'here.test', next => 1, main => join '', map { "$_ = $main{postfix}{$_}\n" } sort keys %{ $main{postfix} })
+	my ($names, $server, %name_server);
+	if ($s->{dns}) {
+		$server = sprintf '127.53.%d.%d', $$ >> 8 & 255, $$ & 255;
+		spew("$dir/zone", $s->{dns});
+		$names = Posthaste::spawn("$dir/dns.out", $^X, "$FindBin::Bin/lib/dns.pl", "$server:53", "$dir/zone");
+		wait_until(sub { -e "$dir/zone.log" }, 10) or die slurp("$dir/dns.out");
+		%name_server = (prepare => sub { spew("$_[0]{dir}/resolv.conf", "nameserver $server\n") });
+		$main{posthaste}{resolver_nameservers} = $server;
+	}
+	my $postfix = Peers->postfix(home => 'here.test', next => 1, %name_server, main => join '', map { "$_ = $main{postfix}{$_}\n" } sort keys %{ $main{postfix} })
 		or die "Postfix does not run\n";
 	my $mta = Posthaste->start(main => { compatibility_level => '3.6', %{ $main{posthaste} } });
 	my (@told, %of);
@@ -173,6 +182,7 @@ sub run_setting {
 	is $mta->stop, 0, "$subject: stop";
 	$postfix->stop;
 	$_->stop for map { values %$_ } values %hop;
+	Posthaste::end_child($names) if $names;
 	return;
 }
 

@@ -135,7 +135,8 @@ EOF
 # Start it, also again after a crash.
 sub postfix_run {
 	my ($self) = @_;
-	return $self->run('true', '/usr/lib/postfix/sbin/master', '-c', "$self->{dir}/conf", '-d');
+	my $resolv = "$self->{dir}/resolv.conf"; # made by `prepare`
+	return $self->run(-e $resolv ? "mount --bind $resolv /etc/resolv.conf" : 'true', '/usr/lib/postfix/sbin/master', '-c', "$self->{dir}/conf", '-d');
 }
 
 # main: more lines for the main part of the configuration.

@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 # SPDX-License-Identifier: GPL-3.0-or-later
 # A name server for tests: answers over UDP from a list of records, authoritative for everything.
-# usage: dns.pl PORT FILE [TTL], FILE having lines "NAME TYPE DATA" (A, AAAA, MX, PTR), "NAME SERVFAIL",
+# usage: dns.pl [ADDRESS:]PORT FILE [TTL], FILE having lines "NAME TYPE DATA" (A, AAAA, MX, NS, PTR, SRV, TXT), "NAME SERVFAIL",
 # "NAME NODATA". Names that are not in the list do not exist. Logs each question to FILE.log.
 use strict;
 use warnings;
@@ -11,7 +11,7 @@ use Socket qw(inet_aton inet_pton AF_INET6);
 my ($port, $file, $ttl) = @ARGV;
 $ttl //= 300;
 my $soa_ttl = $ttl < 60 ? $ttl : 60;
-my %type = (A => 1, PTR => 12, MX => 15, AAAA => 28);
+my %type = (A => 1, NS => 2, PTR => 12, MX => 15, TXT => 16, AAAA => 28, SRV => 33);
 my %number = reverse %type;
 my %zone;
 open my $in, '<', $file or die "$file: $!";
@@ -19,8 +19,9 @@ while (<$in>) {
 	my ($name, $type, @data) = split ' ';
 	push @{ $zone{ lc $name }{$type} }, [@data] if defined $type;
 }
-my $sock = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Proto => 'udp')
-	or die "port $port: $!";
+my $address = $port =~ s/^(.*):// ? $1 : '127.0.0.1';
+my $sock = IO::Socket::INET->new(LocalAddr => $address, LocalPort => $port, Proto => 'udp')
+	or die "$address port $port: $!";
 open my $log, '>', "$file.log" or die;
 $log->autoflush(1);
 
@@ -31,6 +32,8 @@ sub rdata {
 	return inet_aton($d[0]) if $type eq 'A';
 	return inet_pton(AF_INET6, $d[0]) if $type eq 'AAAA';
 	return pack('n', $d[0]) . wire_name($d[1]) if $type eq 'MX';
+	return pack('nnn', @d[0 .. 2]) . wire_name($d[3]) if $type eq 'SRV';
+	return pack('C/a', "@d") if $type eq 'TXT';
 	return wire_name($d[0]);
 }
 
