@@ -494,6 +494,45 @@ static struct search search_for(struct policy_run *r, const struct policy_item *
 				.v = POLICY_DUNNO };
 }
 
+bool policy_access_name(struct policy_run *r, const struct policy_item *it,
+			const struct access_about *about, const char *name,
+			enum policy_verdict *v_r)
+{
+	struct search s = search_for(r, it, name, about->reply_class);
+	bool over;
+
+	s.reply_name = about->reply_name;
+	over = search_domain(&s, sv_from(name), false);
+	*v_r = s.v;
+	return over;
+}
+
+bool policy_access_addr(struct policy_run *r, const struct policy_item *it,
+			const struct access_about *about, const char *addr,
+			enum policy_verdict *v_r)
+{
+	struct search s = search_for(r, it, addr, about->reply_class);
+	bool over;
+
+	s.reply_name = about->reply_name;
+	over = search_addr(&s, addr);
+	*v_r = s.v;
+	return over;
+}
+
+enum policy_verdict policy_forbid_permit(struct policy_run *r, const struct policy_item *it,
+					 enum policy_verdict v, const char *whom)
+{
+	if (v == POLICY_PUSHED)
+		r->frames[r->depth - 1].no_permit = whom;
+	if (v != POLICY_PERMIT || r->state->effects.discard)
+		return v;
+	log_warn("restriction %s returns OK for %s", it->row->name, whom);
+	log_warn("this is not allowed for security reasons");
+	log_warn("use DUNNO instead of OK if you want to make an exception");
+	return policy_misconfigured(r);
+}
+
 /* ---- check_*_access ---- */
 
 enum policy_verdict rs_client_access(struct policy_run *r, const struct policy_item *it)
@@ -505,15 +544,14 @@ enum policy_verdict rs_client_access(struct policy_run *r, const struct policy_i
 	return s.v;
 }
 
-/* Only for refusing: what anybody can put into their reverse zone permits nothing. */
+/* Only for refusing: anybody can put anything into their reverse zone. */
 enum policy_verdict rs_reverse_access(struct policy_run *r, const struct policy_item *it)
 {
 	struct search s = search_for(r, it, r->view->reverse_name, policy_class_reverse);
 
-	s.doubtful = true;
 	if (!search_domain(&s, sv_from(r->view->reverse_name), false))
 		search_addr(&s, r->view->client_addr);
-	return s.v;
+	return policy_forbid_permit(r, it, s.v, r->view->reverse_name);
 }
 
 enum policy_verdict rs_helo_access(struct policy_run *r, const struct policy_item *it)

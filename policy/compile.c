@@ -546,6 +546,10 @@ int policy_conf_new(const struct conf *c, const struct conf_service *s, struct p
 	pc->access_parent = has_word(pc->p->parent_domain_matches_subdomains, "smtpd_access_maps");
 	pc->skip_unlisted =
 		has_word(pc->p->receive_override_options, "no_unknown_recipient_checks");
+	pc->want6 = strstr(pc->p->inet_protocols, "ipv6") != NULL;
+	pc->want4 = !pc->want6 || strstr(pc->p->inet_protocols, "ipv4") != NULL;
+	if (strstr(pc->p->inet_protocols, "all") != NULL)
+		pc->want4 = pc->want6 = true;
 	own_addrs_init(&pc->own, pc->p, d);
 	int err0 = add_classes(pc, d);
 	int err = open_lists(pc, d);

@@ -4,8 +4,10 @@ libph_policy_a_SOURCES = \
 	policy/access.c \
 	policy/check_basic.c \
 	policy/check_dest.c \
+	policy/check_server.c \
 	policy/compile.c \
 	policy/delegate.c \
+	policy/look.c \
 	policy/names.c policy/names.h \
 	policy/own_addr.c policy/own_addr.h \
 	policy/policy.h policy/policy_int.h \

@@ -118,8 +118,18 @@ enum policy_dns_status {
 	POLICY_DNS_INVALID,
 };
 
+struct policy_rr {        /* a record of an answer */
+	uint16_t pref;    /* MX */
+	bool is_v6;       /* AAAA */
+	const void *addr; /* A: 4 bytes, AAAA: 16; network order */
+	const char *name; /* MX, NS: the host; "" = the root */
+};
+
 struct policy_dns {
 	enum policy_dns_status status;
+	bool nodata;                 /* with NONE: the name exists */
+	const struct policy_rr *rrs; /* A, AAAA, MX and NS; for policy_answered() alone */
+	uint32_t rr_count;
 	uint32_t a_count;
 	uint32_t a[16];            /* A answers, host order */
 	char txt[POLICY_TXT_SIZE]; /* TXT answers, joined; as they came from the network */
@@ -149,7 +159,8 @@ struct policy_frame {
 	const char *reply_class; /* "Client host", "Recipient address" ... */
 	int def_acl;             /* list whose kind of lookup a bare type:table means, -1 = none */
 	bool doubtful;           /* a permit from here is only a dunno */
-	bool fallback;           /* default action of a policy service that does not answer */
+	const char *no_permit; /* a permit from here is a mistake: about whom; NULL = it is none */
+	bool fallback;         /* default action of a policy service that does not answer */
 };
 
 struct policy_run {
@@ -161,7 +172,7 @@ struct policy_run {
 	void *log_ctx;
 
 	struct policy_need need;       /* valid with POLICY_NEED */
-	struct policy_dns dns;         /* set by the caller before policy_resume() */
+	struct policy_dns dns;         /* private; policy_answered() sets it */
 	bool hangup;                   /* access table said HANGUP: close without a reply */
 	char reply[POLICY_REPLY_SIZE]; /* "554 5.7.1 text", valid with REJECT and DEFER */
 
@@ -171,9 +182,10 @@ struct policy_run {
 	unsigned plan_at;
 	bool step_begun;
 	unsigned depth;
-	unsigned warn_depth; /* depth at which warn_if_reject was said, 0 = not */
-	unsigned phase;      /* of the entry going on: how often it was resumed */
-	unsigned asked;      /* policy services that have answered */
+	unsigned warn_depth;      /* depth at which warn_if_reject was said, 0 = not */
+	unsigned phase;           /* of the entry going on: how often it was resumed */
+	unsigned asked;           /* policy services that have answered */
+	struct policy_look *look; /* of the entry going on: what it knows of a domain's hosts */
 	struct policy_frame frames[POLICY_MAX_DEPTH];
 };
 
@@ -186,6 +198,10 @@ void policy_conf_free(struct policy_conf **pc);
 /* Begin an evaluation; all public fields of run up to log_ctx are the caller's to set first. */
 enum policy_verdict policy_start(struct policy_run *run, enum policy_event event);
 enum policy_verdict policy_resume(struct policy_run *run);
+/* The answer of the DNS that run->need wants; before policy_resume(). */
+void policy_answered(struct policy_run *run, const struct policy_dns *a);
+/* An evaluation that is not to go on. Nothing to do after a verdict. */
+void policy_abandon(struct policy_run *run);
 
 /* ---- addresses (policy/resolve.c) ---- */
 

@@ -3,6 +3,8 @@
 #ifndef PH_POLICY_POLICY_INT_H
 #define PH_POLICY_POLICY_INT_H
 
+#include <netinet/in.h>
+
 #include "conf/map.h"
 #include "conf/policy_spec.h"
 #include "lib/hash.h"
@@ -108,6 +110,7 @@ struct policy_conf {
 	bool access_parent;            /* smtpd_access_maps in parent_domain_matches_subdomains */
 	bool transport_parents;        /* transport_maps there */
 	bool skip_unlisted;            /* receive_override_options = no_unknown_recipient_checks */
+	bool want4, want6;             /* inet_protocols */
 	struct addr_resolved rcpt;     /* scratch */
 	struct buf value;              /* scratch: table answers */
 	struct buf key;                /* scratch: table keys */
@@ -155,6 +158,54 @@ extern const char policy_class_client[], policy_class_helo[], policy_class_sende
 	policy_class_rcpt[], policy_class_data[], policy_class_eod[], policy_class_etrn[],
 	policy_class_reverse[];
 
+/* access.c: searches the table of an access restriction for a host, by name (and parent domains)
+ * or by address (and networks). True when the search is over: *v_r is the verdict. */
+struct access_about {
+	const char *reply_name, *reply_class;
+};
+bool policy_access_name(struct policy_run *r, const struct policy_item *it,
+			const struct access_about *about, const char *name,
+			enum policy_verdict *v_r);
+bool policy_access_addr(struct policy_run *r, const struct policy_item *it,
+			const struct access_about *about, const char *addr,
+			enum policy_verdict *v_r);
+/* What those who are judged have in their own hands must not let them through: a permit for
+ * `whom` is a mistake of the table. */
+enum policy_verdict policy_forbid_permit(struct policy_run *r, const struct policy_item *it,
+					 enum policy_verdict v, const char *whom);
+
+/* look.c: the hosts of a domain and their addresses, for entries that ask the DNS more than once */
+#define LOOK_MAX 100u
+
+struct look_host {
+	uint16_t pref;
+	const char *name;
+};
+
+struct policy_look { /* until the entry is done */
+	struct arena arena;
+	unsigned step;                          /* the entry's own */
+	const char *domain;                     /* asked for */
+	struct look_host hosts[LOOK_MAX];       /* in the answer's order */
+	unsigned host_count, host;              /* all; the one going on */
+	char addrs[LOOK_MAX][INET6_ADDRSTRLEN]; /* of that one */
+	unsigned addr_count;
+	unsigned addr_total;           /* of those before it */
+	unsigned asked;                /* questions for its addresses */
+	enum policy_dns_status status; /* of these: OK, TEMP, or NONE */
+	bool nodata;
+};
+/* The look of the entry going on; *fresh_r when it begins. */
+struct policy_look *policy_look(struct policy_run *r, bool *fresh_r);
+void policy_look_end(struct policy_run *r);
+void policy_look_add_host(struct policy_look *l, const char *name, uint16_t pref);
+/* Go to a host. */
+void policy_look_go(struct policy_look *l, unsigned host);
+/* False: run->need has the next question for the host's addresses. */
+bool policy_look_addrs(struct policy_run *r);
+/* Postfix's words for what came of a question. */
+const char *policy_dns_text(enum policy_dns_status status, bool nodata);
+
 /* check_dest.c. 1: ours to deliver or to relay; 0: not; negative: a table could not be asked. */
 int policy_is_auth_dest(struct policy_conf *pc, const char *rcpt);
 
@@ -196,6 +247,7 @@ enum policy_verdict rs_reverse_access(struct policy_run *r, const struct policy_
 enum policy_verdict rs_helo_access(struct policy_run *r, const struct policy_item *it);
 enum policy_verdict rs_sender_access(struct policy_run *r, const struct policy_item *it);
 enum policy_verdict rs_recipient_access(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_server_access(struct policy_run *r, const struct policy_item *it);
 enum policy_verdict rs_etrn_access(struct policy_run *r, const struct policy_item *it);
 enum policy_verdict rs_invalid_helo(struct policy_run *r, const struct policy_item *it);
 enum policy_verdict rs_non_fqdn_helo(struct policy_run *r, const struct policy_item *it);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "conf/map_remote.h"
+#include "lib/idn.h"
 #include "lib/log.h"
 #include "policy/policy_int.h"
 
@@ -161,8 +162,9 @@ enum policy_verdict policy_ask_dns(struct policy_run *r, const char *name, uint1
 {
 	r->need.kind = POLICY_NEED_DNS;
 	r->need.rrtype = rrtype;
-	if (!str_copy(r->need.name, sizeof(r->need.name), sv_from(name)))
-		r->need.name[0] = '\0'; /* too long for a domain name: answered as invalid */
+	if (!idn_to_ascii(name, r->pc->p->enable_idna2003_compatibility, r->need.name,
+			  sizeof(r->need.name)))
+		r->need.name[0] = '\0'; /* no domain name: answered as invalid */
 	return POLICY_NEED;
 }
 
@@ -239,12 +241,17 @@ static bool frame_is_over(const struct policy_run *r, const struct policy_frame 
 /* Leave the innermost list with a verdict. */
 static enum policy_verdict pop(struct policy_run *r, enum policy_verdict v)
 {
-	bool doubtful = r->frames[r->depth - 1].doubtful;
+	struct policy_frame left = r->frames[r->depth - 1];
 
 	r->depth--;
 	if (r->warn_depth > r->depth)
 		r->warn_depth = 0;
-	return v == POLICY_PERMIT && doubtful ? POLICY_DUNNO : v;
+	if (v == POLICY_PERMIT && left.no_permit != NULL) {
+		const struct policy_frame *f = policy_top(r);
+
+		return policy_forbid_permit(r, &f->items[f->idx - 1], v, left.no_permit);
+	}
+	return v == POLICY_PERMIT && left.doubtful ? POLICY_DUNNO : v;
 }
 
 static enum policy_verdict walk(struct policy_run *r)
@@ -278,6 +285,7 @@ static enum policy_verdict walk(struct policy_run *r)
 			return v;
 		}
 		r->phase = 0;
+		policy_look_end(r);
 		r->frames[depth - 1].idx++;
 		if (v == POLICY_PUSHED)
 			continue;
@@ -513,6 +521,7 @@ enum policy_verdict policy_start(struct policy_run *run, enum policy_event event
 	run->warn_depth = 0;
 	run->phase = 0;
 	run->asked = 0;
+	run->look = NULL;
 	run->hangup = false;
 	run->reply[0] = '\0';
 	/* an unqualified postmaster is always welcome (RFC 5321 4.5.1) */
@@ -524,6 +533,11 @@ enum policy_verdict policy_start(struct policy_run *run, enum policy_event event
 enum policy_verdict policy_resume(struct policy_run *run)
 {
 	return go_on(run);
+}
+
+void policy_abandon(struct policy_run *run)
+{
+	policy_look_end(run);
 }
 
 static void deferral_fini(struct policy_deferral *d)

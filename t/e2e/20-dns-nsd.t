@@ -59,6 +59,8 @@ listed.example.bl A 127.0.0.5
 listed.example.bl TXT "see" " http://bl.test/"
 other.example.bl A 127.0.0.9
 1.0.0.127.wl A 127.0.0.2
+spam MX 10 mx.spam
+mx.spam A 127.0.9.9
 EOF
 spew("$dir/nsd.conf", <<"EOF");
 server:
@@ -89,6 +91,8 @@ my @ported = ((map { "$_.test" } qw(order best plain addrs alias tocname big nul
 spew("$mta->{dir}/transport", join '', map { "$_ smtp:$_:$port\n" } @ported);
 $mta->configure(transport_maps => "texthash:$mta->{dir}/transport", smtpd_delay_reject => 'no',
 	smtpd_helo_restrictions => 'reject_rhsbl_helo bl.test=127.0.0.[4..6]',
+	smtpd_sender_restrictions => 'check_sender_mx_access inline:{{127.0.9=REJECT not with that mail server}}, '
+		. 'check_sender_ns_access inline:{{ns.test=PREPEND X-Servers: ours}}',
 	smtpd_client_restrictions => 'reject_rbl_client bl.test, permit_dnswl_client wl.test, reject',
 	smtpd_log_access_permit_actions => 'permit_dnswl_client');
 $mta->launch;
@@ -138,6 +142,9 @@ my $listed = $mta->smtp;
 is $listed->cmd('EHLO listed.example'), "554 5.7.1 Service unavailable; Helo command [listed.example] blocked using "
 	. "bl.test; see http://bl.test/", 'a name that is listed, with the reason';
 like $listed->cmd('EHLO other.example'), qr/^250/, 'another answer than the one that is wanted';
+like $listed->cmd('MAIL FROM:<s@spam.test>'), qr/^554 5\.7\.1 <s\@spam\.test>: Sender address rejected: not with that mail server$/,
+	'a sender whose mail server is in a table, by its address';
+like $listed->cmd('MAIL FROM:<s@order.test>'), qr/^250/, '... and one whose name server only is';
 $listed->quit;
 ok $mta->wait_log(qr/NOQUEUE: permit: CONNECT from \S+: action=permit_dnswl_client for Client host=\S+;/), 'one that permits, in the log';
 

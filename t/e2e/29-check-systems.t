@@ -23,6 +23,8 @@ for my $system (@systems) {
 	copy("$system/$_", "$dir/$name/$_") for qw(main.cf master.cf);
 	my $out = `'$sbin/posthaste' -c '$dir/$name' check 2>/dev/null`;
 	my @lines = split /\n/, $out;
+	unlike `'$sbin/posthaste' -c '$dir/$name' check 2>&1 >/dev/null`, qr/cannot do without it/, "$name: every restriction that decides about relaying is there"
+		unless $name eq 'modoboa'; # needs address verification
 	cmp_ok scalar(@lines), '<=', 45, "$name: on one screen" or diag $out;
 	is join("\n", grep { length > 120 } map { s/^\Q$dir\E//r } @lines), '', '... of its width';
 	my ($set, $acts, $accepted, $old, $own) = $lines[0] =~ /: (\d+) parameters are set: (\d+) act, (\d+) are accepted, (\d+) are deprecated names, (\d+) are your own$/;

@@ -111,8 +111,8 @@ static const struct rdata_reader {
 	bool (*read)(const unsigned char *p, size_t len, struct dns_rr *rr);
 } readers[] = {
 	{ DNS_T_A, read_a },     { DNS_T_AAAA, read_aaaa }, { DNS_T_MX, read_mx },
-	{ DNS_T_PTR, read_ptr }, { DNS_T_CNAME, read_ptr }, { DNS_T_TXT, read_txt },
-	{ DNS_T_SRV, read_srv }, { DNS_T_TLSA, read_tlsa },
+	{ DNS_T_PTR, read_ptr }, { DNS_T_CNAME, read_ptr }, { DNS_T_NS, read_ptr },
+	{ DNS_T_TXT, read_txt }, { DNS_T_SRV, read_srv },   { DNS_T_TLSA, read_tlsa },
 };
 
 static bool read_rr(uint16_t type, const unsigned char *p, size_t len, struct dns_rr *rr)

@@ -21,6 +21,7 @@
 
 enum {
 	DNS_T_A = 1,
+	DNS_T_NS = 2,
 	DNS_T_CNAME = 5,
 	DNS_T_PTR = 12,
 	DNS_T_MX = 15,
@@ -37,7 +38,7 @@ struct dns_rr {
 	struct in6_addr aaaa;
 	uint16_t data_len; /* TXT, SRV, TLSA: the rdata, checked for its type's shape */
 	const unsigned char *data;
-	char name[DNS_NAME_SIZE]; /* MX host, PTR target; lower case, no final dot; "" = root */
+	char name[DNS_NAME_SIZE]; /* MX, NS host, PTR target; lower case, no final dot; "" = root */
 };
 
 #define DNS_RR_MAX 100 /* per answer */

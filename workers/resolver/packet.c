@@ -11,7 +11,7 @@
 #define JUMPS_MAX     64
 #define CHAIN_MAX     16
 
-enum { T_CNAME = 5, T_SOA = 6, T_PTR = 12, T_MX = 15, T_SRV = 33 };
+enum { T_NS = 2, T_CNAME = 5, T_SOA = 6, T_PTR = 12, T_MX = 15, T_SRV = 33 };
 
 struct cursor {
 	const unsigned char *p;
@@ -132,6 +132,7 @@ bool packet_answer_add(unsigned char out[PACKET_ANSWER_MAX], size_t *len, const 
 static int name_offset(uint16_t type)
 {
 	switch (type) {
+	case T_NS:
 	case T_CNAME:
 	case T_PTR:
 		return 0;

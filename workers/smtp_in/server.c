@@ -153,9 +153,32 @@ static void join_texts(const struct dns_answer *a, char *out, size_t size)
 	out[n] = '\0';
 }
 
-static void to_policy(const struct dns_answer *a, uint16_t rrtype, struct policy_dns *out)
+static void add_record(const struct dns_rr *rr, struct policy_dns *out, struct policy_rr *to)
 {
-	*out = (struct policy_dns){ 0 };
+	switch (rr->type) {
+	case DNS_T_A:
+		if (out->a_count < ARRAY_LEN(out->a))
+			out->a[out->a_count++] = ntohl(rr->a.s_addr);
+		*to = (struct policy_rr){ .addr = &rr->a };
+		break;
+	case DNS_T_AAAA:
+		*to = (struct policy_rr){ .addr = &rr->aaaa, .is_v6 = true };
+		break;
+	case DNS_T_MX:
+	case DNS_T_NS:
+		*to = (struct policy_rr){ .name = rr->name, .pref = rr->pref };
+		break;
+	default:
+		return;
+	}
+	out->rr_count++;
+}
+
+/* `rrs` has room for DNS_RR_MAX; they and the answer live as long as the callback. */
+static void to_policy(const struct dns_answer *a, uint16_t rrtype, struct policy_dns *out,
+		      struct policy_rr *rrs)
+{
+	*out = (struct policy_dns){ .rrs = rrs, .nodata = a->status == DNS_NODATA };
 	switch (a->status) {
 	case DNS_OK:
 		out->status = POLICY_DNS_OK;
@@ -173,10 +196,8 @@ static void to_policy(const struct dns_answer *a, uint16_t rrtype, struct policy
 	}
 	if (rrtype == DNS_T_MX && a->count == 1 && a->rrs[0].name[0] == '\0')
 		out->status = POLICY_DNS_NULLMX;
-	for (size_t i = 0; i < a->count && out->a_count < ARRAY_LEN(out->a); i++) {
-		if (a->rrs[i].type == DNS_T_A)
-			out->a[out->a_count++] = ntohl(a->rrs[i].a.s_addr);
-	}
+	for (size_t i = 0; i < a->count; i++)
+		add_record(&a->rrs[i], out, &rrs[out->rr_count]);
 	if (rrtype == DNS_T_TXT)
 		join_texts(a, out->txt, sizeof(out->txt));
 }
@@ -185,10 +206,11 @@ static void policy_answer(void *ctx, const struct dns_answer *a)
 {
 	struct policy_query *q = ctx;
 	struct session *s = q->session;
+	struct policy_rr rrs[DNS_RR_MAX];
 	struct policy_dns dns;
 	bool in_call = q->in_call;
 
-	to_policy(a, q->rrtype, &dns);
+	to_policy(a, q->rrtype, &dns, rrs);
 	q->over = true;
 	if (!in_call)
 		free(q);

@@ -718,7 +718,7 @@ void session_dns_answer(struct session *s, const struct policy_dns *a)
 	s->dns_query = NULL;
 	if (s->run == NULL || s->wait != WAIT_DNS)
 		return;
-	s->run->dns = *a;
+	policy_answered(s->run, a);
 	if (session_policy_in_call(s)) {
 		s->wait = WAIT_NONE;
 		return;

@@ -122,6 +122,7 @@ void session_policy_free(struct session *s)
 		return;
 	struct session_run *r = run_of(s);
 
+	policy_abandon(&r->run);
 	if (s->tx == NULL)
 		policy_state_reset_tx(&s->policy);
 	arena_fini(&r->scratch);
