@@ -26,11 +26,6 @@ struct subject {
 	uint16_t rrtype;
 };
 
-static const char *known(const char *name)
-{
-	return name != NULL && !str_eq_nocase(name, "unknown") ? name : NULL;
-}
-
 static const char *full(const char *s)
 {
 	return s != NULL && s[0] != '\0' ? s : NULL;
@@ -43,8 +38,9 @@ static struct subject subject_of(const struct policy_run *r, const char *restric
 	const struct {
 		const char *prefix, *what, *reply_name, *reply_class;
 	} subjects[] = {
-		{ "check_client_", known(v->client_name), v->namaddr, policy_class_client },
-		{ "check_reverse_", known(v->reverse_name), v->reverse_name, policy_class_reverse },
+		{ "check_client_", policy_known(v->client_name), v->namaddr, policy_class_client },
+		{ "check_reverse_", policy_known(v->reverse_name), v->reverse_name,
+		  policy_class_reverse },
 		{ "check_helo_", v->helo, v->helo, policy_class_helo },
 		{ "check_sender_", full(v->sender), v->sender, policy_class_sender },
 		{ "check_recipient_", full(v->recipient), v->recipient, policy_class_rcpt },
@@ -145,7 +141,7 @@ static bool search_addrs(struct policy_run *r, const struct policy_item *it,
 	if (l->status != POLICY_DNS_OK && s->rrtype != T_A)
 		log_warn("Unable to look up %s host %s for %s %s: %s", type_name(s->rrtype),
 			 l->hosts[l->host].name, s->about.reply_class, s->about.reply_name,
-			 policy_dns_text(l->status, l->nodata));
+			 policy_host_text(l->status, l->nodata));
 	for (unsigned i = 0; i < l->addr_count; i++) {
 		if (l->addr_total + i >= LOOK_MAX) {
 			log_warn("%s server address count limit (%u) exceeded for %s %s -- "

@@ -406,6 +406,8 @@ static int open_lists(struct policy_conf *pc, struct conf_diag *d)
 		{ "virtual_mailbox_domains", p->virtual_mailbox_domains, MATCHLIST_DOMAIN,
 		  &pc->virtual_mailbox_domains },
 		{ "relay_domains", p->relay_domains, MATCHLIST_DOMAIN, &pc->relay_domains },
+		{ "permit_mx_backup_networks", p->permit_mx_backup_networks, MATCHLIST_ADDRESS,
+		  &pc->mx_backup_networks },
 		{ "smtpd_log_access_permit_actions", p->smtpd_log_access_permit_actions,
 		  MATCHLIST_STRING, &pc->log_permits },
 	};
@@ -600,6 +602,7 @@ void policy_conf_free(struct policy_conf **pcp)
 	}
 	matchlist_close(&pc->mynetworks);
 	matchlist_close(&pc->log_permits);
+	matchlist_close(&pc->mx_backup_networks);
 	map_list_close(&pc->rbl_reply_maps);
 	matchlist_close(&pc->mydestination);
 	matchlist_close(&pc->virtual_alias_domains);

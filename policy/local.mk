@@ -2,6 +2,7 @@
 noinst_LIBRARIES += libph_policy.a
 libph_policy_a_SOURCES = \
 	policy/access.c \
+	policy/check_backup.c \
 	policy/check_basic.c \
 	policy/check_dest.c \
 	policy/check_server.c \

@@ -100,6 +100,13 @@ bool policy_look_addrs(struct policy_run *r)
 	return true;
 }
 
+const char *policy_host_text(enum policy_dns_status status, bool nodata)
+{
+	if (status == POLICY_DNS_TEMP)
+		return "Temporary failure in name resolution";
+	return nodata ? "No address associated with hostname" : "Name or service not known";
+}
+
 const char *policy_dns_text(enum policy_dns_status status, bool nodata)
 {
 	if (status == POLICY_DNS_TEMP)

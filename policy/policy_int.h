@@ -106,14 +106,15 @@ struct policy_conf {
 	struct policy_item *rewrite_clients; /* local_header_rewrite_clients */
 	unsigned rewrite_client_count;
 	struct map_list *rbl_reply_maps;
-	struct matchlist *log_permits; /* smtpd_log_access_permit_actions */
-	bool access_parent;            /* smtpd_access_maps in parent_domain_matches_subdomains */
-	bool transport_parents;        /* transport_maps there */
-	bool skip_unlisted;            /* receive_override_options = no_unknown_recipient_checks */
-	bool want4, want6;             /* inet_protocols */
-	struct addr_resolved rcpt;     /* scratch */
-	struct buf value;              /* scratch: table answers */
-	struct buf key;                /* scratch: table keys */
+	struct matchlist *log_permits;        /* smtpd_log_access_permit_actions */
+	struct matchlist *mx_backup_networks; /* permit_mx_backup_networks */
+	bool access_parent;        /* smtpd_access_maps in parent_domain_matches_subdomains */
+	bool transport_parents;    /* transport_maps there */
+	bool skip_unlisted;        /* receive_override_options = no_unknown_recipient_checks */
+	bool want4, want6;         /* inet_protocols */
+	struct addr_resolved rcpt; /* scratch */
+	struct buf value;          /* scratch: table answers */
+	struct buf key;            /* scratch: table keys */
 };
 
 /* compile.c */
@@ -203,14 +204,19 @@ void policy_look_add_host(struct policy_look *l, const char *name, uint16_t pref
 void policy_look_go(struct policy_look *l, unsigned host);
 /* False: run->need has the next question for the host's addresses. */
 bool policy_look_addrs(struct policy_run *r);
-/* Postfix's words for what came of a question. */
+/* Postfix's words for what came of a question, and of those for a host's addresses. */
 const char *policy_dns_text(enum policy_dns_status status, bool nodata);
+const char *policy_host_text(enum policy_dns_status status, bool nodata);
 
 /* check_dest.c. 1: ours to deliver or to relay; 0: not; negative: a table could not be asked. */
 int policy_is_auth_dest(struct policy_conf *pc, const char *rcpt);
 
 /* resolve.c */
 bool policy_valid_hostname(struct sv name, bool utf8);
+/* 1 local, 0 not, negative: a table could not be asked. */
+int policy_is_local_domain(struct policy_conf *pc, struct sv domain);
+/* A client's name; NULL when there is none. */
+const char *policy_known(const char *name);
 
 /* access.c: what an access(5) result asks for; `table` said it */
 enum policy_verdict policy_access_result(struct policy_run *r, const char *table, const char *value,
@@ -261,6 +267,7 @@ enum policy_verdict rs_unlisted_recipient(struct policy_run *r, const struct pol
 enum policy_verdict rs_permit_auth_dest(struct policy_run *r, const struct policy_item *it);
 enum policy_verdict rs_reject_unauth_dest(struct policy_run *r, const struct policy_item *it);
 enum policy_verdict rs_defer_unauth_dest(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_mx_backup(struct policy_run *r, const struct policy_item *it);
 enum policy_verdict rs_multi_bounce(struct policy_run *r, const struct policy_item *it);
 
 #endif

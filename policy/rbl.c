@@ -237,25 +237,39 @@ static enum policy_verdict refuse(struct policy_run *r, const char *text, const 
 
 /* ---- restrictions ---- */
 
-/* `is_addr`: what is an address, not a name. */
+struct question {
+	char name[LIST_SIZE];
+	const char *pattern; /* of the answers that count; NULL = any */
+};
+
+/* What a list is asked about an address (`is_addr`) or a name; false: nothing. */
+static bool make_question(const struct policy_item *it, const char *what, bool is_addr,
+			  struct question *q)
+{
+	char list[LIST_SIZE];
+
+	q->pattern = split_list(it->text, list);
+	if (what == NULL)
+		return false;
+	return is_addr ? name_of_addr(what, list, q->name, sizeof(q->name))
+		       : name_of_domain(what, list, q->name, sizeof(q->name));
+}
+
 static enum policy_verdict block(struct policy_run *r, const struct policy_item *it,
 				 const char *what, bool is_addr, const char *class_name)
 {
-	char list[LIST_SIZE], name[LIST_SIZE];
-	const char *pattern = split_list(it->text, list);
-	bool good = is_addr ? name_of_addr(what, list, name, sizeof(name))
-			    : name_of_domain(what, list, name, sizeof(name));
+	struct question q;
 
-	if (!good)
+	if (!make_question(it, what, is_addr, &q))
 		return POLICY_DUNNO;
 	if (r->phase == ASK_ADDRESS)
-		return policy_ask_dns(r, name, T_A);
+		return policy_ask_dns(r, q.name, T_A);
 	if (r->phase == ASK_TEXT && r->dns.status == POLICY_DNS_TEMP)
-		log_warn("%s: RBL lookup error", name);
-	if (r->phase == ASK_TEXT && !is_listed(&r->dns, pattern))
+		log_warn("%s: RBL lookup error", q.name);
+	if (r->phase == ASK_TEXT && !is_listed(&r->dns, q.pattern))
 		return POLICY_DUNNO;
 	if (r->phase == ASK_TEXT)
-		return policy_ask_dns(r, name, T_TXT);
+		return policy_ask_dns(r, q.name, T_TXT);
 	return refuse(r, it->text, what, class_name);
 }
 
@@ -263,12 +277,9 @@ static enum policy_verdict block(struct policy_run *r, const struct policy_item 
 static enum policy_verdict welcome(struct policy_run *r, const struct policy_item *it,
 				   const char *what, bool is_addr)
 {
-	char list[LIST_SIZE], name[LIST_SIZE];
-	const char *pattern = split_list(it->text, list);
-	bool good = is_addr ? name_of_addr(what, list, name, sizeof(name))
-			    : name_of_domain(what, list, name, sizeof(name));
+	struct question q;
 
-	if (!good)
+	if (!make_question(it, what, is_addr, &q))
 		return POLICY_DUNNO;
 	if (r->phase == ASK_ADDRESS && r->event == POLICY_ON_RCPT && r->view->recipient != NULL) {
 		int ours = policy_is_auth_dest(r->pc, r->view->recipient);
@@ -279,20 +290,15 @@ static enum policy_verdict welcome(struct policy_run *r, const struct policy_ite
 			return POLICY_DUNNO;
 	}
 	if (r->phase == ASK_ADDRESS)
-		return policy_ask_dns(r, name, T_A);
+		return policy_ask_dns(r, q.name, T_A);
 	if (r->dns.status == POLICY_DNS_TEMP) {
 		policy_defer_if_reject(r, 450, "4.7.1", "<%s>: %s rejected: Service unavailable",
 				       what, policy_class_client);
 		return POLICY_DUNNO;
 	}
-	if (!is_listed(&r->dns, pattern))
+	if (!is_listed(&r->dns, q.pattern))
 		return POLICY_DUNNO;
 	return policy_permit(r, it->row->name, policy_class_client, r->view->namaddr);
-}
-
-static bool is_known(const char *name)
-{
-	return name != NULL && !str_eq_nocase(name, "unknown");
 }
 
 enum policy_verdict rs_rbl_client(struct policy_run *r, const struct policy_item *it)
@@ -302,36 +308,26 @@ enum policy_verdict rs_rbl_client(struct policy_run *r, const struct policy_item
 
 enum policy_verdict rs_rhsbl_client(struct policy_run *r, const struct policy_item *it)
 {
-	if (!is_known(r->view->client_name))
-		return POLICY_DUNNO;
-	return block(r, it, r->view->client_name, false, policy_class_client);
+	return block(r, it, policy_known(r->view->client_name), false, policy_class_client);
 }
 
 enum policy_verdict rs_rhsbl_reverse(struct policy_run *r, const struct policy_item *it)
 {
-	if (!is_known(r->view->reverse_name))
-		return POLICY_DUNNO;
-	return block(r, it, r->view->reverse_name, false, policy_class_reverse);
+	return block(r, it, policy_known(r->view->reverse_name), false, policy_class_reverse);
 }
 
 enum policy_verdict rs_rhsbl_helo(struct policy_run *r, const struct policy_item *it)
 {
-	if (r->view->helo == NULL)
-		return POLICY_DUNNO;
 	return block(r, it, r->view->helo, false, policy_class_helo);
 }
 
 enum policy_verdict rs_rhsbl_sender(struct policy_run *r, const struct policy_item *it)
 {
-	if (r->view->sender == NULL || r->view->sender[0] == '\0')
-		return POLICY_DUNNO;
 	return block(r, it, r->view->sender, false, policy_class_sender);
 }
 
 enum policy_verdict rs_rhsbl_rcpt(struct policy_run *r, const struct policy_item *it)
 {
-	if (r->view->recipient == NULL)
-		return POLICY_DUNNO;
 	return block(r, it, r->view->recipient, false, policy_class_rcpt);
 }
 
@@ -342,7 +338,5 @@ enum policy_verdict rs_dnswl_client(struct policy_run *r, const struct policy_it
 
 enum policy_verdict rs_rhswl_client(struct policy_run *r, const struct policy_item *it)
 {
-	if (!is_known(r->view->client_name))
-		return POLICY_DUNNO;
-	return welcome(r, it, r->view->client_name, false);
+	return welcome(r, it, policy_known(r->view->client_name), false);
 }

@@ -17,8 +17,12 @@ bool policy_valid_hostname(struct sv name, bool utf8)
 	return mail_hostname_is_valid(name) && (utf8 || str_is_ascii(name.p, name.len));
 }
 
-/* 1 local, 0 not, negative: a table could not be asked. */
-static int is_local_domain(struct policy_conf *pc, struct sv domain)
+const char *policy_known(const char *name)
+{
+	return name != NULL && !str_eq_nocase(name, "unknown") ? name : NULL;
+}
+
+int policy_is_local_domain(struct policy_conf *pc, struct sv domain)
 {
 	struct sv addr;
 	char text[INET6_ADDRSTRLEN];
@@ -104,7 +108,8 @@ static bool strip_local(struct policy_conf *pc, struct addr_resolved *out, bool 
 
 			if (a->len > off + 1 && a->p[a->len - 1] == '.' && a->p[a->len - 2] != '.')
 				cut(a, a->len - 1);
-			int hit = is_local_domain(pc, (struct sv){ a->p + off, a->len - off });
+			int hit =
+				policy_is_local_domain(pc, (struct sv){ a->p + off, a->len - off });
 
 			if (hit < 0)
 				out->tempfail = true;

@@ -66,4 +66,43 @@ my %base = (mynetworks => '127.0.0.1/32', smtpd_restriction_classes => 'lax', la
 			[ 'in', [ 'EHLO mail.test', "MAIL FROM:<s\@b\xc3\xbccher.test> SMTPUTF8", 'RCPT TO:<to@mail.test>', 'QUIT' ] ],
 		],
 	} } @kinds),
+	# with the networks of the first mail servers restricted, and without
+	(map { {
+		main => { %base, mydestination => 'here.test, mine.test', local_recipient_maps => '', local_transport => 'smtp:HOPB', proxy_interfaces => '127.9.8.1',
+			inet_interfaces => '127.0.0.1', relay_domains => 'relay.test', permit_mx_backup_networks => $_, smtpd_relay_restrictions => 'permit_mx_backup, reject' },
+		dns => <<'ZONE',
+backup.test MX 10 first.test
+backup.test MX 20 other.test
+backup.test MX 20 gate.test
+byname.test MX 10 first.test
+byname.test MX 30 mine.test
+both.test MX 10 first.test
+both.test MX 10 gate.test
+both.test MX 20 gate.test
+firstname.test MX 10 mine.test
+firstname.test MX 20 gate.test
+only.test MX 10 gate.test
+none.test MX 10 first.test
+none.test MX 20 other.test
+two.test MX 10 first.test
+two.test MX 10 other.test
+two.test MX 20 gate.test
+loopback.test MX 10 first.test
+loopback.test MX 20 here-too.test
+lost.test MX 10 nowhere.test
+lost.test MX 20 gate.test
+lost-backup.test MX 10 first.test
+lost-backup.test MX 20 nowhere.test
+null.test MX 0 .
+plain.test A 127.9.8.1
+temp.test SERVFAIL
+first.test A 127.9.1.1
+other.test A 127.9.2.1
+gate.test A 127.9.8.1
+mine.test A 127.9.3.1
+here-too.test A 127.0.0.1
+ZONE
+		dialogues => [ map { [ 'in', 's@far.test', [ $_ ] ] } 'u@here.test', 'u@relay.test', (map { "u\@$_.test" } qw(backup byname both firstname only none two
+			loopback lost lost-backup null plain temp gone)), 'u@[127.0.0.1]', 'u@[127.9.8.1]', 'nodomain' ],
+	} } '', '127.9.1.0/24'),
 ];

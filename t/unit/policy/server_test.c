@@ -131,8 +131,8 @@ static void rows_by_sender(void)
 		{ "s@temp.test", "a", "192.0.2.80", "temp.test/1 temp.test/28 ", false, NULL },
 		{ "s@gone.test", "mx", "x.test", "gone.test/15 nowhere.test/1 nowhere.test/28 ",
 		  false,
-		  "Unable to look up MX host nowhere.test for Sender address s@gone.test: Host not "
-		  "found" },
+		  "Unable to look up MX host nowhere.test for Sender address s@gone.test: Name "
+		  "or service not known" },
 		{ "s@number.test", "mx", "192.0.2.99", "number.test/15 ", true, NULL },
 		{ "s@[192.0.2.7]", "mx", "192.0.2.7", "", true, NULL },
 		{ "s@[192.0.2.7]", "a", "192.0.2", "", true, NULL },
@@ -204,6 +204,75 @@ static void many_hosts(void)
 	buf_fini(&addrs);
 }
 
+static void mx_backup(void)
+{
+	static const struct bench_rrset domains[] = {
+		{ "backup.test", MX, "20:me.test 10:first.test 30:worse.test" },
+		{ "named.test", MX, "10:first.test 20:local.test" },
+		{ "first-too.test", MX, "10:first.test 10:me.test 20:me.test" },
+		{ "none.test", MX, "10:first.test 20:worse.test" },
+		{ "two.test", MX, "10:first.test 10:worse.test 20:me.test" },
+		{ "temp.test", MX, "TEMP" },
+		{ "null.test", MX, "NULL" },
+		{ "lost.test", MX, "10:nowhere.test 20:me.test" },
+		{ "first.test", A, "192.0.2.1" },
+		{ "me.test", A, "127.0.0.1" },
+		{ "worse.test", A, "198.51.100.1" },
+		{ NULL, 0, NULL },
+	};
+	static const struct {
+		const char *rcpt, *networks, *want, *asked;
+	} rows[] = {
+		{ "u@local.test", "", "OK", "" },
+		{ "u@backup.test", "", "OK",
+		  "backup.test/15 first.test/1 first.test/28 me.test/1 me.test/28 " },
+		{ "u@named.test", "", "OK", "named.test/15 first.test/1 first.test/28 " },
+		{ "u@first-too.test", "", "554 5.7.1", NULL },
+		{ "u@none.test", "", "554 5.7.1", NULL },
+		{ "u@temp.test", "",
+		  "450 4.4.4 <u@temp.test>: Recipient address rejected: Unable to look up mail "
+		  "exchanger information: Host not found, try again",
+		  "temp.test/15 " },
+		{ "u@null.test", "", "554 5.7.1", "null.test/15 " },
+		{ "u@gone.test", "", "554 5.7.1", "gone.test/15 " },
+		{ "u@lost.test", "", "OK", NULL },
+		{ "u@lost.test", "192.0.2.0/24",
+		  "450 4.4.4 <u@lost.test>: Recipient address rejected: Unable to look up mail "
+		  "exchanger host nowhere.test: Name or service not known",
+		  NULL },
+		{ "u@backup.test", "192.0.2.0/24", "OK", NULL },
+		{ "u@backup.test", "198.51.100.0/24", "554 5.7.1", NULL },
+		{ "u@two.test", "192.0.2.0/24", "554 5.7.1", NULL },
+		{ "u@two.test", "192.0.2.0/24, 198.51.100.0/24", "OK", NULL },
+		{ "u@backup.test", "fail:x",
+		  "450 4.4.4 <u@backup.test>: Recipient address rejected: "
+		  "Unable to verify host first.test as mail exchanger",
+		  NULL },
+		{ "u@[192.0.2.1]", "", "554 5.7.1", "" },
+		{ "u%backup.test@local.test", "", "OK", NULL },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct bench b;
+		char conf[300];
+
+		snprintf(conf, sizeof(conf),
+			 "inet_protocols = all\npermit_mx_backup_networks = %s\n"
+			 "smtpd_relay_restrictions = permit_mx_backup, reject",
+			 rows[i].networks);
+		bench_open(&b, conf);
+		b.zone = domains;
+		b.v.recipient = rows[i].rcpt;
+		const char *got = ask(&b, POLICY_ON_RCPT);
+
+		ok(strncmp(got, rows[i].want, strlen(rows[i].want)) == 0, "%s, networks %s: %s",
+		   rows[i].rcpt, rows[i].networks, got);
+		if (rows[i].asked != NULL)
+			is_str(b.asked, rows[i].asked, "... and its questions");
+		bench_close(&b);
+	}
+}
+
 static void names_in_utf8(void)
 {
 	for (int old = 0; old < 2; old++) {
@@ -244,6 +313,7 @@ int main(void)
 	rows_by_type();
 	rows_by_sender();
 	many_hosts();
+	mx_backup();
 	names_in_utf8();
 	abandoned();
 	return tap_done();
