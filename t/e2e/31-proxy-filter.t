@@ -39,7 +39,7 @@ my @rules = ('caps=PIPELINING,8BITMIME,DSN,XFORWARD NAME ADDR PROTO HELO SOURCE'
 	'^Subject: gone=>close');
 my %main = (myhostname => 'mx.here.test', mydestination => '', relay_domains => 'here.test', relay_recipient_maps => '', mynetworks => '192.0.2.200',
 	smtpd_peername_lookup => 'no', message_size_limit => 20000, always_bcc => 'bcc@here.test', smtpd_authorized_xforward_hosts => '127.0.0.0/8',
-	smtpd_banner => 'mx ESMTP', smtpd_proxy_timeout => '2s', smtpd_discard_ehlo_keywords => 'chunking, silent-discard',
+	smtpd_banner => 'mx ESMTP', smtpd_proxy_timeout => '1s', smtpd_discard_ehlo_keywords => 'chunking, silent-discard',
 	smtpd_recipient_restrictions => 'check_recipient_access inline:{{bad@here.test=REJECT},{hold@here.test=HOLD now},{prepend@here.test=PREPEND X-Before: yes}}, '
 		. 'reject_unauth_destination');
 
