@@ -48,6 +48,7 @@ sub normal { my ($t) = @_; return $t =~ s/^250[ -](?:ETRN|SMTPUTF8|VRFY|DSN|8BIT
 sub play {
 	my ($mta, $filter, $ports) = @_;
 	my (%of, $all);
+	wait_until(sub { IO::Socket::INET->new(PeerAddr => "127.0.0.1:$_") }, 20) or die "nobody listens at $_" for values %$ports;
 	for my $how (sort keys %$ports) {
 		my @these = $how ? (@late, grep { !grep { $_ eq 'RCPT TO:<no550@here.test>' || /strange|gone@|silent/ } @$_ } @dialogues) : @dialogues;
 		for my $d (@these) {
@@ -56,7 +57,7 @@ sub play {
 			push @{ $of{"replies$how"} }, substr($_, 0, 30) . ': ' . normal($c->cmd($_) // '(closed)') for @$d;
 		}
 	}
-	wait_until(sub { (() = $mta->log =~ / disconnect from .* commands=/g) >= $all }, 30) or diag $mta->log;
+	wait_until(sub { (() = $mta->log =~ / disconnect from .* commands=[1-9]/g) >= $all }, 30) or diag $mta->log;
 	for (split /\n/, $mta->log) {
 		next if !m{/(\w+)\[\d+\]: ((?:NOQUEUE: client|proxy-|warning: (?:access|connect|proxy|lost|timeout|received)).*)};
 		push @{ $of{"log"} }, $2 =~ s/:$filter->{port}/:FILTER/gr;
