@@ -178,6 +178,18 @@ static bool has_message(const struct access *a, const char *action)
 	return !early;
 }
 
+/* What is done with a message behind its acceptance: not by us when a filter has it first. */
+static bool has_own_message(const struct access *a, const char *action)
+{
+	if (a->r->pc->p->smtpd_proxy_filter[0] != '\0') {
+		log_warn("access table %s: with smtpd_proxy_filter specified, action %s is "
+			 "unavailable",
+			 a->table, action);
+		return false;
+	}
+	return has_message(a, action);
+}
+
 static void log_effect(const struct access *a, const char *action, const char *what)
 {
 	char text[POLICY_REPLY_SIZE];
@@ -197,7 +209,7 @@ static void log_trigger(const struct access *a, const char *action, const char *
 
 static enum policy_verdict act_hold(const struct access *a)
 {
-	if (!has_message(a, "HOLD") || a->r->state->effects.hold)
+	if (!has_own_message(a, "HOLD") || a->r->state->effects.hold)
 		return POLICY_DUNNO;
 	log_effect(a, "hold", *a->text != '\0' ? a->text : "triggers HOLD action");
 	a->r->state->effects.hold = true;
@@ -206,7 +218,7 @@ static enum policy_verdict act_hold(const struct access *a)
 
 static enum policy_verdict act_discard(const struct access *a)
 {
-	if (!has_message(a, "DISCARD"))
+	if (!has_own_message(a, "DISCARD"))
 		return POLICY_DUNNO;
 	log_effect(a, "discard", *a->text != '\0' ? a->text : "triggers DISCARD action");
 	a->r->state->effects.discard = true;
@@ -223,7 +235,7 @@ static bool needs(const struct access *a, char c, const char *want, const char *
 
 static enum policy_verdict act_filter(const struct access *a)
 {
-	if (!has_message(a, "FILTER") || !needs(a, ':', "transport:destination", "FILTER"))
+	if (!has_own_message(a, "FILTER") || !needs(a, ':', "transport:destination", "FILTER"))
 		return POLICY_DUNNO;
 	log_trigger(a, "filter", "FILTER");
 	a->r->state->effects.filter = arena_strdup(a->r->arena, a->text);
@@ -232,7 +244,7 @@ static enum policy_verdict act_filter(const struct access *a)
 
 static enum policy_verdict act_redirect(const struct access *a)
 {
-	if (!has_message(a, "REDIRECT") || !needs(a, '@', "a user@domain target", "REDIRECT"))
+	if (!has_own_message(a, "REDIRECT") || !needs(a, '@', "a user@domain target", "REDIRECT"))
 		return POLICY_DUNNO;
 	log_trigger(a, "redirect", "REDIRECT");
 	a->r->state->effects.redirect = arena_strdup(a->r->arena, a->text);
@@ -258,7 +270,7 @@ static bool add_text(const struct access *a, struct policy_text **at)
 
 static enum policy_verdict act_bcc(const struct access *a)
 {
-	if (has_message(a, "BCC") && needs(a, '@', "a user@domain target", "BCC")) {
+	if (has_own_message(a, "BCC") && needs(a, '@', "a user@domain target", "BCC")) {
 		log_trigger(a, "bcc", "BCC");
 		add_text(a, &a->r->state->effects.bcc);
 	}

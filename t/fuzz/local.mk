@@ -28,6 +28,7 @@ FUZZ_TARGETS += t/fuzz/submit_fuzz t/fuzz/http_fuzz
 FUZZ_TARGETS += t/fuzz/sched_fuzz t/fuzz/convert_fuzz
 FUZZ_TARGETS += t/fuzz/tableanswer_fuzz
 FUZZ_TARGETS += t/fuzz/milter_fuzz
+FUZZ_TARGETS += t/fuzz/proxyfilter_fuzz
 EXTRA_DIST += t/fuzz/corpus t/fuzz/patch.h t/fuzz/spool_image.h
 
 .PHONY: fuzz-programs
@@ -47,6 +48,8 @@ endif
 
 t_fuzz_milter_fuzz_SOURCES = t/fuzz/milter_fuzz.c
 t_fuzz_milter_fuzz_LDADD = $(FUZZ_MAIN) $(REWRITE_LIBS)
+t_fuzz_proxyfilter_fuzz_SOURCES = t/fuzz/proxyfilter_fuzz.c t/unit/workers/smtpin_fake.h
+t_fuzz_proxyfilter_fuzz_LDADD = $(FUZZ_MAIN) libph_smtpin.a $(WORKER_LIBS)
 t_fuzz_ring_fuzz_SOURCES = t/fuzz/ring_fuzz.c
 t_fuzz_ring_fuzz_LDADD = $(FUZZ_MAIN) $(SHM_LIBS)
 t_fuzz_link_fuzz_SOURCES = t/fuzz/link_fuzz.c

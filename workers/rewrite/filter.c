@@ -582,7 +582,7 @@ static const struct message_verdict *message_of_session(struct filter *f)
 
 const struct message_verdict *filter_message(struct rewrite *r, struct peer *peer, struct tx *tx)
 {
-	bool by_smtp = peer->wp->class_id == CLASS_SMTP_IN;
+	bool by_smtp = peer != NULL && peer->wp->class_id == CLASS_SMTP_IN;
 	struct filter *f = NULL;
 
 	if (by_smtp) {

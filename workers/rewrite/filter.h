@@ -52,7 +52,8 @@ void filter_event(struct rewrite *r, struct peer *peer, const void *rec, size_t 
 /* Will milters see this message? Asked once, when its envelope is there. */
 bool filter_applies(const struct rewrite *r, const struct peer *peer, uint32_t flags,
 		    const struct envelope *env);
-/* Let them. NULL: tx_filtered() is called later; else the verdict, verdict_ok = go on. */
+/* Let them. Without a peer it is a message of our own. NULL: tx_filtered() is called later; else
+ * the verdict, verdict_ok = go on. */
 const struct message_verdict *filter_message(struct rewrite *r, struct peer *peer, struct tx *tx);
 /* The transaction ends early. */
 void filter_cancel(struct tx *tx);

@@ -86,7 +86,7 @@ static void begin(struct message *m, struct qid qid)
 	m->in_bytes = 0;
 	m->put_longest = 0;
 	m->failed = verdict_ok;
-	m->ended = false;
+	m->ended = m->is_shown = false;
 	recycle(&m->raw);
 }
 
@@ -99,10 +99,12 @@ static struct sv sender_for_header(void *ctx)
 
 static void begin_header(struct message *m)
 {
+	uint32_t unseen = m->is_shown ? ENVF_NO_CHECKS : ENVF_INTERNAL | ENVF_NO_CHECKS;
+
 	m->chain = rules_chain(m->rules, m->env.cleanup);
-	m->checked = (m->env.flags & (ENVF_INTERNAL | ENVF_NO_CHECKS)) == 0 &&
-		     checks_begin(&m->checks, &m->chain->checks, &m->env, m->qid_text, &m->arena,
-				  &m->out);
+	m->checked =
+		(m->env.flags & unseen) == 0 && checks_begin(&m->checks, &m->chain->checks, &m->env,
+							     m->qid_text, &m->arena, &m->out);
 	m->facts = (struct header_facts){
 		.local = (m->env.flags & ENVF_LOCAL_CLIENT) != 0,
 		.internal = (m->env.flags & ENVF_INTERNAL) != 0,
@@ -163,6 +165,18 @@ int message_begin(struct message *m, struct qid qid, struct sv env)
 	m->env.bounce_of.len = 0;
 	if (m->env.arrival_us <= 0 || m->env.arrival_us > now)
 		m->env.arrival_us = now;
+	m->env_begun = m->env;
+	begin_header(m);
+	return 0;
+}
+
+int message_begin_shown(struct message *m, struct qid qid, struct sv env)
+{
+	begin(m, qid);
+	buf_add_sv(&m->env_in, env);
+	if (env_decode(buf_sv(&m->env_in), SUBMIT_RCPT_MAX, &m->arena, &m->env) < 0)
+		return E_INVAL;
+	m->is_shown = true;
 	m->env_begun = m->env;
 	begin_header(m);
 	return 0;

@@ -42,7 +42,8 @@ struct message {
 	struct header_state header;
 	struct header_facts facts;
 	struct check_run checks;
-	bool checked; /* header or body checks see this message: its body goes to `out`, too */
+	bool is_shown; /* our own, and checks see it all the same */
+	bool checked;  /* header or body checks see this message: its body goes to `out`, too */
 	/* tables that are asked for its header may be remote: nothing of it counts before all
 	 * answers are there */
 	bool open;
@@ -81,6 +82,8 @@ int message_begin(struct message *m, struct qid qid, struct sv env);
 /* A message of our own: content goes straight into m->out. What `env` points to must live until
  * message_finish(). */
 void message_begin_own(struct message *m, struct qid qid, const struct envelope *env);
+/* A message of our own that checks see: an encoded envelope, then message_feed() as ever. */
+int message_begin_shown(struct message *m, struct qid qid, struct sv env);
 /*
  * The next bytes of content, changed in place where a lone CR must go. Header bytes go to m->out;
  * *body_r is what is to follow m->out, a part of `data`. After a failure (m->failed) both stay

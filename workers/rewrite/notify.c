@@ -166,6 +166,20 @@ void notify_committed(struct rewrite *r, struct pending *p, int err)
 		finished(r, &p->bounce);
 }
 
+void notify_not_sent(struct rewrite *r, struct pending *p, int err)
+{
+	struct proto_bounce b = p->bounce;
+	bool is_copy = p->is_copy;
+
+	pending_drop(r, p);
+	if (is_copy)
+		return;
+	if (err != 0)
+		answer(r, &b, 1);
+	else
+		finished(r, &b);
+}
+
 /* ---- facts ---- */
 
 static const struct outcome_reason *reason_of(const struct notify_job *j, unsigned bit)
@@ -302,6 +316,19 @@ static void build_text(struct notify_job *j, enum dsn_audience audience, struct 
 	buf_fini(&from);
 }
 
+/* By way of checks and milters. */
+static int send_shown(struct notify_job *j, const struct envelope *env, struct message *m,
+		      struct pending *p)
+{
+	struct buf text = m->out;
+	int err;
+
+	m->out = BUF_INIT;
+	err = ownmail_send(j->r, env, m->qid, &text, p);
+	buf_fini(&text);
+	return err;
+}
+
 /* Append one notification. `copy`: an extra one for the postmaster, which settles nothing. */
 static int send_one(struct notify_job *j, enum dsn_audience audience, struct sv from, struct sv to,
 		    bool copy)
@@ -329,6 +356,12 @@ static int send_one(struct notify_job *j, enum dsn_audience audience, struct sv 
 	p->to_postmaster = audience != DSN_TO_SENDER;
 	message_begin_own(m, qid_make(&r->ids), &env);
 	build_text(j, audience, to, m);
+	if ((r->rules.filter_classes & FILTER_CLASS_BOUNCE) != 0) {
+		err = send_shown(j, &env, m, p);
+		if (err != 0)
+			pending_drop(r, p);
+		return err;
+	}
 	if (message_finish(m, &err)->verdict != SUBMIT_OK || map_memo_is_missing())
 		err = E_AGAIN;
 	if (err == 0)

@@ -127,5 +127,14 @@ void notify_bounce(struct rewrite *r, const void *rec, size_t len);
 void notify_resume(struct rewrite *r);
 /* The notification is on disk (err 0) or not. */
 void notify_committed(struct rewrite *r, struct pending *p, int err);
+/* It was refused (error), or checks or milters want it dropped (0): nothing is appended. */
+void notify_not_sent(struct rewrite *r, struct pending *p, int err);
+
+/* ---- ownmail.c ---- */
+/* A message of our own that checks and milters are to see (internal_mail_filter_classes). 0: it is
+ * on its way, and notify_committed() or notify_not_sent() comes, perhaps has come. Negative: not
+ * now, and `p` is the caller's. */
+int ownmail_send(struct rewrite *r, const struct envelope *env, struct qid qid, struct buf *content,
+		 struct pending *p);
 
 #endif

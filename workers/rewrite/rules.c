@@ -31,16 +31,24 @@ static void set_header_rules(const struct params *p, const struct params *rp,
 	header_drop_list(p->message_drop_headers, h);
 }
 
-static unsigned parse_notify_classes(const char *text)
+struct class_word {
+	struct sv name;
+	unsigned bit;
+};
+
+static const struct class_word notify_words[] = {
+	{ { "bounce", 6 }, NOTIFY_CLASS_BOUNCE },
+	{ { "2bounce", 7 }, NOTIFY_CLASS_2BOUNCE },
+	{ { "delay", 5 }, NOTIFY_CLASS_DELAY },
+};
+
+static const struct class_word filter_words[] = {
+	{ { "bounce", 6 }, FILTER_CLASS_BOUNCE },
+	{ { "notify", 6 }, FILTER_CLASS_NOTIFY },
+};
+
+static unsigned parse_classes(const char *text, const struct class_word *words, size_t count)
 {
-	static const struct {
-		struct sv name;
-		unsigned bit;
-	} words[] = {
-		{ { "bounce", 6 }, NOTIFY_CLASS_BOUNCE },
-		{ { "2bounce", 7 }, NOTIFY_CLASS_2BOUNCE },
-		{ { "delay", 5 }, NOTIFY_CLASS_DELAY },
-	};
 	unsigned bits = 0;
 
 	for (;;) {
@@ -50,7 +58,7 @@ static unsigned parse_notify_classes(const char *text)
 		n = strcspn(text, ", \t\r\n");
 		if (n == 0)
 			return bits;
-		for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+		for (size_t i = 0; i < count; i++) {
 			if (sv_eq_nocase(words[i].name, (struct sv){ text, n }))
 				bits |= words[i].bit;
 		}
@@ -211,7 +219,9 @@ int rules_open(const struct conf *c, struct rules *r, struct conf_diag *d)
 	int err;
 
 	*r = (struct rules){ .conf = c, .p = p };
-	r->notify_classes = parse_notify_classes(p->notify_classes);
+	r->notify_classes = parse_classes(p->notify_classes, notify_words, ARRAY_LEN(notify_words));
+	r->filter_classes = parse_classes(p->internal_mail_filter_classes, filter_words,
+					  ARRAY_LEN(filter_words));
 	snprintf(r->double_bounce, sizeof(r->double_bounce), "%s%s%s", p->double_bounce_sender,
 		 strchr(p->double_bounce_sender, '@') == NULL ? "@" : "",
 		 strchr(p->double_bounce_sender, '@') == NULL ? p->myorigin : "");

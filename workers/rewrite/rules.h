@@ -19,6 +19,11 @@ enum { /* notify_classes */
        NOTIFY_CLASS_DELAY = 4,
 };
 
+enum { /* internal_mail_filter_classes */
+       FILTER_CLASS_BOUNCE = 1,
+       FILTER_CLASS_NOTIFY = 2,
+};
+
 /* What one cleanup service does, with the -o options of its line: from the message that comes in to
  * the route of each recipient. */
 struct chain {
@@ -44,6 +49,7 @@ struct rules {
 	struct chain *chains; /* the first: of mail whose cleanup service is not in master.cf */
 	unsigned chain_count;
 	unsigned notify_classes;
+	unsigned filter_classes; /* of our own messages, checks and milters see these */
 	struct bounce_texts bounce_texts;
 	char double_bounce[512]; /* address, complete */
 };

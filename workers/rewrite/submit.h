@@ -23,6 +23,7 @@ struct tx { /* a message that comes in several pieces */
 	struct tables_fetch *fetch; /* on their way */
 	struct mono_ms asked_since;
 	struct filter *filter;    /* the milters that see it now (workers/rewrite/filter.h) */
+	void (*own)(struct tx *); /* a message of our own (ownmail.c), without a peer; else NULL */
 	bool filtered, inspected; /* milters see it; have seen it */
 	struct message_verdict filter_verdict;
 	struct tx *older, *newer; /* of the peer's list */

@@ -533,6 +533,10 @@ static void tx_answered(void *ctx)
 
 void tx_filtered(struct tx *tx)
 {
+	if (tx->own != NULL) {
+		tx->own(tx);
+		return;
+	}
 	if (tx->filter_verdict.verdict != SUBMIT_OK)
 		tx->verdict = &tx->filter_verdict;
 	tx_answered(tx);

@@ -10,6 +10,7 @@
 #include "lib/log.h"
 #include "shm/counters.h"
 #include "workers/smtp_in/command.h"
+#include "workers/smtp_in/sessfilter.h"
 #include "workers/smtp_in/sessmilter.h"
 
 #define FIRST_LINE_LOOK 64u
@@ -79,10 +80,31 @@ static bool complete_envelope(struct session *s)
 				      add_prepended(s, fx->prepend) && !s->tx->arena.full);
 }
 
+/* Who passes on what another server has taken in leaves no mark of its own. */
+static void begin_filtered(struct session *s)
+{
+	struct buf head = BUF_INIT;
+
+	for (size_t i = 0; i < s->tx->env.prepend_count; i++) {
+		buf_add_sv(&head, s->tx->env.prepend[i]);
+		buf_add(&head, "\r\n", 2);
+	}
+	if (s->forwarded == NULL)
+		received_header(s, &head);
+	session_filter_head(s, buf_sv(&head));
+	buf_fini(&head);
+	s->tx->begun = true;
+}
+
 /* 0, E_AGAIN (wait for room), or an error. */
 static int begin_message(struct session *s)
 {
 	struct buf env = BUF_INIT, head = BUF_INIT;
+
+	if (s->filter != NULL) {
+		begin_filtered(s);
+		return 0;
+	}
 	int err = env_encode(&s->tx->env, &env);
 
 	if (err == 0) {
@@ -134,6 +156,13 @@ enum cmd_outcome cmd_data_apply(struct session *s)
 		return CMD_WAITS;
 	}
 	if (s->pending.stage == STAGE_BEGIN) {
+		const char *refusal;
+		enum filter_step step = session_filter_data(s, &refusal);
+
+		if (step == FILTER_REFUSES)
+			session_reply_text(s, refusal);
+		if (step != FILTER_GOES_ON)
+			return step == FILTER_WAITS ? CMD_WAITS : CMD_FAILED;
 		if (s->tx->env.client_addr.len == 0 && !complete_envelope(s)) {
 			session_reply(s, "452 4.5.3 Error: too many recipients");
 			session_reset_tx(s);
@@ -159,6 +188,8 @@ static void give_up(struct session *s, enum message_error error)
 	if (t->error != MSG_OK)
 		return;
 	t->error = error;
+	if (s->filter != NULL)
+		session_filter_abandon(s);
 	s->ops->abort(s->ops->ctx, s);
 	t->begun = false;
 }
@@ -185,14 +216,17 @@ static size_t store(struct session *s, const char *in, size_t len)
 		char *room = nowhere;
 
 		if (t->begun && t->error == MSG_OK) {
-			room = s->ops->room(s->ops->ctx, s, &room_len);
+			room = s->filter != NULL ? session_filter_room(s, &room_len)
+						 : s->ops->room(s->ops->ctx, s, &room_len);
 			if (room == NULL) {
 				s->wait = WAIT_ROOM;
 				return used;
 			}
 		}
 		used += smtp_data_scan(&t->scan, in + used, len - used, room, room_len, &out_len);
-		if (room != nowhere)
+		if (room != nowhere && s->filter != NULL)
+			session_filter_advance(s, out_len);
+		else if (room != nowhere)
 			s->ops->advance(s->ops->ctx, s, out_len);
 		s->act_size += out_len;
 		counter_add(session_counters, CTR_smtpd_bytes, out_len);
@@ -333,10 +367,43 @@ static void message_done(struct session *s, bool good)
 	session_command_done(s, good);
 }
 
+static void say_filtered(struct session *s, const char *reply)
+{
+	bool good = reply[0] == '2';
+
+	if (good)
+		s->error_count = s->junk_count = 0;
+	counter_add(session_counters,
+		    good              ? CTR_smtpd_messages
+		    : reply[0] == '5' ? CTR_smtpd_message_permfails
+				      : CTR_smtpd_message_tempfails,
+		    1);
+	session_reply_text(s, reply);
+	session_log_filtered(s, good ? "proxy-accept" : "proxy-reject", reply);
+	message_done(s, good);
+}
+
+static void finish_filtered(struct session *s)
+{
+	const char *reply;
+
+	if (session_filter_end(s, &reply) == FILTER_REFUSES)
+		say_filtered(s, reply);
+}
+
+void session_filtered(struct session *s, const char *reply)
+{
+	s->wait = WAIT_NONE;
+	say_filtered(s, reply);
+	session_pump(s);
+}
+
 static void finish_message(struct session *s)
 {
 	note_newlines(s);
 	if (reply_error(s)) {
+		if (s->filter != NULL)
+			session_log_filtered(s, "proxy-reject", session_filter_reply(s));
 		message_done(s, false);
 		return;
 	}
@@ -362,6 +429,10 @@ static void finish_message(struct session *s)
 		return;
 	}
 	s->pending.stage = STAGE_VERDICT;
+	if (s->filter != NULL) {
+		finish_filtered(s);
+		return;
+	}
 	s->wait = WAIT_DONE;
 	s->ops->end(s->ops->ctx, s);
 }
@@ -558,6 +629,15 @@ static enum cmd_outcome begin_bdat(struct session *s)
 			refuse_chunk(s, "452 4.5.3 Error: too many recipients");
 			return CMD_FAILED;
 		}
+	}
+	const char *refusal;
+	enum filter_step filter = session_filter_data(s, &refusal);
+
+	if (filter == FILTER_WAITS)
+		return CMD_WAITS;
+	if (filter == FILTER_REFUSES) {
+		refuse_chunk(s, refusal);
+		return CMD_FAILED;
 	}
 	if (try_begin(s) == CMD_WAITS)
 		return CMD_WAITS;

@@ -12,6 +12,7 @@
 #include "workers/mail/verp.h"
 #include "workers/mail/xtext.h"
 #include "workers/smtp_in/command.h"
+#include "workers/smtp_in/sessfilter.h"
 #include "workers/smtp_in/sessmilter.h"
 
 #define TX_CHUNK_BYTES 2048u
@@ -324,7 +325,7 @@ bool cmd_mail_check(struct session *s, struct sv args)
 {
 	const struct params *p = s->listener->p;
 	struct pending *q = &s->pending;
-	struct sv params, word;
+	struct sv params, word, all = args;
 
 	q->ret = DSN_RET_NONE;
 	q->body = BODY_UNKNOWN;
@@ -355,6 +356,7 @@ bool cmd_mail_check(struct session *s, struct sv args)
 	if (q->verp[0] != '\0' && q->addr.len == 0)
 		return bad_param(s, "503 5.5.4 Error: XVERP requires non-null sender");
 	s->tx = new_tx(s);
+	session_filter_keep(s, "MAIL", all);
 	return true;
 }
 
@@ -372,6 +374,8 @@ static bool mail_refused_late(struct session *s)
 		session_reply(s, "451 4.3.0 Temporary lookup error");
 		return true;
 	}
+	if (s->filter != NULL && !s->listener->speed_adjust)
+		return false; /* nothing is stored here */
 	int err = s->ops->may_accept(s->ops->ctx, s);
 
 	if (err == E_NOSPC) {
@@ -450,7 +454,7 @@ bool cmd_rcpt_check(struct session *s, struct sv args)
 {
 	const struct params *p = s->listener->p;
 	struct tx *t = s->tx;
-	struct sv params, word;
+	struct sv params, word, all = args;
 
 	s->pending.rcpt = (struct env_rcpt){ 0 };
 	buf_reset(&s->pending.addr);
@@ -479,6 +483,7 @@ bool cmd_rcpt_check(struct session *s, struct sv args)
 		return rcpt_overflow(s);
 	if (p->strict_smtputf8 && !utf8 && !str_is_ascii(s->pending.addr.p, s->pending.addr.len))
 		return bad_param(s, "553 5.6.7 Must declare SMTPUTF8 to send unicode address");
+	session_filter_keep(s, "RCPT", all);
 	return true;
 }
 
@@ -496,6 +501,13 @@ enum cmd_outcome cmd_rcpt_apply(struct session *s)
 {
 	struct tx *t = s->tx;
 	struct env_rcpt r = s->pending.rcpt;
+	const char *refusal;
+	enum filter_step step = session_filter_rcpt(s, &refusal);
+
+	if (step == FILTER_REFUSES)
+		session_reply_text(s, refusal);
+	if (step != FILTER_GOES_ON)
+		return step == FILTER_WAITS ? CMD_WAITS : CMD_FAILED;
 	char *addr = arena_strdup(&t->arena, buf_cstr(&s->pending.addr));
 	char *orcpt = arena_strdup(&t->arena, buf_cstr(&s->pending.extra));
 
@@ -507,7 +519,7 @@ enum cmd_outcome cmd_rcpt_apply(struct session *s)
 		session_reply(s, "452 4.5.3 Error: too many recipients");
 		return CMD_FAILED;
 	}
-	if (!t->has_qid) {
+	if (!t->has_qid && s->filter == NULL) {
 		t->qid = s->ops->new_qid(s->ops->ctx);
 		t->has_qid = true;
 		log_client(s);

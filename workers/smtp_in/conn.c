@@ -7,6 +7,7 @@
 
 #include "lib/log.h"
 #include "lib/util.h"
+#include "workers/smtp_in/filterconn.h"
 #include "workers/smtp_in/proxy.h"
 #include "workers/smtp_in/server.h"
 
@@ -135,6 +136,8 @@ static void set_timer(struct conn *c)
 {
 	int64_t at = session_next_ms(&c->session);
 
+	if (c->filter != NULL && filterconn_next_ms(c) < at)
+		at = filterconn_next_ms(c);
 	if (c->name_query != NULL && c->name_deadline_ms < at)
 		at = c->name_deadline_ms;
 	if (at == INT64_MAX)
@@ -159,6 +162,8 @@ void conn_step(struct conn *c)
 		return;
 	}
 	c->busy = true;
+	if (c->filter != NULL)
+		filterconn_run(c);
 	for (;;) {
 		flush(c);
 		if (session_is_over(s) || !c->readable || !session_wants_input(s))
@@ -203,6 +208,8 @@ void conn_timer(void *ctx UNUSED, struct twheel_node *node)
 		peername_give_up(c->name_query);
 		return;
 	}
+	if (c->filter != NULL)
+		filterconn_tick(c);
 	session_tick(&c->session);
 	conn_step(c);
 }

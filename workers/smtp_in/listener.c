@@ -10,6 +10,7 @@
 #include "lib/log.h"
 #include "lib/util.h"
 #include "workers/mail/envelope.h"
+#include "workers/smtp_in/connector.h"
 
 /* What each keyword needs to be on offer. */
 static const struct {
@@ -189,6 +190,35 @@ int listener_overrides(const struct params *p, struct conf_diag *d, uint32_t *fl
 	return 0;
 }
 
+/* smtpd_proxy_filter and smtpd_proxy_options. */
+static int read_filter(struct listener *l, struct conf_diag *d)
+{
+	const char *text = l->p->smtpd_proxy_options;
+	int status = 0;
+
+	l->has_filter = l->p->smtpd_proxy_filter[0] != '\0';
+	if (l->has_filter && !connector_is_address(l->p->smtpd_proxy_filter)) {
+		conf_diag_add(d, true, NULL, 0,
+			      "parameter smtpd_proxy_filter: \"%s\" is neither host:port nor "
+			      "unix:path",
+			      l->p->smtpd_proxy_filter);
+		status = E_CONFIG;
+	}
+	for (size_t n; text += strspn(text, ", \t\r\n"), *text != '\0'; text += n) {
+		n = strcspn(text, ", \t\r\n");
+		if (sv_eq_nocase((struct sv){ text, n }, SV("speed_adjust"))) {
+			l->speed_adjust = true;
+			continue;
+		}
+		conf_diag_add(d, true, NULL, 0,
+			      "parameter smtpd_proxy_options: unknown option \"%.*s\", expected "
+			      "speed_adjust",
+			      (int)n, text);
+		status = E_CONFIG;
+	}
+	return status;
+}
+
 static const char *stress_of(const struct conf *c, const struct conf_service *s)
 {
 	const char *value = s != NULL ? conf_service_get(c, s, "stress") : NULL;
@@ -215,6 +245,7 @@ int listener_init(struct listener *l, const struct conf *c, const struct conf_se
 	int err2 = open_maps(l, c, d);
 	int err3 = policy_conf_new(c, s, &l->policy, d);
 	int err4 = listener_overrides(l->p, d, &l->env_flags);
+	int err5 = read_filter(l, d);
 
 	if (l->p->smtpd_upstream_proxy_protocol[0] != '\0' &&
 	    strcmp(l->p->smtpd_upstream_proxy_protocol, "haproxy") != 0) {
@@ -229,7 +260,7 @@ int listener_init(struct listener *l, const struct conf *c, const struct conf_se
 		      (l->p->smtpd_milters[0] != '\0' &&
 		       !str_eq_nocase(l->p->smtpd_milters, "DISABLE")));
 
-	if (err != 0 || err2 != 0 || err3 != 0 || err4 != 0) {
+	if (err != 0 || err2 != 0 || err3 != 0 || err4 != 0 || err5 != 0) {
 		listener_fini(l);
 		return E_CONFIG;
 	}

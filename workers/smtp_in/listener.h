@@ -54,6 +54,8 @@ struct listener {
 	uint32_t env_flags;  /* ENVF_* that receive_override_options gives every message */
 	unsigned index;      /* conf_listener() */
 	bool milters;        /* sessions may have some */
+	bool has_filter;     /* smtpd_proxy_filter */
+	bool speed_adjust;   /* smtpd_proxy_options */
 	bool borrowed;       /* all but p belongs to another one */
 };
 

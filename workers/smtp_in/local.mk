@@ -6,6 +6,7 @@ libph_smtpin_a_SOURCES = \
 	workers/smtp_in/cmd_mail.c \
 	workers/smtp_in/cmd_x.c \
 	workers/smtp_in/command.c workers/smtp_in/command.h \
+	workers/smtp_in/connector.c workers/smtp_in/connector.h \
 	workers/smtp_in/content.c workers/smtp_in/content.h \
 	workers/smtp_in/limits.c workers/smtp_in/limits.h \
 	workers/smtp_in/listener.c workers/smtp_in/listener.h \
@@ -14,11 +15,13 @@ libph_smtpin_a_SOURCES = \
 	workers/smtp_in/received.c \
 	workers/smtp_in/refusal.c workers/smtp_in/refusal.h \
 	workers/smtp_in/session.c workers/smtp_in/session.h \
+	workers/smtp_in/sessfilter.c workers/smtp_in/sessfilter.h \
 	workers/smtp_in/sessmilter.c workers/smtp_in/sessmilter.h \
 	workers/smtp_in/sesspol.c
 
 pkglibexec_PROGRAMS += workers/smtp_in/smtpd
 workers_smtp_in_smtpd_SOURCES = workers/smtp_in/smtpd.c workers/smtp_in/conn.c \
+	workers/smtp_in/filterconn.c workers/smtp_in/filterconn.h \
 	workers/smtp_in/standalone.c workers/smtp_in/standalone.h \
 	workers/smtp_in/server.c workers/smtp_in/server.h
 workers_smtp_in_smtpd_LDADD = libph_smtpin.a libph_pickup.a $(WORKER_LIBS)

@@ -11,16 +11,17 @@ void received_header(const struct session *s, struct buf *out)
 	bool utf8 = (t->env.flags & ENVF_SMTPUTF8) != 0;
 	const char *proto = utf8 ? "UTF8SMTP" : s->esmtp ? "ESMTP" : "SMTP";
 	bool single = t->rcpt_count == 1;
+	const char *id = t->has_qid ? session_qid(s) : "", *id_word = t->has_qid ? " id " : "";
 
 	if (p->smtpd_hide_client_session)
-		buf_printf(out, "Received: by %s (%s) id %s", p->myhostname, p->mail_name,
-			   session_qid(s));
+		buf_printf(out, "Received: by %s (%s)%s%s", p->myhostname, p->mail_name, id_word,
+			   id);
 	else
 		buf_printf(out,
 			   "Received: from %s (%s [%s%s])\r\n"
-			   "\tby %s (%s) with %s id %s",
+			   "\tby %s (%s) with %s%s%s",
 			   s->helo != NULL ? s->helo : s->name, s->name, s->is_ipv6 ? "IPv6:" : "",
-			   s->addr, p->myhostname, p->mail_name, proto, session_qid(s));
+			   s->addr, p->myhostname, p->mail_name, proto, id_word, id);
 	if (single) {
 		buf_add_str(out, "\r\n\tfor <");
 		mail_addr_quote(sv_from(t->first_rcpt), out);

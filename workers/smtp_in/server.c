@@ -15,6 +15,7 @@
 #include "lib/log.h"
 #include "lib/util.h"
 #include "workers/milter/codec.h"
+#include "workers/smtp_in/filterconn.h"
 #include "workers/smtp_in/sessmilter.h"
 
 #define TICK_MS           250
@@ -485,6 +486,9 @@ static void setup_ops(struct server *sv)
 		.rate = op_rate,
 		.peer_changed = op_peer_changed,
 		.crowd = op_crowd,
+		.filter_open = filterconn_open,
+		.filter_kick = filterconn_kick,
+		.filter_close = filterconn_close,
 		.ctx = sv,
 	};
 	sv->content_ops = (struct content_ops){
@@ -536,6 +540,7 @@ int server_start(struct server *sv, struct worker *w)
 	twheel_init(&sv->wheel, TICK_MS, clock_now().ms);
 	loop_timer_init(sv->loop, &sv->tick, on_tick, sv);
 	loop_timer_set(&sv->tick, TICK_MS);
+	filterconn_start(sv);
 	start_accepting(sv);
 	return 0;
 }

@@ -27,7 +27,8 @@ struct conn {
 	struct server *server;
 	struct loop_fd lf;
 	struct twheel_node timer;
-	struct client *client; /* limits */
+	struct client *client;     /* limits */
+	struct filterconn *filter; /* its connection to a before-queue filter */
 	struct peername_query *name_query;
 	int fd;
 	bool readable;    /* the kernel may have more */
@@ -82,6 +83,10 @@ struct server {
 	struct tables_client *tables;
 	struct qid_source qids;
 	uint32_t last_milter; /* number of a session's milters */
+	int connector;        /* filterconn.c; -1 = no listener has a filter */
+	struct loop_fd connector_lf;
+	struct filterconn *filter_head, **filter_tail; /* without a connection yet */
+	uint32_t filter_number;
 	bool draining;
 	char read_buf[SERVER_READ_BYTES];
 };

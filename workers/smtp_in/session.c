@@ -15,6 +15,7 @@
 #include "lib/log.h"
 #include "shm/counters.h"
 #include "workers/smtp_in/command.h"
+#include "workers/smtp_in/sessfilter.h"
 #include "workers/smtp_in/sessmilter.h"
 
 #define OUT_HIGH_BYTES  16384u     /* replies that may wait before commands do */
@@ -126,6 +127,7 @@ void session_reset_tx(struct session *s)
 	if (t == NULL)
 		return;
 	s->ops->abort(s->ops->ctx, s);
+	session_filter_free(s);
 	s->tx = NULL;
 	tx_free(t);
 }

@@ -57,6 +57,7 @@ enum session_wait {
 	WAIT_ROOM,   /* blocks for content; session_room() */
 	WAIT_DONE,   /* verdict on the message; session_submit_done() */
 	WAIT_MILTER, /* what milters say of an event; session_milter_reply() */
+	WAIT_FILTER, /* what the before-queue filter says of a command; sessfilter.h */
 };
 
 enum cmd_id {
@@ -84,6 +85,7 @@ struct session;
 struct smtp_cmd;
 struct map_memo;
 struct forwarded;
+struct sessfilter;
 
 /* What a session asks of the process around it. Every call may be answered by a fake. */
 struct session_ops {
@@ -118,6 +120,12 @@ struct session_ops {
 	void (*peer_changed)(void *ctx, struct session *s);
 	/* Has the client more connections than it may? May be NULL. */
 	bool (*crowd)(void *ctx, struct session *s);
+	/* The before-queue filter (sessfilter.h): connect, then session_filter_connected() or
+	 * session_filter_lost(), never from inside these calls; there is something to send or to
+	 * hear; end the connection, saying QUIT or not. */
+	void (*filter_open)(void *ctx, struct session *s);
+	void (*filter_kick)(void *ctx, struct session *s);
+	void (*filter_close)(void *ctx, struct session *s, bool quit);
 	void *ctx;
 };
 
@@ -222,7 +230,8 @@ struct session {
 	enum bdat_state bdat;
 	uint64_t act_size; /* content octets of this transaction */
 	uint64_t chunk_left;
-	char *skip_reply; /* SESSION_SKIP: what to say after the octets */
+	char *skip_reply;          /* SESSION_SKIP: what to say after the octets */
+	struct sessfilter *filter; /* of this transaction; NULL = none */
 };
 
 /* `addr`: peer. The listener outlives the session. */
@@ -254,6 +263,8 @@ void session_submit_done(struct session *s, enum submit_verdict v, unsigned code
 			 const uint8_t dsn[3], struct sv text);
 /* The peer that was receiving our content is gone: everything handed to it has failed. */
 void session_submit_lost(struct session *s);
+/* The before-queue filter has spoken: the client hears the same. */
+void session_filtered(struct session *s, const char *reply);
 void session_output_done(struct session *s, size_t written); /* took that much off s->out */
 void session_drain(struct session *s);                       /* close when idle: 421 */
 
@@ -270,6 +281,8 @@ size_t session_memory(const struct session *s); /* heap bytes it holds, roughly 
 
 void session_reply(struct session *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void session_log_action(struct session *s, const char *action, const char *text);
+/* "proxy-accept: END-OF-MESSAGE: text; from=<> ..." */
+void session_log_filtered(struct session *s, const char *action, const char *text);
 const char *session_qid(const struct session *s); /* id text or "NOQUEUE" */
 void session_reset_tx(struct session *s);         /* Postfix: mail_reset + rcpt_reset */
 enum policy_verdict session_policy(struct session *s, enum policy_event event);

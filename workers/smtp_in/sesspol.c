@@ -212,22 +212,39 @@ static void add_addr(struct buf *out, const char *label, const char *addr)
 	buf_add_c(out, '>');
 }
 
+/* " from=<> to=<> proto=ESMTP helo=<>" */
+static void add_state(const struct session *s, const char *rcpt, struct buf *line)
+{
+	const char *sender = current_sender(s), *helo = current_helo(s);
+
+	if (sender != NULL)
+		add_addr(line, " from=<", sender);
+	if (rcpt != NULL)
+		add_addr(line, " to=<", rcpt);
+	buf_printf(line, " proto=%s", s->esmtp ? "ESMTP" : "SMTP");
+	if (helo != NULL)
+		buf_printf(line, " helo=<%s>", helo);
+}
+
 /* "QID: reject: RCPT from name[ip]: text; from=<> to=<> proto=ESMTP helo=<>" */
 void session_log_action(struct session *s, const char *action, const char *text)
 {
 	struct buf line = BUF_INIT;
-	const char *sender = current_sender(s);
-	const char *rcpt = current_rcpt(s), *helo = current_helo(s);
 
 	buf_printf(&line, "%s: %s: %s from %s: %s;", session_qid(s), action, s->where, s->namaddr,
 		   text);
-	if (sender != NULL)
-		add_addr(&line, " from=<", sender);
-	if (rcpt != NULL)
-		add_addr(&line, " to=<", rcpt);
-	buf_printf(&line, " proto=%s", s->esmtp ? "ESMTP" : "SMTP");
-	if (helo != NULL)
-		buf_printf(&line, " helo=<%s>", helo);
+	add_state(s, current_rcpt(s), &line);
+	log_info("%s", buf_cstr(&line));
+	buf_fini(&line);
+}
+
+void session_log_filtered(struct session *s, const char *action, const char *text)
+{
+	struct buf line = BUF_INIT;
+
+	buf_printf(&line, "%s: %s: %s;", action, s->where, text);
+	str_make_printable(line.p, line.len);
+	add_state(s, s->tx->first_rcpt, &line);
 	log_info("%s", buf_cstr(&line));
 	buf_fini(&line);
 }

@@ -6,6 +6,8 @@
 #include <time.h>
 
 #include "lib/log.h"
+#include "workers/smtp_in/connector.h"
+#include "workers/smtp_in/filterconn.h"
 #include "workers/smtp_in/standalone.h"
 
 static struct server the_server;
@@ -13,7 +15,9 @@ static struct server the_server;
 static int smtpd_init(struct worker *w)
 {
 	tzset(); /* the zone file is out of reach later */
-	return server_load(&the_server, w->conf);
+	int err = server_load(&the_server, w->conf);
+
+	return err != 0 || w->check_only ? err : filterconn_init(&the_server);
 }
 
 static int smtpd_start(struct worker *w)
@@ -68,5 +72,7 @@ int main(int argc, char **argv)
 
 	if (argc >= 2 && strcmp(argv[1], "-S") == 0)
 		return standalone_main();
+	if (argc >= 2 && strcmp(argv[1], "-c") == 0)
+		return connector_main();
 	return worker_main(argc, argv, &ops);
 }

@@ -45,3 +45,8 @@ UNIT_TESTS += t/unit/workers/smtpin_milter_test
 t_unit_workers_smtpin_milter_test_SOURCES = t/unit/workers/smtpin_milter_test.c \
 	t/unit/workers/smtpin_fake.h
 t_unit_workers_smtpin_milter_test_LDADD = $(SMTPIN_LIBS)
+check_PROGRAMS += t/unit/workers/smtpin_filter_test
+UNIT_TESTS += t/unit/workers/smtpin_filter_test
+t_unit_workers_smtpin_filter_test_SOURCES = t/unit/workers/smtpin_filter_test.c \
+	t/unit/workers/smtpin_fake.h
+t_unit_workers_smtpin_filter_test_LDADD = $(SMTPIN_LIBS)

@@ -18,6 +18,7 @@
 #include "lib/log.h"
 #include "workers/smtp_in/command.h"
 #include "workers/smtp_in/listener.h"
+#include "workers/smtp_in/sessfilter.h"
 #include "workers/smtp_in/session.h"
 
 struct fake {
@@ -55,6 +56,13 @@ struct fake {
 	bool milter_waits, milter_hangs, milter_gone;
 	uint32_t milter_flags;
 	const char *milter_answer;
+	/* the before-queue filter: answers in order, then good ones. "" = none yet, "EOF" = it
+	 * goes, "REFUSED" = it cannot be reached */
+	const char *filter_answers[64];
+	unsigned filter_at, filter_opened, filter_closed;
+	size_t filter_window; /* bytes it takes; SIZE_MAX = no end */
+	bool filter_opening, filter_open, filter_quit, filter_spoke;
+	struct buf filter_got;
 	uint64_t qid_us;
 	char room[70000];
 };
@@ -222,6 +230,96 @@ static inline unsigned fo_rate(void *ctx, struct session *s UNUSED, enum client_
 }
 
 /* main.cf text on top of a small test configuration. Dies when it does not load, unless diag. */
+static inline void fo_filter_open(void *ctx, struct session *s UNUSED)
+{
+	struct fake *f = ctx;
+
+	ASSERT(!f->filter_opening && !f->filter_open);
+	f->filter_opening = true;
+	f->filter_opened++;
+}
+
+static inline void fo_filter_kick(void *ctx UNUSED, struct session *s UNUSED)
+{
+}
+
+static inline void fo_filter_close(void *ctx, struct session *s UNUSED, bool quit)
+{
+	struct fake *f = ctx;
+
+	ASSERT(f->filter_opening || f->filter_open);
+	f->filter_opening = f->filter_open = false;
+	f->filter_closed++;
+	f->filter_quit = quit;
+}
+
+static inline const char *fake_good_answer(const struct fake *f)
+{
+	const char *line = buf_cstr(&f->filter_got);
+
+	for (const char *p; (p = strstr(line, "\r\n")) != NULL && p[2] != '\0';)
+		line = p + 2;
+	if (f->filter_got.len == 0)
+		return "220 filter ESMTP\r\n";
+	if (strncmp(line, "EHLO", 4) == 0)
+		return "250-filter\r\n250-XFORWARD NAME ADDR PROTO HELO SOURCE PORT\r\n250 DSN\r\n";
+	return strncmp(line, "DATA", 4) == 0 ? "354 go on\r\n" : "250 2.0.0 Ok: filtered\r\n";
+}
+
+static inline bool fake_filter_speaks(struct fake *f)
+{
+	const char *text = NULL;
+
+	if (!session_filter_expects(&f->s))
+		return false;
+	if (f->filter_at < ARRAY_LEN(f->filter_answers))
+		text = f->filter_answers[f->filter_at];
+	if (text != NULL && text[0] == '\0')
+		return false;
+	f->filter_at++;
+	if (text == NULL)
+		text = fake_good_answer(f);
+	if (strcmp(text, "EOF") == 0)
+		session_filter_lost(&f->s, "lost connection with proxy", "");
+	else
+		session_filter_input(&f->s, text, strlen(text));
+	return true;
+}
+
+/* One step of the filter. False: it has nothing to do. */
+static inline bool fake_filter(struct fake *f)
+{
+	if (f->filter_opening) {
+		const char *text = f->filter_answers[f->filter_at % ARRAY_LEN(f->filter_answers)];
+
+		f->filter_opening = false;
+		f->filter_open = true;
+		if (text == NULL || strcmp(text, "REFUSED") != 0) {
+			session_filter_connected(&f->s);
+			return true;
+		}
+		f->filter_at++;
+		session_filter_lost(&f->s, "connect to proxy filter", "Connection refused");
+		return true;
+	}
+	if (!f->filter_open)
+		return false;
+	struct sv out = session_filter_output(&f->s);
+	size_t n = size_min(out.len, f->filter_window);
+
+	if (out.len == 0)
+		return fake_filter_speaks(f);
+	if (n == 0)
+		return false;
+	if (session_filter_is_last(&f->s) && f->filter_spoke)
+		session_filter_premature(&f->s);
+	buf_add(&f->filter_got, out.p, n);
+	if (f->filter_window != SIZE_MAX)
+		f->filter_window -= n;
+	session_filter_sent(&f->s, n);
+	return true;
+}
+
 static inline int fake_conf(struct fake *f, const char *main_cf, struct conf_diag *diag)
 {
 	char dir[] = "/tmp/smtpin-test-XXXXXX";
@@ -231,6 +329,7 @@ static inline int fake_conf(struct fake *f, const char *main_cf, struct conf_dia
 
 	*f = (struct fake){ .room_bytes = sizeof(f->room),
 			    .room_left = SIZE_MAX,
+			    .filter_window = SIZE_MAX,
 			    .verdict_text = "" };
 	conf_diag_init(&own);
 	ASSERT(mkdtemp(dir) != NULL);
@@ -261,11 +360,25 @@ static inline int fake_conf(struct fake *f, const char *main_cf, struct conf_dia
 		abort();
 	}
 	conf_diag_fini(&own);
-	f->ops = (struct session_ops){
-		fo_may_accept, fo_qid, fo_begin,      fo_room,   fo_advance,       fo_end,
-		fo_abort,      fo_dns, fo_dns_cancel, fo_tables, fo_tables_cancel, fo_milter,
-		fo_rate,       NULL,   NULL,          f
-	};
+	f->ops = (struct session_ops){ fo_may_accept,
+				       fo_qid,
+				       fo_begin,
+				       fo_room,
+				       fo_advance,
+				       fo_end,
+				       fo_abort,
+				       fo_dns,
+				       fo_dns_cancel,
+				       fo_tables,
+				       fo_tables_cancel,
+				       fo_milter,
+				       fo_rate,
+				       NULL,
+				       NULL,
+				       fo_filter_open,
+				       fo_filter_kick,
+				       fo_filter_close,
+				       f };
 	log_set_sink(fake_sink, NULL);
 	fake_logs_to = f;
 	return err;
@@ -291,6 +404,7 @@ static inline void fake_fini(struct fake *f)
 	buf_fini(&f->env);
 	buf_fini(&f->content);
 	buf_fini(&f->events);
+	buf_fini(&f->filter_got);
 	fake_logs_to = NULL;
 }
 
@@ -310,6 +424,8 @@ static inline void fake_settle(struct fake *f)
 			session_milter_reply(
 				&f->s, f->milter_flags,
 				sv_from(f->milter_answer != NULL ? f->milter_answer : ""));
+		} else if (fake_filter(f)) {
+			continue;
 		} else if (f->end_waits && !f->hold_verdict) {
 			f->end_waits = false;
 			session_submit_done(&f->s, f->verdict, f->verdict_code,
