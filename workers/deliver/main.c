@@ -23,8 +23,8 @@
 /* Jobs come with a few windows' worth ahead, so most of them have been here for longer than this
  * when their turn comes. */
 #define SYNC_PACE_US 2000
-#define SYNC_BATCH   32 /* a third of what one destination's window makes of jobs in hand */
-#define SYNC_LANES   3
+#define SYNC_BATCH   25 /* a quarter of what one destination's window makes of jobs in hand */
+#define SYNC_LANES   4
 
 static struct deliver the_deliver;
 

@@ -12,7 +12,7 @@
 #include "workers/spool/crew.h"
 #include "workers/spool/spool.h"
 
-#define JOURNAL_LANES 3u /* syncs of one journal under way at a time, at most */
+#define JOURNAL_LANES 4u /* syncs of one journal under way at a time, at most */
 
 struct journal_file {
 	uint32_t number;

@@ -43,7 +43,7 @@ my %profiles = (
 	p6b => { name => 'p6b: 5 MB messages', args => [qw(-s 8 -p -l 5000000)], n => 120, peer => 60,
 		around => \&bytes_too, rows => \@byte_rows },
 	p7 => { name => 'p7: a disk that takes 5 ms more to sync, 200 sessions', args => [qw(-s 200 -p)],
-		n => 40000, peer => 3000, env => \&slow_disk, settings => sub { +{ spool_syncs_in_flight => 2 } }, warm => 100000,
+		n => 80000, peer => 3000, env => \&slow_disk, settings => sub { +{ spool_syncs_in_flight => 2 } }, warm => 100000,
 		around => \&batches_too, rows => [ [ 'messages per fdatasync', 'batch', '%.1f' ] ] },
 	p8 => { name => 'p8: every reply of the next hop takes 100 ms', args => [qw(-s 50 -p)],
 		sink => [qw(-w 100)], patient => 1, n => 6000, peer => 3000,
