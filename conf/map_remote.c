@@ -213,6 +213,7 @@ const char *map_remote_refusal(const char *param_name)
 	static const char each_line[] =
 		"it would be asked for each line of every message: use pcre, regexp or cidr";
 	static const char each_reply[] = "it would be asked for each line of a dialogue";
+	static const char old_form[] = "use smtp_tls_policy_maps, which may be one";
 	static const char program[] = "programs of users ask it, which reach no servers";
 	static const struct {
 		const char *param, *why;
@@ -231,7 +232,7 @@ const char *map_remote_refusal(const char *param_name)
 		{ "lmtp_mime_header_checks", each_line },
 		{ "lmtp_nested_header_checks", each_line },
 		{ "lmtp_reply_filter", each_reply },
-		{ "lmtp_tls_policy_maps", "TLS is not there yet" },
+		{ "lmtp_tls_per_site", old_form },
 		{ "local_delivery_status_filter", each_reply },
 		{ "local_login_sender_maps", program },
 		{ "milter_header_checks", each_line },
@@ -245,7 +246,7 @@ const char *map_remote_refusal(const char *param_name)
 		{ "smtp_mime_header_checks", each_line },
 		{ "smtp_nested_header_checks", each_line },
 		{ "smtp_reply_filter", each_reply },
-		{ "smtp_tls_policy_maps", "TLS is not there yet" },
+		{ "smtp_tls_per_site", old_form },
 		{ "smtpd_command_filter", each_reply },
 		{ "smtpd_forbidden_commands", each_reply },
 		{ "smtpd_milter_maps", "it is asked when a session's milters are" },

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 dist_man_MANS += doc/posthaste.8
-EXTRA_DIST += doc/delivery.md doc/local-delivery.md doc/PERFORMANCE.md doc/growth.svg
+EXTRA_DIST += doc/tls.md doc/delivery.md doc/local-delivery.md doc/PERFORMANCE.md doc/growth.svg
 dist_man_MANS += doc/postcat.1
 
 dist_man_MANS += doc/postconf.1

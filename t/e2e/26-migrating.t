@@ -83,7 +83,7 @@ is $rc, 0, 'check accepts the files of a Postfix' or diag $errors;
 like $out, qr/^\Q$dir\E\/site: 28 parameters are set: \d+ act, \d+ are accepted, 1 are deprecated names, 1 are your own$/m,
 	'... counts what acts' or diag $out;
 like $out, qr/nothing is lost.*:\n    max_use qmgr_message_active_limit readme_directory\n/, '... names what has no effect';
-like $out, qr/^  TLS is not there yet:\n    smtp_tls_security_level \(main\.cf:24\) smtpd_tls_cert_file \(main\.cf:22\)\n/m,
+like $out, qr/^  this part of TLS is not there yet:\n    smtpd_tls_cert_file \(main\.cf:22\) smtpd_tls_security_level \(main\.cf:23\)\n/m,
 	'... and what is missing, with its place';
 like $out, qr/^  there is no QMQP server:\n    628 \(master\.cf:15\)\n/m, '... services too';
 unlike $out, qr/pickup|qmgr \(|tlsmgr/, '... but not those that have a counterpart';

@@ -88,8 +88,13 @@ static void on_dead(void *ctx UNUSED, const struct client_fault *f UNUSED)
 	ASSERT(w.dead++ == 0);
 }
 
-static const struct client_ops ops = { on_ready, on_begin, on_sent,      on_failed,
-				       on_end,   on_next,  on_untouched, on_dead };
+static void on_starttls(void *ctx UNUSED)
+{
+	ASSERT(!w.c.secured && w.c.tls != CLIENT_TLS_NONE);
+}
+
+static const struct client_ops ops = { on_starttls, on_ready, on_begin,     on_sent, on_failed,
+				       on_end,      on_next,  on_untouched, on_dead };
 
 static void take_output(size_t max)
 {
@@ -116,8 +121,11 @@ static void drive(const uint8_t *data, size_t size)
 
 		client_input(&w.c, (const char *)data + at, n);
 		at += n + 1;
+		if (w.dead == 0 && w.c.state == CLIENT_TLS)
+			client_secured(&w.c);
 		if (cut != NULL && at < size)
 			room = data[at++];
+		ASSERT(!client_can_start(&w.c) || w.c.secured || w.c.tls != CLIENT_TLS_MUST);
 		while (w.dead == 0 && client_can_start(&w.c) && w.next < TXS)
 			client_start(&w.c, on_next(NULL));
 		take_output(room == 0 ? SIZE_MAX : room);
@@ -151,6 +159,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			w.rcpts[i][k] = (struct client_rcpt){ .addr = SV("c@d") };
 	}
 	client_init(&w.c, &conf, &ops, NULL, SV("h[1.2.3.4]"), "d", (data[0] & 8) != 0);
+	if ((data[0] & 4) != 0)
+		w.c.tls = (data[0] & 8) != 0 ? CLIENT_TLS_MUST : CLIENT_TLS_MAY;
 	drive(data + 1, size - 1);
 	if (w.dead == 0) {
 		if ((data[0] & 16) != 0)

@@ -36,6 +36,8 @@ static const struct expect_desc {
 			 client_on_greeting },
 	[X_EHLO] = { "performing the EHLO handshake", "EHLO", T(helo_ms), client_on_hello },
 	[X_HELO] = { "performing the HELO handshake", "HELO", T(helo_ms), client_on_hello },
+	[X_STARTTLS] = { "receiving the STARTTLS response", "STARTTLS", T(starttls_ms),
+			 client_on_starttls },
 	[X_RSET] = { "sending RSET", "RSET", T(rset_ms), on_rset },
 	[X_XFORWARD] = { "sending XFORWARD name/address", "XFORWARD name/address", T(xforward_ms),
 			 on_xforward },
@@ -204,6 +206,10 @@ void client_closed(struct client *c)
 		client_dead(c, NULL);
 		return;
 	}
+	if (c->state == CLIENT_TLS) {
+		client_tls_failed(c, "Cannot start TLS: handshake failure");
+		return;
+	}
 	buf_reset(&c->text);
 	buf_printf(&c->text, "lost connection with %s while %s", c->namaddr, doing(c));
 	f = client_fault_text(c, false, 4, 2);
@@ -219,6 +225,10 @@ void client_timed_out(struct client *c)
 		return;
 	if (c->state == CLIENT_IDLE || c->state == CLIENT_QUITTING) {
 		client_dead(c, NULL);
+		return;
+	}
+	if (c->state == CLIENT_TLS) {
+		client_tls_failed(c, "Cannot start TLS: handshake failure");
 		return;
 	}
 	buf_reset(&c->text);
@@ -664,7 +674,9 @@ static void take_reply(struct client *c)
 
 void client_input(struct client *c, const char *data, size_t len)
 {
-	while (len > 0 && c->state != CLIENT_DEAD && c->state != CLIENT_QUITTING) {
+	/* what comes with the go-ahead for TLS was said by somebody on the way */
+	while (len > 0 && c->state != CLIENT_DEAD && c->state != CLIENT_QUITTING &&
+	       c->state != CLIENT_TLS) {
 		size_t used = 0;
 		int got = smtp_reply_parser_feed(&c->parser, data, len, &used);
 
@@ -691,6 +703,8 @@ int64_t client_timeout_ms(const struct client *c)
 {
 	const struct client_expect *x = expect_front(c);
 
+	if (c->state == CLIENT_TLS)
+		return c->conf->starttls_ms;
 	if (x == NULL || c->state == CLIENT_DEAD)
 		return 0;
 	if (c->content != NULL && c->content == c->cur)

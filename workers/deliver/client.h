@@ -3,7 +3,7 @@
  * The SMTP and LMTP client as a protocol engine: bytes in, bytes out, events. It owns no socket and
  * reads no clock, so that unit tests and the fuzz target run it against scripted servers; conn.c
  * puts it on a socket. RFC 5321, 2920 (pipelining), 1870 (SIZE), 6152 (8BITMIME), 3461 (DSN), 6531
- * (SMTPUTF8), 2033 (LMTP), 3030 (BDAT).
+ * (SMTPUTF8), 2033 (LMTP), 3030 (BDAT), 3207 (STARTTLS: the caller encrypts).
  *
  * Every command that was written has its place in one queue of expected replies. A session works on
  * one transaction; with PIPELINING a second one may be begun right behind the final dot of the
@@ -70,8 +70,9 @@ struct client_conf { /* of one transport */
 	unsigned discard;       /* CLIENT_F_*: smtp_discard_ehlo_keywords */
 	const char *helo_name;
 	const char *myhostname;
-	int64_t connect_ms, helo_ms, xforward_ms, mail_ms, rcpt_ms, data_init_ms, data_xfer_ms,
-		data_done_ms, rset_ms, quit_ms;
+	bool note_starttls; /* smtp_tls_note_starttls_offer */
+	int64_t connect_ms, helo_ms, starttls_ms, xforward_ms, mail_ms, rcpt_ms, data_init_ms,
+		data_xfer_ms, data_done_ms, rset_ms, quit_ms;
 };
 
 /* Why something was not delivered. Views are valid during the callback only. */
@@ -126,7 +127,17 @@ struct client_tx {
 
 struct client;
 
+/* What is wanted of the session, before it starts. */
+enum client_tls {
+	CLIENT_TLS_NONE,
+	CLIENT_TLS_MAY,
+	CLIENT_TLS_MUST, /* no mail without */
+};
+
 struct client_ops {
+	/* CLIENT_TLS: shake hands, and call client_secured() or client_tls_failed(), but not from
+	 * here. NULL when TLS is never wanted. */
+	void (*starttls)(void *ctx);
 	/* EHLO/HELO done: the first transaction may start. */
 	void (*ready)(void *ctx);
 	/* The transaction became the current one of the session (its predecessor is done). */
@@ -148,6 +159,7 @@ struct client_ops {
 
 enum client_state {
 	CLIENT_GREETING,
+	CLIENT_TLS, /* the caller shakes hands: nothing to read or write here */
 	CLIENT_HELLO,
 	CLIENT_IDLE,
 	CLIENT_BUSY,
@@ -164,9 +176,11 @@ struct client {
 	const struct client_conf *conf;
 	const struct client_ops *ops;
 	void *ctx;
-	char *namaddr;    /* "host[ip]"; owned */
-	const char *dest; /* for "mail for X loops back" */
-	bool loop_check;  /* port 25: a server with our own name is ourselves */
+	char *namaddr;       /* "host[ip]"; owned */
+	const char *dest;    /* for "mail for X loops back" */
+	bool loop_check;     /* port 25: a server with our own name is ourselves */
+	enum client_tls tls; /* set by the caller right after client_init() */
+	bool secured;        /* TLS is on */
 	enum client_state state;
 	unsigned features;
 	unsigned discard;    /* client_conf's, or what is said of this server */
@@ -191,6 +205,13 @@ struct client {
 void client_init(struct client *c, const struct client_conf *conf, const struct client_ops *ops,
 		 void *ctx, struct sv namaddr, const char *dest, bool loop_check);
 void client_fini(struct client *c);
+
+/* TLS from the first byte on (smtp_tls_wrappermode): call it right after client_init(). */
+void client_wrap(struct client *c);
+/* In CLIENT_TLS: the server's certificate is as it must be, go on. What was said before is void. */
+void client_secured(struct client *c);
+/* In CLIENT_TLS: the mail is deferred with this text. */
+void client_tls_failed(struct client *c, const char *why);
 
 /* Bytes from the server. */
 void client_input(struct client *c, const char *data, size_t len);

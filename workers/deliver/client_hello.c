@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* The client engine up to the first transaction: greeting, EHLO, LHLO, HELO; see client.h. */
+#include <string.h>
+
 #include "lib/log.h"
 #include "lib/util.h"
 #include "workers/deliver/client_int.h"
@@ -74,6 +76,92 @@ static void loops_back(struct client *c)
 	client_dead(c, &f);
 }
 
+/* ---- TLS ---- */
+
+void client_tls_failed(struct client *c, const char *why)
+{
+	struct client_fault f;
+
+	buf_reset(&c->text);
+	buf_add_str(&c->text, why);
+	f = client_fault_text(c, false, 7, 5);
+	/* where TLS is a wish, this says nothing about mail that goes without */
+	f.site = c->tls == CLIENT_TLS_MUST;
+	client_dead(c, &f);
+}
+
+static void not_offered(struct client *c)
+{
+	struct client_fault f;
+
+	buf_reset(&c->text);
+	buf_printf(&c->text, "TLS is required, but was not offered by host %s", c->namaddr);
+	f = client_fault_text(c, false, 7, 4);
+	f.site = true;
+	client_dead(c, &f);
+}
+
+/* After EHLO in the clear. False: go on without. */
+static bool start_tls(struct client *c)
+{
+	bool offered = (c->features & CLIENT_F_STARTTLS) != 0;
+
+	if (offered && c->tls == CLIENT_TLS_NONE && c->conf->note_starttls)
+		log_info("Host offered STARTTLS: [%.*s]", (int)strcspn(c->namaddr, "["),
+			 c->namaddr);
+	if (offered && c->tls != CLIENT_TLS_NONE) {
+		buf_add_str(&c->head, "STARTTLS\r\n");
+		client_expect_reply(c, X_STARTTLS, 0);
+		return true;
+	}
+	if (c->tls != CLIENT_TLS_MUST)
+		return false;
+	not_offered(c);
+	return true;
+}
+
+static void refused_tls(struct client *c)
+{
+	struct client_fault f = client_fault_reply(c);
+
+	f.site = true;
+	buf_reset(&c->text);
+	buf_printf(&c->text, "TLS is required, but host %s refused to start TLS: %s", c->namaddr,
+		   buf_cstr(&c->reply));
+	f.text = buf_sv(&c->text);
+	client_dead(c, &f);
+}
+
+void client_on_starttls(struct client *c, unsigned rcpt UNUSED)
+{
+	if (c->parser.code / 100 == 2) {
+		c->state = CLIENT_TLS;
+		c->ops->starttls(c->ctx);
+	} else if (c->tls == CLIENT_TLS_MUST) {
+		refused_tls(c);
+	} else {
+		c->state = CLIENT_IDLE;
+		c->ops->ready(c->ctx);
+	}
+}
+
+void client_wrap(struct client *c)
+{
+	c->state = CLIENT_TLS;
+}
+
+void client_secured(struct client *c)
+{
+	ASSERT(c->state == CLIENT_TLS);
+	c->secured = true;
+	c->features = 0;
+	c->size_limit = 0;
+	if (c->expect_count > 0) /* wrapped: the greeting is still to come */
+		c->state = CLIENT_GREETING;
+	else
+		say_hello(c, true);
+}
+
 void client_on_hello(struct client *c, unsigned rcpt UNUSED)
 {
 	struct sv line, name;
@@ -102,6 +190,8 @@ void client_on_hello(struct client *c, unsigned rcpt UNUSED)
 	c->features &= ~c->discard;
 	if ((c->features & CLIENT_F_SIZE) == 0)
 		c->size_limit = 0;
+	if (!c->secured && start_tls(c))
+		return;
 	c->state = CLIENT_IDLE;
 	c->ops->ready(c->ctx);
 }

@@ -9,6 +9,7 @@ enum expect_kind {
 	X_GREETING,
 	X_EHLO,
 	X_HELO,
+	X_STARTTLS,
 	X_RSET,
 	X_XFORWARD, /* of two commands */
 	X_XFORWARD_MORE,
@@ -41,5 +42,6 @@ void client_dead(struct client *c, const struct client_fault *f);
 
 void client_on_greeting(struct client *c, unsigned rcpt);
 void client_on_hello(struct client *c, unsigned rcpt);
+void client_on_starttls(struct client *c, unsigned rcpt);
 
 #endif

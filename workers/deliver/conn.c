@@ -25,6 +25,7 @@
 #include "lib/log.h"
 #include "lib/util.h"
 #include "workers/deliver/changed.h"
+#include "workers/deliver/conntls.h"
 #include "workers/deliver/deliver.h"
 
 #define READ_ROUNDS  8     /* per event; the rest is read in the next turn */
@@ -178,6 +179,7 @@ void conn_close_socket(struct conn *c)
 	gate_leave(c);
 	changed_free(&c->changed);
 	twheel_cancel(&c->timer);
+	conn_tls_close(c);
 	loop_fd_del(c->d->loop, &c->lf);
 	io_close(&c->fd);
 	if (c->client_on)
@@ -296,7 +298,8 @@ static bool may_reuse(const struct conn *c)
 	unsigned uses = c->uses + (c->client.in_flight > 1 ? c->client.in_flight - 1 : 0);
 
 	return !c->d->draining && (t->reuse_count == 0 || uses < t->reuse_count) &&
-	       clock_now().ms - c->opened_ms < t->reuse_ms;
+	       clock_now().ms - c->opened_ms < t->reuse_ms && !c->plain &&
+	       c->site == c->dest->alts[c->alt].site && (c->site == NULL || !c->site->no_reuse);
 }
 
 static struct client_tx *on_next(void *ctx)
@@ -330,17 +333,22 @@ static void on_dead(void *ctx, const struct client_fault *f)
 	c->dead = true;
 	if (c->job == NULL || f == NULL)
 		return;
+	if (c->encrypts && conn_tls_may_go_plain(c)) {
+		c->plain_again = true;
+		return;
+	}
 	/* before the session was ready: the job has more hosts, or this is its result */
-	if (f->diag.len > 0 && c->fd >= 0)
+	if (f->diag.len > 0 && c->fd >= 0 && !c->encrypts)
 		(void)!send(c->fd, "QUIT\r\n", 6, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (!f->permanent) {
-		c->job->site_failed = true;
+		c->job->site_failed |= f->site || !c->encrypts;
 		log_as(c->job->t->program, LOG_LEVEL_INFO, "%.*s", (int)f->text.len, f->text.p);
 	}
 	job_failed(c->job, sv_from(c->relay), f);
 }
 
 static const struct client_ops engine_ops = {
+	.starttls = conn_tls_start,
 	.ready = on_ready,
 	.begin = on_begin,
 	.sent = on_sent,
@@ -352,6 +360,11 @@ static const struct client_ops engine_ops = {
 };
 
 /* ---- socket ---- */
+
+static ssize_t send_out(struct conn *c, const struct msghdr *msg, int flags)
+{
+	return c->encrypts ? conn_tls_send(c, msg) : sendmsg(c->fd, msg, flags);
+}
 
 /* What is left of the content: as the job has it, or read into d->io. NULL: it cannot be read. */
 static char *load_content(struct conn *c, size_t left)
@@ -393,7 +406,7 @@ static ssize_t send_large(struct conn *c, uint64_t left)
 	if (err != 0)
 		return err == E_CORRUPT ? DAMAGED : UNREADABLE;
 	iov[msg.msg_iovlen++] = (struct iovec){ c->d->io, len };
-	return sendmsg(c->fd, &msg, MSG_NOSIGNAL | MSG_MORE);
+	return send_out(c, &msg, MSG_NOSIGNAL | MSG_MORE);
 }
 
 static ssize_t send_small(struct conn *c, size_t left)
@@ -419,7 +432,7 @@ static ssize_t send_small(struct conn *c, size_t left)
 		iov[msg.msg_iovlen++] = (struct iovec){ content, left };
 	if (k->tail.len > 0)
 		iov[msg.msg_iovlen++] = (struct iovec){ k->tail.p, k->tail.len };
-	return sendmsg(c->fd, &msg, MSG_NOSIGNAL);
+	return send_out(c, &msg, MSG_NOSIGNAL);
 }
 
 /* Gets more of the content that is sent otherwise than it came. 0 or one of the codes. */
@@ -474,7 +487,7 @@ static ssize_t send_changed(struct conn *c)
 		iov[msg.msg_iovlen++] = (struct iovec){ (void *)(uintptr_t)out.p, out.len };
 	if (last && k->tail.len > 0)
 		iov[msg.msg_iovlen++] = (struct iovec){ k->tail.p, k->tail.len };
-	return sendmsg(c->fd, &msg, MSG_NOSIGNAL | (last ? 0 : MSG_MORE));
+	return send_out(c, &msg, MSG_NOSIGNAL | (last ? 0 : MSG_MORE));
 }
 
 /* Must the content that goes out next be changed? Asked once for each message. */
@@ -520,12 +533,22 @@ static void wrote(struct conn *c, size_t n)
 		changed_free(&c->changed);
 }
 
+/* Is what was encrypted on its way? Only then more is made. */
+static bool may_write(struct conn *c)
+{
+	int out = c->encrypts ? conn_tls_flush(c) : 1;
+
+	if (out < 0)
+		client_closed(&c->client);
+	return out > 0;
+}
+
 /* Write until all is out or the socket is full. */
 static void flush(struct conn *c)
 {
 	struct client *k = &c->client;
 
-	while (!c->dead) {
+	while (!c->dead && may_write(c)) {
 		client_top_up(k);
 		if (!client_has_output(k))
 			return;
@@ -565,6 +588,21 @@ static bool must_ask_again(const struct conn *c, unsigned events)
 	       (!client_has_output(&c->client) && client_timeout_ms(&c->client) > 0);
 }
 
+static void take_bytes(struct conn *c, size_t n)
+{
+	if (c->encrypts)
+		conn_tls_input(c, c->d->io, n);
+	else
+		client_input(&c->client, c->d->io, n);
+}
+
+static void lost(struct conn *c, const char *why)
+{
+	if (c->encrypts)
+		conn_tls_lost(c, why);
+	client_closed(&c->client);
+}
+
 static void read_replies(struct conn *c, unsigned events)
 {
 	/* d->io is free here: flush() uses it only between its own calls */
@@ -572,15 +610,15 @@ static void read_replies(struct conn *c, unsigned events)
 		ssize_t n = recv(c->fd, c->d->io, sizeof(c->d->io), 0);
 
 		if (n > 0) {
-			client_input(&c->client, c->d->io, (size_t)n);
+			take_bytes(c, (size_t)n);
 			if ((size_t)n < sizeof(c->d->io) && !must_ask_again(c, events))
 				return;
 		} else if (n == 0) {
-			client_closed(&c->client);
+			lost(c, "lost connection");
 		} else if (errno == EAGAIN || errno == EWOULDBLOCK) {
 			return;
 		} else if (errno != EINTR) {
-			client_closed(&c->client);
+			lost(c, strerror(errno));
 		}
 	}
 	if (!c->dead)
@@ -650,6 +688,8 @@ static void start_session(struct conn *c)
 	}
 	if (!map_list_is_empty(c->dest->t->discard_maps))
 		look_up_discard(c);
+	if (c->tls != NULL)
+		conn_tls_attach(c);
 }
 
 static void start_job(struct conn *c, struct job *j)
@@ -665,6 +705,8 @@ static void after_engine(struct conn *c)
 	struct dest *dest = c->dest;
 	struct job *j;
 
+	if (c->encrypts)
+		conn_tls_step(c);
 	while (!c->dead && client_can_start(&c->client)) {
 		j = c->job;
 		c->job = NULL;
@@ -728,7 +770,7 @@ void conn_on_socket(void *ctx, unsigned events)
 	if ((events & (LOOP_READ | LOOP_HUP)) != 0) {
 		idle_remove(c);
 		read_replies(c, events);
-	} else if ((events & LOOP_WRITE) != 0 && !client_has_output(&c->client)) {
+	} else if ((events & LOOP_WRITE) != 0 && !client_has_output(&c->client) && !c->encrypts) {
 		return;
 	}
 	after_engine(c);
@@ -779,6 +821,8 @@ void conn_timer_fired(void *ctx UNUSED, struct twheel_node *n)
 		conn_close_idle(c);
 		dest_pump(dest);
 	} else {
+		if (c->encrypts)
+			conn_tls_lost(c, strerror(ETIMEDOUT));
 		client_timed_out(&c->client);
 		after_engine(c);
 	}

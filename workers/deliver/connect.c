@@ -14,9 +14,12 @@
 #include "lib/clock.h"
 #include "lib/log.h"
 #include "lib/util.h"
+#include "workers/deliver/conntls.h"
 #include "workers/deliver/deliver.h"
+#include "workers/tables/client.h"
 
-#define TEXT(s) s, sizeof(s) - 1
+#define SITE_TTL_MS      60000 /* a policy is looked up again after so long */
+#define SITE_TTL_FAIL_MS 5000
 
 void conn_open(struct dest *dest, struct job *j)
 {
@@ -29,13 +32,11 @@ void conn_open(struct dest *dest, struct job *j)
 	conn_next_host(c);
 }
 
-static void route_found(void *ctx, struct route *r)
+/* What the conns of an alternative waited for is there. */
+static void wake(struct alt_state *alt)
 {
-	struct alt_state *alt = ctx;
 	struct conn *c = alt->waiting;
 
-	alt->lookup = NULL;
-	alt->route = r;
 	alt->waiting = NULL;
 	if (c == NULL)
 		return;
@@ -56,12 +57,100 @@ static void route_found(void *ctx, struct route *r)
 		dest_pump(dest);
 }
 
+static void wait_for_lookup(struct conn *c, struct alt_state *alt)
+{
+	c->state = CONN_ROUTING;
+	c->wait_next = alt->waiting;
+	alt->waiting = c;
+}
+
+static void route_found(void *ctx, struct route *r)
+{
+	struct alt_state *alt = ctx;
+
+	alt->lookup = NULL;
+	alt->route = r;
+	wake(alt);
+}
+
+/* ---- the policy ---- */
+
+static void keep_site(struct alt_state *alt, struct tls_site *s)
+{
+	alt->site_until_ms =
+		clock_now().ms + (s->level == SITE_INVALID ? SITE_TTL_FAIL_MS : SITE_TTL_MS);
+	map_memo_free(&alt->memo);
+	/* connections know by it whether they are still what the policy asks for */
+	if (alt->site != NULL && tls_site_eq(alt->site, s)) {
+		tls_site_unref(&s);
+		return;
+	}
+	tls_site_unref(&alt->site);
+	alt->site = s;
+}
+
+static void policy_answered(void *ctx);
+
+/* False: remote tables are asked, and policy_answered() comes. */
+static bool ask_policy(struct deliver *d, const struct tconf *t, struct alt_state *alt)
+{
+	struct tls_site *s;
+	bool missing;
+
+	if (t->tls->remote && alt->memo == NULL)
+		alt->memo = map_memo_new();
+	for (;;) {
+		if (alt->memo != NULL)
+			map_memo_enter(alt->memo);
+		s = tls_policy_get(t->tls, sv_from(alt->text));
+		missing = alt->memo != NULL && map_memo_leave();
+		if (!missing)
+			break;
+		tls_site_unref(&s);
+		alt->fetch = tables_fetch(d->tables, alt->memo, policy_answered, alt);
+		if (alt->fetch != NULL)
+			return false;
+	}
+	keep_site(alt, s);
+	return true;
+}
+
+static void policy_answered(void *ctx)
+{
+	struct alt_state *alt = ctx;
+
+	alt->fetch = NULL;
+	wake(alt);
+}
+
+/* Is the policy of the job's present alternative known? False: the conn waits for it. */
+static bool get_policy(struct conn *c)
+{
+	struct alt_state *alt = &c->dest->alts[c->job->alt];
+
+	if (alt->text == NULL || (alt->site != NULL && alt->site_until_ms > clock_now().ms))
+		return true;
+	if (alt->fetch == NULL && ask_policy(c->d, c->dest->t, alt))
+		return true;
+	wait_for_lookup(c, alt);
+	return false;
+}
+
+/* ---- the route ---- */
+
 /* The route of the job's present alternative, or NULL: it will come by route_found(). */
 static struct route *get_route(struct conn *c)
 {
 	struct alt_state *alt = &c->dest->alts[c->job->alt];
 
-	if (alt->route != NULL && alt->route->expires_ms <= clock_now().ms)
+	struct nexthop_alt *where = &c->dest->nh.alts[c->job->alt];
+
+	where->dane = !where->literal && c->dest->t->tls != NULL && c->dest->t->tls->dnssec &&
+		      alt->site != NULL &&
+		      (alt->site->level == SITE_DANE || alt->site->level == SITE_DANE_ONLY);
+	if (alt->route != NULL &&
+	    (alt->route->expires_ms <= clock_now().ms ||
+	     (where->dane && alt->route->status == ROUTE_OK && !alt->route->has_dane)))
 		route_unref(&alt->route);
 	if (alt->route != NULL)
 		return alt->route;
@@ -70,9 +159,7 @@ static struct route *get_route(struct conn *c)
 					   route_found, alt);
 	if (alt->route != NULL)
 		return alt->route; /* answered at once */
-	c->state = CONN_ROUTING;
-	c->wait_next = alt->waiting;
-	alt->waiting = c;
+	wait_for_lookup(c, alt);
 	return NULL;
 }
 
@@ -161,6 +248,8 @@ static bool connect_inet(struct conn *c, const struct route *r, const struct rou
 	net_addr_text(&a->addr, c->ip, sizeof(c->ip));
 	snprintf(c->namaddr, sizeof(c->namaddr), "%s[%s]", c->host, c->ip);
 	snprintf(c->relay, sizeof(c->relay), "%s:%u", c->namaddr, ntohs(a->addr.in.sin_port));
+	if (c->dest->t->tls_client != NULL && !conn_tls_plan(c, r->dane[a->host]))
+		return false;
 	return start_connect(c, &a->addr.sa, net_addr_len(&a->addr));
 }
 
@@ -174,6 +263,8 @@ static bool connect_unix(struct conn *c, const struct nexthop_alt *alt)
 	str_copy(c->ip, sizeof(c->ip), sv_from(alt->host));
 	snprintf(c->namaddr, sizeof(c->namaddr), "%s[%s]", c->host, c->ip);
 	snprintf(c->relay, sizeof(c->relay), "%s", c->namaddr);
+	if (t->tls_client != NULL && !conn_tls_plan(c, NULL))
+		return false;
 	if (alt->host[0] == '/')
 		n = snprintf(sun.sun_path, sizeof(sun.sun_path), "%s", alt->host);
 	else
@@ -197,18 +288,32 @@ static bool try_unix(struct conn *c)
 	return connect_unix(c, &c->dest->nh.alts[at]);
 }
 
-/* Mail that must be encrypted does not go to this alternative: there is no TLS yet. */
-static void tls_fault(struct job *j, enum tls_need need)
+/* No mail to this alternative. True: its policy says so. */
+static bool is_barred(struct job *j)
 {
-	static const struct client_fault faults[] = {
-		[TLS_NEEDED] = { .dsn = { 4, 7, 4 },
-				 .text = { TEXT("TLS is required, but this version cannot start "
-						"TLS") } },
-		[TLS_UNKNOWN] = { .dsn = { 4, 7, 5 },
-				  .text = { TEXT("client TLS configuration problem") } },
-	};
+	const struct tls_site *s = j->dest->alts[j->alt].site;
+	struct client_fault f = { .permanent = false };
 
-	job_failed(j, SV("none"), &faults[need]);
+	if (s == NULL || s->level != SITE_INVALID)
+		return false;
+	memcpy(f.dsn, s->dsn, 3);
+	f.text = sv_from(s->why);
+	job_failed(j, SV("none"), &f);
+	return true;
+}
+
+/* TLS has failed, and was a wish only: the server that the conn led to, once more without. */
+static bool try_plain(struct conn *c)
+{
+	struct job *j = c->job;
+	const struct nexthop_alt *alt = &c->dest->nh.alts[c->alt];
+
+	c->plain_again = false;
+	c->plain = true;
+	counter_add(c->d->counters, CTR_deliver_tls_plain, 1);
+	if (alt->kind == NEXTHOP_UNIX)
+		return connect_unix(c, alt);
+	return connect_inet(c, j->route, &j->route->addrs[j->order[j->pos - 1]]);
 }
 
 /* One step along the job's way. 1: connecting or waiting; 0: look at the next; -1: no more. */
@@ -218,11 +323,16 @@ static int try_next(struct conn *c)
 	const struct tconf *t = c->dest->t;
 	struct route *r;
 
+	if (c->plain_again)
+		return try_plain(c);
+	c->plain = false;
 	if (j->route == NULL) {
 		if (j->alt >= c->dest->nh.count)
 			return -1;
-		if (c->dest->alts[j->alt].tls != TLS_NOT_NEEDED) {
-			tls_fault(j, c->dest->alts[j->alt++].tls);
+		if (!get_policy(c))
+			return 1;
+		if (is_barred(j)) {
+			j->alt++;
 			return 0;
 		}
 		if (c->dest->nh.alts[j->alt].kind == NEXTHOP_UNIX)

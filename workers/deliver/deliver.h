@@ -20,6 +20,7 @@
 #include "workers/deliver/client.h"
 #include "workers/deliver/route.h"
 #include "workers/deliver/tconf.h"
+#include "workers/deliver/tlspolicy.h"
 #include "workers/mail/envelope.h"
 #include "workers/spool/spool.h"
 
@@ -161,8 +162,12 @@ int job_check_content(struct job *j, uint64_t off, const char *data, size_t len)
 struct alt_state {
 	struct route *route;
 	struct route_lookup *lookup;
-	struct conn *waiting; /* conns that wait for the lookup */
-	enum tls_need tls;    /* anything but TLS_NOT_NEEDED: not used */
+	struct conn *waiting;  /* conns that wait for a lookup */
+	char *text;            /* as written; NULL: there is no policy to look up */
+	struct tls_site *site; /* its TLS policy; NULL: none, or not known yet */
+	int64_t site_until_ms; /* then it is looked up anew */
+	struct map_memo *memo; /* answers of remote tables of policies, while they are asked */
+	struct tables_fetch *fetch;
 };
 
 struct dest {
@@ -202,8 +207,11 @@ struct conn {
 	struct dest *dest;
 	enum conn_state state;
 	bool idle;
-	bool dead;      /* the engine is done: close */
-	bool in_engine; /* a call into the engine is running */
+	bool dead;        /* the engine is done: close */
+	bool encrypts;    /* what the socket takes and gives goes through tls */
+	bool plain;       /* to go without TLS, where it has failed: for this job alone */
+	bool plain_again; /* the same server once more, without TLS */
+	bool in_engine;   /* a call into the engine is running */
 	int fd;
 	struct loop_fd lf;
 	struct twheel_node timer;
@@ -213,6 +221,8 @@ struct conn {
 	struct client client;
 	bool client_on;                     /* client is initialised */
 	struct changed *changed;            /* changed.h; NULL: content goes out as it is */
+	struct conn_tls *tls;               /* conntls.h; NULL: none */
+	struct tls_site *site;              /* the policy that it follows; NULL: there is none */
 	struct conn *wait_next;             /* alt_state.waiting */
 	struct conn *idle_next, *idle_prev; /* of the destination */
 	struct conn *lru_next, *lru_prev;   /* of the worker */

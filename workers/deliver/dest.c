@@ -11,7 +11,7 @@
 #include "lib/log.h"
 #include "lib/util.h"
 #include "workers/deliver/deliver.h"
-#include "workers/deliver/tlspolicy.h"
+#include "workers/tables/client.h"
 
 struct sv dest_nexthop(const struct dest *d)
 {
@@ -34,10 +34,11 @@ static int dest_new(struct deliver *d, struct job *j, struct sv key, struct dest
 	dest->d = d;
 	dest->t = j->t;
 	for (unsigned i = 0; i < dest->nh.count; i++) {
-		if (t->tls != NULL)
-			dest->alts[i].tls = tls_policy_get(t->tls, dest->nh.alts[i].text);
-		dest->nh.alts[i].text =
-			(struct sv){ NULL, 0 }; /* the job's text goes with the job */
+		struct sv *text = &dest->nh.alts[i].text;
+
+		if (t->tls_client != NULL)
+			dest->alts[i].text = xstrndup(text->p, text->len);
+		*text = (struct sv){ NULL, 0 }; /* the job's text goes with the job */
 	}
 	dest->key = xstrndup(key.p, key.len);
 	dest->key_len = key.len;
@@ -60,6 +61,15 @@ static void unstarve(struct dest *dest)
 	dest->is_starved = false;
 }
 
+static void alt_policy_free(struct alt_state *alt)
+{
+	if (alt->fetch != NULL)
+		tables_cancel(alt->fetch);
+	map_memo_free(&alt->memo);
+	tls_site_unref(&alt->site);
+	free(alt->text);
+}
+
 static void dest_free_if_empty(struct dest *dest)
 {
 	if (dest->first != NULL || dest->conn_count > 0)
@@ -68,6 +78,8 @@ static void dest_free_if_empty(struct dest *dest)
 	for (unsigned i = 0; i < dest->nh.count; i++) {
 		route_lookup_cancel(&dest->alts[i].lookup);
 		route_unref(&dest->alts[i].route);
+		if (dest->alts[i].text != NULL)
+			alt_policy_free(&dest->alts[i]);
 	}
 	strmap_remove(dest->d->dests, (struct sv){ dest->key, dest->key_len });
 	free(dest->key);

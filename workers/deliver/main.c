@@ -14,7 +14,7 @@
 #include "workers/common/statusfilter.h"
 #include "workers/deliver/convert.h"
 #include "workers/deliver/deliver.h"
-#include "workers/deliver/tlspolicy.h"
+#include "workers/deliver/tlsclient.h"
 #include "workers/tables/client.h"
 
 #define TICK_MS        250
@@ -96,6 +96,9 @@ static int load_tconfs(struct deliver *d, struct worker *w)
 		tconf_load(&d->tconfs[i], w->conf, conf_transport(w->conf, i));
 		err = tls_policy_open(w->conf, conf_transport(w->conf, i), &d->tconfs[i].tls,
 				      &diag);
+		if (err == 0)
+			d->tconfs[i].tls_client = tls_client_new(
+				w->conf, conf_transport(w->conf, i), d->tconfs[i].tls, &diag);
 		if (err == 0)
 			err = convert_conf_open(w->conf, conf_transport(w->conf, i),
 						&d->tconfs[i].convert, &diag);

@@ -21,6 +21,7 @@ struct nexthop_alt {
 	enum nexthop_kind kind;
 	bool mx;      /* ask for MX records first */
 	bool literal; /* host is a numerical address */
+	bool dane;    /* set by connect.c: TLSA records are wanted, too */
 	uint16_t port;
 	struct sv text;               /* as written: a view into what was parsed */
 	char host[NEXTHOP_HOST_SIZE]; /* without brackets and "ipv6:"; or the socket's path */

@@ -11,6 +11,8 @@
 #include "lib/log.h"
 #include "lib/rand.h"
 #include "lib/util.h"
+#include "workers/deliver/tlsa.h"
+#include "workers/deliver/tlsclient.h"
 
 #define TTL_MIN_S  5
 #define TTL_MAX_S  300
@@ -21,6 +23,12 @@ struct ask {
 	struct dns_query *q;
 	uint8_t host;
 	uint16_t rrtype;
+};
+
+struct tlsa_ask {
+	struct route_lookup *l;
+	struct tlsa_lookup *t;
+	uint8_t host;
 };
 
 struct route_lookup {
@@ -34,6 +42,9 @@ struct route_lookup {
 	struct dns_query *mx_query;
 	struct ask asks[2 * ROUTE_HOST_MAX];
 	unsigned ask_count, pending;
+	struct tlsa_ask tlsa_asks[ROUTE_HOST_MAX];
+	bool insecure[ROUTE_HOST_MAX]; /* some address of the host may not be genuine */
+	bool insecure_mx;
 	bool starting;
 	bool by_mx;
 	bool any_temp;
@@ -52,8 +63,11 @@ void route_unref(struct route **rp)
 	struct route *r = *rp;
 
 	*rp = NULL;
-	if (r != NULL && --r->refs == 0)
-		free(r);
+	if (r == NULL || --r->refs > 0)
+		return;
+	for (unsigned i = 0; i < ROUTE_HOST_MAX; i++)
+		dane_unref(&r->dane[i]);
+	free(r);
 }
 
 static void finish(struct route_lookup *l)
@@ -166,6 +180,57 @@ static bool drop_own(struct route_lookup *l)
 	return true;
 }
 
+/* ---- DANE ---- */
+
+static void on_dane(void *ctx, struct dane *d, uint32_t ttl_s)
+{
+	struct tlsa_ask *a = ctx;
+	struct route_lookup *l = a->l;
+
+	a->t = NULL;
+	l->pending--;
+	d->insecure_mx = l->insecure_mx;
+	l->r->dane[a->host] = d;
+	if (d->status == DANE_ERROR)
+		ttl_s = TTL_FAIL_S;
+	if (ttl_s < l->ttl_s)
+		l->ttl_s = ttl_s;
+	if (l->pending == 0 && !l->starting)
+		finish(l);
+}
+
+static void ask_dane(struct route_lookup *l, unsigned host)
+{
+	struct tlsa_question question = { .host = l->r->hosts[host],
+					  .port = l->alt.port,
+					  .secure = !l->insecure[host],
+					  .force = l->t->tls_client->force_tlsa,
+					  .digests = l->t->tls_client->dane_digests };
+	struct tlsa_ask *a = &l->tlsa_asks[host];
+
+	*a = (struct tlsa_ask){ .l = l, .host = (uint8_t)host };
+	l->pending++;
+	a->t = tlsa_look_up(l->env->dns, &question, on_dane, a);
+}
+
+/* Of the hosts that mail may go to. */
+static void ask_for_dane(struct route_lookup *l)
+{
+	bool has_address[ROUTE_HOST_MAX] = { false };
+
+	l->r->has_dane = true;
+	for (unsigned i = 0; i < l->r->count; i++)
+		has_address[l->r->addrs[i].host] = true;
+	l->starting = true;
+	for (unsigned i = 0; i < l->r->host_count; i++) {
+		if (has_address[i])
+			ask_dane(l, i);
+	}
+	l->starting = false;
+	if (l->pending == 0)
+		finish(l);
+}
+
 static void addresses_done(struct route_lookup *l)
 {
 	if (l->r->count == 0 && l->alt.port == 25 && l->by_mx && own_pref(l) >= 0 && drop_own(l))
@@ -182,7 +247,10 @@ static void addresses_done(struct route_lookup *l)
 	if (drop_own(l))
 		return;
 	l->r->status = ROUTE_OK;
-	finish(l);
+	if (l->alt.dane)
+		ask_for_dane(l);
+	else
+		finish(l);
 }
 
 static void add_addr(struct route *r, unsigned host, uint16_t port, const struct dns_rr *rr)
@@ -214,6 +282,7 @@ static void on_addr(void *ctx, const struct dns_answer *answer)
 	if (answer->status == DNS_OK) {
 		if (answer->ttl_s < l->ttl_s)
 			l->ttl_s = answer->ttl_s;
+		l->insecure[a->host] |= !answer->secure;
 		for (size_t i = 0; i < answer->count; i++)
 			add_addr(l->r, a->host, l->alt.port, &answer->rrs[i]);
 	} else if (l->fail_text[0] == '\0' || answer->status == DNS_TEMP ||
@@ -290,6 +359,7 @@ static void on_mx_records(struct route_lookup *l, const struct dns_answer *a)
 	}
 	qsort(sorted, n, sizeof(sorted[0]), rr_by_pref);
 	l->by_mx = true;
+	l->insecure_mx = !a->secure;
 	l->ttl_s = a->ttl_s;
 	for (size_t i = 0; i < n; i++)
 		add_host(l->r, sorted[i]->name, sorted[i]->pref);
@@ -404,6 +474,8 @@ void route_lookup_cancel(struct route_lookup **lp)
 		return;
 	if (l->mx_query != NULL)
 		dns_cancel(l->mx_query);
+	for (unsigned i = 0; i < ROUTE_HOST_MAX; i++)
+		tlsa_cancel(&l->tlsa_asks[i].t);
 	for (unsigned i = 0; i < l->ask_count; i++) {
 		if (l->asks[i].q != NULL)
 			dns_cancel(l->asks[i].q);

@@ -7,6 +7,7 @@
 #ifndef PH_WORKERS_DELIVER_ROUTE_H
 #define PH_WORKERS_DELIVER_ROUTE_H
 
+#include "workers/deliver/dane.h"
 #include "workers/deliver/nexthop.h"
 #include "workers/deliver/tconf.h"
 #include "workers/dns/dns.h"
@@ -33,6 +34,8 @@ struct route { /* counted: jobs keep the one they work along */
 	unsigned host_count;
 	char hosts[ROUTE_HOST_MAX][DNS_NAME_SIZE];
 	uint16_t prefs[ROUTE_HOST_MAX];
+	bool has_dane;                     /* nexthop_alt.dane: TLSA records were looked up */
+	struct dane *dane[ROUTE_HOST_MAX]; /* of each host; NULL: it has no address */
 };
 
 struct route_env {

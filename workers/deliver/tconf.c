@@ -38,6 +38,8 @@ static void read_bind(const char *name, const char *text, union net_addr *a, boo
 	do {                                                                                       \
 		t->client.skip_5xx_greeting = p->prefix##_skip_5xx_greeting;                       \
 		t->client.connect_ms = p->prefix##_connect_timeout;                                \
+		t->client.starttls_ms = p->prefix##_starttls_timeout;                              \
+		t->client.note_starttls = p->prefix##_tls_note_starttls_offer;                     \
 		t->client.xforward_ms = p->prefix##_xforward_timeout;                              \
 		t->send_xforward = p->prefix##_send_xforward_command;                              \
 		t->client.mail_ms = p->prefix##_mail_timeout;                                      \
@@ -115,6 +117,7 @@ void tconf_load(struct tconf *t, const struct conf *c UNUSED, const struct conf_
 		read_port(t, port, 25);
 	}
 	t->ignore_mx_error = p->ignore_mx_lookup_error;
+	t->min_backoff_ms = p->minimal_backoff_time;
 	t->queue_directory = p->queue_directory;
 	t->idna2003 = p->enable_idna2003_compatibility;
 	read_protocols(t, p->inet_protocols);

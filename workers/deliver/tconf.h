@@ -18,12 +18,6 @@ union net_addr {
 	struct sockaddr_in6 in6;
 };
 
-enum tls_need {
-	TLS_NOT_NEEDED,
-	TLS_NEEDED,
-	TLS_UNKNOWN, /* the table cannot be asked, or its entry not understood */
-};
-
 struct tconf {
 	const char *name; /* of the transport */
 	enum transport_kind kind;
@@ -48,7 +42,9 @@ struct tconf {
 	int64_t reuse_count;           /* smtp_connection_reuse_count_limit, 0 = none */
 	int64_t min_data_rate;         /* bytes/s, with smtp_per_request_deadline; else 0 */
 	bool cache;                    /* idle connections are kept */
-	struct tls_policy *tls;        /* tlspolicy.h; NULL: mail may travel in the clear */
+	struct tls_policy *tls;        /* tlspolicy.h; NULL: no network */
+	struct tls_client *tls_client; /* tlsclient.h; NULL: mail travels in the clear */
+	int64_t min_backoff_ms;        /* minimal_backoff_time */
 	struct status_filter *status;  /* workers/common/statusfilter.h */
 	struct map_list *reply_filter; /* smtp_reply_filter */
 	struct map_list *discard_maps; /* smtp_discard_ehlo_keyword_address_maps */

@@ -29,6 +29,13 @@ static unsigned tx_no(struct world *w, struct client_tx *tx)
 	return (unsigned)(tx - w->tx) + 1;
 }
 
+static void on_starttls(void *ctx)
+{
+	struct world *w = ctx;
+
+	buf_add_str(&w->log, "starttls;");
+}
+
 static void on_ready(void *ctx)
 {
 	struct world *w = ctx;
@@ -91,8 +98,8 @@ static void on_dead(void *ctx, const struct client_fault *f)
 			   (int)f->text.len, f->text.p);
 }
 
-static const struct client_ops test_ops = { on_ready, on_begin, on_sent,      on_failed,
-					    on_end,   on_next,  on_untouched, on_dead };
+static const struct client_ops test_ops = { on_starttls, on_ready, on_begin,     on_sent, on_failed,
+					    on_end,      on_next,  on_untouched, on_dead };
 
 /* Up to `max` bytes go out, as a socket would take them. */
 static void take_output_max(struct world *w, size_t max)
@@ -182,7 +189,7 @@ static void close_world(struct world *w)
 }
 
 /* Up to the first transaction, with these EHLO lines. */
-static void greet(struct world *w, bool lmtp, const char *ehlo)
+__attribute__((unused)) static void greet(struct world *w, bool lmtp, const char *ehlo)
 {
 	open_world(w, lmtp);
 	say(w, "220 hi ESMTP\r\n");

@@ -16,14 +16,17 @@ t_unit_workers_client_chunk_test_SOURCES = t/unit/workers/client_chunk_test.c $(
 t_unit_workers_client_chunk_test_LDADD = libph_mail.a libph_smtp.a $(LIB_LIBS)
 t_unit_workers_client_test_SOURCES = t/unit/workers/client_test.c $(DELIVER_ENGINE)
 t_unit_workers_client_test_LDADD = libph_mail.a libph_smtp.a $(LIB_LIBS)
+check_PROGRAMS += t/unit/workers/client_tls_test
+UNIT_TESTS += t/unit/workers/client_tls_test
+t_unit_workers_client_tls_test_SOURCES = t/unit/workers/client_tls_test.c $(DELIVER_ENGINE)
+t_unit_workers_client_tls_test_LDADD = libph_mail.a libph_smtp.a $(LIB_LIBS)
 check_PROGRAMS += t/unit/workers/deliver_test
 UNIT_TESTS += t/unit/workers/deliver_test
 t_unit_workers_deliver_test_SOURCES = t/unit/workers/deliver_test.c $(DELIVER_ENGINE) \
 	workers/deliver/changed.c workers/deliver/conn.c workers/deliver/connect.c \
 	workers/deliver/convert.c workers/deliver/convert_act.c workers/deliver/dest.c workers/deliver/generic.c workers/deliver/job.c \
-	workers/deliver/nexthop.c workers/deliver/route.c workers/deliver/tconf.c \
-	workers/deliver/tlspolicy.c
-t_unit_workers_deliver_test_LDADD = $(WORKER_LIBS)
+	workers/deliver/nexthop.c workers/deliver/route.c workers/deliver/tconf.c $(DELIVER_TLS)
+t_unit_workers_deliver_test_LDADD = libph_tls.a $(WORKER_LIBS) $(WOLFSSL_LIBS)
 check_PROGRAMS += t/unit/workers/convert_test
 UNIT_TESTS += t/unit/workers/convert_test
 t_unit_workers_convert_test_SOURCES = t/unit/workers/convert_test.c t/unit/workers/testconf.h \
@@ -32,12 +35,19 @@ t_unit_workers_convert_test_LDADD = $(WORKER_LIBS)
 check_PROGRAMS += t/unit/workers/route_test
 UNIT_TESTS += t/unit/workers/route_test
 t_unit_workers_route_test_SOURCES = t/unit/workers/route_test.c $(DELIVER_ENGINE) \
-	workers/deliver/nexthop.c workers/deliver/route.c workers/deliver/tconf.c workers/dns/name.c
-t_unit_workers_route_test_LDADD = libph_mail.a libph_smtp.a $(LIB_LIBS) $(IDN2_LIBS)
+	workers/deliver/dane.c workers/deliver/nexthop.c workers/deliver/route.c \
+	workers/deliver/tconf.c workers/deliver/tlsa.c workers/dns/name.c
+t_unit_workers_route_test_LDADD = libph_tls.a $(WORKER_LIBS) $(WOLFSSL_LIBS)
 check_PROGRAMS += t/unit/workers/tlspolicy_test
 UNIT_TESTS += t/unit/workers/tlspolicy_test
 t_unit_workers_tlspolicy_test_SOURCES = t/unit/workers/tlspolicy_test.c workers/deliver/tlspolicy.c
 t_unit_workers_tlspolicy_test_LDADD = $(WORKER_LIBS)
+check_PROGRAMS += t/unit/workers/tlsname_test t/unit/workers/dane_test
+UNIT_TESTS += t/unit/workers/tlsname_test t/unit/workers/dane_test
+t_unit_workers_tlsname_test_SOURCES = t/unit/workers/tlsname_test.c workers/deliver/tlsname.c
+t_unit_workers_tlsname_test_LDADD = libph_tls.a $(WORKER_LIBS) $(WOLFSSL_LIBS)
+t_unit_workers_dane_test_SOURCES = t/unit/workers/dane_test.c workers/deliver/dane.c
+t_unit_workers_dane_test_LDADD = libph_tls.a $(WORKER_LIBS) $(WOLFSSL_LIBS)
 check_PROGRAMS += t/unit/workers/statusfilter_test
 UNIT_TESTS += t/unit/workers/statusfilter_test
 t_unit_workers_statusfilter_test_SOURCES = t/unit/workers/statusfilter_test.c \

@@ -13,7 +13,7 @@
 
 #include "t/unit/workers/spool/support.h"
 #include "t/unit/workers/testconf.h"
-#include "workers/deliver/tlspolicy.h"
+#include "workers/deliver/tlsclient.h"
 
 #define MAX_RESULTS 64
 
@@ -688,7 +688,7 @@ static void test_together(void)
 	free(big);
 }
 
-/* What must be encrypted stays here: there is no TLS yet. */
+/* What must be encrypted stays here when the server has no TLS. */
 static void test_tls_policy(void)
 {
 	char text[256], nexthop[128];
@@ -703,20 +703,24 @@ static void test_tls_policy(void)
 	conf_diag_init(&diag);
 	is_int(tls_policy_open(c, conf_transport_find(c, "smtp"), &tconfs[0].tls, &diag), 0,
 	       "policy table");
+	tconfs[0].tls_client =
+		tls_client_new(c, conf_transport_find(c, "smtp"), tconfs[0].tls, &diag);
+	ok(tconfs[0].tls_client != NULL, "TLS of the transport");
 	put_job(150, 0, here(), "a@x b@x", BODY, 1);
 	ok(wait_results(1) && result_of(150)->deferred == 3 &&
-		   result_of(150)->health == JOB_HEALTH_OK,
+		   result_of(150)->health == JOB_HEALTH_SITE,
 	   "a mandatory level defers");
-	ok(has_log("to=<a@x>, relay=none, ") &&
-		   has_log("dsn=4.7.4, status=deferred (TLS is required, but this version cannot "
-			   "start TLS)"),
+	ok(has_log("to=<a@x>, relay=127.0.0.1[127.0.0.1]:") &&
+		   has_log("dsn=4.7.4, status=deferred (TLS is required, but was not offered by "
+			   "host 127.0.0.1[127.0.0.1])"),
 	   "its text");
+	is_int(server.connections, 1, "the server was asked");
 	snprintf(nexthop, sizeof(nexthop), "[127.0.0.3]:%u", server.port);
 	put_job(151, 0, nexthop, "a@x", BODY, 1);
 	ok(wait_results(2) && result_of(151)->deferred == 1 &&
 		   has_log("dsn=4.7.5, status=deferred (client TLS configuration problem)"),
 	   "an entry that makes no sense defers");
-	is_int(server.connections, 0, "no connection");
+	is_int(server.connections, 1, "no connection");
 	snprintf(nexthop, sizeof(nexthop), "%s [127.0.0.2]:%u", here(), server.port);
 	put_job(152, 0, nexthop, "a@x", BODY, 1);
 	ok(wait_results(3) && result_of(152)->sent == 1 && has_log("relay=127.0.0.2[127.0.0.2]:"),
@@ -725,10 +729,11 @@ static void test_tls_policy(void)
 	tconfs[0].fallback_relay = nexthop;
 	snprintf(nexthop, sizeof(nexthop), "%s", here());
 	put_job(153, 0, "[127.0.0.1]:1", "a@x", BODY, 1);
-	ok(wait_results(1) && result_of(153)->deferred == 1 && server.connections == 0,
+	ok(wait_results(1) && result_of(153)->deferred == 1 && server.messages == 0,
 	   "smtp_fallback_relay is held to its entry");
 	tconfs[0].fallback_relay = "";
 	is_int(dl.job_count, 0, "no job left");
+	tls_client_free(&tconfs[0].tls_client);
 	tls_policy_close(&tconfs[0].tls);
 	conf_diag_fini(&diag);
 	conf_free(&c);

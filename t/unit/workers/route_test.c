@@ -10,6 +10,7 @@
 #include "lib/err.h"
 #include "lib/util.h"
 #include "t/unit/tap.h"
+#include "workers/deliver/tlsclient.h"
 
 /* ---- the fake DNS: linked instead of workers/dns/client.c ---- */
 
@@ -42,6 +43,23 @@ static const struct zone {
 	  "1 a.ex,1 a.ex,1 a.ex,1 a.ex,1 a.ex,1 a.ex,1 a.ex,1 a.ex,1 a.ex,1 a.ex,1 a.ex,1 a.ex,"
 	  "1 a.ex,1 a.ex,1 a.ex,1 a.ex,1 a.ex,1 a.ex,1 a.ex,1 a.ex,1 a.ex,1 a.ex,1 a.ex,1 a.ex" },
 	{ "xn--mller-kva.ex", DNS_T_MX, DNS_OK, "10 a.ex" },
+	/* names below .sec are signed */
+	{ "d.sec", DNS_T_MX, DNS_OK, "10 mx.sec,20 none.sec,30 out.ex,40 alias.sec,50 to-ex.sec" },
+	{ "half.ex", DNS_T_MX, DNS_OK, "10 mx.sec" },
+	{ "broken.sec", DNS_T_MX, DNS_OK, "10 err.sec" },
+	{ "mx.sec", DNS_T_A, DNS_OK, "1.0.1.1" },
+	{ "_25._tcp.mx.sec", DNS_T_TLSA, DNS_OK, "x" },
+	{ "none.sec", DNS_T_A, DNS_OK, "1.0.1.2" },
+	{ "out.ex", DNS_T_A, DNS_OK, "1.0.1.3" },
+	{ "_25._tcp.out.ex", DNS_T_TLSA, DNS_OK, "x" },
+	{ "alias.sec", DNS_T_A, DNS_OK, "1.0.1.4" },
+	{ "alias.sec", DNS_T_CNAME, DNS_OK, "0 real.sec" },
+	{ "_25._tcp.real.sec", DNS_T_TLSA, DNS_OK, "x" },
+	{ "to-ex.sec", DNS_T_A, DNS_OK, "-1.0.1.5" },
+	{ "to-ex.sec", DNS_T_CNAME, DNS_OK, "0 out.ex" },
+	{ "_25._tcp.to-ex.sec", DNS_T_TLSA, DNS_OK, "x" },
+	{ "err.sec", DNS_T_A, DNS_OK, "1.0.1.6" },
+	{ "_25._tcp.err.sec", DNS_T_TLSA, DNS_TEMP, NULL },
 };
 
 struct dns_query {
@@ -61,14 +79,19 @@ static size_t fill(const struct zone *z, struct dns_rr *rrs)
 
 	for (const char *p = z->data; p != NULL && *p != '\0'; n++) {
 		char text[64];
-		size_t len = strcspn(p, z->type == DNS_T_MX ? "," : " ");
+		size_t len = strcspn(p, z->type == DNS_T_MX || z->type == DNS_T_CNAME ? "," : " ");
 		unsigned pref = 0;
 
 		memset(&rrs[n], 0, sizeof(rrs[n]));
 		rrs[n].type = z->type;
 		snprintf(text, sizeof(text), "%.*s", (int)len, p);
 		if (z->type == DNS_T_A) {
-			inet_pton(AF_INET, text, &rrs[n].a);
+			inet_pton(AF_INET, text + (text[0] == '-'), &rrs[n].a);
+		} else if (z->type == DNS_T_TLSA) {
+			static const unsigned char record[35] = { 3, 1, 1 };
+
+			rrs[n].data = record;
+			rrs[n].data_len = sizeof(record);
 		} else if (z->type == DNS_T_AAAA) {
 			inet_pton(AF_INET6, text, &rrs[n].aaaa);
 		} else {
@@ -86,8 +109,10 @@ static void give(const char *name, uint16_t type, dns_fn fn, void *ctx)
 {
 	struct dns_rr rrs[DNS_RR_MAX];
 	struct dns_answer a = { .status = DNS_NODATA, .ttl_s = 100, .rrs = rrs };
+	size_t len = strlen(name);
 	bool known = false;
 
+	a.secure = len > 4 && strcmp(name + len - 4, ".sec") == 0;
 	for (size_t i = 0; i < ARRAY_LEN(zone); i++) {
 		if (strcmp(zone[i].name, name) != 0)
 			continue;
@@ -95,6 +120,9 @@ static void give(const char *name, uint16_t type, dns_fn fn, void *ctx)
 		if (zone[i].type == type) {
 			a.status = zone[i].status;
 			a.count = fill(&zone[i], rrs);
+			/* an alias that is signed to a name that is not */
+			if (zone[i].data != NULL && zone[i].data[0] == '-')
+				a.secure = false;
 		}
 	}
 	if (!known)
@@ -366,6 +394,85 @@ static void test_cancel(void)
 	ok(asked == NULL, "cancelled while addresses are asked");
 }
 
+/* "host=status@base" of each host; '*' when the MX is not signed. */
+static const char *dane_of(const char *nexthop, bool force)
+{
+	static const char *const words[] = { "none", "error", "unusable", "usable" };
+	static char text[2048];
+	struct route_env env = { NULL, &own };
+	struct nexthop n = { 0 };
+	struct tls_client tls = { .dane_digests = "sha512 sha256", .force_tlsa = force };
+	size_t at = 0;
+
+	found = NULL;
+	text[0] = '\0';
+	conf.tls_client = &tls;
+	nexthop_parse(sv_from(nexthop), true, 25, &n);
+	n.alts[0].dane = true;
+	route_lookup(&env, &conf, &n.alts[0], on_route, NULL);
+	while (asked != NULL)
+		answer_all();
+	for (unsigned i = 0; found != NULL && i < found->host_count; i++) {
+		const struct dane *d = found->dane[i];
+
+		at += (size_t)snprintf(text + at, sizeof(text) - at, "%s=%s@%s%s ", found->hosts[i],
+				       d != NULL ? words[d->status] : "-", d != NULL ? d->base : "",
+				       d != NULL && d->insecure_mx ? "*" : "");
+	}
+	route_unref(&found);
+	conf.tls_client = NULL;
+	return text;
+}
+
+static void test_dane(void)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		at_once = i == 1;
+		is_str(dane_of("d.sec", false),
+		       "mx.sec=usable@mx.sec none.sec=none@none.sec out.ex=none@ "
+		       "alias.sec=usable@real.sec to-ex.sec=usable@to-ex.sec ",
+		       "records of signed names only");
+		is_str(dane_of("d.sec", true),
+		       "mx.sec=usable@mx.sec none.sec=none@none.sec out.ex=none@out.ex "
+		       "alias.sec=usable@real.sec to-ex.sec=usable@to-ex.sec ",
+		       "what is not signed counts never");
+		is_str(dane_of("half.ex", false), "mx.sec=usable@mx.sec* ", "an MX not signed");
+		is_str(dane_of("[mx.sec]", false), "mx.sec=usable@mx.sec ", "no MX");
+		is_str(dane_of("broken.sec", false), "err.sec=error@err.sec ",
+		       "an answer that fails is none");
+	}
+	at_once = false;
+}
+
+/* At every step of a lookup with TLSA records. */
+static void test_cancel_dane(void)
+{
+	struct route_env env = { NULL, &own };
+	struct tls_client tls = { .dane_digests = "sha256" };
+	struct nexthop n = { 0 };
+
+	conf.tls_client = &tls;
+	nexthop_parse(SV("d.sec"), true, 25, &n);
+	n.alts[0].dane = true;
+	for (unsigned steps = 0; steps < 12; steps++) {
+		struct route_lookup *l = route_lookup(&env, &conf, &n.alts[0], on_route, NULL);
+
+		found = NULL;
+		for (unsigned i = 0; i < steps && asked != NULL; i++) {
+			struct dns_query *q = asked;
+
+			asked = q->next;
+			give(q->name, q->type, q->fn, q->ctx);
+			free(q);
+		}
+		if (found == NULL)
+			route_lookup_cancel(&l);
+		route_unref(&found);
+		ok(asked == NULL, "cancelled after %u answers", steps);
+	}
+	conf.tls_client = NULL;
+}
+
 int main(void)
 {
 	union net_addr self;
@@ -382,5 +489,7 @@ int main(void)
 	test_routes();
 	test_options();
 	test_cancel();
+	test_dane();
+	test_cancel_dane();
 	return tap_done();
 }
