@@ -14,8 +14,9 @@
 #include "lib/util.h"
 #include "workers/deliver/tlsverify.h"
 
-#define PLAIN_BYTES   16384u /* read at a time: a record */
-#define OUT_KEEP_MAX  16384u /* memory that stays with an idle connection */
+#define PLAIN_BYTES   16384u       /* read at a time: a record */
+#define OUT_MAX       (256u << 10) /* our own is not more than a piece of content */
+#define OUT_KEEP_MAX  16384u       /* memory that stays with an idle connection */
 #define HANDSHAKE     "Cannot start TLS: handshake failure"
 #define CONFIGURATION "client TLS configuration problem"
 
@@ -461,6 +462,11 @@ void conn_tls_input(struct conn *c, const char *data, size_t len)
 
 	if (x->t == NULL)
 		return;
+	/* who asks for answers of the protocol all the time, and takes none */
+	if (tls_out(x->t)->len > OUT_MAX) {
+		client_closed(&c->client);
+		return;
+	}
 	tls_feed(x->t, data, len);
 	conn_tls_step(c);
 	if (!x->established)

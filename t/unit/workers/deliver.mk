@@ -42,8 +42,11 @@ check_PROGRAMS += t/unit/workers/tlspolicy_test
 UNIT_TESTS += t/unit/workers/tlspolicy_test
 t_unit_workers_tlspolicy_test_SOURCES = t/unit/workers/tlspolicy_test.c workers/deliver/tlspolicy.c
 t_unit_workers_tlspolicy_test_LDADD = $(WORKER_LIBS)
-check_PROGRAMS += t/unit/workers/tlsname_test t/unit/workers/dane_test
-UNIT_TESTS += t/unit/workers/tlsname_test t/unit/workers/dane_test
+check_PROGRAMS += t/unit/workers/tlsname_test t/unit/workers/dane_test t/unit/workers/tlsclient_test
+UNIT_TESTS += t/unit/workers/tlsname_test t/unit/workers/dane_test t/unit/workers/tlsclient_test
+t_unit_workers_tlsclient_test_SOURCES = t/unit/workers/tlsclient_test.c \
+	workers/deliver/tlsclient.c workers/deliver/tlspolicy.c
+t_unit_workers_tlsclient_test_LDADD = libph_tls.a $(WORKER_LIBS) $(WOLFSSL_LIBS)
 t_unit_workers_tlsname_test_SOURCES = t/unit/workers/tlsname_test.c workers/deliver/tlsname.c
 t_unit_workers_tlsname_test_LDADD = libph_tls.a $(WORKER_LIBS) $(WOLFSSL_LIBS)
 t_unit_workers_dane_test_SOURCES = t/unit/workers/dane_test.c workers/deliver/dane.c
