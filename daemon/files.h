@@ -110,6 +110,8 @@ bool files_reason(struct files *f, struct proto_jref ref, char *out, size_t out_
 /* Journal a mark about a whole message; kind OUTCOME_DELETED, HELD, RELEASED, REQUEUED. */
 int files_mark(struct files *f, enum outcome_kind kind, struct qid id);
 int files_mark_sync(struct files *f);
+/* As journal_writer_ready(), of their journal. */
+int files_mark_ready(struct files *f);
 /* Journal what is left of recipients [first, first + 64): `live` are still to be delivered, the
  * rest of `all` is done. Carries the reasons of `old` along. *packed_r: its place, with a
  * reference. */

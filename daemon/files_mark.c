@@ -125,6 +125,12 @@ int files_mark_sync(struct files *f)
 	return err;
 }
 
+int files_mark_ready(struct files *f)
+{
+	files_marks_tick(f);
+	return f->marks == NULL ? E_INVAL : journal_writer_ready(f->marks);
+}
+
 /* A mask relative to recipient `from`, made relative to `to`. */
 static uint64_t rebase(uint64_t mask, uint32_t from, uint32_t to)
 {

@@ -6,6 +6,7 @@ libph_daemon_a_SOURCES = \
 	daemon/doubts.c daemon/doubts.h \
 	daemon/files.c daemon/files.h daemon/files_int.h \
 	daemon/files_mark.c daemon/files_search.c daemon/files_thread.c \
+	daemon/offline.c daemon/offline.h \
 	daemon/qclock.c daemon/qclock.h daemon/qclock_file.c \
 	daemon/qctl.c daemon/qctl.h \
 	daemon/qpublic.c daemon/qpublic.h \
@@ -24,7 +25,8 @@ daemon_priv_SOURCES = daemon/priv.c daemon/priv_plan.c daemon/priv_plan.h daemon
 daemon_priv_LDADD = libph_worker.a libph_lib.a
 
 sbin_PROGRAMS += daemon/posthaste
-daemon_posthaste_SOURCES = daemon/posthaste.c daemon/check.c daemon/check.h daemon/plan.c daemon/plan.h
+daemon_posthaste_SOURCES = daemon/posthaste.c daemon/check.c daemon/check.h daemon/logrotate.c daemon/logrotate.h \
+	daemon/plan.c daemon/plan.h
 daemon_posthaste_LDADD = libph_daemon.a $(CONF_LIBS)
 
 libph_daemon_a_SOURCES += daemon/qcmd.c daemon/qcmd.h daemon/qdoubt.c daemon/qdoubt.h \
@@ -41,7 +43,7 @@ sbin_PROGRAMS += daemon/postkick
 daemon_postkick_SOURCES = daemon/postkick.c
 daemon_postkick_LDADD = $(QUEUE_LIBS)
 daemon_postsuper_SOURCES = daemon/postsuper.c
-daemon_postsuper_LDADD = $(QUEUE_LIBS)
+daemon_postsuper_LDADD = $(DAEMON_LIBS) $(JANSSON_LIBS)
 pkglibexec_PROGRAMS += daemon/supervisor
 daemon_supervisor_SOURCES = \
 	daemon/life.c \
@@ -67,3 +69,13 @@ daemon_newaliases_SOURCES = $(POSTMAP_SOURCES)
 daemon_newaliases_LDADD = libph_mail.a $(CONF_LIBS)
 
 dist_sbin_SCRIPTS = daemon/qshape
+
+# the name that scripts know
+install-exec-hook: install-postfix-name
+install-postfix-name:
+	cd $(DESTDIR)$(sbindir) && rm -f postfix && $(LN_S) posthaste postfix
+.PHONY: install-postfix-name
+uninstall-hook: uninstall-postfix-name
+uninstall-postfix-name:
+	rm -f $(DESTDIR)$(sbindir)/postfix
+.PHONY: uninstall-postfix-name

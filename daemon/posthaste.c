@@ -17,6 +17,7 @@
 
 #include "daemon/check.h"
 #include "daemon/control.h"
+#include "daemon/logrotate.h"
 #include "daemon/plan.h"
 #include "daemon/priv_plan.h"
 #include "lib/clock.h"
@@ -28,6 +29,10 @@
 #define START_LIMIT_MS  120000
 #define CHECK_LINES_MAX (4u << 20)
 #define POLL_MS         50
+
+/* Called by the name postfix it has that one's words, for scripts. */
+static const char *self = "posthaste", *product = "Posthaste";
+static bool is_postfix;
 
 struct app {
 	const char *conf_path;
@@ -42,8 +47,8 @@ static void print_diag(const struct conf_diag *d, const char *level)
 
 	for (char *line = strtok_r(copy, "\n", &save); line != NULL;
 	     line = strtok_r(NULL, "\n", &save))
-		fprintf(stderr, "posthaste: %s%s\n",
-			strncmp(line, "warning: ", 9) == 0 ? "" : level, line);
+		fprintf(stderr, "%s: %s%s\n", self, strncmp(line, "warning: ", 9) == 0 ? "" : level,
+			line);
 	free(copy);
 }
 
@@ -56,7 +61,7 @@ static void load(struct app *a)
 
 	print_diag(&d, err != 0 ? "fatal: " : "");
 	if (err != 0 && d.text.len == 0)
-		fprintf(stderr, "posthaste: fatal: %s: %s\n", a->conf_path, err_str(err));
+		fprintf(stderr, "%s: fatal: %s: %s\n", self, a->conf_path, err_str(err));
 	conf_diag_fini(&d);
 	if (err != 0)
 		exit(1);
@@ -186,7 +191,7 @@ static int cmd_check(struct app *a)
 	if (a->conf == NULL) {
 		print_diag(&d, "fatal: ");
 		if (d.text.len == 0)
-			fprintf(stderr, "posthaste: fatal: %s: %s\n", a->conf_path, err_str(err));
+			fprintf(stderr, "%s: fatal: %s: %s\n", self, a->conf_path, err_str(err));
 		return 1;
 	}
 	a->params = conf_params(a->conf);
@@ -219,6 +224,21 @@ static int cmd_plan(struct app *a)
 
 /* ---- start ---- */
 
+static bool write_pid(int fd, const char *text, size_t len)
+{
+	return pwrite(fd, text, len, 0) == (ssize_t)len && ftruncate(fd, (off_t)len) == 0;
+}
+
+/* On a full disk: what is kept for a start (spool_room_keep()). */
+static bool give_room(const struct app *a)
+{
+	char *path = xasprintf("%s/room", a->params->queue_directory);
+	bool given = errno == ENOSPC && unlink(path) == 0;
+
+	free(path);
+	return given;
+}
+
 static NORETURN void exec_priv(struct app *a, int plan, int snap, int ready, int pid_fd)
 {
 	char fds[4][12], text[32];
@@ -231,7 +251,8 @@ static NORETURN void exec_priv(struct app *a, int plan, int snap, int ready, int
 	}
 	int len = snprintf(text, sizeof(text), "%d\n", (int)getpid());
 
-	if (ftruncate(pid_fd, 0) < 0 || pwrite(pid_fd, text, (size_t)len, 0) != len)
+	if (!write_pid(pid_fd, text, (size_t)len) &&
+	    (!give_room(a) || !write_pid(pid_fd, text, (size_t)len)))
 		die("write the pid file: %s", strerror(errno));
 	execl(path, "posthaste-priv", fds[0], fds[1], fds[2], fds[3], (char *)NULL);
 	die("cannot execute %s: %s", path, strerror(errno));
@@ -241,8 +262,13 @@ static int lock_pid_file(struct app *a)
 {
 	int pid_fd = open_pid_file(a, true);
 
-	if (flock(pid_fd, LOCK_EX | LOCK_NB) < 0)
-		die("the Posthaste mail system is already running: PID %d", (int)running(a));
+	if (flock(pid_fd, LOCK_EX | LOCK_NB) < 0) {
+		fprintf(stderr, "%s: fatal: the %s mail system is already running%s", self, product,
+			is_postfix ? "\n" : ": PID ");
+		if (!is_postfix)
+			fprintf(stderr, "%d\n", (int)running(a));
+		exit(1);
+	}
 	return pid_fd;
 }
 
@@ -314,11 +340,11 @@ static int cmd_start(struct app *a)
 		exec_priv(a, plan, snap, ready[1], pid_fd);
 	}
 	close(ready[1]);
-	fprintf(stderr, "posthaste: starting the Posthaste mail system\n");
+	fprintf(stderr, "%s: starting the %s mail system\n", self, product);
 	wait_ready(ready[0], text, sizeof(text));
 	if (strcmp(text, "ok") == 0)
 		return 0;
-	fprintf(stderr, "posthaste: fatal: %s\n",
+	fprintf(stderr, "%s: fatal: %s\n", self,
 		text[0] == '\0' ? "the mail system did not become ready" : text);
 	kill(pid, SIGTERM);
 	waitpid(pid, NULL, 0);
@@ -346,7 +372,7 @@ static pid_t must_run(struct app *a)
 	pid_t pid = running(a);
 
 	if (pid == 0) {
-		fprintf(stderr, "posthaste: fatal: the Posthaste mail system is not running\n");
+		fprintf(stderr, "%s: fatal: the %s mail system is not running\n", self, product);
 		exit(1);
 	}
 	return pid;
@@ -357,8 +383,8 @@ static int end_it(struct app *a, int signo, int64_t limit_ms)
 	pid_t pid = must_run(a);
 	int64_t end = clock_mono().ms + limit_ms;
 
-	fprintf(stderr, "posthaste: %s the Posthaste mail system\n",
-		signo == SIGQUIT ? "aborting" : "stopping");
+	fprintf(stderr, "%s: %s the %s mail system\n", self,
+		signo == SIGQUIT ? "aborting" : "stopping", product);
 	if (kill(pid, signo) < 0)
 		die("signal process %d: %s", (int)pid, strerror(errno));
 	while (running(a) == pid) {
@@ -433,7 +459,7 @@ static int cmd_reload(struct app *a)
 	}
 	unsigned long before = generation(a);
 
-	fprintf(stderr, "posthaste: refreshing the Posthaste mail system\n");
+	fprintf(stderr, "%s: refreshing the %s mail system\n", self, product);
 	if (kill(pid, SIGHUP) < 0)
 		die("signal process %d: %s", (int)pid, strerror(errno));
 	for (int i = 0; i < 600; i++) {
@@ -454,10 +480,12 @@ static int cmd_status(struct app *a)
 	pid_t pid = running(a);
 
 	if (pid == 0) {
-		fprintf(stderr, "posthaste: the Posthaste mail system is not running\n");
+		fprintf(stderr, "%s: the %s mail system is not running\n", self, product);
 		return 1;
 	}
-	fprintf(stderr, "posthaste: the Posthaste mail system is running: PID: %d\n", (int)pid);
+	fprintf(stderr, "%s: the %s mail system is running: PID: %d\n", self, product, (int)pid);
+	if (is_postfix)
+		return 0;
 	int err = call(a, "status", &out, text, sizeof(text));
 
 	if (err == 0)
@@ -497,6 +525,43 @@ static int cmd_flush(struct app *a)
 	return err == 0 ? 0 : 1;
 }
 
+/* A start does it, too. */
+static int cmd_set_permissions(struct app *a)
+{
+	load(a);
+	plan_make_directories(a->conf);
+	return 0;
+}
+
+/* Configurations of any Postfix are taken as they are. */
+static int cmd_upgrade_configuration(struct app *a)
+{
+	load(a);
+	return 0;
+}
+
+static int cmd_logrotate(struct app *a)
+{
+	struct buf path = BUF_INIT, why = BUF_INIT;
+
+	load(a);
+	bool ok = logrotate_move(a->params, &path);
+	pid_t pid = running(a);
+
+	if (!ok)
+		fprintf(stderr, "%s: fatal: %s\n", self, buf_cstr(&path));
+	/* it opens the new file */
+	if (ok && pid != 0 && kill(pid, SIGHUP) < 0)
+		die("signal process %d: %s", (int)pid, strerror(errno));
+	if (ok && !logrotate_compress(a->params, buf_cstr(&path), &why)) {
+		fprintf(stderr, "%s: fatal: %s\n", self, buf_cstr(&why));
+		ok = false;
+	}
+	buf_fini(&path);
+	buf_fini(&why);
+	return ok ? 0 : 1;
+}
+
 static const struct {
 	const char *name;
 	int (*run)(struct app *a);
@@ -511,7 +576,13 @@ static const struct {
 	{ "check", cmd_check, "report problems of the configuration" },
 	{ "check-shm", cmd_check_shm, "check the shared memory of the running system" },
 	{ "flush", cmd_flush, "try to deliver all deferred mail now" },
+	{ "logrotate", cmd_logrotate, "give maillog_file another name and compress it" },
+	{ "set-permissions", cmd_set_permissions, "make the directories, with owners and modes" },
+	{ "upgrade-configuration", cmd_upgrade_configuration, "does nothing, there is no need" },
 	{ "plan", cmd_plan, NULL },
+	/* not told of: words of Postfix's scripts */
+	{ "quick-stop", cmd_stop, NULL },
+	{ "drain", cmd_stop, NULL },
 };
 
 /* The primary instance's command is for all instances, when it says so. The wrapper calls us again,
@@ -543,12 +614,33 @@ static void run_wrapper(const char *command)
 
 static NORETURN void usage(void)
 {
+	if (is_postfix) {
+		fprintf(stderr, "postfix: fatal: usage: postfix [-c config_dir] [-Dv] command\n");
+		exit(1);
+	}
 	fprintf(stderr, "usage: posthaste [-c config_dir] command\n");
 	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
 		if (commands[i].help != NULL)
-			fprintf(stderr, "  %-9s %s\n", commands[i].name, commands[i].help);
+			fprintf(stderr, "  %-21s %s\n", commands[i].name, commands[i].help);
 	}
 	exit(2);
+}
+
+static void speak_as(const char *name)
+{
+	const char *slash = strrchr(name, '/');
+
+	is_postfix = strcmp(slash == NULL ? name : slash + 1, "postfix") == 0;
+	if (is_postfix) {
+		self = "postfix/postfix-script";
+		product = "Postfix";
+	}
+}
+
+static NORETURN void bad(const char *text)
+{
+	fprintf(stderr, "postfix: fatal: %s\n", text);
+	exit(1);
 }
 
 int main(int argc, char **argv)
@@ -558,24 +650,40 @@ int main(int argc, char **argv)
 	int opt;
 
 	log_set_program("posthaste");
+	speak_as(argv[0]);
 	clock_init();
 	signal(SIGPIPE, SIG_IGN);
-	while ((opt = getopt(argc, argv, "+c:v")) != -1) {
+	if (getenv("MAIL_CONFIG") != NULL)
+		a.conf_path = getenv("MAIL_CONFIG");
+	while ((opt = getopt(argc, argv, "+c:Dv")) != -1) {
 		if (opt == 'c')
 			a.conf_path = optarg;
-		else if (opt != 'v')
+		else if (opt == '?')
 			usage();
 	}
-	if (optind != argc - 1)
+	if (optind >= argc)
 		usage();
+	if (is_postfix && a.conf_path[0] != '/')
+		bad("-c requires absolute pathname");
 	if (a.conf_path == own_path)
 		run_wrapper(argv[optind]);
 	ssize_t n = readlink("/proc/self/exe", a.self, sizeof(a.self) - 1);
 
 	a.self[n < 0 ? 0 : n] = '\0';
 	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
-		if (strcmp(argv[optind], commands[i].name) == 0)
-			return commands[i].run(&a);
+		if (strcmp(argv[optind], commands[i].name) != 0)
+			continue;
+		/* words behind these two are for Postfix's own installation */
+		if (optind != argc - 1 && commands[i].run != cmd_set_permissions &&
+		    commands[i].run != cmd_upgrade_configuration)
+			usage();
+		return commands[i].run(&a);
 	}
-	usage();
+	if (!is_postfix)
+		usage();
+	fprintf(stderr,
+		"%s: fatal: unknown command: '%s'. Usage: postfix start (or stop, reload, abort, "
+		"flush, check, status, set-permissions, upgrade-configuration, logrotate)\n",
+		self, argv[optind]);
+	return 1;
 }

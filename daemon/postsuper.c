@@ -1,100 +1,251 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * postsuper: delete, hold, release and requeue messages, by queue id, from stdin, or all. Options
- * and output are Postfix's. The supervisor does the work and journals it before it answers.
+ * postsuper: delete, expire, hold, release and requeue messages, by queue id, from stdin, or all.
+ * Options, texts and exit statuses are Postfix's. The supervisor does the work and journals it
+ * before it answers; without a mail system it is done here, in the same way (daemon/offline.h).
  */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
-#include <sysexits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "conf/conf.h"
 #include "daemon/control.h"
+#include "daemon/offline.h"
 #include "daemon/qcmd.h"
 #include "lib/buf.h"
 #include "lib/err.h"
 #include "lib/log.h"
 #include "lib/qid.h"
 
-#define IDS_PER_REQUEST (CONTROL_ARGS_MAX - 1)
+#define IDS_PER_REQUEST (CONTROL_ARGS_MAX - 2)
+#define UP_TRIES        100 /* a mail system that starts, stops or mends itself */
+#define UP_WAIT_MS      100
 
-struct action {
-	int opt;
-	const char *verb;
+enum { DELETED, EXPIRED, HELD, RELEASED, REQUEUED, ACTION_COUNT };
+
+static const struct action {
+	const char *opts; /* that ask for it */
+	const char *verb; /* on the control socket */
+	enum sched_cmd cmd;
+	unsigned queues;  /* where it applies */
 	const char *done; /* per message */
 	const char *summary;
+} actions[] = {
+	[DELETED] = { "d", "queue-delete", SCHED_DELETE, SCHED_IN_ALL, "removed", "Deleted" },
+	[EXPIRED] = { "ef", "queue-expire", SCHED_EXPIRE, SCHED_IN_ALL, "expired",
+		      "Force-expired" },
+	[HELD] = { "h", "queue-hold", SCHED_HOLD, SCHED_IN_DEFERRED | SCHED_IN_ACTIVE,
+		   "placed on hold", "Placed on hold" },
+	[RELEASED] = { "fH", "queue-release", SCHED_RELEASE, SCHED_IN_HOLD, "released from hold",
+		       "Released from hold" },
+	[REQUEUED] = { "r", "queue-requeue", SCHED_REQUEUE, SCHED_IN_ALL, "requeued", "Requeued" },
 };
 
-static const struct action actions[] = {
-	{ 'd', "queue-delete", "removed", "Deleted" },
-	{ 'h', "queue-hold", "placed on hold", "Placed on hold" },
-	{ 'H', "queue-release", "released from hold", "Released from hold" },
-	{ 'r', "queue-requeue", "requeued", "Requeued" },
+/* Those that cannot hold a message of ours are names all the same. */
+static const struct {
+	const char *name;
+	unsigned queue;
+} queue_names[] = {
+	{ "maildrop", 0 },
+	{ "incoming", 0 },
+	{ "active", SCHED_IN_ACTIVE },
+	{ "deferred", SCHED_IN_DEFERRED },
+	{ "hold", SCHED_IN_HOLD },
+	{ "trace", 0 },
+	{ "defer", 0 },
+	{ "bounce", 0 },
+	{ "flush", 0 },
 };
 
 struct run {
+	const struct conf *conf;
+	const struct params *params;
 	struct control_conn *c;
-	const struct action *action;
-	bool verbose;
-	unsigned long long messages, busy;
+	struct offline *offline;
+	FILE *log; /* postlog, which puts lines into the log; NULL = none */
+	unsigned queues;
+	struct tally {
+		bool asked;
+		unsigned long long messages, busy;
+	} of[ACTION_COUNT];
 };
 
-static int usage(void)
+static NORETURN PRINTF_LIKE(1, 2) void fatal(const char *fmt, ...)
 {
-	fputs("usage: postsuper [-psSv] [-c config_dir] [-d queue_id|ALL|-] [-h queue_id|ALL|-] "
-	      "[-H queue_id|ALL|-] [-r queue_id|ALL|-]\n",
-	      stderr);
-	return EX_USAGE;
+	va_list args;
+
+	va_start(args, fmt);
+	fputs("postsuper: fatal: ", stderr);
+	vfprintf(stderr, fmt, args);
+	fputc('\n', stderr);
+	va_end(args);
+	exit(1);
 }
 
-/* What Postfix's options -s, -S and -p do by hand; scripts call them before a start. */
-static void say_structure(int opt)
+/* ---- the log ---- */
+
+/* With the rights and the descriptors of now: it is started before any are given up. */
+static void log_open(struct run *r)
 {
-	fprintf(stderr,
-		opt == 'p' ? "postsuper: -p: left-over files of the spool are removed by the "
-			     "running system, and at every start\n"
-			   : "postsuper: -%c: the spool is checked and put right at every start\n",
-		opt);
+	char *path = xasprintf("%s/postlog", r->params->command_directory);
+	char *tag = xasprintf("%s/postsuper", r->params->syslog_name);
+	int fds[2];
+
+	signal(SIGPIPE, SIG_IGN);
+	if (pipe2(fds, O_CLOEXEC) == 0) {
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			int null = open("/dev/null", O_WRONLY);
+
+			dup2(fds[0], 0);
+			dup2(null, 1);
+			dup2(null, 2);
+			execl(path, "postlog", "-c", conf_dir(r->conf), "-t", tag, (char *)NULL);
+			_exit(1);
+		}
+		close(fds[0]);
+		r->log = fdopen(fds[1], "w");
+	}
+	free(path);
+	free(tag);
 }
 
-static int no_expiry(int opt)
+static PRINTF_LIKE(2, 3) void say(const struct run *r, const char *fmt, ...)
 {
-	fprintf(stderr,
-		"postsuper: fatal: -%c: mail cannot be made to expire; -d deletes it without a "
-		"notification\n",
-		opt);
-	return EX_UNAVAILABLE;
+	va_list args;
+
+	va_start(args, fmt);
+	fputs("postsuper: ", stderr);
+	vfprintf(stderr, fmt, args);
+	fputc('\n', stderr);
+	va_end(args);
+	if (r->log == NULL)
+		return;
+	va_start(args, fmt);
+	vfprintf(r->log, fmt, args);
+	fputc('\n', r->log);
+	va_end(args);
 }
 
-static void print_done(void *ctx, const void *data, size_t len)
+/* What the scheduler says when it works in this process: lines about messages are for the log, as
+ * from the supervisor. */
+static void offline_log(void *ctx, enum log_level level, const char *program UNUSED,
+			const char *text, size_t len)
 {
 	const struct run *r = ctx;
-	const char *p = data, *end = p + len, *nl;
+
+	if (r->log != NULL)
+		fprintf(r->log, "%.*s\n", (int)len, text);
+	if (level >= LOG_LEVEL_WARN)
+		fprintf(stderr, "postsuper: %.*s\n", (int)len, text);
+}
+
+/* ---- who does it ---- */
+
+static bool is_down(int err)
+{
+	return err == E_NOENT || err == -ECONNREFUSED;
+}
+
+/* A mail system that runs, or the spool itself. */
+static void open_queue(struct run *r)
+{
+	const char *dir = r->params->queue_directory, *what = dir;
+	int err = 0;
+
+	for (unsigned i = 0; i < UP_TRIES; i++) {
+		err = control_connect(dir, &r->c);
+		if (err == 0)
+			return;
+		if (!is_down(err))
+			break;
+		if (access(dir, F_OK) < 0)
+			fatal("queue directory %s: %s", dir, err_str(err_errno()));
+		err = offline_open(r->conf, &r->offline, &what);
+		if (err != E_AGAIN || r->offline != NULL)
+			break;
+		poll(NULL, 0, UP_WAIT_MS);
+	}
+	if (err == -EACCES || err == -EPERM)
+		fatal("use of this command is reserved for the superuser");
+	if (err != 0)
+		fatal("%s: %s", what, err_str(err));
+}
+
+static void print_done(const char *names, size_t len, const struct action *a)
+{
+	const char *p = names, *end = names + len, *nl;
 
 	for (; p < end && (nl = memchr(p, '\n', (size_t)(end - p))) != NULL; p = nl + 1)
-		fprintf(stderr, "postsuper: %.*s: %s\n", (int)(nl - p), p, r->action->done);
+		fprintf(stderr, "postsuper: %.*s: %s\n", (int)(nl - p), p, a->done);
 }
 
-static int request(struct run *r, unsigned count, const char *const *ids)
+static void on_names(void *ctx, const void *data, size_t len)
 {
+	print_done(data, len, ctx);
+}
+
+static void offline_request(struct run *r, unsigned which, unsigned queues, unsigned count,
+			    const char *const *ids)
+{
+	const struct action *a = &actions[which];
+	struct sched_cmd_result res = { 0 };
+	struct buf names = BUF_INIT;
+	int err = offline_cmd(r->offline, a->cmd, queues, count, ids, &names, &res);
+
+	print_done(buf_cstr(&names), names.len, a);
+	buf_fini(&names);
+	if (err != 0)
+		fatal("%s: %s", a->verb, err_str(err));
+	r->of[which].messages += res.messages;
+}
+
+/* No ids: all. */
+static void request(struct run *r, unsigned which, unsigned count, const char *const *ids)
+{
+	const struct action *a = &actions[which];
+	unsigned queues = a->queues & r->queues, argc = 0;
 	const char *argv[CONTROL_ARGS_MAX];
 	unsigned long long messages = 0, busy = 0;
-	char text[200] = "";
+	char text[200] = "", in[40];
 
-	argv[0] = r->action->verb;
-	memcpy(argv + 1, ids, count * sizeof(*ids));
-	int status = control_call(r->c, count + 1, argv, print_done, r, text, sizeof(text));
-
-	if (status != 0) {
-		fprintf(stderr, "postsuper: fatal: %s: %s\n", r->action->verb,
-			status < 0 ? err_str(status) : text);
-		return EX_UNAVAILABLE;
+	r->of[which].asked = true;
+	if (queues == 0)
+		return;
+	if (r->offline != NULL) {
+		offline_request(r, which, queues, count, ids);
+		return;
 	}
+	snprintf(in, sizeof(in), "in:%s,%s,%s", queues & SCHED_IN_DEFERRED ? "deferred" : "",
+		 queues & SCHED_IN_ACTIVE ? "active" : "", queues & SCHED_IN_HOLD ? "hold" : "");
+	argv[argc++] = a->verb;
+	argv[argc++] = in;
+	if (count == 0)
+		argv[argc++] = "ALL";
+	for (unsigned i = 0; i < count; i++)
+		argv[argc++] = ids[i];
+	int status =
+		control_call(r->c, argc, argv, on_names, (void *)(uintptr_t)a, text, sizeof(text));
+
+	if (status == -EPIPE || status == -ECONNRESET || status == E_EOF)
+		fatal("%s: the mail system has ended meanwhile", a->verb);
+	if (status != 0)
+		fatal("%s: %s", a->verb, status < 0 ? err_str(status) : text);
 	if (sscanf(text, "%llu %llu", &messages, &busy) == 2) {
-		r->messages += messages;
-		r->busy += busy;
+		r->of[which].messages += messages;
+		r->of[which].busy += busy;
 	}
-	return 0;
 }
+
+/* ---- what is asked for ---- */
 
 static bool is_id(const char *text)
 {
@@ -102,108 +253,147 @@ static bool is_id(const char *text)
 
 	if (qid_parse(sv_from(text), &id) == 0)
 		return true;
-	fprintf(stderr, "postsuper: warning: invalid mail queue id: %s\n", text);
+	/* one of Postfix's own may be well-formed, but it is not here */
+	if (*text == '\0' || strlen(text) > 100 ||
+	    text[strspn(text, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_")] !=
+		    '\0')
+		fprintf(stderr, "postsuper: warning: invalid mail queue id: %s\n", text);
 	return false;
 }
 
+static void each(struct run *r, char opt, unsigned count, const char *const *ids)
+{
+	for (unsigned which = 0; which < ACTION_COUNT; which++) {
+		if (strchr(actions[which].opts, opt) != NULL)
+			request(r, which, count, ids);
+	}
+}
+
 /* Ids on stdin, one per line; what follows the first word is ignored, as in a mailq listing. */
-static int from_stdin(struct run *r)
+static void from_stdin(struct run *r, char opt)
 {
 	char line[1024], ids[IDS_PER_REQUEST][QID_TEXT_SIZE];
 	const char *list[IDS_PER_REQUEST];
 	unsigned count = 0;
-	int status = 0;
 
-	while (status == 0 && fgets(line, sizeof(line), stdin) != NULL) {
+	while (fgets(line, sizeof(line), stdin) != NULL) {
 		char *id = line + strspn(line, " \t");
 
 		id[strcspn(id, " \t\r\n*!#")] = '\0';
-		if (*id == '\0' || strlen(id) >= QID_TEXT_SIZE || !is_id(id))
+		if (*id == '\0' || !is_id(id))
 			continue;
-		memcpy(ids[count], id, strlen(id) + 1);
+		snprintf(ids[count], sizeof(ids[count]), "%s", id);
 		list[count] = ids[count];
 		if (++count == IDS_PER_REQUEST) {
-			status = request(r, count, list);
+			each(r, opt, count, list);
 			count = 0;
 		}
 	}
-	return status != 0 || count == 0 ? status : request(r, count, list);
+	if (count > 0)
+		each(r, opt, count, list);
 }
 
-static int act(struct run *r, const char *arg)
+static void mark_asked(struct run *r, char opt)
 {
+	for (unsigned which = 0; which < ACTION_COUNT; which++) {
+		if (strchr(actions[which].opts, opt) != NULL)
+			r->of[which].asked = true;
+	}
+}
+
+static void act(struct run *r, char opt, const char *arg)
+{
+	mark_asked(r, opt);
 	if (strcmp(arg, "-") == 0)
-		return from_stdin(r);
-	if (strcmp(arg, "ALL") != 0 && !is_id(arg))
-		return EX_USAGE;
-	return request(r, 1, &arg);
+		from_stdin(r, opt);
+	else if (strcmp(arg, "ALL") == 0)
+		each(r, opt, 0, NULL);
+	else if (is_id(arg))
+		each(r, opt, 1, &arg);
 }
 
 static void summary(const struct run *r)
 {
-	if (r->messages > 0)
-		fprintf(stderr, "postsuper: %s: %llu message%s\n", r->action->summary, r->messages,
-			r->messages == 1 ? "" : "s");
-	if (r->busy > 0)
+	static const unsigned order[] = { REQUEUED, DELETED, EXPIRED, HELD, RELEASED };
+	unsigned long long busy = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(order); i++) {
+		const struct tally *t = &r->of[order[i]];
+
+		if (t->asked)
+			say(r, "%s: %llu message%s", actions[order[i]].summary, t->messages,
+			    t->messages == 1 ? "" : "s");
+		busy += t->busy;
+	}
+	if (busy > 0)
 		fprintf(stderr,
 			"postsuper: %llu of them in delivery now: it applies to what is left "
 			"afterwards\n",
-			r->busy);
+			busy);
+}
+
+static unsigned named_queues(int argc, char **argv)
+{
+	unsigned queues = 0;
+
+	for (int i = 0; i < argc; i++) {
+		size_t k = 0;
+
+		while (k < ARRAY_LEN(queue_names) && strcmp(argv[i], queue_names[k].name) != 0)
+			k++;
+		if (k == ARRAY_LEN(queue_names))
+			fatal("invalid directory name: %s", argv[i]);
+		queues |= queue_names[k].queue;
+	}
+	return argc == 0 ? SCHED_IN_ALL : queues;
 }
 
 int main(int argc, char **argv)
 {
-	struct {
-		const struct action *action;
-		const char *arg;
-	} todo[64];
+	static const char options[] = "c:d:e:f:h:H:pr:sSv";
 	const char *dir = NULL;
-	size_t count = 0;
-	bool verbose = false, structure = false;
-	int opt, status = 0;
+	struct run r = { .queues = SCHED_IN_ALL };
+	bool changes = false;
+	int opt;
 
-	while ((opt = getopt(argc, argv, "c:d:e:f:h:H:pr:sSv")) != -1) {
-		const struct action *a = NULL;
-
-		for (size_t i = 0; i < ARRAY_LEN(actions); i++) {
-			if (actions[i].opt == opt)
-				a = &actions[i];
-		}
-		if (opt == '?' || (a != NULL && count == ARRAY_LEN(todo)))
-			return usage();
+	while ((opt = getopt(argc, argv, options)) != -1) {
+		if (opt == '?')
+			fatal("usage: postsuper [-c config_dir] [-d queue_id (delete)] "
+			      "[-e queue_id (expire)] [-f queue_id (expire and/or un-hold)] "
+			      "[-h queue_id (hold)] [-H queue_id (un-hold)] "
+			      "[-p (purge temporary files)] [-r queue_id (requeue)] "
+			      "[-s (structure fix)] [-S (redundant structure fix)] "
+			      "[-v (verbose)] [queue...]");
 		if (opt == 'c')
 			dir = optarg;
-		if (opt == 'e' || opt == 'f')
-			return no_expiry(opt);
-		if (opt == 'p' || opt == 's' || opt == 'S') {
-			say_structure(opt);
-			structure = true;
-		}
-		verbose = verbose || opt == 'v';
-		if (a != NULL) {
-			todo[count].action = a;
-			todo[count++].arg = optarg;
-		}
+		changes = changes || strchr("defhHr", opt) != NULL;
 	}
-	if (optind < argc && !structure) /* behind -s and -p may stand names of queues */
-		return usage();
-	if (count == 0)
-		return structure ? 0 : usage();
+	if (dir != NULL && *dir != '/')
+		fatal("-c requires absolute pathname");
 	struct conf *conf = qcmd_conf("postsuper", dir);
-	struct control_conn *c = NULL;
-	int err = control_connect(conf_params(conf)->queue_directory, &c);
 
-	if (err != 0) {
-		fprintf(stderr, "postsuper: fatal: mail system is down: %s\n", err_str(err));
-		status = EX_UNAVAILABLE;
+	r.conf = conf;
+	r.params = conf_params(conf);
+	r.queues = named_queues(argc - optind, argv + optind);
+	if (changes)
+		log_open(&r);
+	/* a start checks the spool, puts it right and removes what is left over, and so does this
+	 */
+	log_set_sink(offline_log, &r);
+	open_queue(&r);
+	optind = 1;
+	while ((opt = getopt(argc, argv, options)) != -1) {
+		if (strchr("defhHr", opt) != NULL)
+			act(&r, (char)opt, optarg);
 	}
-	for (size_t i = 0; i < count && status == 0; i++) {
-		struct run r = { .c = c, .action = todo[i].action, .verbose = verbose };
-
-		status = act(&r, todo[i].arg);
-		summary(&r);
+	summary(&r);
+	control_disconnect(&r.c);
+	offline_close(&r.offline);
+	log_set_sink(NULL, NULL);
+	if (r.log != NULL) {
+		fclose(r.log);
+		wait(NULL);
 	}
-	control_disconnect(&c);
 	conf_free(&conf);
-	return status;
+	return 0;
 }

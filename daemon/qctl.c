@@ -145,6 +145,24 @@ struct change {
 	struct control_client *c; /* NULL: the client has gone */
 };
 
+/* "in:hold,deferred" as the first argument: only messages there. */
+static unsigned queues_of(const char *text)
+{
+	static const struct {
+		const char *name;
+		unsigned queue;
+	} names[] = { { "deferred", SCHED_IN_DEFERRED },
+		      { "active", SCHED_IN_ACTIVE },
+		      { "hold", SCHED_IN_HOLD } };
+	unsigned queues = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		if (strstr(text, names[i].name) != NULL)
+			queues |= names[i].queue;
+	}
+	return queues;
+}
+
 static void end_change(struct qctl *q, struct control_client *c, const struct sched_cmd_result *r)
 {
 	int err = q->files != NULL ? files_mark_sync(q->files) : 0;
@@ -203,11 +221,17 @@ static void change(struct qctl *q, struct control_client *c, enum sched_cmd cmd,
 		   const char *const *argv)
 {
 	struct sched_cmd_result r = { 0 };
+	unsigned queues = SCHED_IN_ALL;
 
+	if (argc >= 2 && strncmp(argv[1], "in:", 3) == 0) {
+		queues = queues_of(argv[1] + 3);
+		argv++;
+		argc--;
+	}
 	if (argc == 2 && strcmp(argv[1], "ALL") == 0) {
 		struct change *ch = new_change(q, c);
 
-		started(ch, c, sched_cmd_all(q->sched, cmd, change_done, ch));
+		started(ch, c, sched_cmd_all_in(q->sched, cmd, queues, change_done, ch));
 		return;
 	}
 	struct buf names = BUF_INIT;
@@ -215,7 +239,8 @@ static void change(struct qctl *q, struct control_client *c, enum sched_cmd cmd,
 	for (unsigned i = 1; i < argc; i++) {
 		struct qid id;
 
-		if (qid_parse(sv_from(argv[i]), &id) == 0 && sched_cmd(q->sched, cmd, id, &r) == 0)
+		if (qid_parse(sv_from(argv[i]), &id) == 0 &&
+		    sched_cmd_in(q->sched, cmd, queues, id, &r) == 0)
 			buf_printf(&names, "%s\n", argv[i]);
 	}
 	if (names.len > 0)
@@ -247,6 +272,12 @@ static void queue_delete(void *ctx, struct control_client *c, unsigned argc,
 	change(ctx, c, SCHED_DELETE, argc, argv);
 }
 
+static void queue_expire(void *ctx, struct control_client *c, unsigned argc,
+			 const char *const *argv)
+{
+	change(ctx, c, SCHED_EXPIRE, argc, argv);
+}
+
 static void queue_flush(void *ctx, struct control_client *c, unsigned argc, const char *const *argv)
 {
 	static const char *const all[] = { "queue-flush", "ALL" };
@@ -272,13 +303,10 @@ static const struct {
 	const char *verb;
 	control_fn fn;
 } verbs[] = {
-	{ "queue-list", queue_list },
-	{ "queue-hold", queue_hold },
-	{ "queue-release", queue_release },
-	{ "queue-requeue", queue_requeue },
-	{ "queue-delete", queue_delete },
-	{ "queue-flush", queue_flush },
-	{ "queue-flush-site", queue_flush_site },
+	{ "queue-list", queue_list },       { "queue-hold", queue_hold },
+	{ "queue-release", queue_release }, { "queue-requeue", queue_requeue },
+	{ "queue-delete", queue_delete },   { "queue-expire", queue_expire },
+	{ "queue-flush", queue_flush },     { "queue-flush-site", queue_flush_site },
 };
 
 void qctl_register(struct control *ctl, struct sched *s, struct files *f)

@@ -57,19 +57,19 @@ void qlist_print_safe(FILE *out, struct sv s)
 
 static void text_message(struct qprint *p, const struct qlist_message *m)
 {
-	static const char marks[QUEUE_NAME_COUNT] = {
-		[QUEUE_NAME_DEFERRED] = ' ',
-		[QUEUE_NAME_ACTIVE] = '*',
-		[QUEUE_NAME_HOLD] = '!',
+	static const char *const marks[QUEUE_NAME_COUNT] = {
+		[QUEUE_NAME_DEFERRED] = "",
+		[QUEUE_NAME_ACTIVE] = "*",
+		[QUEUE_NAME_HOLD] = "!",
 	};
 	time_t arrival = (time_t)m->arrival_s;
-	char id[QID_TEXT_SIZE + 1], when[32];
+	char id[QID_TEXT_SIZE + 2], when[32];
 	struct tm tm;
 
 	if (p->messages++ == 0)
 		fprintf(p->out, "%-17s %8s %-19s %s\n", "----Queue ID-----", "--Size--",
 			"---Arrival Time----", "--Sender/Recipient------");
-	snprintf(id, sizeof(id), "%s%c", m->id, marks[m->queue]);
+	snprintf(id, sizeof(id), "%s%s%s", m->id, marks[m->queue], m->expired ? "#" : "");
 	localtime_r(&arrival, &tm);
 	strftime(when, sizeof(when), "%a %b %e %H:%M:%S ", &tm);
 	fprintf(p->out, "%-17s %8llu %19.19s ", id, (unsigned long long)m->size, when);
@@ -127,7 +127,7 @@ static void json_message(struct qprint *p, const struct qlist_message *m)
 	json_object_set_new(o, "queue_id", json_string(m->id));
 	json_object_set_new(o, "arrival_time", json_integer(m->arrival_s));
 	json_object_set_new(o, "message_size", json_integer((json_int_t)m->size));
-	json_object_set_new(o, "forced_expire", json_false());
+	json_object_set_new(o, "forced_expire", json_boolean(m->expired));
 	json_object_set_new(o, "sender", qlist_json_text(m->sender));
 	p->object = o;
 	p->rcpts = json_array();

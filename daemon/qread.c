@@ -119,6 +119,7 @@ static bool read_envelope(struct qread *r, const struct qctl_item *it)
 	m->arrival_s = (int64_t)(id.time_us / 1000000);
 	m->size = m->damaged ? it->place.len : hdr.size;
 	m->in_doubt = (it->msg_flags & MSGF_IN_DOUBT) != 0;
+	m->expired = (it->msg_flags & MSGF_EXPIRED) != 0;
 	m->sender = m->damaged              ? SV("(damaged record)")
 		    : r->env.sender.len > 0 ? r->env.sender
 					    : SV("MAILER-DAEMON");

@@ -21,6 +21,7 @@ struct qlist_message {
 	char id[QID_TEXT_SIZE];
 	enum queue_name queue;
 	bool in_doubt;
+	bool expired; /* an operator said so */
 	bool damaged; /* no envelope: the record cannot be read as this message's */
 	int64_t arrival_s;
 	uint64_t size;

@@ -40,6 +40,7 @@ void qwire_message(struct buf *out, const struct qlist_message *m)
 	buf_add_c(out, (char)m->queue);
 	buf_add_c(out, m->in_doubt);
 	buf_add_c(out, m->damaged);
+	buf_add_c(out, m->expired);
 	buf_add(out, &m->arrival_s, sizeof(m->arrival_s));
 	buf_add(out, &m->size, sizeof(m->size));
 	put_text(out, sv_from(m->id));
@@ -105,9 +106,10 @@ static bool read_message(struct sv in, const struct qwire_sink *sink)
 	struct sv id;
 
 	if (!get(&in, &queue, 1) || queue >= QUEUE_NAME_COUNT || !get_bool(&in, &m.in_doubt) ||
-	    !get_bool(&in, &m.damaged) || !get(&in, &m.arrival_s, sizeof(m.arrival_s)) ||
-	    !get(&in, &m.size, sizeof(m.size)) || !get_text(&in, &id) ||
-	    !get_text(&in, &m.sender) || in.len != 0 || !str_copy(m.id, sizeof(m.id), id))
+	    !get_bool(&in, &m.damaged) || !get_bool(&in, &m.expired) ||
+	    !get(&in, &m.arrival_s, sizeof(m.arrival_s)) || !get(&in, &m.size, sizeof(m.size)) ||
+	    !get_text(&in, &id) || !get_text(&in, &m.sender) || in.len != 0 ||
+	    !str_copy(m.id, sizeof(m.id), id))
 		return false;
 	m.queue = (enum queue_name)queue;
 	sink->message(sink->ctx, &m);

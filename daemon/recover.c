@@ -267,8 +267,10 @@ static void hold_mark(struct rmsg *m, const struct outcome *o)
 	m->marks &= (uint16_t) ~(RMARK_HELD | RMARK_REQUEUED);
 	if (o->kind == OUTCOME_HELD)
 		m->marks |= RMARK_HELD;
-	if (o->kind == OUTCOME_REQUEUED)
+	if (o->kind == OUTCOME_REQUEUED) {
 		m->marks |= RMARK_REQUEUED;
+		m->marks &= (uint16_t)~RMARK_EXPIRED;
+	}
 }
 
 /* Those deferred are in doubt as if the attempt had no outcome: that is a piece behind its own. */
@@ -359,6 +361,9 @@ static int found_outcome(void *ctx, const struct outcome *o, struct proto_jref r
 	case OUTCOME_WARNED:
 		m->marks |= RMARK_WARNED;
 		break;
+	case OUTCOME_EXPIRED:
+		m->marks |= RMARK_EXPIRED;
+		break;
 	default:
 		break; /* of a newer version */
 	}
@@ -375,7 +380,8 @@ static void damaged_outcome(void *ctx, struct qid id, uint8_t kind, struct proto
 
 	if (m == NULL)
 		return;
-	bool mark = kind >= OUTCOME_DELETED && kind <= OUTCOME_REQUEUED;
+	bool mark =
+		(kind >= OUTCOME_DELETED && kind <= OUTCOME_REQUEUED) || kind == OUTCOME_EXPIRED;
 
 	/* workers do not write those */
 	if (r->owner_is == OWNER_FORGED ||

@@ -18,6 +18,7 @@ enum {                 /* rmsg.marks */
        RMARK_REQUEUED = 16,
        RMARK_UNSURE = 32,      /* an outcome of it is damaged */
        RMARK_UNSURE_MARK = 64, /* ... and it was an operator's word */
+       RMARK_EXPIRED = 256,    /* an operator said so */
        RMARK_DOUBT = 128,      /* a delivery of it is on the list of those in doubt */
 };
 

@@ -256,8 +256,8 @@ void recover_plan(const struct recovery *r, struct rmsg *m, struct rplan *p)
 		.qid = m->qid,
 		.place = m->place,
 		.commit_us = m->commit_us,
-		.flags = (m->flags & ~(unsigned)(MSGF_HOLD | MSGF_DELAY_WARNED)) |
-			 (hold ? MSGF_HOLD : 0u) |
+		.flags = (m->flags & ~(unsigned)(MSGF_HOLD | MSGF_DELAY_WARNED | MSGF_EXPIRED)) |
+			 (hold ? MSGF_HOLD : 0u) | (m->marks & RMARK_EXPIRED ? MSGF_EXPIRED : 0u) |
 			 (m->marks & RMARK_WARNED ? MSGF_DELAY_WARNED : 0u),
 	};
 	p->count = 0;

@@ -115,14 +115,33 @@ struct sched_cmd_result {
 			* is left afterwards */
 	uint64_t failed; /* unchanged, because the journal took no mark */
 };
-enum sched_cmd { SCHED_HOLD, SCHED_RELEASE, SCHED_REQUEUE, SCHED_DELETE, SCHED_FLUSH };
+enum sched_cmd {
+	SCHED_HOLD,
+	SCHED_RELEASE,
+	SCHED_REQUEUE,
+	SCHED_DELETE,
+	SCHED_FLUSH,
+	SCHED_EXPIRE, /* given back to the sender at the next attempt, as if its time were over */
+	SCHED_CMDS
+};
+/* Only messages that a list of the queue shows there; by bits. SCHED_FLUSH takes no notice. */
+enum sched_queues {
+	SCHED_IN_DEFERRED = 1,
+	SCHED_IN_ACTIVE = 2,
+	SCHED_IN_HOLD = 4,
+	SCHED_IN_ALL = 7
+};
 
 /* E_NOENT: no such message (or, for HOLD and RELEASE, nothing to do). */
 int sched_cmd(struct sched *s, enum sched_cmd cmd, struct qid id, struct sched_cmd_result *r);
+int sched_cmd_in(struct sched *s, enum sched_cmd cmd, unsigned queues, struct qid id,
+		 struct sched_cmd_result *r);
 /* The same for all messages, in slices of sched_turn(); `done` is called once with the sum. One at
  * a time: E_AGAIN while another one runs. */
 typedef void (*sched_done_fn)(void *ctx, const struct sched_cmd_result *r);
 int sched_cmd_all(struct sched *s, enum sched_cmd cmd, sched_done_fn done, void *ctx);
+int sched_cmd_all_in(struct sched *s, enum sched_cmd cmd, unsigned queues, sched_done_fn done,
+		     void *ctx);
 /* Deferred entries of every destination whose next hop is `site` (with or without brackets and
  * port), and its suspension ends. Sliced like sched_cmd_all. */
 int sched_flush_site(struct sched *s, struct sv site, sched_done_fn done, void *ctx);

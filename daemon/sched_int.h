@@ -239,6 +239,7 @@ struct suspect { /* a message that workers held when they died (daemon/sched_dea
 struct walker { /* sliced operator work */
 	enum { WALK_NONE, WALK_MSGS, WALK_DESTS } kind;
 	enum sched_cmd cmd;
+	unsigned queues; /* enum sched_queues */
 	uint32_t pos, end;
 	uint32_t left; /* entries still to take from the present destination; UINT32_MAX: next */
 	bool nowhere;  /* entries without destination are next */

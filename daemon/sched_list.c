@@ -215,10 +215,25 @@ void sched_entry_dest(struct sched *s, uint32_t e, uint32_t row)
 		dest_check_idle(s, old);
 }
 
+/* Its time is over: the sender is told. */
+static void entry_expire(struct sched *s, uint32_t e)
+{
+	bool forced = (sched_msg_of(s, sched_entry(s, e))->flags & MSGF_EXPIRED) != 0;
+
+	counter_add(s->su.counters, forced ? CTR_sched_force_expired : CTR_sched_expired, 1);
+	sched_entry_notify(s, e, forced ? BOUNCE_FORCED : BOUNCE_EXPIRED);
+}
+
 void sched_entry_load(struct sched *s, uint32_t e)
 {
+	uint32_t flags = sched_msg_of(s, sched_entry(s, e))->flags;
+
+	if ((flags & (MSGF_HOLD | MSGF_EXPIRED)) == MSGF_EXPIRED) {
+		entry_expire(s, e);
+		return;
+	}
 	sched_entry_unlist(s, e);
-	if (sched_msg_of(s, sched_entry(s, e))->flags & MSGF_HOLD) {
+	if (flags & MSGF_HOLD) {
 		move(s, e, QS_HOLD, 0);
 		elist_push(s, &s->hold_q, e);
 	} else {
@@ -231,7 +246,8 @@ void sched_entry_load(struct sched *s, uint32_t e)
 void sched_entry_flush(struct sched *s, uint32_t e)
 {
 	sched_entry_load(s, e);
-	sched_entry(s, e)->due_s = SCHED_DUE_FLUSH;
+	if (qword_state(qtab_entry_word(s->q, e)) != QS_NOTIFY)
+		sched_entry(s, e)->due_s = SCHED_DUE_FLUSH;
 }
 
 void sched_entry_hold(struct sched *s, uint32_t e)
@@ -249,6 +265,10 @@ void sched_entry_ready(struct sched *s, uint32_t e, unsigned list)
 
 	if (m->flags & MSGF_HOLD) {
 		sched_entry_hold(s, e);
+		return;
+	}
+	if (m->flags & MSGF_EXPIRED) {
+		entry_expire(s, e);
 		return;
 	}
 	if (s->dests[q->dest].dead) {
@@ -381,6 +401,8 @@ static bool is_older(const struct sched *s, uint32_t msg, int64_t limit_ms)
 
 bool sched_msg_expired(const struct sched *s, uint32_t msg)
 {
+	if (s->q->msgs[msg].flags & MSGF_EXPIRED)
+		return true;
 	return is_older(s, msg,
 			s->q->msgs[msg].flags & MSGF_NULL_SENDER
 				? s->params->bounce_queue_lifetime
@@ -399,8 +421,7 @@ void sched_entry_backoff(struct sched *s, uint32_t e)
 		return;
 	}
 	if (sched_msg_expired(s, msg)) {
-		counter_add(s->su.counters, CTR_sched_expired, 1);
-		sched_entry_notify(s, e, BOUNCE_EXPIRED);
+		entry_expire(s, e);
 		return;
 	}
 	if (warn_ms > 0 && is_older(s, msg, warn_ms) &&

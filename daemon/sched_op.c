@@ -29,6 +29,8 @@ static const struct cmd_desc cmds[] = {
 	[SCHED_DELETE] = { "removed", OUTCOME_DELETED,
 			   ST(LOAD) | ST(READY) | ST(DEFERRED) | ST(HOLD) | ST(NOTIFY) },
 	[SCHED_FLUSH] = { NULL, 0, ST(DEFERRED) },
+	/* all others wait for their next attempt, which is not made then */
+	[SCHED_EXPIRE] = { "expired", OUTCOME_EXPIRED, ST(READY) },
 };
 
 /* The journal first: what cannot be written down is not done, or a restart would undo it. */
@@ -45,6 +47,10 @@ static int mark_message(struct sched *s, uint32_t msg, enum sched_cmd cmd)
 		m->flags |= MSGF_HOLD;
 	if (cmd == SCHED_RELEASE || cmd == SCHED_REQUEUE)
 		m->flags &= ~(uint32_t)MSGF_HOLD;
+	if (cmd == SCHED_REQUEUE)
+		m->flags &= ~(uint32_t)MSGF_EXPIRED;
+	if (cmd == SCHED_EXPIRE)
+		m->flags |= MSGF_EXPIRED;
 	if (cmd == SCHED_REQUEUE || cmd == SCHED_FLUSH)
 		m->flags |= MSGM_REQUEUE;
 	if (cmd == SCHED_DELETE)
@@ -68,24 +74,41 @@ static void apply_entry(struct sched *s, uint32_t e, enum sched_cmd cmd)
 		dest_revive(s, row);
 }
 
-static bool applies(const struct sched *s, uint32_t msg, enum sched_cmd cmd)
+/* Where a list of the queue shows it (daemon/qread.c). */
+static unsigned queue_of(struct sched *s, uint32_t msg)
 {
-	bool held = (s->q->msgs[msg].flags & MSGF_HOLD) != 0;
+	unsigned queue = SCHED_IN_DEFERRED;
 
-	if (s->q->msgs[msg].flags & MSGM_DOOMED)
+	if (s->q->msgs[msg].flags & MSGF_HOLD)
+		return SCHED_IN_HOLD;
+	for (uint32_t e = s->q->msgs[msg].first_entry; e != QTAB_NONE;
+	     e = sched_entry(s, e)->sibling) {
+		if (qword_state(qtab_entry_word(s->q, e)) != QS_DEFERRED)
+			queue = SCHED_IN_ACTIVE;
+	}
+	return queue;
+}
+
+static bool applies(struct sched *s, uint32_t msg, enum sched_cmd cmd, unsigned queues)
+{
+	uint32_t flags = s->q->msgs[msg].flags;
+	bool held = (flags & MSGF_HOLD) != 0;
+
+	if (flags & MSGM_DOOMED || (cmd == SCHED_EXPIRE && flags & MSGF_EXPIRED))
 		return false;
-	return (cmd != SCHED_HOLD || !held) && (cmd != SCHED_RELEASE || held);
+	return (cmd != SCHED_HOLD || !held) && (cmd != SCHED_RELEASE || held) &&
+	       ((queues & SCHED_IN_ALL) == SCHED_IN_ALL || queue_of(s, msg) & queues);
 }
 
 /* The number of entries looked at. */
-static unsigned apply_message(struct sched *s, uint32_t msg, enum sched_cmd cmd,
+static unsigned apply_message(struct sched *s, uint32_t msg, enum sched_cmd cmd, unsigned queues,
 			      struct sched_cmd_result *r)
 {
 	char text[QID_TEXT_SIZE];
 	unsigned looks = 1;
 	bool busy = false;
 
-	if (!applies(s, msg, cmd))
+	if (!applies(s, msg, cmd, queues))
 		return looks;
 	qid_format(qtab_msg_qid(&s->q->msgs[msg]), text);
 	if (mark_message(s, msg, cmd) != 0) {
@@ -111,27 +134,35 @@ static unsigned apply_message(struct sched *s, uint32_t msg, enum sched_cmd cmd,
 	return looks;
 }
 
-int sched_cmd(struct sched *s, enum sched_cmd cmd, struct qid id, struct sched_cmd_result *r)
+int sched_cmd_in(struct sched *s, enum sched_cmd cmd, unsigned queues, struct qid id,
+		 struct sched_cmd_result *r)
 {
 	uint32_t msg = qtab_msg_find(s->q, id);
 
-	if (msg == QTAB_NONE || !applies(s, msg, cmd))
+	if (msg == QTAB_NONE || !applies(s, msg, cmd, queues))
 		return E_NOENT;
 	uint64_t failed = r->failed;
 
-	apply_message(s, msg, cmd, r);
+	apply_message(s, msg, cmd, queues, r);
 	return r->failed == failed ? 0 : E_IO;
+}
+
+int sched_cmd(struct sched *s, enum sched_cmd cmd, struct qid id, struct sched_cmd_result *r)
+{
+	return sched_cmd_in(s, cmd, SCHED_IN_ALL, id, r);
 }
 
 /* ---- sliced work ---- */
 
-static int walk_start(struct sched *s, int kind, enum sched_cmd cmd, sched_done_fn done, void *ctx)
+static int walk_start(struct sched *s, int kind, enum sched_cmd cmd, unsigned queues,
+		      sched_done_fn done, void *ctx)
 {
 	if (s->walk.kind != WALK_NONE)
 		return E_AGAIN;
 	memset(&s->walk, 0, sizeof(s->walk));
 	s->walk.kind = kind;
 	s->walk.cmd = cmd;
+	s->walk.queues = queues;
 	s->walk.done = done;
 	s->walk.ctx = ctx;
 	s->walk.end = kind == WALK_MSGS ? qtab_msg_used(s->q) : s->dest_used;
@@ -139,14 +170,20 @@ static int walk_start(struct sched *s, int kind, enum sched_cmd cmd, sched_done_
 	return 0;
 }
 
+int sched_cmd_all_in(struct sched *s, enum sched_cmd cmd, unsigned queues, sched_done_fn done,
+		     void *ctx)
+{
+	return walk_start(s, cmd == SCHED_FLUSH ? WALK_DESTS : WALK_MSGS, cmd, queues, done, ctx);
+}
+
 int sched_cmd_all(struct sched *s, enum sched_cmd cmd, sched_done_fn done, void *ctx)
 {
-	return walk_start(s, cmd == SCHED_FLUSH ? WALK_DESTS : WALK_MSGS, cmd, done, ctx);
+	return sched_cmd_all_in(s, cmd, SCHED_IN_ALL, done, ctx);
 }
 
 int sched_flush_site(struct sched *s, struct sv site, sched_done_fn done, void *ctx)
 {
-	int err = walk_start(s, WALK_DESTS, SCHED_FLUSH, done, ctx);
+	int err = walk_start(s, WALK_DESTS, SCHED_FLUSH, SCHED_IN_ALL, done, ctx);
 
 	if (err == 0 && (!str_copy(s->walk.site, sizeof(s->walk.site), site) || site.len == 0)) {
 		s->walk.kind = WALK_NONE;
@@ -229,7 +266,7 @@ static bool walk_msgs(struct sched *s, unsigned *budget)
 		unsigned looks = 1;
 
 		if (s->q->msgs[w->pos].qid_life != 0)
-			looks = apply_message(s, w->pos, w->cmd, &w->result);
+			looks = apply_message(s, w->pos, w->cmd, w->queues, &w->result);
 		*budget -= looks < *budget ? looks : *budget;
 		w->pos++;
 	}
@@ -451,7 +488,8 @@ int sched_add_found(struct sched *s, const struct sched_found *m, const struct s
 	q->seg = m->place.seg;
 	q->off8 = m->place.off8;
 	q->len = m->place.len;
-	q->flags = (q->flags & 0xffff0000u) | (m->flags & (MSG_FLAGS_IN | MSGF_DELAY_WARNED));
+	q->flags = (q->flags & 0xffff0000u) |
+		   (m->flags & (MSG_FLAGS_IN | MSGF_DELAY_WARNED | MSGF_EXPIRED));
 	if (m->flags & MSGF_IN_DOUBT)
 		sched_msg_doubt(s, msg);
 	for (size_t i = 0; i < count; i++) {

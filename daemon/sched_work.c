@@ -251,6 +251,8 @@ static int keep_state(struct sched *s, uint32_t msg, uint32_t rcpt_count)
 				 m->flags & MSGF_HOLD ? OUTCOME_HELD : OUTCOME_RELEASED, id);
 	if (err == 0 && m->flags & MSGF_DELAY_WARNED)
 		err = files_mark(s->su.files, OUTCOME_WARNED, id);
+	if (err == 0 && m->flags & MSGF_EXPIRED)
+		err = files_mark(s->su.files, OUTCOME_EXPIRED, id);
 	if (err == 0 && m->flags & MSGM_DELETED)
 		err = files_mark(s->su.files, OUTCOME_DELETED, id);
 	return err;

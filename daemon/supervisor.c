@@ -13,6 +13,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
@@ -114,6 +115,8 @@ static void check_space(struct supervisor *s)
 	/* before it is so short that mail is refused */
 	if (avail / 2 < want)
 		files_drop_spares(s->files);
+	if (!low && !s->room_kept)
+		s->room_kept = spool_room_keep(&s->dirs);
 	board_set(&s->board->spool_free_bytes, avail);
 	board_set(&s->board->spool_total_bytes, (uint64_t)vfs.f_blocks * vfs.f_frsize);
 	board_flag(&s->board->spool_low, low);
@@ -439,6 +442,30 @@ static void take_spool(struct supervisor *s)
 	must(s, spool_hold(&s->dirs, false), "queue directory");
 }
 
+/* A start writes: numbers, secrets, sockets. On a full disk it does so in the room that was kept
+ * for it, and in what spares take up; deliveries make more. */
+static void make_room(struct supervisor *s)
+{
+	struct statvfs vfs;
+	uint32_t *spares = NULL;
+	size_t count = 0;
+
+	if (fstatvfs(s->dirs.root, &vfs) < 0 ||
+	    ((uint64_t)vfs.f_bavail * vfs.f_frsize >= SPOOL_ROOM_BYTES / 2 && vfs.f_favail >= 16))
+		return;
+	bool given = spool_room_give(&s->dirs);
+
+	if (spool_list_spares(&s->dirs, &spares, &count) == 0) {
+		for (size_t i = 0; i < count; i++)
+			spool_spare_remove(&s->dirs, spares[i]);
+	}
+	free(spares);
+	log_warn("queue file system is full: starting in %s",
+		 given       ? "the room that was kept for that"
+		 : count > 0 ? "the room of spare segments"
+			     : "what is left");
+}
+
 static void make_scheduler(struct supervisor *s)
 {
 	struct qclock_seen seen;
@@ -446,6 +473,7 @@ static void make_scheduler(struct supervisor *s)
 
 	must(s, spool_dirs_open(s->params->queue_directory, true, &s->dirs), "queue_directory");
 	take_spool(s);
+	make_room(s);
 	bool known = qclock_file_open(&s->clock_file, s->dirs.root, true, &seen);
 
 	must(s, spool_state_open(&s->dirs, &s->spool_state), "spool state");

@@ -107,6 +107,7 @@ struct supervisor {
 	/* links: pairs of workers that are linked, as a matrix of lives */
 	uint8_t linked[MAX_WORKERS][MAX_WORKERS];
 
+	bool room_kept; /* for a start on a full disk */
 	bool recovered, ready, stopping;
 	int64_t started_ms;
 	int64_t stop_deadline_ms;

@@ -143,9 +143,10 @@ enum {
 	MSGF_WANT_SUCCESS = 8,  /* some recipient asked NOTIFY=SUCCESS */
 	MSGF_DELAY_WARNED = 16, /* supervisor only */
 	MSGF_INTERNAL = 32,     /* made by us: bounce, notification */
-	/* bits 6 to 8, 10 and 11 belong to the supervisor */
+	/* bits 6 to 8 and 11 belong to the supervisor */
 	MSGF_IN_DOUBT =
 		0x200, /* supervisor only: a delivery of it is on the list of those in doubt */
+	MSGF_EXPIRED = 0x400, /* supervisor only: an operator said that its time is over */
 	MSGF_FLOW_SHIFT =
 		12, /* four bits of a hash of the sender: within a destination, flows take */
 	MSGF_FLOW_MASK =
@@ -211,7 +212,14 @@ struct proto_jref {
 	uint32_t off16;
 };
 
-enum bounce_kind { BOUNCE_FAILURE, BOUNCE_EXPIRED, BOUNCE_DELAY, BOUNCE_SUCCESS };
+enum bounce_kind {
+	BOUNCE_FAILURE,
+	BOUNCE_EXPIRED,
+	BOUNCE_DELAY,
+	BOUNCE_SUCCESS,
+	BOUNCE_FORCED, /* expired because an operator said so */
+	BOUNCE_KINDS
+};
 
 struct proto_bounce {
 	uint32_t kind;

@@ -5,7 +5,7 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
-use Posthaste qw(wait_until run_ok slurp);
+use Posthaste qw(free_port wait_until run_ok slurp);
 use Test::More;
 
 # below queue_minfree
@@ -21,11 +21,11 @@ $mta->stop;
 SKIP: {
 	# a file system of 24 MiB, in a mount namespace that ends with this test
 	if (!$ENV{POSTHASTE_IN_NAMESPACE}) {
-		my @apart = Posthaste::mount_namespace() or skip 'no mount namespace without root here', 5;
+		my @apart = Posthaste::mount_namespace() or skip 'no mount namespace without root here', 12;
 		$ENV{POSTHASTE_IN_NAMESPACE} = 1;
 		my ($rc, $out) = run_ok(@apart, $^X, $0);
 		my @lines = grep { /^(not )?ok \d+ - small/ } split /\n/, $out;
-		is scalar(@lines), 4, 'small disk: ran' or diag $out;
+		is scalar(@lines), 11, 'small disk: ran' or diag $out;
 		like $_, qr/^ok/, /- (.*)/ ? $1 : $_ for @lines;
 		last SKIP;
 	}
@@ -58,5 +58,39 @@ SKIP: {
 	cmp_ok $got->{messages}, '>=', $r->{acked} + 1, 'small disk: what was acknowledged arrived';
 	is $got->{bad_crc}, 0, 'small disk: whole';
 	system('umount', '-l', "$small->{dir}/spool");
+
+	# a start when there is no room at all; files of the usual sizes, each larger than the disk
+	my $port = free_port();
+	my $full = Posthaste->prepare(main => { relayhost => "[127.0.0.1]:$port", message_size_limit => 2_000_000,
+		default_destination_concurrency_failed_cohort_limit => 0, defer_transports => '' });
+	my $spool = "$full->{dir}/spool";
+	mkdir $spool;
+	Posthaste::mount_tmpfs($spool, '48m') or die "mount: $!";
+	$full->launch;
+	my $s = $full->smtp;
+	$s->ok('EHLO x');
+	my @ids = map { ($s->mail('a@b.example', "r$_\@far.example", "Subject: $_\n\n" . "x\n" x 10000) =~ /as (\S+)/)[0] } 1 .. 20;
+	$s->quit;
+	is scalar(grep { defined } @ids), 20, 'small disk: files larger than the disk do not keep mail out';
+	ok wait_until(sub { $full->count_log(qr/status=deferred/) >= 20 }, 20), 'small disk: all of it waits';
+	my ($left) = (run_ok('df', '--output=avail', $spool))[1] =~ /(\d+)/;
+	cmp_ok $left, '>', 24 << 10, 'small disk: half of it is not reserved';
+	ok wait_until(sub { -e "$spool/room" }, 10), 'small disk: room for a start is kept';
+	$full->stop;
+	open $fh, '>', "$spool/ballast" or die;
+	1 while syswrite $fh, $block;
+	1 while syswrite $fh, 'x' x 512;
+	close $fh;
+	$full->launch;
+	my $later = $full->smtp;
+	$later->ok('EHLO x');
+	is $later->cmd('MAIL FROM:<a@b.example>'), '452 4.3.1 Insufficient system storage', 'small disk: started when full, refuses';
+	$later->quit;
+	my $hop = Posthaste->sink(port => $port);
+	$full->command('postqueue', '-f');
+	ok wait_until(sub { $full->count_log(qr/status=sent/) >= 20 }, 30), 'small disk: and delivers what it has' or diag $full->log_tail;
+	$full->stop;
+	is $hop->finish->{messages}, 20, 'small disk: each once';
+	system('umount', '-l', $spool);
 }
 done_testing;

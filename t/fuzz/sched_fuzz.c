@@ -176,7 +176,7 @@ static void raw(struct in *in)
 static void command(struct in *in)
 {
 	struct sched_cmd_result r = { 0 };
-	enum sched_cmd cmd = (enum sched_cmd)(byte(in) % 5);
+	enum sched_cmd cmd = (enum sched_cmd)(byte(in) % SCHED_CMDS);
 	uint32_t which = byte(in);
 
 	if (which == 255)

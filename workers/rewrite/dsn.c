@@ -21,6 +21,7 @@ struct kind_words {
 static const struct kind_words kinds[] = {
 	[BOUNCE_FAILURE] = { .action = "failed", .part = "Undelivered Message" },
 	[BOUNCE_EXPIRED] = { .action = "failed", .part = "Undelivered Message" },
+	[BOUNCE_FORCED] = { .action = "failed", .part = "Undelivered Message" },
 	[BOUNCE_DELAY] = { .action = "delayed", .part = "Delayed Message" },
 	[BOUNCE_SUCCESS] = { .action = "delivered", .part = "Message" },
 };
@@ -151,9 +152,8 @@ const struct bounce_text *dsn_text(const struct bounce_texts *texts, enum bounce
 				   uint32_t env_flags)
 {
 	static const enum bounce_text_id ids[] = {
-		[BOUNCE_FAILURE] = BOUNCE_TEXT_FAILURE,
-		[BOUNCE_EXPIRED] = BOUNCE_TEXT_EXPIRED,
-		[BOUNCE_DELAY] = BOUNCE_TEXT_DELAY,
+		[BOUNCE_FAILURE] = BOUNCE_TEXT_FAILURE, [BOUNCE_EXPIRED] = BOUNCE_TEXT_EXPIRED,
+		[BOUNCE_FORCED] = BOUNCE_TEXT_EXPIRED,  [BOUNCE_DELAY] = BOUNCE_TEXT_DELAY,
 		[BOUNCE_SUCCESS] = BOUNCE_TEXT_SUCCESS,
 	};
 	/* by sendmail -bv or -v */
@@ -197,7 +197,7 @@ static void add_from(const struct dsn_facts *f, struct buf *out)
 
 static void add_header(const struct dsn_facts *f, struct buf *out)
 {
-	bool failure = f->kind == BOUNCE_FAILURE || f->kind == BOUNCE_EXPIRED;
+	bool failure = f->kind != BOUNCE_DELAY && f->kind != BOUNCE_SUCCESS;
 	const char *subject = f->audience == DSN_TO_SENDER ? f->text->subject
 			      : f->audience == DSN_DOUBLE && failure
 				      ? "Postmaster Notice: Undelivered Notification"

@@ -71,6 +71,13 @@ static const struct {
 			     "non-delivery",
 			     NOTIFY_CLASS_BOUNCE,
 			     OUTCOME_NOTIFIED },
+	[BOUNCE_FORCED] = { NOTIFY_FAILURE,
+			    true,
+			    { 4, 7, 0 },
+			    "message is administratively expired",
+			    "non-delivery",
+			    NOTIFY_CLASS_BOUNCE,
+			    OUTCOME_NOTIFIED },
 	[BOUNCE_DELAY] = { NOTIFY_DELAY,
 			   true,
 			   { 4, 0, 0 },
@@ -86,6 +93,11 @@ static const struct {
 			     0,
 			     OUTCOME_NOTIFIED },
 };
+
+static bool is_failure(const struct proto_bounce *b)
+{
+	return b->bounce != BOUNCE_DELAY && b->bounce != BOUNCE_SUCCESS;
+}
 
 /* ---- answering ---- */
 
@@ -249,7 +261,7 @@ static void collect_rcpts(struct notify_job *j, bool all)
 static struct sv read_original(struct notify_job *j, enum dsn_audience audience, bool *full_r)
 {
 	uint64_t len = j->hdr.content_len;
-	bool failure = j->b.bounce == BOUNCE_FAILURE || j->b.bounce == BOUNCE_EXPIRED;
+	bool failure = is_failure(&j->b);
 	int err;
 
 	*full_r = failure && audience != DSN_TO_POSTMASTER && j->env.ret != DSN_RET_HDRS &&
@@ -389,7 +401,7 @@ static int double_bounce(struct notify_job *j)
 {
 	const struct rules *rules = &j->r->rules;
 
-	if (j->b.bounce == BOUNCE_DELAY || j->b.bounce == BOUNCE_SUCCESS)
+	if (!is_failure(&j->b))
 		return 1;
 	if ((rules->notify_classes & NOTIFY_CLASS_2BOUNCE) == 0) {
 		log_as("bounce", LOG_LEVEL_INFO, "%s: undeliverable notification discarded",
@@ -416,7 +428,7 @@ static int notify(struct notify_job *j)
 
 	read_reasons(j);
 	if (rules_is_double_bounce(&j->r->rules, j->env.sender)) {
-		if (j->b.bounce == BOUNCE_FAILURE || j->b.bounce == BOUNCE_EXPIRED)
+		if (is_failure(&j->b))
 			log_warn("%s: undeliverable postmaster notification discarded", j->id_text);
 		return 1;
 	}
@@ -461,8 +473,8 @@ static void log_expired(const struct notify_job *j)
 	struct buf sender = BUF_INIT;
 
 	mail_addr_quote(j->env.sender, &sender);
-	log_as("qmgr", LOG_LEVEL_INFO, "%s: from=<%s>, status=expired, returned to sender",
-	       j->id_text, buf_cstr(&sender));
+	log_as("qmgr", LOG_LEVEL_INFO, "%s: from=<%s>, status=%s, returned to sender", j->id_text,
+	       buf_cstr(&sender), j->b.bounce == BOUNCE_FORCED ? "force-expired" : "expired");
 	buf_fini(&sender);
 }
 
@@ -478,7 +490,8 @@ static int try_notice(struct waiting_notice *w)
 	qid_format(j.id, j.id_text);
 	int err = read_message(&j);
 
-	if (err == 0 && j.b.bounce == BOUNCE_EXPIRED && !w->logged) {
+	if (err == 0 && (j.b.bounce == BOUNCE_EXPIRED || j.b.bounce == BOUNCE_FORCED) &&
+	    !w->logged) {
 		log_expired(&j);
 		w->logged = true;
 	}
@@ -525,7 +538,7 @@ void notify_bounce(struct rewrite *r, const void *rec, size_t len)
 	if (len != sizeof(w->b))
 		die("supervisor ring: bounce record of %zu bytes", len);
 	memcpy(&w->b, rec, sizeof(w->b));
-	if (w->b.bounce > BOUNCE_SUCCESS)
+	if (w->b.bounce >= BOUNCE_KINDS)
 		die("supervisor ring: bounce of kind %u", w->b.bounce);
 	w->r = r;
 	w->memo = map_remote_is_used() ? map_memo_new() : NULL;

@@ -14,6 +14,7 @@
 #include "lib/log.h"
 #include "lib/util.h"
 #include "workers/spool/format.h"
+#include "workers/spool/segment.h"
 
 static int open_dir(int at, const char *name, bool create, int *fd_r)
 {
@@ -66,6 +67,30 @@ int spool_hold(const struct spool_dirs *d, bool alone)
 		return E_AGAIN;
 	log_warn("queue directory: cannot lock: %s", err_str(err_errno()));
 	return 0; /* a file system without locks: as good as it gets */
+}
+
+#define ROOM_NAME "room"
+
+bool spool_room_keep(const struct spool_dirs *d)
+{
+	struct stat st;
+	int fd = openat(d->root, ROOM_NAME, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (fd < 0)
+		return false;
+	bool kept = fstat(fd, &st) == 0 && (uint64_t)st.st_blocks * 512 >= SPOOL_ROOM_BYTES;
+
+	if (!kept && spool_reserve_size(fd, SPOOL_ROOM_BYTES) == SPOOL_ROOM_BYTES)
+		kept = spool_reserve(fd, 0, SPOOL_ROOM_BYTES) == 0;
+	close(fd);
+	if (!kept)
+		unlinkat(d->root, ROOM_NAME, 0);
+	return kept;
+}
+
+bool spool_room_give(const struct spool_dirs *d)
+{
+	return unlinkat(d->root, ROOM_NAME, 0) == 0;
 }
 
 static int by_number(const void *a, const void *b)

@@ -95,7 +95,7 @@ static void file_failed(struct journal_writer *w, struct journal_file *f, const 
 
 static void request(struct journal_writer *w)
 {
-	bool want = w->cur == NULL || w->cur->failed || w->cur->end > w->conf.file_bytes / 4 * 3;
+	bool want = w->cur == NULL || w->cur->failed || w->cur->end > w->cur->bytes / 4 * 3;
 
 	if (!want || w->next != NULL || w->requested || w->prep.file != NULL)
 		return;
@@ -226,7 +226,7 @@ static int flush(struct journal_writer *w)
 
 	if (f == NULL || w->buf.len == 0)
 		return 0;
-	journal_file_zero_ahead(f, w->conf.file_bytes);
+	journal_file_zero_ahead(f);
 	int err = f->failed ? E_IO
 			    : io_pwrite_all(f->fds[0], w->buf.p, w->buf.len,
 					    (off_t)(f->end - w->buf.len));
@@ -242,7 +242,7 @@ static int flush(struct journal_writer *w)
 /* Make a file current that has room. */
 static void rotate(struct journal_writer *w)
 {
-	bool full = w->cur == NULL || w->cur->failed || w->cur->end >= w->conf.file_bytes;
+	bool full = w->cur == NULL || w->cur->failed || w->cur->end >= w->cur->bytes;
 
 	if (!full || w->next == NULL || w->old != NULL)
 		return;
@@ -259,7 +259,7 @@ int journal_append(struct journal_writer *w, const struct outcome *o, struct pro
 	struct journal_file *f = w->cur;
 
 	/* no successor in sight: go on up to twice the size, then refuse */
-	if (f == NULL || f->failed || f->end >= 2 * w->conf.file_bytes) {
+	if (f == NULL || f->failed || f->end >= 2 * f->bytes) {
 		request(w);
 		return w->prep_err != 0 ? w->prep_err : E_AGAIN;
 	}
@@ -398,6 +398,12 @@ bool journal_writer_poll(void *writer)
 	request(w);
 	show_risk(w);
 	return false;
+}
+
+int journal_writer_ready(struct journal_writer *w)
+{
+	journal_writer_poll(w);
+	return w->cur != NULL || w->next != NULL ? 1 : w->prep_err;
 }
 
 uint64_t journal_position(const struct journal_writer *w)

@@ -82,8 +82,9 @@ static int file_make(struct journal_prep *p)
 	spool_head_own(&head, f->owner);
 	int err = open_lanes(f, p->dirs->journal, name);
 
+	f->bytes = spool_reserve_size(f->fds[0], p->bytes);
 	if (err == 0)
-		err = spool_reserve(f->fds[0], 0, p->bytes);
+		err = spool_reserve(f->fds[0], 0, f->bytes);
 	if (err == 0)
 		err = io_pwrite_all(f->fds[0], &head, sizeof(head), 0);
 	if (err == 0 && (fsync(f->fds[0]) < 0 || fsync(p->dirs->journal) < 0))
@@ -107,10 +108,10 @@ void journal_file_prepare(struct spool_job *job)
  * one that a shutdown of the file system overtakes can lie (commit.c), so it takes two. Zeroes run
  * ahead of the outcomes, and from the next sync on that space is like any other.
  */
-void journal_file_zero_ahead(struct journal_file *f, uint64_t file_bytes)
+void journal_file_zero_ahead(struct journal_file *f)
 {
 	static const char zeroes[ZERO_AHEAD];
-	uint64_t from = f->zeroed, to = u64_min(f->end + 2 * ZERO_AHEAD, file_bytes);
+	uint64_t from = f->zeroed, to = u64_min(f->end + 2 * ZERO_AHEAD, f->bytes);
 
 	if (f->failed || f->end + ZERO_AHEAD <= from || from >= to)
 		return;

@@ -22,7 +22,8 @@ struct journal_file {
 	 */
 	int fds[JOURNAL_LANES];
 	uint64_t nonce;
-	uint64_t end; /* of what was appended, what is still in memory included */
+	uint64_t bytes; /* reserved; past this size there is a new file */
+	uint64_t end;   /* of what was appended, what is still in memory included */
 	/* Outcomes by number: the newest one, the newest that a sync which began covers, and the
 	 * newest that is durable. */
 	uint64_t last, asked, done;
@@ -45,6 +46,6 @@ void journal_file_free(struct journal_file **f); /* closes it */
 /* Runs in a thread: makes the file of prep->file, or leaves nothing and sets prep->err. */
 void journal_file_prepare(struct spool_job *prep);
 /* Keeps what will be written soon from being space that is only reserved. */
-void journal_file_zero_ahead(struct journal_file *f, uint64_t file_bytes);
+void journal_file_zero_ahead(struct journal_file *f);
 
 #endif

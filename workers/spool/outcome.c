@@ -7,7 +7,7 @@
 #include "lib/util.h"
 
 #define TEXT_MAX UINT16_MAX
-#define KIND_MAX OUTCOME_WITHDRAWN
+#define KIND_MAX OUTCOME_EXPIRED
 
 static uint16_t cut(size_t len)
 {

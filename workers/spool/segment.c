@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "lib/err.h"
@@ -30,6 +31,18 @@ static int write_zeroes(int fd, uint64_t from, uint64_t to)
 		from += n;
 	}
 	return 0;
+}
+
+uint64_t spool_reserve_size(int fd, uint64_t want)
+{
+	struct statvfs vfs;
+
+	if (fstatvfs(fd, &vfs) < 0)
+		return want;
+	uint64_t part = (uint64_t)vfs.f_bavail * vfs.f_frsize / SPOOL_RESERVE_PART;
+
+	part = align_up(u64_max(part, SPOOL_RESERVE_MIN), SPOOL_PAGE);
+	return u64_min(want, part);
 }
 
 int spool_reserve(int fd, uint64_t from, uint64_t to)
@@ -137,6 +150,8 @@ static int prepare_file(struct spool_segment *s, uint64_t bytes)
 
 	if ((uint64_t)st.st_size > bytes && ftruncate(s->fd, (off_t)bytes) < 0)
 		err = err_errno();
+	if ((uint64_t)st.st_size < bytes)
+		bytes = u64_max((uint64_t)st.st_size, spool_reserve_size(s->fd, bytes));
 	if (err == 0 && (uint64_t)st.st_size < bytes)
 		err = spool_reserve(s->fd, (uint64_t)st.st_size, bytes);
 	s->size = bytes;

@@ -12,7 +12,7 @@ struct spool_segment {
 	int idx_fd; /* -1: index given up; the segment alone tells */
 	uint64_t nonce;
 	int64_t created_us;
-	uint64_t size;        /* bytes reserved on disk */
+	uint64_t size;        /* bytes reserved on disk; on a small one less than asked for */
 	uint64_t written_end; /* before this the file was written and synced in a former life */
 	uint64_t tail;        /* first byte not given out */
 	uint32_t rows;        /* index rows written: the records committed */
@@ -33,6 +33,11 @@ int spool_segment_extend(struct spool_segment *s, uint64_t bytes);
 void spool_segment_rows(struct spool_segment *s, const struct spool_row *rows, size_t count);
 /* Last write: the close row. Then closes and frees. */
 void spool_segment_close(struct spool_segment **s);
+/* How much of `want` bytes to reserve: a part of what is free, so that a small disk is not taken up
+ * by the files of a few workers; but not less than SPOOL_RESERVE_MIN. */
+#define SPOOL_RESERVE_MIN  (256u << 10)
+#define SPOOL_RESERVE_PART 16u
+uint64_t spool_reserve_size(int fd, uint64_t want);
 /* fallocate, or zeroes written where the file system cannot. */
 int spool_reserve(int fd, uint64_t from, uint64_t to);
 

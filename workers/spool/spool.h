@@ -64,6 +64,11 @@ void spool_dirs_close(struct spool_dirs *d);
  * supervisor takes it alone for a moment before it reads the spool, so that nothing of an earlier
  * run can still commit behind its back. Does not wait: E_AGAIN while others hold it. */
 int spool_hold(const struct spool_dirs *d, bool alone);
+/* A file that holds room for a start when the disk is full. Made when there is enough (false: not
+ * yet), and given up when a start needs it (false: there was none). */
+#define SPOOL_ROOM_BYTES (1u << 20)
+bool spool_room_keep(const struct spool_dirs *d);
+bool spool_room_give(const struct spool_dirs *d);
 
 /* ---- writer: one per rewrite worker ---- */
 struct spool_writer;
@@ -182,6 +187,7 @@ enum outcome_kind {
 	OUTCOME_REQUEUED,    /* postsuper -r */
 	OUTCOME_WARNED,      /* delay warning sent */
 	OUTCOME_WITHDRAWN,   /* the attempt that was STARTED was not made after all */
+	OUTCOME_EXPIRED,     /* postsuper -e: whole message */
 };
 
 #define OUTCOME_MTA_COMMAND "unix"       /* a command: diag is what it said */
@@ -244,6 +250,8 @@ int journal_has(struct journal_writer *w, uint64_t position, bool durable);
 int journal_sync(struct journal_writer *w); /* now; used before a command is acknowledged */
 /* Writes the buffer out once per turn and starts the sync when the window is over. Loop hook. */
 bool journal_writer_poll(void *writer);
+/* For who has no loop: 1 when there is a file to append to, 0 not yet, or why it cannot be made. */
+int journal_writer_ready(struct journal_writer *w);
 
 struct journal_reader;
 struct journal_reader *journal_reader_new(const struct spool_dirs *dirs, unsigned max_open);

@@ -209,19 +209,31 @@ static int no_segment(struct spool_writer *w)
 	return w->prep_err != 0 ? w->prep_err : E_AGAIN;
 }
 
-/* A record longer than a segment gets a segment of its own. */
-static int own_segment(struct spool_writer *w, uint64_t bytes, struct spool_segment **seg_r)
+/* A fresh segment with room for that; a small disk gave it less than its size. */
+static int take_fresh(struct spool_writer *w, uint64_t bytes, struct spool_segment **seg_r)
 {
 	struct spool_segment *seg = take_ready(w);
 
 	if (seg == NULL)
 		return no_segment(w);
-	int err = spool_segment_extend(seg, SPOOL_FIRST_OFF + bytes);
+	int err = fits(seg, bytes) ? 0 : spool_segment_extend(seg, SPOOL_FIRST_OFF + bytes);
 
 	if (err != 0) {
 		w->ready[w->ready_count++] = seg;
 		return err;
 	}
+	*seg_r = seg;
+	return 0;
+}
+
+/* A record longer than a segment gets a segment of its own. */
+static int own_segment(struct spool_writer *w, uint64_t bytes, struct spool_segment **seg_r)
+{
+	struct spool_segment *seg;
+	int err = take_fresh(w, bytes, &seg);
+
+	if (err != 0)
+		return err;
 	seg->refs++;
 	*seg_r = seg;
 	return 0;
@@ -234,10 +246,11 @@ int spool_writer_room(struct spool_writer *w, uint64_t bytes, struct spool_segme
 	unsigned i = pick_lane(w);
 
 	if (w->lane[i] == NULL || !fits(w->lane[i], bytes)) {
-		struct spool_segment *seg = take_ready(w);
+		struct spool_segment *seg;
+		int err = take_fresh(w, bytes, &seg);
 
-		if (seg == NULL)
-			return no_segment(w);
+		if (err != 0)
+			return err;
 		spool_segment_unref(w, &w->lane[i]);
 		w->lane[i] = seg;
 		seg->refs++;

@@ -50,6 +50,7 @@ static void write_one(struct buf *out)
 {
 	qwire_message(out, &(struct qlist_message){ .id = "4jYGDS4r1Cz7",
 						    .queue = QUEUE_NAME_HOLD,
+						    .expired = true,
 						    .in_doubt = true,
 						    .arrival_s = 1764000000,
 						    .size = 283,
@@ -78,7 +79,8 @@ static void test_whole(void)
 	is_int(b.len, 0, "all of it");
 	ok(!open && s.messages == 1 && s.rcpts == 2 && s.ends == 1, "once");
 	is_str(s.m.id, "4jYGDS4r1Cz7", "queue id");
-	ok(s.m.queue == QUEUE_NAME_HOLD && s.m.in_doubt && !s.m.damaged, "queue and marks");
+	ok(s.m.queue == QUEUE_NAME_HOLD && s.m.in_doubt && !s.m.damaged && s.m.expired,
+	   "queue and marks");
 	ok(s.m.arrival_s == 1764000000 && s.m.size == 283, "arrival and size");
 	is_str(s.sender, "s@x.test", "sender");
 	is_str(s.addr, "q@x.test", "the last recipient");

@@ -34,6 +34,9 @@ static void test_outcomes(void)
 	add(&sc, 14, 1, 0, NULL);        /* begun */
 	add(&sc, 15, 1, 0, NULL);        /* begun, then deferred */
 	add(&sc, 18, 1, 0, NULL);        /* held, released after the clock was set back */
+	add(&sc, 19, 1, 0, NULL);        /* expired by an operator, not tried since */
+	add(&sc, 20, 1, 0, NULL);        /* deferred and expired */
+	add(&sc, 21, 1, 0, NULL);        /* expired, then requeued */
 	add(&sc, 16, 100, 0, NULL);      /* divided over the border of a window */
 	snprintf(of, sizeof(of), "%s 0 1 %u", qid_format(msg_id(7), text), BOUNCE_FAILURE);
 	add(&sc, 17, 1, MSGF_NULL_SENDER | MSGF_INTERNAL, of);
@@ -50,6 +53,11 @@ static void test_outcomes(void)
 	mark(&sc, 18, OUTCOME_HELD, 0, 30);
 	mark(&sc, 18, OUTCOME_RELEASED, 0, 50);
 	mark(&sc, 11, OUTCOME_DELETED, 0, 40);
+	mark(&sc, 19, OUTCOME_EXPIRED, 0, 40);
+	result(&sc, 20, 0, 0, 1, 0, 50);
+	mark(&sc, 20, OUTCOME_EXPIRED, 0, 40);
+	mark(&sc, 21, OUTCOME_EXPIRED, 0, 40);
+	mark(&sc, 21, OUTCOME_REQUEUED, 0, 30);
 	result(&sc, 12, 0, 0, 1, 0, 50);
 	mark(&sc, 12, OUTCOME_REQUEUED, 0, 40);
 	result(&sc, 13, 0, 0, 3, 0, 50);
@@ -88,6 +96,12 @@ static void test_outcomes(void)
 	is_int(look(&sc, 11).entries, 0, "deleted: gone");
 	s = look(&sc, 12);
 	ok(s.by_state[QS_DEFERRED] == 1 && s.due_s <= W_START_MS / 1000 + 1, "requeued: due now");
+	s = look(&sc, 19);
+	ok(s.by_state[QS_NOTIFY] == 1 && s.flags & MSGF_EXPIRED, "expired: goes back");
+	s = look(&sc, 20);
+	ok(s.by_state[QS_DEFERRED] == 1 && s.flags & MSGF_EXPIRED, "or when it is due");
+	s = look(&sc, 21);
+	ok(s.by_state[QS_LOAD] == 1 && !(s.flags & MSGF_EXPIRED), "but not when requeued");
 	s = look(&sc, 13);
 	ok(s.flags & MSGF_DELAY_WARNED, "warned already");
 	/* age at the attempt was 3550 s, so the next one is 3550 s later and up to an eighth more

@@ -162,6 +162,53 @@ static void test_requeue(void)
 	}
 }
 
+static unsigned queue_in(enum qstate st)
+{
+	return st == QS_HOLD       ? SCHED_IN_HOLD
+	       : st == QS_DEFERRED ? SCHED_IN_DEFERRED
+				   : SCHED_IN_ACTIVE;
+}
+
+/* Returned to the sender now or when it would be tried, whoever has it; never tried again. */
+static void test_expire(void)
+{
+	for (size_t i = 0; i < ARRAY_LEN(all_states); i++) {
+		struct world w;
+		struct sent_rec held;
+		struct sched_cmd_result r = { 0 };
+		enum qstate st = all_states[i];
+
+		if (st == QS_NOTIFY || st == QS_NOTIFYING)
+			continue;
+		begin(&w);
+		struct qid id = put_in(&w, st, &held);
+
+		is_int(sched_cmd_in(w.s, SCHED_EXPIRE, SCHED_IN_ALL & ~queue_in(st), id, &r),
+		       E_NOENT, "expire in state %s: not in another queue", qstate_names[st]);
+		is_int(sched_cmd_in(w.s, SCHED_EXPIRE, queue_in(st), id, &r), 0, "but in its own");
+		is_int(sched_cmd(w.s, SCHED_EXPIRE, id, &r), E_NOENT, "once");
+		answer(&w, &held);
+		world_turn(&w);
+		if (st == QS_LOAD)
+			answer(&w, &w.sent[w.sent_count - 1]);
+		if (st == QS_DEFERRED) {
+			is_int(w.s->count[QS_DEFERRED], 1, "it waits for its next attempt");
+			sched_cmd(w.s, SCHED_FLUSH, id, &r);
+		} else if (st == QS_HOLD) {
+			is_int(w.s->count[QS_HOLD], 1, "it is held");
+			sched_cmd(w.s, SCHED_RELEASE, id, &r);
+		}
+		world_turn(&w);
+		const struct sent_rec *last = &w.sent[w.sent_count - 1];
+
+		ok(w.sent_count > 0 && last->u.kind == PROTO_BOUNCE &&
+			   last->u.bounce.bounce == BOUNCE_FORCED,
+		   "it goes back to the sender");
+		is_int(w.counters->counter[CTR_sched_force_expired], 1, "counted");
+		world_fini(&w);
+	}
+}
+
 static void test_flush(void)
 {
 	struct world w;
@@ -691,6 +738,7 @@ int main(void)
 	test_delete();
 	test_hold();
 	test_requeue();
+	test_expire();
 	test_flush();
 	test_all();
 	test_list();

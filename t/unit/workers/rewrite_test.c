@@ -651,6 +651,15 @@ static void test_bounces(void)
 	ok(d != NULL && d->status == 0 && take_new(), "expired, reason lost");
 	content_of(&new_msg, &text);
 	ok(has(&text, "Status: 4.4.7") && has(&text, "Action: failed"), "general reason");
+	ok(strstr(logged, ", status=expired, returned to sender") != NULL, "log line");
+
+	new_msg = orig;
+	d = bounce(BOUNCE_FORCED, (struct proto_jref){ 0, 0 });
+	ok(d != NULL && d->status == 0 && take_new(), "expired by an operator, never tried");
+	content_of(&new_msg, &text);
+	ok(has(&text, "Status: 4.7.0") && has(&text, "message is administratively expired"),
+	   "says so");
+	ok(strstr(logged, ", status=force-expired, returned to sender") != NULL, "log line");
 	buf_fini(&text);
 }
 
