@@ -76,6 +76,21 @@ static void test_two_names(const struct spool_dirs *d)
 	free(spares);
 }
 
+/* Of a disk never more than a part; and what is kept for a start. */
+static void test_room(const struct spool_dirs *d)
+{
+	struct stat st = { 0 };
+
+	is_int((long)spool_reserve_size(d->root, 4096), 4096, "a little is reserved as asked");
+	ok(spool_reserve_size(d->root, UINT64_MAX) < UINT64_MAX / SPOOL_RESERVE_PART,
+	   "never all of a disk");
+	ok(spool_room_keep(d) && fstatat(d->root, "room", &st, 0) == 0 &&
+		   (uint64_t)st.st_blocks * 512 >= SPOOL_ROOM_BYTES,
+	   "room is kept");
+	ok(spool_room_keep(d), "once");
+	ok(spool_room_give(d) && !spool_room_give(d), "and given, once");
+}
+
 int main(void)
 {
 	struct spool_dirs dirs;
@@ -102,6 +117,7 @@ int main(void)
 	is_int((long)s->written_end, 0, "gives a fresh one");
 	spool_segment_close(&s);
 	test_two_names(&dirs);
+	test_room(&dirs);
 	spool_dirs_close(&dirs);
 	fx_remove_dir(AT_FDCWD, path);
 	return tap_done();
