@@ -7,7 +7,7 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
-use Posthaste qw(slurp spew wait_until free_port);
+use Posthaste qw(slurp spew wait_until free_port spawn);
 use Certs;
 use Peers;
 use Test::More;
@@ -32,7 +32,8 @@ $certs->cert('client', ca => 'ca', names => ['client.test']);
 my ($print, $key_print) = ($certs->fingerprint('self'), $certs->fingerprint('self', 1));
 (my $wrong_print = $print) =~ tr/0-9A-F/1-9A-F0/;
 
-# name => [ certificate of the server, what else it has, policy of the client, transport of the client ]
+# name => [ certificate of the server, what else it has, policy of the client, transport of the client ]; names that
+# begin with "sts" have their policies in a remote table, as of resolvers of MTA-STS
 my %case = (
 	encrypt => [ 'self', '', 'encrypt' ],
 	may => [ 'self', '', 'may' ],
@@ -62,6 +63,9 @@ my %case = (
 	nothing => [ 'self', '', 'strong' ],
 	wrapped => [ 'self', 'smtpd_tls_wrappermode=yes', 'encrypt', 'wrap' ],
 	certified => [ 'self', "smtpd_tls_req_ccert=yes,smtpd_tls_security_level=encrypt,smtpd_tls_CAfile=$dir/certs/ca.crt", 'encrypt', 'certified' ],
+	sts => [ 'good', '', 'secure match=mx.good.test servername=mx.good.test' ],
+	stsbad => [ 'wrong', '', 'secure match=mx.good.test servername=hostname' ],
+	stserror => [ 'good', '', '=TEMP later' ],
 	anonymous => [ 'self', "smtpd_tls_req_ccert=yes,smtpd_tls_security_level=encrypt,smtpd_tls_CAfile=$dir/certs/ca.crt", 'encrypt' ],
 );
 my @names = sort keys %case;
@@ -79,6 +83,11 @@ for my $name (@names) {
 my $server = Peers->postfix(home => 'server.test', next => 9, master => $master,
 	main => "default_transport = discard\nrelayhost =\ninet_interfaces = all\nsmtpd_tls_loglevel = 1\n") or BAIL_OUT('no server');
 
+my $sts = free_port();
+spew("$dir/sts", join '', map { "tls:[$case{$_}[4]]:$port\t$case{$_}[2]\n" } grep { /^sts/ } @names);
+my $table = spawn("$dir/sts.out", $^X, "$FindBin::Bin/lib/tableserver.pl", $sts, "$dir/sts", 'socketmap');
+ok wait_until(sub { -e "$dir/sts.ready" }, 20), 'a table of policies';
+
 # The policies and routes, for both; the options of transports.
 sub main_cf {
 	my %main = (
@@ -87,7 +96,8 @@ sub main_cf {
 		smtp_tls_CAfile => "$dir/certs/ca.crt",
 		smtp_tls_loglevel => 1,
 		smtp_tls_fingerprint_digest => 'sha256',
-		smtp_tls_policy_maps => 'inline:{ ' . join(', ', map { "{ [$case{$_}[4]]:$port = $case{$_}[2] }" } @names) . ' }',
+		smtp_tls_policy_maps => 'inline:{ ' . join(', ', map { "{ [$case{$_}[4]]:$port = $case{$_}[2] }" } grep { !/^sts/ } @names) .
+			" }, socketmap:inet:127.0.0.1:$sts:tls",
 		transport_maps => 'inline:{ ' . join(', ', map { "{ $_.test = " . ($case{$_}[3] // 'smtp') . ":[$case{$_}[4]]:$port }" } @names) . ' }',
 	);
 	return %main;
@@ -150,7 +160,7 @@ for my $which ([ theirs => $peer->log ], [ ours => $mta->log ]) {
 	$trust{$who}{$2} = $1 while $log =~ /(\w+) TLS connection established to \S+?\[(127[\d.]+)\]:\d+: TLSv1/g;
 }
 # a trusted certificate with another name is "Trusted" since Postfix 3.11; suites without certificates are not offered
-delete @{ $trust{$_} }{ map { $case{$_}[4] } qw(wrong stars starless newer) } for qw(ours theirs);
+delete @{ $trust{$_} }{ map { $case{$_}[4] } qw(wrong stsbad stars starless newer) } for qw(ours theirs);
 is_deeply $trust{ours}, $trust{theirs}, 'the same servers are trusted';
 like $mta->log, qr/Verified TLS connection established to 127\S+: TLSv1\.3 with cipher TLS_\w+ \(\d+\/\d+ bits\) key-exchange /, 'a line of the log';
 
@@ -171,4 +181,5 @@ ok wait_until(sub { $server->log =~ /size=27\d{5}, nrcpt=1/ }, 30), '... whole';
 
 $mta->stop;
 $_->stop for $peer, $server;
+Posthaste::end_child($table);
 done_testing;
