@@ -81,7 +81,7 @@ static bool is_in_networks(struct policy_run *r, const char *host, const char *a
 {
 	int hit = matchlist_has_client(r->pc->mx_backup_networks, sv_from(host), addr);
 
-	if (hit < 0) {
+	if (hit < 0 && !map_memo_is_missing()) {
 		log_warn("permit_mx_backup_networks lookup error for address %s for %s", addr,
 			 host);
 		doubt(r, "verify host ", host, " as mail exchanger");
@@ -125,7 +125,7 @@ static enum policy_verdict take_hosts(struct policy_run *r)
 	if (r->dns.status != POLICY_DNS_OK || l->host_count == 0)
 		return POLICY_DUNNO;
 	qsort(l->hosts, l->host_count, sizeof(l->hosts[0]), by_preference);
-	if (has_my_name(r, 0, count_first(l)))
+	if (has_my_name(r, 0, count_first(l)) || map_memo_is_missing())
 		return POLICY_DUNNO;
 	l->step = FIRST_ADDRS;
 	return POLICY_PUSHED;
@@ -158,7 +158,11 @@ static enum policy_verdict leave_first(struct policy_run *r)
 
 	if (first == l->host_count)
 		return POLICY_DUNNO;
-	l->step = has_my_name(r, first, l->host_count) ? FIRST_NETWORKS : OTHER_ADDRS;
+	bool named = has_my_name(r, first, l->host_count);
+
+	if (map_memo_is_missing())
+		return POLICY_DUNNO;
+	l->step = named ? FIRST_NETWORKS : OTHER_ADDRS;
 	policy_look_go(l, l->step == FIRST_NETWORKS ? 0 : first);
 	return POLICY_PUSHED;
 }
