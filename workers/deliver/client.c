@@ -299,10 +299,11 @@ static void write_steps(struct client *c, struct client_tx *tx, struct buf *out)
 		return;
 	while (tx->step <= tx->rcpt_count + !tx->probe) {
 		if (tx->step == 0) {
-			command_mail(out, tx, c->features);
+			command_mail(out, tx, c->features, c->conf->raw_addresses);
 			client_expect_reply(c, X_MAIL, 0);
 		} else if (tx->step <= tx->rcpt_count) {
-			command_rcpt(out, &tx->rcpts[tx->step - 1], c->features);
+			command_rcpt(out, &tx->rcpts[tx->step - 1], c->features,
+				     c->conf->raw_addresses);
 			client_expect_reply(c, X_RCPT, tx->step - 1);
 		} else if (tx->chunk) {
 			buf_printf(out, "BDAT %llu LAST\r\n", (unsigned long long)tx->content_len);

@@ -66,6 +66,7 @@ struct client_conf { /* of one transport */
 	bool never_ehlo;        /* smtp_never_send_ehlo */
 	bool soft_530;          /* authentication is wanted, and not there yet: do not bounce */
 	bool skip_5xx_greeting; /* smtp_skip_5xx_greeting: try the next host, do not bounce */
+	bool raw_addresses;     /* smtp_quote_rfc821_envelope = no */
 	unsigned in_flight;     /* transactions at a time, with CHUNKING; 0 and 1: no BDAT */
 	unsigned discard;       /* CLIENT_F_*: smtp_discard_ehlo_keywords */
 	const char *helo_name;

@@ -127,10 +127,21 @@ bool client_downgrades(const struct client_tx *tx, unsigned features)
 	return tx->may_downgrade && !tx->is_7bit && (features & CLIENT_F_8BITMIME) == 0;
 }
 
-void command_mail(struct buf *out, const struct client_tx *tx, unsigned features)
+/* As RFC 5321 wants it, or as it is meant; but nothing that could end the command. */
+static void add_address(struct buf *out, struct sv addr, bool raw)
+{
+	for (size_t i = 0; i < addr.len; i++)
+		raw = raw && (unsigned char)addr.p[i] >= ' ' && addr.p[i] != 127;
+	if (raw)
+		buf_add_sv(out, addr);
+	else
+		mail_addr_quote(addr, out);
+}
+
+void command_mail(struct buf *out, const struct client_tx *tx, unsigned features, bool raw)
 {
 	buf_add_str(out, "MAIL FROM:<");
-	mail_addr_quote(tx->sender, out);
+	add_address(out, tx->sender, raw);
 	buf_add_c(out, '>');
 	if ((features & CLIENT_F_SIZE) != 0 && !client_downgrades(tx, features))
 		buf_printf(out, " SIZE=%llu", (unsigned long long)tx->size);
@@ -173,10 +184,10 @@ static void add_notify(struct buf *out, unsigned notify)
 	}
 }
 
-void command_rcpt(struct buf *out, const struct client_rcpt *r, unsigned features)
+void command_rcpt(struct buf *out, const struct client_rcpt *r, unsigned features, bool raw)
 {
 	buf_add_str(out, "RCPT TO:<");
-	mail_addr_quote(r->to.len > 0 ? r->to : r->addr, out);
+	add_address(out, r->to.len > 0 ? r->to : r->addr, raw);
 	buf_add_c(out, '>');
 	if ((features & CLIENT_F_DSN) != 0) {
 		add_notify(out, r->notify);

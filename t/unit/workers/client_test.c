@@ -94,6 +94,32 @@ static void test_pipelining(void)
 	close_world(&w);
 }
 
+static void test_addresses(void)
+{
+	for (int raw = 0; raw < 2; raw++) {
+		struct world w;
+
+		greet(&w, false, PIPE);
+		w.conf.raw_addresses = raw;
+		struct client_tx *tx = make_tx(&w, 1, 2);
+
+		tx->sender = SV("a b@here");
+		tx->rcpts[0].addr = SV("c\"d@x");
+		tx->rcpts[1].addr = SV("e\r\nDATA@x");
+		client_start(&w.c, tx);
+		const char *sent = wire(&w);
+
+		const char *want = raw ? "MAIL FROM:<a b@here>\r\nRCPT TO:<c\"d@x>\r\n"
+				       : "MAIL FROM:<\"a b\"@here>\r\nRCPT TO:<\"c\\\"d\"@x>\r\n";
+
+		ok(strncmp(sent, want, strlen(want)) == 0, "addresses %s: %.60s",
+		   raw ? "as they are meant" : "in quotes", sent);
+		ok(strstr(sent, "<e\r\n") == NULL,
+		   "an address that would end the command is quoted in any case");
+		close_world(&w);
+	}
+}
+
 static void test_lost(void)
 {
 	struct world w;
@@ -468,6 +494,7 @@ int main(void)
 {
 	test_plain();
 	test_pipelining();
+	test_addresses();
 	test_lost();
 	test_handshake();
 	test_xforward();
