@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Routing by a real name server (NSD) with several next hops on addresses of their own: the order of
-# MX hosts, aliases, answers too long for UDP, names in UTF-8, mail that would come back to us, and
+# MX hosts and SRV records, aliases, answers too long for UDP, names in UTF-8, mail that would come back to us, and
 # name servers that refuse or are not there.
 use strict;
 use warnings;
@@ -59,6 +59,15 @@ listed.example.bl A 127.0.0.5
 listed.example.bl TXT "see" " http://bl.test/"
 other.example.bl A 127.0.0.9
 1.0.0.127.wl A 127.0.0.2
+_submission._tcp.srv SRV 20 0 $port three
+_submission._tcp.srv SRV 10 1 $port one
+_submission._tcp.srv SRV 10 9 $port one
+_submission._tcp.srv SRV 15 0 $port two
+_submission._tcp.nosrv SRV 0 0 0 .
+sieved MX 10 one
+sieved MX 20 three
+emptied A 127.0.2.2
+spam2 MX 10 mx.spam
 spam MX 10 mx.spam
 mx.spam A 127.0.9.9
 EOF
@@ -85,10 +94,12 @@ my $nsd = spawn("$dir/nsd.out", '/usr/sbin/nsd', '-d', '-c', "$dir/nsd.conf");
 ok wait_until(sub { IO::Socket::INET->new(PeerAddr => "127.0.0.1:$dns") }, 10), 'nsd runs'
 	or BAIL_OUT(slurp("$dir/nsd.log"));
 
-my $mta = Posthaste->prepare(main => { resolver_nameservers => "127.0.0.1:$dns", smtp_connect_timeout => '5s' });
-my @ported = ((map { "$_.test" } qw(order best plain addrs alias tocname big null nodata noaddr gone)),
+my $mta = Posthaste->prepare(main => { resolver_nameservers => "127.0.0.1:$dns", smtp_connect_timeout => '5s',
+	use_srv_lookup => 'submission', smtp_dns_reply_filter => 'regexp:{{/^sieved\.test\. [0-9]+ IN MX 10 one\.test\.$$/ IGNORE}, {/^emptied\.test\. / IGNORE}}',
+	smtpd_dns_reply_filter => 'regexp:{{/^spam2\.test\. [0-9]+ IN MX / IGNORE}}' });
+my @ported = ((map { "$_.test" } qw(order best plain addrs alias tocname big sieved emptied null nodata noaddr gone)),
 	"b\xc3\xbccher.test", 'refused.example');
-spew("$mta->{dir}/transport", join '', map { "$_ smtp:$_:$port\n" } @ported);
+spew("$mta->{dir}/transport", join '', (map { "$_ smtp:$_:$port\n" } @ported), map { "$_ smtp:$_:submission\n" } 'srv.test', 'nosrv.test', 'none.test');
 $mta->configure(transport_maps => "texthash:$mta->{dir}/transport", smtpd_delay_reject => 'no',
 	smtpd_helo_restrictions => 'reject_rhsbl_helo bl.test=127.0.0.[4..6]',
 	smtpd_sender_restrictions => 'check_sender_mx_access inline:{{127.0.9=REJECT not with that mail server}}, '
@@ -130,12 +141,19 @@ logged('tocname.test', relay('c?name\.test|two\.test|cname\.test', 2), 'an MX th
 logged('big.test', relay('two.test', 2), 'an answer that needs TCP');
 logged("b\xc3\xbccher.test", relay('three.test', 3), 'a name in UTF-8');
 
+logged('srv.test', relay('two.test', 2), 'SRV records: the host of the next priority, when the better ones are dead, at its port');
+logged('sieved.test', relay('three.test', 3), 'a record that smtp_dns_reply_filter takes out');
+like $mta->log, qr/postfix\/smtp\[\d+\]: ignoring DNS RR: sieved\.test\. \d+ IN MX 10 one\.test\.$/m, '... and the log says so';
+logged('emptied.test', qr/relay=none, .*dsn=4\.7\.0, status=deferred \(Error looking up name=emptied\.test type=A: DNS reply filter drops all results\)/, 'one that takes all');
 my $nse = 'Host or domain name not found\. Name service error for name=';
 logged('null.test', qr/relay=none, .*dsn=5\.1\.0, status=bounced \(Domain null\.test does not accept mail \(nullMX\)\)/, 'null MX');
 logged('nodata.test', qr/relay=none, .*dsn=5\.4\.4, status=bounced \(${nse}nodata\.test type=A: Host found but no data record of requested type\)/, 'neither MX nor address');
 logged('noaddr.test', qr/relay=none, .*dsn=5\.4\.4, status=bounced \(${nse}\w+\.test type=A: Host /, 'MX hosts without any address');
 logged('gone.test', qr/relay=none, .*dsn=5\.4\.4, status=bounced \(${nse}gone\.test type=MX: Host not found\)/, 'no such name');
 logged('refused.example', qr/relay=none, .*dsn=4\.4\.3, status=deferred \(${nse}refused\.example type=MX: Host not found, try again\)/, 'the name server refuses');
+
+logged('nosrv.test', qr/relay=none, .*dsn=5\.1\.0, status=bounced \(Domain _submission\._tcp\.nosrv\.test does not support SRV requests\)/, 'a service that is not there');
+logged('none.test', qr/relay=none, .*dsn=5\.4\.4, status=bounced \(${nse}_submission\._tcp\.none\.test type=SRV: Host not found\)/, 'no SRV record');
 
 note 'lists in the DNS';
 my $listed = $mta->smtp;
@@ -145,6 +163,8 @@ like $listed->cmd('EHLO other.example'), qr/^250/, 'another answer than the one 
 like $listed->cmd('MAIL FROM:<s@spam.test>'), qr/^554 5\.7\.1 <s\@spam\.test>: Sender address rejected: not with that mail server$/,
 	'a sender whose mail server is in a table, by its address';
 like $listed->cmd('MAIL FROM:<s@order.test>'), qr/^250/, '... and one whose name server only is';
+$listed->ok('RSET');
+like $listed->cmd('MAIL FROM:<s@spam2.test>'), qr/^250/, '... and one whose MX record smtpd_dns_reply_filter takes out';
 $listed->quit;
 ok $mta->wait_log(qr/NOQUEUE: permit: CONNECT from \S+: action=permit_dnswl_client for Client host=\S+;/), 'one that permits, in the log';
 
@@ -154,8 +174,8 @@ logged('backup.test', qr/relay=none, .*dsn=4\.4\.1, status=deferred \(connect to
 is $mta->count_log(qr/connect to two\.test\[127\.0\.2\.2\]:25/), 0, 'none worse than us is tried';
 logged('lost.test', qr/relay=none, .*dsn=4\.4\.4, status=deferred \(unable to find primary relay for lost\.test\)/, 'we are a backup of nobody');
 is $mta->stop, 0, 'stop';
-is scalar(() = $hop{2}->got =~ /^RCPT TO/mg), 5, 'all that was meant for one next hop reached it';
-is scalar(() = $hop{3}->got =~ /^RCPT TO/mg), 3, '... and the other';
+is scalar(() = $hop{2}->got =~ /^RCPT TO/mg), 6, 'all that was meant for one next hop reached it';
+is scalar(() = $hop{3}->got =~ /^RCPT TO/mg), 4, '... and the other';
 
 note 'a name server that is not there';
 $mta = Posthaste->start(main => { resolver_nameservers => '127.0.0.1:' . free_port() });

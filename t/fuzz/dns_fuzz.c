@@ -10,7 +10,7 @@
 
 #include "lib/log.h"
 #include "lib/util.h"
-#include "workers/dns/dns.h"
+#include "workers/dns/filter.h"
 #include "workers/resolver/engine.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -25,7 +25,12 @@ static void check_answer(const void *rec, size_t len)
 	if (dns_answer_parse(rec, len, &hdr, rrs, &a) != 0)
 		return;
 	ASSERT(a.count <= DNS_RR_MAX && (a.status == DNS_OK) == (a.count > 0));
+	struct buf line = BUF_INIT;
+
 	for (size_t i = 0; i < a.count; i++) {
+		/* what a DNS reply filter looks up: one line of text */
+		ASSERT(dns_rr_text("a.ex", a.ttl_s, &rrs[i], &line) && line.len > 0);
+		ASSERT(memchr(line.p, '\n', line.len) == NULL);
 		ASSERT(memchr(rrs[i].name, '\0', sizeof(rrs[i].name)) != NULL);
 		if (rrs[i].name[0] != '\0')
 			ASSERT(dns_name_clean(sv_from(rrs[i].name), clean) &&
@@ -34,6 +39,7 @@ static void check_answer(const void *rec, size_t len)
 			ASSERT(rrs[i].data >= (const unsigned char *)rec &&
 			       rrs[i].data + rrs[i].data_len <= (const unsigned char *)rec + len);
 	}
+	buf_fini(&line);
 }
 
 static void check_files(const uint8_t *data, size_t size)
@@ -52,8 +58,8 @@ static void check_files(const uint8_t *data, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const uint16_t types[] = { DNS_T_A,   DNS_T_MX,  DNS_T_PTR,  DNS_T_AAAA,
-					  DNS_T_TXT, DNS_T_SRV, DNS_T_TLSA, DNS_T_CNAME };
+	static const uint16_t types[] = { DNS_T_A,   DNS_T_MX,   DNS_T_PTR,   DNS_T_AAAA, DNS_T_TXT,
+					  DNS_T_SRV, DNS_T_TLSA, DNS_T_CNAME, DNS_T_NS };
 	static unsigned char out[PACKET_ANSWER_MAX];
 	size_t len;
 

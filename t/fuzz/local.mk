@@ -83,7 +83,7 @@ t_fuzz_tableanswer_fuzz_SOURCES = t/fuzz/tableanswer_fuzz.c t/unit/workers/testc
 t_fuzz_tableanswer_fuzz_LDADD = $(FUZZ_MAIN) libph_lookup.a $(WORKER_LIBS) $(LOOKUP_SOURCE_LIBS)
 t_fuzz_tableanswer_fuzz_LDFLAGS = -Wl,--wrap=stream_connect
 t_fuzz_dns_fuzz_SOURCES = t/fuzz/dns_fuzz.c workers/resolver/packet.c workers/resolver/hosts.c
-t_fuzz_dns_fuzz_LDADD = $(FUZZ_MAIN) libph_dns.a $(SHM_LIBS)
+t_fuzz_dns_fuzz_LDADD = $(FUZZ_MAIN) libph_dns.a libph_shm.a $(CONF_LIBS)
 t_fuzz_client_fuzz_SOURCES = t/fuzz/client_fuzz.c $(DELIVER_ENGINE) workers/deliver/nexthop.c
 t_fuzz_client_fuzz_LDADD = $(FUZZ_MAIN) libph_mail.a libph_smtp.a $(LIB_LIBS)
 t_fuzz_submit_fuzz_SOURCES = t/fuzz/submit_fuzz.c $(REWRITE_RIG)

@@ -81,6 +81,14 @@ static int open_tables(const struct conf *c, const struct conf_transport *ct, st
 				    lmtp ? "lmtp_discard_lhlo_keyword_address_maps"
 					 : "smtp_discard_ehlo_keyword_address_maps",
 				    &t->discard_maps, diag);
+	if (err == 0)
+		err = map_list_open(c, lmtp ? p->lmtp_dns_reply_filter : p->smtp_dns_reply_filter,
+				    lmtp ? "lmtp_dns_reply_filter" : "smtp_dns_reply_filter",
+				    &t->dns_filter, diag);
+	if (err == 0 && p->use_srv_lookup[0] != '\0' && !p->disable_dns_lookups &&
+	    strcmp(lmtp ? p->lmtp_dns_support_level : p->smtp_dns_support_level, "disabled") != 0)
+		err = matchlist_open(c, p->use_srv_lookup, "use_srv_lookup", MATCHLIST_STRING,
+				     &t->srv, diag);
 	return err;
 }
 

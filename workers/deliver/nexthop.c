@@ -118,6 +118,9 @@ static int parse_one(struct sv text, bool mx, uint16_t default_port, struct next
 	if (!alt->literal && !mail_hostname_is_valid(text))
 		return E_SYNTAX;
 	alt->mx = mx && !bracket && !alt->literal;
+	alt->bracket = bracket;
+	if (port.p != NULL && !str_copy(alt->service, sizeof(alt->service), port))
+		return E_SYNTAX;
 	return 0;
 }
 

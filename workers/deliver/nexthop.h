@@ -22,7 +22,9 @@ struct nexthop_alt {
 	bool mx;      /* ask for MX records first */
 	bool literal; /* host is a numerical address */
 	bool dane;    /* set by connect.c: TLSA records are wanted, too */
+	bool bracket; /* it was in brackets: neither MX nor SRV records */
 	uint16_t port;
+	char service[64];             /* the port as written; "" = the transport's */
 	struct sv text;               /* as written: a view into what was parsed */
 	char host[NEXTHOP_HOST_SIZE]; /* without brackets and "ipv6:"; or the socket's path */
 };

@@ -13,6 +13,7 @@
 #include "lib/util.h"
 #include "workers/deliver/tlsa.h"
 #include "workers/deliver/tlsclient.h"
+#include "workers/dns/filter.h"
 
 #define TTL_MIN_S  5
 #define TTL_MAX_S  300
@@ -47,7 +48,10 @@ struct route_lookup {
 	bool insecure_mx;
 	bool starting;
 	bool by_mx;
+	char service[DNS_NAME_SIZE]; /* _service._tcp.domain; "" = no SRV records are looked for */
+	bool fall_back;              /* ... and when that fails, MX or address records */
 	bool any_temp;
+	bool filtered; /* smtp_dns_reply_filter left nothing of an answer about addresses */
 	uint32_t ttl_s;
 	char fail_text[400]; /* the last address lookup that failed */
 };
@@ -91,6 +95,8 @@ static void finish(struct route_lookup *l)
 static void fail(struct route_lookup *l, enum route_status status, unsigned subject,
 		 unsigned detail, const char *fmt, ...) PRINTF_LIKE(5, 6);
 
+static void start_without_srv(struct route_lookup *l);
+
 static void fail(struct route_lookup *l, enum route_status status, unsigned subject,
 		 unsigned detail, const char *fmt, ...)
 {
@@ -103,12 +109,20 @@ static void fail(struct route_lookup *l, enum route_status status, unsigned subj
 	va_start(ap, fmt);
 	vsnprintf(l->r->text, sizeof(l->r->text), fmt, ap);
 	va_end(ap);
-	finish(l);
+	if (l->fall_back) {
+		log_info("skipping SRV lookup for %s: %s", l->service, l->r->text);
+		start_without_srv(l);
+	} else {
+		finish(l);
+	}
 }
 
 static const char *type_name(uint16_t rrtype)
 {
-	return rrtype == DNS_T_MX ? "MX" : rrtype == DNS_T_A ? "A" : "AAAA";
+	return rrtype == DNS_T_MX    ? "MX"
+	       : rrtype == DNS_T_SRV ? "SRV"
+	       : rrtype == DNS_T_A   ? "A"
+				     : "AAAA";
 }
 
 static void name_error(char *out, size_t size, const char *name, uint16_t rrtype,
@@ -173,10 +187,12 @@ static bool drop_own(struct route_lookup *l)
 	l->r->count = n;
 	if (n > 0)
 		return false;
-	if (l->by_mx && best < own)
-		fail(l, ROUTE_TEMP, 4, 4, "unable to find primary relay for %s", l->domain);
+	const char *name = l->r->by_srv ? l->service : l->domain;
+
+	if ((l->by_mx || l->r->by_srv) && best < own)
+		fail(l, ROUTE_TEMP, 4, 4, "unable to find primary relay for %s", name);
 	else
-		fail(l, ROUTE_PERM, 4, 6, "mail for %s loops back to myself", l->domain);
+		fail(l, ROUTE_PERM, 4, 6, "mail for %s loops back to myself", name);
 	return true;
 }
 
@@ -202,7 +218,7 @@ static void on_dane(void *ctx, struct dane *d, uint32_t ttl_s)
 static void ask_dane(struct route_lookup *l, unsigned host)
 {
 	struct tlsa_question question = { .host = l->r->hosts[host],
-					  .port = l->alt.port,
+					  .port = l->r->ports[host],
 					  .secure = !l->insecure[host],
 					  .force = l->t->tls_client->force_tlsa,
 					  .digests = l->t->tls_client->dane_digests };
@@ -238,9 +254,14 @@ static void addresses_done(struct route_lookup *l)
 	if (l->r->count == 0) {
 		bool temp = l->any_temp || (l->by_mx && l->t->defer_no_mx_address);
 
-		if (l->by_mx)
-			log_warn("no MX host for %s has a valid address record", l->domain);
-		fail(l, temp ? ROUTE_TEMP : ROUTE_PERM, 4, l->any_temp ? 3 : 4, "%s", l->fail_text);
+		if (l->by_mx || l->r->by_srv)
+			log_warn("no %s host for %s has a valid address record",
+				 l->by_mx ? "MX" : "SRV", l->by_mx ? l->domain : l->service);
+		if (l->filtered)
+			fail(l, ROUTE_TEMP, 7, 0, "%s", l->fail_text);
+		else
+			fail(l, temp ? ROUTE_TEMP : ROUTE_PERM, 4, l->any_temp ? 3 : 4, "%s",
+			     l->fail_text);
 		return;
 	}
 	qsort(l->r->addrs, l->r->count, sizeof(l->r->addrs[0]), by_pref);
@@ -253,8 +274,9 @@ static void addresses_done(struct route_lookup *l)
 		finish(l);
 }
 
-static void add_addr(struct route *r, unsigned host, uint16_t port, const struct dns_rr *rr)
+static void add_addr(struct route *r, unsigned host, const struct dns_rr *rr)
 {
+	uint16_t port = r->ports[host];
 	struct route_addr *a;
 
 	if (r->count == ROUTE_ADDR_MAX)
@@ -272,19 +294,39 @@ static void add_addr(struct route *r, unsigned host, uint16_t port, const struct
 	}
 }
 
-static void on_addr(void *ctx, const struct dns_answer *answer)
+static void filter_error(char *out, size_t size, const char *name, uint16_t rrtype,
+			 const struct dns_filtered *f)
 {
-	struct ask *a = ctx;
+	snprintf(out, size, "Error looking up name=%s type=%s: %s", name, type_name(rrtype),
+		 f->why);
+}
+
+/* True when a filter has left nothing of the answer; the lookup is over then. */
+static bool is_filtered_out(struct route_lookup *l, const char *name, uint16_t rrtype,
+			    const struct dns_filtered *f)
+{
+	char text[400];
+
+	if (f == NULL || f->why == NULL)
+		return false;
+	filter_error(text, sizeof(text), name, rrtype, f);
+	if (f->by_policy)
+		fail(l, ROUTE_TEMP, 7, 0, "%s", text);
+	else
+		fail(l, ROUTE_TEMP, 4, 3, "%s", text);
+	return true;
+}
+
+static void take_addrs(struct ask *a, const struct dns_answer *answer)
+{
 	struct route_lookup *l = a->l;
 
-	a->q = NULL;
-	l->pending--;
 	if (answer->status == DNS_OK) {
 		if (answer->ttl_s < l->ttl_s)
 			l->ttl_s = answer->ttl_s;
 		l->insecure[a->host] |= !answer->secure;
 		for (size_t i = 0; i < answer->count; i++)
-			add_addr(l->r, a->host, l->alt.port, &answer->rrs[i]);
+			add_addr(l->r, a->host, &answer->rrs[i]);
 	} else if (l->fail_text[0] == '\0' || answer->status == DNS_TEMP ||
 		   answer->status == DNS_NXDOMAIN) {
 		if (!l->any_temp)
@@ -292,6 +334,25 @@ static void on_addr(void *ctx, const struct dns_answer *answer)
 				   a->rrtype, answer->status);
 		l->any_temp |= answer->status == DNS_TEMP;
 	}
+}
+
+static void on_addr(void *ctx, const struct dns_answer *answer)
+{
+	struct ask *a = ctx;
+	struct route_lookup *l = a->l;
+	const char *name = l->r->hosts[a->host];
+	struct dns_filtered *f = dns_filter(l->t->dns_filter, name, a->rrtype, answer);
+
+	a->q = NULL;
+	l->pending--;
+	if (f != NULL && f->why != NULL) {
+		filter_error(l->fail_text, sizeof(l->fail_text), name, a->rrtype, f);
+		l->any_temp = true;
+		l->filtered = f->by_policy;
+	} else {
+		take_addrs(a, f != NULL ? &f->answer : answer);
+	}
+	free(f);
 	if (l->pending == 0 && !l->starting)
 		addresses_done(l);
 }
@@ -319,11 +380,13 @@ static void ask_addresses(struct route_lookup *l)
 		addresses_done(l);
 }
 
-static void add_host(struct route *r, const char *name, uint16_t pref)
+static void add_host(struct route *r, const char *name, uint16_t pref, uint16_t port)
 {
 	if (r->host_count == ROUTE_HOST_MAX)
 		return;
 	str_copy(r->hosts[r->host_count], DNS_NAME_SIZE, sv_from(name));
+	r->ports[r->host_count] = port;
+	r->weights[r->host_count] = 0;
 	r->prefs[r->host_count++] = pref;
 }
 
@@ -336,21 +399,17 @@ static int rr_by_pref(const void *a, const void *b)
 	return (int)(*x)->pref - (int)(*y)->pref;
 }
 
-static void on_mx_records(struct route_lookup *l, const struct dns_answer *a)
+/* With more hosts than we look at, equal ones must have equal chances. */
+static size_t sort_records(const struct dns_answer *a, bool shuffle,
+			   const struct dns_rr *sorted[DNS_RR_MAX])
 {
-	const struct dns_rr *sorted[DNS_RR_MAX];
 	size_t n = 0;
 
-	if (a->count == 1 && a->rrs[0].name[0] == '\0') {
-		fail(l, ROUTE_PERM, 1, 0, "Domain %s does not accept mail (nullMX)", l->domain);
-		return;
-	}
 	for (size_t i = 0; i < a->count && n < DNS_RR_MAX; i++) {
 		if (a->rrs[i].name[0] != '\0')
 			sorted[n++] = &a->rrs[i];
 	}
-	/* with more hosts than we look at, equal ones must have equal chances */
-	for (size_t i = n; i > 1 && l->t->randomize; i--) {
+	for (size_t i = n; i > 1 && shuffle; i--) {
 		size_t k = rand_below((uint32_t)i);
 		const struct dns_rr *tmp = sorted[i - 1];
 
@@ -358,26 +417,37 @@ static void on_mx_records(struct route_lookup *l, const struct dns_answer *a)
 		sorted[k] = tmp;
 	}
 	qsort(sorted, n, sizeof(sorted[0]), rr_by_pref);
+	return n;
+}
+
+static void on_mx_records(struct route_lookup *l, const struct dns_answer *a)
+{
+	const struct dns_rr *sorted[DNS_RR_MAX];
+	size_t n;
+
+	if (a->count == 1 && a->rrs[0].name[0] == '\0') {
+		fail(l, ROUTE_PERM, 1, 0, "Domain %s does not accept mail (nullMX)", l->domain);
+		return;
+	}
+	n = sort_records(a, l->t->randomize, sorted);
 	l->by_mx = true;
 	l->insecure_mx = !a->secure;
 	l->ttl_s = a->ttl_s;
 	for (size_t i = 0; i < n; i++)
-		add_host(l->r, sorted[i]->name, sorted[i]->pref);
+		add_host(l->r, sorted[i]->name, sorted[i]->pref, l->alt.port);
 	ask_addresses(l);
 }
 
-static void on_mx(void *ctx, const struct dns_answer *a)
+static void take_mx(struct route_lookup *l, const struct dns_answer *a)
 {
-	struct route_lookup *l = ctx;
 	char text[400];
 
-	l->mx_query = NULL;
 	if (a->status == DNS_OK) {
 		on_mx_records(l, a);
 		return;
 	}
 	if (a->status == DNS_NODATA || (a->status == DNS_TEMP && l->t->ignore_mx_error)) {
-		add_host(l->r, l->domain, 0);
+		add_host(l->r, l->domain, 0, l->alt.port);
 		ask_addresses(l);
 		return;
 	}
@@ -388,10 +458,123 @@ static void on_mx(void *ctx, const struct dns_answer *a)
 		fail(l, ROUTE_PERM, 4, 4, "%s", text);
 }
 
+static void on_mx(void *ctx, const struct dns_answer *a)
+{
+	struct route_lookup *l = ctx;
+	struct dns_filtered *f = dns_filter(l->t->dns_filter, l->domain, DNS_T_MX, a);
+
+	l->mx_query = NULL;
+	if (!is_filtered_out(l, l->domain, DNS_T_MX, f))
+		take_mx(l, f != NULL ? &f->answer : a);
+	free(f);
+}
+
+/* ---- SRV (RFC 2782) ---- */
+
+static unsigned get16(const unsigned char *p)
+{
+	return (unsigned)p[0] << 8 | p[1];
+}
+
+static void on_srv_records(struct route_lookup *l, const struct dns_answer *a)
+{
+	const struct dns_rr *sorted[DNS_RR_MAX];
+	struct route *r = l->r;
+
+	if (a->count == 1 && a->rrs[0].name[0] == '\0') {
+		fail(l, ROUTE_PERM, 1, 0, "Domain %s does not support SRV requests", l->service);
+		return;
+	}
+	size_t n = sort_records(a, true, sorted);
+
+	r->by_srv = true;
+	l->insecure_mx = !a->secure;
+	l->ttl_s = a->ttl_s;
+	for (size_t i = 0; i < n && r->host_count < ROUTE_HOST_MAX; i++) {
+		/* priority, weight, port: the shape was checked when it was parsed */
+		add_host(r, sorted[i]->name, sorted[i]->pref, (uint16_t)get16(sorted[i]->data + 4));
+		r->weights[r->host_count - 1] = (uint16_t)get16(sorted[i]->data + 2);
+	}
+	ask_addresses(l);
+}
+
+static void take_srv(struct route_lookup *l, const struct dns_answer *a)
+{
+	char text[400];
+
+	if (a->status == DNS_OK) {
+		on_srv_records(l, a);
+		return;
+	}
+	if (a->status == DNS_TEMP || a->status == DNS_BADNAME)
+		l->fall_back = l->fall_back || l->t->srv_ignore_error;
+	name_error(text, sizeof(text), l->service, DNS_T_SRV, a->status);
+	if (a->status == DNS_TEMP)
+		fail(l, ROUTE_TEMP, 4, 3, "%s", text);
+	else
+		fail(l, ROUTE_PERM, 4, 4, "%s", text);
+}
+
+static void on_srv(void *ctx, const struct dns_answer *a)
+{
+	struct route_lookup *l = ctx;
+	struct dns_filtered *f = dns_filter(l->t->dns_filter, l->service, DNS_T_SRV, a);
+
+	l->mx_query = NULL;
+	if (!is_filtered_out(l, l->service, DNS_T_SRV, f))
+		take_srv(l, f != NULL ? &f->answer : a);
+	free(f);
+}
+
+/* Does the next hop's service have SRV records to look for? */
+static bool uses_srv(const struct route_lookup *l, struct sv service)
+{
+	return l->t->srv != NULL && !l->alt.bracket && !l->alt.literal &&
+	       matchlist_has_string(l->t->srv, service) > 0;
+}
+
 /* ---- start ---- */
+
+/* The callback may run, and end the lookup, before this returns. */
+static void ask_records(struct route_lookup *l, const char *name, uint16_t rrtype, dns_fn fn)
+{
+	struct dns_query *q;
+
+	l->starting = true;
+	q = dns_ask(l->env->dns, sv_from(name), rrtype, fn, l);
+	if (q != NULL) {
+		l->starting = false;
+		l->mx_query = q;
+	}
+}
+
+/* MX records, or the host's addresses. */
+static void start_plain(struct route_lookup *l)
+{
+	if (l->alt.mx) {
+		ask_records(l, l->domain, DNS_T_MX, on_mx);
+	} else {
+		add_host(l->r, l->domain, 0, l->alt.port);
+		ask_addresses(l);
+	}
+}
+
+static void start_without_srv(struct route_lookup *l)
+{
+	struct route *r = l->r;
+
+	l->fall_back = l->any_temp = l->filtered = l->insecure_mx = false;
+	memset(l->insecure, 0, sizeof(l->insecure));
+	l->fail_text[0] = '\0';
+	l->ask_count = 0;
+	r->count = r->host_count = 0;
+	r->by_srv = false;
+	start_plain(l);
+}
 
 static void start(struct route_lookup *l)
 {
+	struct sv service = sv_from(l->alt.service[0] != '\0' ? l->alt.service : l->t->service);
 	struct route_addr *a = &l->r->addrs[0];
 
 	if (l->alt.literal) {
@@ -400,7 +583,7 @@ static void start(struct route_lookup *l)
 			fail(l, ROUTE_PERM, 4, 4, "malformed address %s", l->alt.host);
 			return;
 		}
-		add_host(l->r, l->alt.host, 0);
+		add_host(l->r, l->alt.host, 0, l->alt.port);
 		l->r->count = 1;
 		if (!drop_own(l)) {
 			l->r->status = ROUTE_OK;
@@ -408,19 +591,14 @@ static void start(struct route_lookup *l)
 		}
 	} else if (!idn_to_ascii(l->alt.host, l->t->idna2003, l->domain, sizeof(l->domain))) {
 		fail(l, ROUTE_PERM, 4, 4, "malformed domain name %s", l->alt.host);
-	} else if (l->alt.mx) {
-		struct dns_query *q;
-
-		/* l may be gone when the answer was at hand */
-		l->starting = true;
-		q = dns_ask(l->env->dns, sv_from(l->domain), DNS_T_MX, on_mx, l);
-		if (q != NULL) {
-			l->starting = false;
-			l->mx_query = q;
-		}
+	} else if (uses_srv(l, service)) {
+		l->fall_back = l->t->srv_fallback;
+		if ((size_t)snprintf(l->service, sizeof(l->service), "_%.*s._tcp.%s",
+				     (int)service.len, service.p, l->domain) >= sizeof(l->service))
+			l->service[0] = '\0'; /* no domain name: the question says so */
+		ask_records(l, l->service, DNS_T_SRV, on_srv);
 	} else {
-		add_host(l->r, l->domain, 0);
-		ask_addresses(l);
+		start_plain(l);
 	}
 }
 
@@ -516,6 +694,58 @@ static void order_group(const struct route *r, const struct tconf *t, uint8_t *o
 	memcpy(order, sorted, n);
 }
 
+/* A host that is not taken yet, by weight; those without weight come first in the sum, so that they
+ * have a small chance. Only when all are without are they equal. */
+static unsigned draw_host(const struct route *r, const uint8_t *order, unsigned n,
+			  const bool taken[ROUTE_HOST_MAX])
+{
+	uint8_t left[ROUTE_HOST_MAX];
+	unsigned count = 0, total = 0, sum = 0;
+
+	for (unsigned pass = 0; pass < 2; pass++) {
+		for (unsigned i = 0; i < n; i++) {
+			unsigned host = r->addrs[order[i]].host;
+			bool weighs = r->weights[host] > 0;
+
+			/* the addresses of a host stand together */
+			if (taken[host] || weighs != (pass == 1) ||
+			    (i > 0 && r->addrs[order[i - 1]].host == host))
+				continue;
+			left[count++] = (uint8_t)host;
+			total += r->weights[host];
+		}
+	}
+	if (total == 0)
+		return left[rand_below(count)];
+	unsigned want = rand_below(total + 1), at = 0;
+
+	for (; at + 1 < count; at++) {
+		sum += r->weights[left[at]];
+		if (sum >= want)
+			break;
+	}
+	return left[at];
+}
+
+/* One group of equal preference, by the weights of SRV records. */
+static void order_by_weight(const struct route *r, uint8_t *order, unsigned n)
+{
+	uint8_t in[ROUTE_ADDR_MAX];
+	bool taken[ROUTE_HOST_MAX] = { false };
+	unsigned at = 0;
+
+	memcpy(in, order, n);
+	while (at < n) {
+		unsigned host = draw_host(r, in, n, taken);
+
+		taken[host] = true;
+		for (unsigned i = 0; i < n; i++) {
+			if (r->addrs[in[i]].host == host)
+				order[at++] = in[i];
+		}
+	}
+}
+
 static bool is_ipv6(const struct route *r, unsigned i)
 {
 	return r->addrs[i].addr.sa.sa_family == AF_INET6;
@@ -557,7 +787,10 @@ unsigned route_order(const struct route *r, const struct tconf *t, uint8_t order
 	for (unsigned i = 1; i <= r->count; i++) {
 		if (i < r->count && r->addrs[i].pref == r->addrs[from].pref)
 			continue;
-		order_group(r, t, order + from, i - from);
+		if (r->by_srv)
+			order_by_weight(r, order + from, i - from);
+		else
+			order_group(r, t, order + from, i - from);
 		from = i;
 	}
 	if (t->mx_address_limit == 0 || r->count <= t->mx_address_limit)

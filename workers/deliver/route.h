@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * From one alternative of a next hop to the addresses to try, in order of preference: MX records,
- * their A and AAAA records, loop detection, limits (RFC 5321 5.1, RFC 7505). The lookups run in
- * parallel; the result is shared by all jobs of the destination until it expires.
+ * From one alternative of a next hop to the addresses to try, in order of preference: MX or SRV
+ * records, their A and AAAA records, loop detection, limits (RFC 5321 5.1, RFC 7505, RFC 2782). The
+ * lookups run in parallel; the result is shared by all jobs of the destination until it expires.
  */
 #ifndef PH_WORKERS_DELIVER_ROUTE_H
 #define PH_WORKERS_DELIVER_ROUTE_H
@@ -36,6 +36,9 @@ struct route { /* counted: jobs keep the one they work along */
 	uint16_t prefs[ROUTE_HOST_MAX];
 	bool has_dane;                     /* nexthop_alt.dane: TLSA records were looked up */
 	struct dane *dane[ROUTE_HOST_MAX]; /* of each host; NULL: it has no address */
+	uint16_t ports[ROUTE_HOST_MAX];
+	uint16_t weights[ROUTE_HOST_MAX];
+	bool by_srv; /* equal preferences go by weight */
 };
 
 struct route_env {
@@ -56,8 +59,8 @@ struct route *route_ref(struct route *r);
 void route_unref(struct route **r);
 
 /* The order in which one connection attempt goes through the addresses: equal preferences are
- * shuffled (smtp_randomize_addresses), families follow smtp_address_preference, and
- * smtp_mx_address_limit holds. Returns how many. */
+ * shuffled (smtp_randomize_addresses), or drawn by the weights of SRV records, families follow
+ * smtp_address_preference, and smtp_mx_address_limit holds. Returns how many. */
 unsigned route_order(const struct route *r, const struct tconf *t, uint8_t order[ROUTE_ADDR_MAX]);
 
 #endif

@@ -37,6 +37,7 @@ static void read_bind(const char *name, const char *text, union net_addr *a, boo
 #define READ_FAMILY(prefix)                                                                        \
 	do {                                                                                       \
 		t->client.skip_5xx_greeting = p->prefix##_skip_5xx_greeting;                       \
+		t->client.raw_addresses = !p->prefix##_quote_rfc821_envelope;                      \
 		t->client.connect_ms = p->prefix##_connect_timeout;                                \
 		t->client.starttls_ms = p->prefix##_starttls_timeout;                              \
 		t->client.note_starttls = p->prefix##_tls_note_starttls_offer;                     \
@@ -116,6 +117,9 @@ void tconf_load(struct tconf *t, const struct conf *c UNUSED, const struct conf_
 			strcmp(p->smtp_dns_support_level, "disabled") != 0;
 		read_port(t, port, 25);
 	}
+	t->service = port;
+	t->srv_fallback = p->allow_srv_lookup_fallback;
+	t->srv_ignore_error = p->ignore_srv_lookup_error;
 	t->ignore_mx_error = p->ignore_mx_lookup_error;
 	t->min_backoff_ms = p->minimal_backoff_time;
 	t->queue_directory = p->queue_directory;

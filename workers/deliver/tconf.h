@@ -32,7 +32,11 @@ struct tconf {
 	bool assume_final;        /* lmtp_assume_final: what is sent is delivered, not relayed */
 	bool want4, want6;        /* inet_protocols */
 	bool idna2003;            /* enable_idna2003_compatibility */
-	int preference;           /* enum conf_address_preference */
+	const char *service;      /* smtp_tcp_port as written */
+	struct matchlist *srv; /* use_srv_lookup: services; NULL = the DNS is not asked for any */
+	bool srv_fallback;     /* allow_srv_lookup_fallback */
+	bool srv_ignore_error; /* ignore_srv_lookup_error */
+	int preference;        /* enum conf_address_preference */
 	int64_t mx_address_limit, mx_session_limit;
 	bool balance; /* smtp_balance_inet_protocols: the limit leaves some of each family */
 	const char *fallback_relay;
@@ -47,6 +51,7 @@ struct tconf {
 	int64_t min_backoff_ms;        /* minimal_backoff_time */
 	struct status_filter *status;  /* workers/common/statusfilter.h */
 	struct map_list *reply_filter; /* smtp_reply_filter */
+	struct map_list *dns_filter;   /* smtp_dns_reply_filter */
 	struct map_list *discard_maps; /* smtp_discard_ehlo_keyword_address_maps */
 	struct convert_conf *convert;  /* convert.h: how content is changed on its way out */
 	bool bind4_set, bind6_set;

@@ -146,6 +146,7 @@ static int open_maps(struct listener *l, const struct conf *c, struct conf_diag 
 		{ "smtpd_reject_filter_maps", p->smtpd_reject_filter_maps, &l->reject_filter_maps },
 		{ "smtpd_reject_footer_maps", p->smtpd_reject_footer_maps, &l->reject_footer_maps },
 		{ "smtpd_command_filter", p->smtpd_command_filter, &l->command_filter },
+		{ "smtpd_dns_reply_filter", p->smtpd_dns_reply_filter, &l->dns_filter },
 	};
 	int status = 0;
 
@@ -317,6 +318,7 @@ void listener_fini(struct listener *l)
 	matchlist_close(&l->xforward_hosts);
 	map_list_close(&l->discard_maps);
 	map_list_close(&l->reject_filter_maps);
+	map_list_close(&l->dns_filter);
 	map_list_close(&l->reject_footer_maps);
 	map_list_close(&l->command_filter);
 	policy_conf_free(&l->policy);

@@ -47,7 +47,7 @@ struct listener {
 	struct matchlist *bare_newline_exclusions, *limit_exceptions, *noop_commands,
 		*forbidden_commands, *verp_clients, *xclient_hosts, *xforward_hosts;
 	struct map_list *discard_maps;
-	struct map_list *reject_filter_maps, *reject_footer_maps, *command_filter;
+	struct map_list *reject_filter_maps, *reject_footer_maps, *command_filter, *dns_filter;
 	uint32_t discard_mask;
 	const char *stress;  /* "yes" while it is overloaded, else "" */
 	const char *cleanup; /* cleanup_service_name, "" for the usual one */

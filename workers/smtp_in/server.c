@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Accepting, peers, ticks, and what sessions ask for; see workers/smtp_in/server.h. */
 #include "workers/smtp_in/server.h"
+#include "workers/dns/filter.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -208,14 +209,17 @@ static void policy_answer(void *ctx, const struct dns_answer *a)
 	struct policy_query *q = ctx;
 	struct session *s = q->session;
 	struct policy_rr rrs[DNS_RR_MAX];
+	struct dns_filtered *filtered;
 	struct policy_dns dns;
 	bool in_call = q->in_call;
 
-	to_policy(a, q->rrtype, &dns, rrs);
+	filtered = dns_filter(s->listener->dns_filter, s->run->need.name, q->rrtype, a);
+	to_policy(filtered != NULL ? &filtered->answer : a, q->rrtype, &dns, rrs);
 	q->over = true;
 	if (!in_call)
 		free(q);
 	session_dns_answer(s, &dns);
+	free(filtered);
 	if (!in_call)
 		conn_queue(conn_of(s));
 }

@@ -10,6 +10,7 @@
 #include "lib/err.h"
 #include "lib/util.h"
 #include "t/unit/tap.h"
+#include "t/unit/workers/testconf.h"
 #include "workers/deliver/tlsclient.h"
 
 /* ---- the fake DNS: linked instead of workers/dns/client.c ---- */
@@ -60,6 +61,13 @@ static const struct zone {
 	{ "_25._tcp.to-ex.sec", DNS_T_TLSA, DNS_OK, "x" },
 	{ "err.sec", DNS_T_A, DNS_OK, "1.0.1.6" },
 	{ "_25._tcp.err.sec", DNS_T_TLSA, DNS_TEMP, NULL },
+	{ "_submission._tcp.srv.ex", DNS_T_SRV, DNS_OK, "20 0 465 b.ex,10 5 1587 host.ex" },
+	{ "_submission._tcp.weights.ex", DNS_T_SRV, DNS_OK,
+	  "1 10 587 host.ex,1 90 588 b.ex,1 0 589 self.ex" },
+	{ "_submission._tcp.equal-srv.ex", DNS_T_SRV, DNS_OK, "1 0 1 host.ex,1 0 2 b.ex" },
+	{ "_submission._tcp.none.ex", DNS_T_SRV, DNS_OK, "0 0 0 ." },
+	{ "_submission._tcp.two.ex", DNS_T_SRV, DNS_TEMP, NULL },
+	{ "_submission._tcp.null.ex", DNS_T_SRV, DNS_OK, "0 0 587 gone2.ex" },
 };
 
 struct dns_query {
@@ -79,8 +87,10 @@ static size_t fill(const struct zone *z, struct dns_rr *rrs)
 
 	for (const char *p = z->data; p != NULL && *p != '\0'; n++) {
 		char text[64];
-		size_t len = strcspn(p, z->type == DNS_T_MX || z->type == DNS_T_CNAME ? "," : " ");
-		unsigned pref = 0;
+		bool hosts = z->type == DNS_T_MX || z->type == DNS_T_SRV || z->type == DNS_T_CNAME;
+		size_t len = strcspn(p, hosts ? "," : " ");
+		unsigned pref = 0, weight = 0, port = 0;
+		static unsigned char rdata[20][6];
 
 		memset(&rrs[n], 0, sizeof(rrs[n]));
 		rrs[n].type = z->type;
@@ -95,8 +105,18 @@ static size_t fill(const struct zone *z, struct dns_rr *rrs)
 		} else if (z->type == DNS_T_AAAA) {
 			inet_pton(AF_INET6, text, &rrs[n].aaaa);
 		} else {
-			sscanf(text, "%u %255s", &pref, rrs[n].name);
+			if (z->type != DNS_T_SRV)
+				sscanf(text, "%u %255s", &pref, rrs[n].name);
+			else
+				sscanf(text, "%u %u %u %255s", &pref, &weight, &port, rrs[n].name);
 			rrs[n].pref = (uint16_t)pref;
+			if (z->type == DNS_T_SRV) {
+				rdata[n][2] = (unsigned char)(weight >> 8);
+				rdata[n][3] = (unsigned char)weight;
+				rdata[n][4] = (unsigned char)(port >> 8);
+				rdata[n][5] = (unsigned char)port;
+				rrs[n].data = rdata[n];
+			}
 			if (strcmp(rrs[n].name, ".") == 0)
 				rrs[n].name[0] = '\0';
 		}
@@ -325,6 +345,122 @@ static void test_routes(void)
 	}
 }
 
+/* Without the records whose line has `key`; action NULL: the table cannot be asked. */
+static void filter_case(const char *nexthop, const char *key, const char *action, const char *want)
+{
+	struct conf *c = test_conf("");
+	struct conf_diag d;
+	char spec[200];
+
+	conf_diag_init(&d);
+	if (action != NULL)
+		snprintf(spec, sizeof(spec), "regexp:{{/%s/ %s}}", key, action);
+	else
+		snprintf(spec, sizeof(spec), "fail:x");
+	is_int(map_list_open(c, spec, "smtp_dns_reply_filter", &conf.dns_filter, &d), 0, "%s",
+	       spec);
+	for (unsigned pass = 0; pass < 2; pass++) {
+		at_once = pass == 1;
+		is_str(lookup(nexthop), want, "%s without \"%s\"%s", nexthop, key,
+		       at_once ? ", from the cache" : "");
+	}
+	map_list_close(&conf.dns_filter);
+	conf_diag_fini(&d);
+	conf_free(&c);
+	at_once = false;
+}
+
+static void test_filter(void)
+{
+	filter_case("two.ex", "^two\\.ex\\. 100 IN MX 10 a\\.ex\\.$", "IGNORE", "1.0.0.3 ");
+	filter_case("two.ex", "^a\\.ex\\. 100 IN A 1\\.0\\.0\\.1$", "ignore this",
+		    "1.0.0.2 2001:db8::1 1.0.0.3 ");
+	filter_case("two.ex", "IN AAAA", "IGNORE", "1.0.0.1 1.0.0.2 1.0.0.3 ");
+	filter_case("two.ex", "IN MX", "IGNORE",
+		    "temp 4.7.0 Error looking up name=two.ex type=MX: DNS reply filter drops all "
+		    "results");
+	filter_case("host.ex", "IN A 1", "IGNORE",
+		    "temp 4.7.0 Error looking up name=host.ex type=A: DNS reply filter drops all "
+		    "results");
+	filter_case("two.ex", "IN MX", "PERHAPS",
+		    "temp 4.4.3 Error looking up name=two.ex type=MX: Invalid DNS reply filter "
+		    "syntax");
+	filter_case("two.ex", "IN MX", NULL,
+		    "temp 4.4.3 Error looking up name=two.ex type=MX: Invalid DNS reply filter "
+		    "syntax");
+	filter_case("null.ex", ".", "IGNORE",
+		    "perm 5.1.0 Domain null.ex does not accept mail (nullMX)");
+	filter_case("gone.ex", ".", "IGNORE", "perm 5.4.4 " NSE "gone.ex type=MX: Host not found");
+}
+
+static void srv_case(const char *nexthop, const char *want)
+{
+	for (unsigned pass = 0; pass < 2; pass++) {
+		at_once = pass == 1;
+		is_str(lookup(nexthop), want, "%s%s%s", nexthop,
+		       conf.srv_fallback ? ", falling back" : "",
+		       at_once ? ", from the cache" : "");
+	}
+}
+
+/* Which host comes first, of a thousand tries. */
+static void srv_weights(const char *nexthop, const char *host, unsigned min, unsigned max)
+{
+	unsigned first = 0;
+
+	for (unsigned i = 0; i < 1000; i++)
+		first += strncmp(lookup(nexthop), host, strlen(host)) == 0;
+	ok(first >= min && first <= max, "%s: %s is first %u times", nexthop, host, first);
+}
+
+static void test_srv(void)
+{
+	struct conf *c = test_conf("");
+	struct conf_diag d;
+	struct route_env env = { NULL, &own };
+	struct nexthop n = { 0 };
+
+	conf_diag_init(&d);
+	is_int(matchlist_open(c, "submission", "use_srv_lookup", MATCHLIST_STRING, &conf.srv, &d),
+	       0, "use_srv_lookup");
+	srv_case("srv.ex:submission", "1.0.0.4 1.0.0.3 ");
+	srv_case("two.ex", "1.0.0.1 1.0.0.2 2001:db8::1 1.0.0.3 ");
+	srv_case("[host.ex]:submission", "1.0.0.4 ");
+	srv_case("host.ex:submission",
+		 "perm 5.4.4 " NSE "_submission._tcp.host.ex type=SRV: Host not found");
+	srv_case("none.ex:submission",
+		 "perm 5.1.0 Domain _submission._tcp.none.ex does not support SRV requests");
+	srv_case("two.ex:submission",
+		 "temp 4.4.3 " NSE "_submission._tcp.two.ex type=SRV: Host not "
+		 "found, try again");
+	conf.srv_ignore_error = true;
+	srv_case("two.ex:submission", "1.0.0.1 1.0.0.2 2001:db8::1 1.0.0.3 ");
+	srv_case("host.ex:submission",
+		 "perm 5.4.4 " NSE "_submission._tcp.host.ex type=SRV: Host not found");
+	conf.srv_ignore_error = false;
+	conf.srv_fallback = true;
+	srv_case("host.ex:submission", "1.0.0.4 ");
+	srv_case("none.ex:submission", "perm 5.4.4 " NSE "none.ex type=MX: Host not found");
+	srv_case("null.ex:submission", "perm 5.1.0 Domain null.ex does not accept mail (nullMX)");
+	srv_case("unknown.ex:submission", "perm 5.4.4 " NSE "unknown.ex type=MX: Host not found");
+	conf.srv_fallback = false;
+	at_once = true;
+	found = NULL;
+	ok(nexthop_parse(SV("srv.ex:submission"), true, 25, &n) == 0 && n.alts[0].port == 587,
+	   "a service that has a port");
+	route_lookup(&env, &conf, &n.alts[0], on_route, NULL);
+	is_int(ntohs(found->addrs[0].addr.in.sin_port), 1587, "the record's port");
+	is_int(ntohs(found->addrs[1].addr.in.sin_port), 465, "... each its own");
+	route_unref(&found);
+	srv_weights("weights.ex:submission", "1.0.0.3 ", 850, 950);
+	srv_weights("weights.ex:submission", "9.9.9.9 ", 0, 40);
+	srv_weights("equal-srv.ex:submission", "1.0.0.3 ", 400, 600);
+	matchlist_close(&conf.srv);
+	conf_diag_fini(&d);
+	conf_free(&c);
+	at_once = false;
+}
+
 static void test_options(void)
 {
 	unsigned first_b = 0;
@@ -483,10 +619,13 @@ int main(void)
 	conf = (struct tconf){ .want4 = true,
 			       .want6 = true,
 			       .preference = ADDRESS_PREFERENCE_IPV4,
+			       .service = "smtp",
 			       .client.myhostname = "me.example" };
 	clock_fake_set(1000);
 	test_nexthop();
 	test_routes();
+	test_srv();
+	test_filter();
 	test_options();
 	test_cancel();
 	test_dane();
