@@ -34,7 +34,7 @@ t_unit_workers_convert_test_SOURCES = t/unit/workers/convert_test.c t/unit/worke
 t_unit_workers_convert_test_LDADD = $(WORKER_LIBS)
 check_PROGRAMS += t/unit/workers/route_test
 UNIT_TESTS += t/unit/workers/route_test
-t_unit_workers_route_test_SOURCES = t/unit/workers/route_test.c $(DELIVER_ENGINE) \
+t_unit_workers_route_test_SOURCES = t/unit/workers/route_test.c t/unit/workers/testconf.h $(DELIVER_ENGINE) \
 	workers/deliver/dane.c workers/deliver/nexthop.c workers/deliver/route.c \
 	workers/deliver/tconf.c workers/deliver/tlsa.c workers/dns/filter.c workers/dns/name.c
 t_unit_workers_route_test_LDADD = libph_tls.a $(WORKER_LIBS) $(WOLFSSL_LIBS)
