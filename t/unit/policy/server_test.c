@@ -273,6 +273,61 @@ static void mx_backup(void)
 	}
 }
 
+/* Tables that answer later: what was asked of the DNS in between is neither lost nor forgotten. */
+static void remote_tables(void)
+{
+	static const struct bench_rrset domains[] = {
+		{ "backup.test", MX, "10:first.test 20:ours.test" },
+		{ "loop.test", MX, "10:ours.test 20:first.test" },
+		{ "x.test", MX, "10:first.test" },
+		{ "first.test", A, "192.0.2.1" },
+		{ NULL, 0, NULL },
+	};
+	static const struct {
+		const char *conf, *rcpt, *key, *value, *want;
+	} rows[] = {
+		{ "mydestination = tcp:127.0.0.1:9\nsmtpd_relay_restrictions = permit_mx_backup, "
+		  "reject",
+		  "u@backup.test", "ours.test", "x", "OK" },
+		{ "mydestination = tcp:127.0.0.1:9\nsmtpd_relay_restrictions = permit_mx_backup, "
+		  "reject",
+		  "u@loop.test", "ours.test", "x",
+		  "554 5.7.1 <u@loop.test>: Recipient address rejected: Access denied" },
+		{ "smtpd_recipient_restrictions = check_sender_mx_access tcp:127.0.0.1:9",
+		  "u@local.test", "192.0.2.1", "REJECT bad",
+		  "554 5.7.1 <s@x.test>: Sender address rejected: bad" },
+		{ "smtpd_recipient_restrictions = check_sender_mx_access tcp:127.0.0.1:9",
+		  "u@local.test", "first.test", "OK", "451 4.3.5 Server configuration error" },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct bench b;
+		enum policy_verdict v;
+		bool begun = false;
+
+		bench_open(&b, rows[i].conf);
+		b.zone = domains;
+		b.v.recipient = rows[i].rcpt;
+		b.f.table_key = rows[i].key;
+		b.f.table_value = rows[i].value;
+		b.f.memo = map_memo_new();
+		do {
+			map_memo_enter(b.f.memo);
+			v = begun ? policy_resume(&b.run) : policy_start(&b.run, POLICY_ON_RCPT);
+			map_memo_leave();
+			begun = true;
+			if (v == POLICY_NEED && b.run.need.kind == POLICY_NEED_DNS)
+				bench_answer(&b);
+			else if (v == POLICY_NEED)
+				fake_tables_answer(&b.f);
+		} while (v == POLICY_NEED);
+		is_str(v == POLICY_PERMIT ? "OK" : b.run.reply, rows[i].want, "%s, %s",
+		       rows[i].conf, rows[i].rcpt);
+		map_memo_free(&b.f.memo);
+		bench_close(&b);
+	}
+}
+
 static void names_in_utf8(void)
 {
 	for (int old = 0; old < 2; old++) {
@@ -314,6 +369,7 @@ int main(void)
 	rows_by_sender();
 	many_hosts();
 	mx_backup();
+	remote_tables();
 	names_in_utf8();
 	abandoned();
 	return tap_done();
