@@ -242,7 +242,14 @@ static int show_locks(struct postconf *pc UNUSED)
 	return 0;
 }
 
-/* Plug-ins of SASL, and versions of TLS: there is neither. Postfix prints nothing then. */
+static int show_sasl(struct postconf *pc UNUSED)
+{
+	puts("cyrus\ndovecot");
+	return 0;
+}
+
+/* Plug-ins of SASL as a client, and versions of TLS: there is neither. Postfix prints nothing then.
+ */
 static int show_nothing(struct postconf *pc UNUSED)
 {
 	return 0;
@@ -275,7 +282,7 @@ static const struct {
 	char option;
 	int (*show)(struct postconf *pc);
 } plain_modes[] = {
-	{ 'm', show_types },     { 'l', show_locks },   { 'a', show_nothing },
+	{ 'm', show_types },     { 'l', show_locks },   { 'a', show_sasl },
 	{ 'A', show_nothing },   { 'T', show_nothing }, { 'b', show_templates },
 	{ 't', show_templates },
 };

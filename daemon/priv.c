@@ -45,10 +45,19 @@
 #define SEND_WAIT_MS   10
 
 static const char *const class_programs[CLASS_COUNT] = {
-	[CLASS_SUPERVISOR] = "supervisor", [CLASS_LOG] = "log",       [CLASS_RESOLVER] = "resolver",
-	[CLASS_REWRITE] = "rewrite",       [CLASS_SMTP_IN] = "smtpd", [CLASS_DELIVER] = "deliver",
-	[CLASS_LOCAL] = "local",           [CLASS_STATS] = "stats",   [CLASS_PICKUP] = "pickup",
-	[CLASS_LOOKUP] = "lookup",         [CLASS_SHOWQ] = "showq",   [CLASS_SPAWN] = "spawn",
+	[CLASS_SUPERVISOR] = "supervisor",
+	[CLASS_LOG] = "log",
+	[CLASS_RESOLVER] = "resolver",
+	[CLASS_REWRITE] = "rewrite",
+	[CLASS_SMTP_IN] = "smtpd",
+	[CLASS_DELIVER] = "deliver",
+	[CLASS_LOCAL] = "local",
+	[CLASS_STATS] = "stats",
+	[CLASS_PICKUP] = "pickup",
+	[CLASS_LOOKUP] = "lookup",
+	[CLASS_SHOWQ] = "showq",
+	[CLASS_SPAWN] = "spawn",
+	[CLASS_AUTH] = "auth",
 };
 
 struct child {

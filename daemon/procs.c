@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "conf/map_watch.h"
+#include "conf/sasl.h"
 #include "conf/spawn.h"
 #include "lib/util.h"
 
@@ -85,6 +86,19 @@ static unsigned count_spawn(const struct conf *c)
 	return spawn_is_used(c) ? 1 : 0;
 }
 
+/* None when nobody logs in: asked every turn, found out once per configuration. */
+static unsigned count_auth(const struct conf *c)
+{
+	static const struct conf *looked_at;
+	static bool used;
+
+	if (c != looked_at) {
+		used = sasl_is_used(c);
+		looked_at = c;
+	}
+	return used ? (unsigned)conf_params(c)->auth_workers : 0;
+}
+
 const struct proc_class proc_classes[CLASS_COUNT] = {
 	[CLASS_SUPERVISOR] = { .name = "supervisor", .count = NULL },
 	[CLASS_LOG] = { .name = "log",
@@ -154,6 +168,11 @@ const struct proc_class proc_classes[CLASS_COUNT] = {
 			  .count = count_spawn,
 			  .ring_to = 256 * KIB,
 			  .ring_from = 256 * KIB },
+	[CLASS_AUTH] = { .name = "auth",
+			 .count = count_auth,
+			 .ring_to = 256 * KIB,
+			 .ring_from = 256 * KIB,
+			 .brief_end = true },
 };
 
 const struct proc_link proc_links[] = {
@@ -209,6 +228,11 @@ const struct proc_link proc_links[] = {
 	  .b = CLASS_LOOKUP,
 	  .ring_ab = 256 * KIB,
 	  .ring_ba = 512 * KIB,
+	  .same_generation = true },
+	{ .a = CLASS_SMTP_IN,
+	  .b = CLASS_AUTH,
+	  .ring_ab = 256 * KIB,
+	  .ring_ba = 256 * KIB,
 	  .same_generation = true },
 };
 

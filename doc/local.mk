@@ -14,7 +14,7 @@ CLEANFILES += doc/parameters.md
 
 dist_man_MANS += doc/postmap.1 doc/postalias.1 doc/newaliases.1
 
-EXTRA_DIST += doc/COMPATIBILITY.md doc/content.md doc/master.md doc/INTERNALS.md doc/growth.svg doc/MIGRATING.md doc/milters.md doc/PROOF.md doc/SECURITY.md doc/statistics.md doc/tables.md
+EXTRA_DIST += doc/COMPATIBILITY.md doc/content.md doc/master.md doc/INTERNALS.md doc/growth.svg doc/MIGRATING.md doc/milters.md doc/PROOF.md doc/SECURITY.md doc/sasl.md doc/statistics.md doc/tables.md
 EXTRA_DIST += doc/shm-layout.md
 EXTRA_DIST += doc/spool-format.md
 

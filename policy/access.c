@@ -566,6 +566,19 @@ enum policy_verdict rs_reverse_access(struct policy_run *r, const struct policy_
 	return policy_forbid_permit(r, it, s.v, r->view->reverse_name);
 }
 
+/* Exactly as it is: a login is not taken apart. */
+enum policy_verdict rs_sasl_access(struct policy_run *r, const struct policy_item *it)
+{
+	const char *user = r->view->sasl_user;
+
+	if (!r->pc->p->smtpd_sasl_auth_enable || user == NULL || user[0] == '\0')
+		return POLICY_DUNNO;
+	struct search s = search_for(r, it, user, policy_class_login);
+
+	try_key(&s, sv_from(user), false);
+	return s.v;
+}
+
 enum policy_verdict rs_helo_access(struct policy_run *r, const struct policy_item *it)
 {
 	if (r->view->helo == NULL)

@@ -105,7 +105,11 @@ enum policy_verdict rs_inet_interfaces(struct policy_run *r, const struct policy
 
 enum policy_verdict rs_sasl_authenticated(struct policy_run *r, const struct policy_item *it)
 {
-	return r->view->sasl_user != NULL ? permit_client(r, it) : POLICY_DUNNO;
+	const struct policy_view *v = r->view;
+
+	return v->sasl_method != NULL && !str_eq_nocase(v->sasl_method, "anonymous")
+		       ? permit_client(r, it)
+		       : POLICY_DUNNO;
 }
 
 enum policy_verdict rs_unknown_client(struct policy_run *r, const struct policy_item *it UNUSED)
@@ -267,11 +271,20 @@ int policy_is_local_rewrite(struct policy_conf *pc, const struct policy_view *v)
 			hit = policy_is_mynetwork(pc, v->client_addr);
 		} else if (it->row->fn == rs_inet_interfaces) {
 			hit = policy_is_own_addr(pc, v->client_addr);
-		} else if (it->row->fn == rs_sasl_authenticated) {
-			hit = v->sasl_user != NULL;
 		}
 		if (hit != 0)
 			return hit;
 	}
 	return 0;
+}
+
+bool policy_login_is_local_rewrite(const struct policy_conf *pc)
+{
+	for (unsigned i = 0; i < pc->rewrite_client_count; i++) {
+		const struct policy_item *it = &pc->rewrite_clients[i];
+
+		if (it->map == NULL && it->row->fn == rs_sasl_authenticated)
+			return true;
+	}
+	return false;
 }

@@ -426,6 +426,7 @@ static int open_lists(struct policy_conf *pc, struct conf_diag *d)
 		{ "transport_maps", p->transport_maps, &pc->transport_maps },
 		{ "relocated_maps", p->relocated_maps, &pc->relocated_maps },
 		{ "rbl_reply_maps", p->rbl_reply_maps, &pc->rbl_reply_maps },
+		{ "smtpd_sender_login_maps", p->smtpd_sender_login_maps, &pc->sender_login_maps },
 	};
 	int status = 0;
 
@@ -604,6 +605,7 @@ void policy_conf_free(struct policy_conf **pcp)
 	matchlist_close(&pc->log_permits);
 	matchlist_close(&pc->mx_backup_networks);
 	map_list_close(&pc->rbl_reply_maps);
+	map_list_close(&pc->sender_login_maps);
 	matchlist_close(&pc->mydestination);
 	matchlist_close(&pc->virtual_alias_domains);
 	matchlist_close(&pc->virtual_mailbox_domains);

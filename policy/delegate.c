@@ -64,16 +64,16 @@ static void add_message(struct buf *out, const struct policy_view *v)
 	add_text(out, "stress", v->stress);
 }
 
-/* Sessions are neither authenticated nor encrypted; servers expect the names all the same. */
+/* Sessions are not encrypted; servers expect the names all the same. */
 static void add_security(struct buf *out, const struct policy_view *v)
 {
 	static const char *const empty[] = { "ccert_subject",       "ccert_issuer",
 					     "ccert_fingerprint",   "ccert_pubkey_fingerprint",
 					     "encryption_protocol", "encryption_cipher" };
 
-	add_text(out, "sasl_method", "");
+	add_text(out, "sasl_method", v->sasl_method);
 	add_text(out, "sasl_username", v->sasl_user);
-	add_text(out, "sasl_sender", "");
+	add_text(out, "sasl_sender", v->sasl_sender);
 	for (size_t i = 0; i < ARRAY_LEN(empty); i++)
 		add_text(out, empty[i], "");
 	add_number(out, "encryption_keysize", 0);

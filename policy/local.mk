@@ -6,6 +6,7 @@ libph_policy_a_SOURCES = \
 	policy/check_basic.c \
 	policy/check_dest.c \
 	policy/check_server.c \
+	policy/check_login.c \
 	policy/compile.c \
 	policy/delegate.c \
 	policy/look.c \

@@ -58,12 +58,13 @@ struct policy_view {
 	const char *reverse_name; /* unverified name, or "unknown" */
 	const char *namaddr;      /* "name[addr]" for replies and logs */
 	enum policy_name_status name_status, reverse_status;
-	const char *helo;      /* NULL = none yet */
-	const char *sender;    /* NULL = no MAIL yet; "" = null sender */
-	const char *recipient; /* NULL = none */
-	const char *etrn;      /* NULL = not in ETRN */
-	const char *sasl_user; /* NULL = not authenticated */
-	unsigned rcpt_count;   /* recipients accepted so far */
+	const char *helo;                    /* NULL = none yet */
+	const char *sender;                  /* NULL = no MAIL yet; "" = null sender */
+	const char *recipient;               /* NULL = none */
+	const char *etrn;                    /* NULL = not in ETRN */
+	const char *sasl_method, *sasl_user; /* NULL = not authenticated */
+	const char *sasl_sender;             /* AUTH= of MAIL, NULL = none */
+	unsigned rcpt_count;                 /* recipients accepted so far */
 	/* for policy services */
 	const char *where;    /* protocol state: "CONNECT", "RCPT", "END-OF-MESSAGE" ... */
 	const char *protocol; /* "ESMTP", "SMTP" */
@@ -224,5 +225,7 @@ int policy_is_mynetwork(struct policy_conf *pc, const char *addr);
 bool policy_is_own_addr(struct policy_conf *pc, const char *addr);
 /* local_header_rewrite_clients matches the client: complete headers. 1 / 0 / negative. */
 int policy_is_local_rewrite(struct policy_conf *pc, const struct policy_view *v);
+/* Does it match whoever logs in? */
+bool policy_login_is_local_rewrite(const struct policy_conf *pc);
 
 #endif

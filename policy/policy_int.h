@@ -105,7 +105,7 @@ struct policy_conf {
 		*recipient_canonical_maps, *transport_maps, *relocated_maps;
 	struct policy_item *rewrite_clients; /* local_header_rewrite_clients */
 	unsigned rewrite_client_count;
-	struct map_list *rbl_reply_maps;
+	struct map_list *rbl_reply_maps, *sender_login_maps;
 	struct matchlist *log_permits;        /* smtpd_log_access_permit_actions */
 	struct matchlist *mx_backup_networks; /* permit_mx_backup_networks */
 	bool access_parent;        /* smtpd_access_maps in parent_domain_matches_subdomains */
@@ -157,7 +157,7 @@ const struct policy_frame *policy_top(const struct policy_run *r);
 
 extern const char policy_class_client[], policy_class_helo[], policy_class_sender[],
 	policy_class_rcpt[], policy_class_data[], policy_class_eod[], policy_class_etrn[],
-	policy_class_reverse[];
+	policy_class_reverse[], policy_class_login[];
 
 /* access.c: searches the table of an access restriction for a host, by name (and parent domains)
  * or by address (and networks). True when the search is over: *v_r is the verdict. */
@@ -268,6 +268,11 @@ enum policy_verdict rs_permit_auth_dest(struct policy_run *r, const struct polic
 enum policy_verdict rs_reject_unauth_dest(struct policy_run *r, const struct policy_item *it);
 enum policy_verdict rs_defer_unauth_dest(struct policy_run *r, const struct policy_item *it);
 enum policy_verdict rs_mx_backup(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_sasl_access(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_login_mismatch(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_auth_login_mismatch(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_known_login_mismatch(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_unauth_login_mismatch(struct policy_run *r, const struct policy_item *it);
 enum policy_verdict rs_multi_bounce(struct policy_run *r, const struct policy_item *it);
 
 #endif

@@ -15,6 +15,7 @@
 
 const char policy_class_client[] = "Client host";
 const char policy_class_reverse[] = "Unverified Client host";
+const char policy_class_login[] = "SASL login name";
 const char policy_class_helo[] = "Helo command";
 const char policy_class_sender[] = "Sender address";
 const char policy_class_rcpt[] = "Recipient address";

@@ -58,6 +58,9 @@ enum proto_kind {
 	/* smtp-in -> rewrite, and back */
 	PROTO_MILTER_EVENT,
 	PROTO_MILTER_REPLY,
+	/* smtp-in <-> auth */
+	PROTO_AUTH_ASK,
+	PROTO_AUTH_ANSWER,
 	PROTO_KIND_COUNT
 };
 
@@ -417,7 +420,8 @@ struct proto_milter_event {
 	/* strings, each with its NUL:
 	 * CONNECT: address, port, name, reverse name, OK|FORGED|TEMP|FAIL, connections, own
 	 *          address, own port
-	 * HELO:    name        MAIL: queue id or "", address, arguments as they came
+	 * HELO:    name        MAIL: queue id or "", address, login's method, user and
+	 *          sender or "", arguments as they came
 	 * RCPT:    queue id or "", address, why it is refused or "", arguments as they came
 	 * DATA:    queue id    UNKNOWN: the line */
 };
@@ -434,6 +438,54 @@ struct proto_milter_reply {
 	uint32_t flags;    /* MILTER_REPLY_* */
 	uint32_t text_len; /* the reply as workers/milter/client.h has it; 0 = go on */
 	uint32_t pad;
+};
+
+/* ---- smtp-in <-> auth: SASL dialogues ---- */
+
+#define PROTO_AUTH_TEXT_MAX  49152u /* strings of a record */
+#define PROTO_AUTH_ASKED_MAX 1024u  /* dialogues of one asker with one worker */
+
+enum auth_ask {
+	AUTH_START,  /* service name, mechanism, initial response, client's address and port, own
+			address and port */
+	AUTH_STEP,   /* the client's line, as it came */
+	AUTH_CANCEL, /* not answered */
+	AUTH_ASK_COUNT
+};
+
+enum {
+	AUTH_TLS = 1,     /* the connection is encrypted */
+	AUTH_INITIAL = 2, /* START: there is an initial response */
+};
+
+struct proto_auth_ask {
+	uint32_t kind;
+	uint32_t session;  /* asker's, echoed */
+	uint32_t dialogue; /* asker's number, never 0, one dialogue only within its life; echoed */
+	uint16_t what;     /* enum auth_ask */
+	uint16_t flags;    /* AUTH_TLS... */
+	uint32_t text_len; /* strings, each with its NUL */
+	uint32_t pad;
+};
+
+enum auth_status {
+	AUTH_MORE,   /* say `text` (base64) and come back with an AUTH_STEP */
+	AUTH_DONE,   /* logged in; the dialogue is over, as after the next two */
+	AUTH_FAILED, /* wrong password or mechanism; `text` says why */
+	AUTH_TEMP,   /* the back end is not well; `text` says why */
+	AUTH_OFFER,  /* unasked: mechanisms of a service; dialogue 0 */
+	AUTH_STATUS_COUNT
+};
+
+struct proto_auth_answer {
+	uint32_t kind;
+	uint32_t session, dialogue;
+	uint16_t status; /* enum auth_status */
+	uint16_t flags;  /* OFFER: AUTH_TLS when it holds for encrypted connections */
+	uint32_t text_len;
+	uint32_t pad;
+	/* three strings, each with its NUL: text, user ("" = not known), lines for the log.
+	 * OFFER: mechanisms with blanks between them, service name, nothing */
 };
 
 static inline bool proto_len_ok(size_t len, size_t fixed, size_t count, size_t each)

@@ -42,7 +42,7 @@ while ($rows =~ /^PROBE\((\w+), "([^"]*)"\)$/mg) {
 }
 
 # The order of enum worker_class; the child of local delivery comes after it.
-my @kinds = qw(supervisor log resolver rewrite smtpd deliver local stats pickup lookup showq spawn agent);
+my @kinds = qw(supervisor log resolver rewrite smtpd deliver local stats pickup lookup showq spawn auth agent);
 my $probe_mode = 10;
 
 # What a kind of process may do of this, and why.
@@ -72,6 +72,10 @@ my %needs = (
 	},
 	lookup => {
 		tcp_connect => 'it asks databases', udp_send => 'and name servers where they are',
+		read_passwd => 'its libraries read below /etc',
+	},
+	auth => {
+		tcp_connect => 'it asks Dovecot, and plug-ins databases', udp_send => 'and name servers where they are',
 		read_passwd => 'its libraries read below /etc',
 	},
 	agent => { make_mailbox => 'it delivers there' },
@@ -125,6 +129,7 @@ sub new_system {
 		virtual_uid_maps => "static:$key_owner", virtual_gid_maps => "static:$key_owner", smtpd_workers => 3,
 		rewrite_workers => 3, deliver_workers => 3, local_workers => 2, stop_drain_time => '5s', in_doubt_action => 'hold',
 		smtpd_sender_login_maps => 'tcp:127.0.0.1:9', # a remote table, for which there is a lookup worker
+		smtpd_sasl_auth_enable => 'yes',
 	});
 	$mta->{refusals_wanted} = 1;
 	$mta->{opt}{master} = "127.0.0.1:$mta->{port} inet n - n - - smtpd\npolicy unix - n n - 0 spawn user=games argv=/bin/cat\n";

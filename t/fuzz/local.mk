@@ -29,6 +29,7 @@ FUZZ_TARGETS += t/fuzz/sched_fuzz t/fuzz/convert_fuzz
 FUZZ_TARGETS += t/fuzz/tableanswer_fuzz
 FUZZ_TARGETS += t/fuzz/milter_fuzz
 FUZZ_TARGETS += t/fuzz/proxyfilter_fuzz
+FUZZ_TARGETS += t/fuzz/dovecot_fuzz t/fuzz/smtpauth_fuzz
 EXTRA_DIST += t/fuzz/corpus t/fuzz/patch.h t/fuzz/spool_image.h
 
 .PHONY: fuzz-programs
@@ -46,6 +47,10 @@ libph_fuzz_a_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_CORPUS_DIR='"$(abs_top_srcdir)/t/f
 FUZZ_MAIN = libph_fuzz.a
 endif
 
+t_fuzz_dovecot_fuzz_SOURCES = t/fuzz/dovecot_fuzz.c
+t_fuzz_dovecot_fuzz_LDADD = $(FUZZ_MAIN) libph_auth.a $(WORKER_LIBS)
+t_fuzz_smtpauth_fuzz_SOURCES = t/fuzz/smtpauth_fuzz.c t/unit/workers/smtpin_fake.h
+t_fuzz_smtpauth_fuzz_LDADD = $(FUZZ_MAIN) libph_smtpin.a $(WORKER_LIBS)
 t_fuzz_milter_fuzz_SOURCES = t/fuzz/milter_fuzz.c
 t_fuzz_milter_fuzz_LDADD = $(FUZZ_MAIN) $(REWRITE_LIBS)
 t_fuzz_proxyfilter_fuzz_SOURCES = t/fuzz/proxyfilter_fuzz.c t/unit/workers/smtpin_fake.h

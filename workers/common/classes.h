@@ -16,6 +16,7 @@ enum worker_class {
 	CLASS_LOOKUP,
 	CLASS_SHOWQ,
 	CLASS_SPAWN,
+	CLASS_AUTH,
 	CLASS_COUNT
 };
 

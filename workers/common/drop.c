@@ -46,7 +46,8 @@ void drop_rights(const struct drop_plan *plan)
 	    (chroot(plan->chroot) < 0 || chdir("/") < 0))
 		die("chroot %s: %s", plan->chroot, strerror(errno));
 	if (pw != NULL &&
-	    (setgroups(0, NULL) < 0 || setresgid(pw->pw_gid, pw->pw_gid, pw->pw_gid) < 0 ||
+	    ((plan->groups ? initgroups(plan->user, pw->pw_gid) : setgroups(0, NULL)) < 0 ||
+	     setresgid(pw->pw_gid, pw->pw_gid, pw->pw_gid) < 0 ||
 	     setresuid(pw->pw_uid, pw->pw_uid, pw->pw_uid) < 0))
 		die("cannot become user %s: %s", plan->user, strerror(errno));
 	if (pw != NULL && setuid(0) == 0)

@@ -11,6 +11,7 @@
 struct drop_plan {
 	const char *user;   /* mail_owner; NULL = keep the user (local delivery) */
 	const char *chroot; /* directory, NULL = none */
+	bool groups;        /* keep the groups of the user; else none but its own */
 	bool privileged;    /* false: an ordinary user runs it all, chroot and user are skipped */
 };
 

@@ -112,6 +112,13 @@ static const struct class_rules {
 			   .places = { { "/etc", READ_FILE },
 				       { "/usr/share", READ_FILE },
 				       { "/run/systemd/resolve", READ_FILE } } },
+	/* names of hosts; the configuration of the SASL library and where it keeps users, to which
+	 * landlock_also_read() adds; a socket's path needs no right */
+	[CLASS_AUTH] = { .net = NET_BIND,
+			 .places = { { "/etc", READ_FILE },
+				     { "/usr/lib", READ_FILE },
+				     { "/usr/share", READ_FILE },
+				     { "/run/systemd/resolve", READ_FILE } } },
 	/* Its children deliver anywhere, as anybody, under rules of their own besides. None of
 	 * them makes anything but files and directories. */
 	[CLASS_LOCAL] = { .fs = MAKE_CHAR | MAKE_BLOCK | MAKE_SYM | MAKE_FIFO | MAKE_SOCK | REFER,

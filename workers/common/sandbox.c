@@ -55,6 +55,7 @@ static const char *const kind_names[SANDBOX_KINDS] = {
 	[CLASS_LOOKUP] = "lookup",
 	[CLASS_SHOWQ] = "showq",
 	[CLASS_SPAWN] = "spawn",
+	[CLASS_AUTH] = "auth",
 	[SANDBOX_AGENT] = "mailbox delivery",
 	[SANDBOX_FILTER] = "rewrite with milters",
 };

@@ -32,12 +32,13 @@
 #define LOOKUP   (1u << CLASS_LOOKUP)
 #define SHOWQ    (1u << CLASS_SHOWQ)
 #define SPAWN    (1u << CLASS_SPAWN)
+#define AUTH     (1u << CLASS_AUTH)
 #define AGENT    (1u << SANDBOX_AGENT)
 
 #define ALL     ((1u << SANDBOX_KINDS) - 1)
 #define WRITERS (SUPER | REWRITE | DELIVER | LOCAL) /* keep journals or segments */
 #define FILES   (WRITERS | AGENT)
-#define NETWORK (SMTP_IN | DELIVER | RESOLVER | STATS | LOOKUP)
+#define NETWORK (SMTP_IN | DELIVER | RESOLVER | STATS | LOOKUP | AUTH)
 #define THREADS WRITERS
 
 #define CALL(name, kinds)                                                                          \
@@ -134,15 +135,15 @@ const struct sandbox_call sandbox_calls[] = {
 	CALL(lseek, ALL),
 	CALL(fstatfs, FILES),
 	CALL(statfs, FILES),
-	CALL(stat, FILES | LOOKUP),
-	CALL(lstat, FILES | LOOKUP),
-	CALL(access, FILES | LOOKUP),
-	CALL(faccessat, FILES | LOOKUP),
-	CALL(faccessat2, FILES | LOOKUP),
+	CALL(stat, FILES | LOOKUP | AUTH),
+	CALL(lstat, FILES | LOOKUP | AUTH),
+	CALL(access, FILES | LOOKUP | AUTH),
+	CALL(faccessat, FILES | LOOKUP | AUTH),
+	CALL(faccessat2, FILES | LOOKUP | AUTH),
 	/* files: which ones is said by the file rules (workers/common/landlock.c) */
-	CALL(open, FILES | LOOKUP),
-	CALL(openat, FILES | PICKUP | LOOKUP | SHOWQ),
-	CALL(pread64, FILES | PICKUP | LOOKUP | SHOWQ),
+	CALL(open, FILES | LOOKUP | AUTH),
+	CALL(openat, FILES | PICKUP | LOOKUP | SHOWQ | AUTH),
+	CALL(pread64, FILES | PICKUP | LOOKUP | SHOWQ | AUTH),
 	CALL(pwrite64, FILES),
 	CALL(pwritev, WRITERS),
 	CALL(preadv, WRITERS),
@@ -171,11 +172,11 @@ const struct sandbox_call sandbox_calls[] = {
 	/* sockets of one's own */
 	CALL(accept4, SMTP_IN | STATS | SUPER | SHOWQ | SPAWN),
 	CALL(accept, STATS),
-	CALL(setsockopt, RESOLVER | LOCAL | LOOKUP),
-	CALL(connect, DELIVER | RESOLVER | LOCAL | LOOKUP | FILTER),
+	CALL(setsockopt, RESOLVER | LOCAL | LOOKUP | AUTH),
+	CALL(connect, DELIVER | RESOLVER | LOCAL | LOOKUP | FILTER | AUTH),
 	CALL(bind, DELIVER | RESOLVER),
-	CALL(sendmmsg, RESOLVER | LOCAL | LOOKUP),
-	CALL(recvmmsg, RESOLVER | LOOKUP),
+	CALL(sendmmsg, RESOLVER | LOCAL | LOOKUP | AUTH),
+	CALL(recvmmsg, RESOLVER | LOOKUP | AUTH),
 	/* local delivery: one process for each user, which is the same program started anew */
 	CALL(socketpair, LOCAL),
 	CALL(vfork, LOCAL),
@@ -192,8 +193,8 @@ const struct sandbox_call sandbox_calls[] = {
 	CALL(setresgid, LOCAL),
 	CALL(setgroups, LOCAL),
 	CALL(arch_prctl, LOCAL),
-	CALL(readlink, LOCAL | LOOKUP),
-	CALL(readlinkat, LOCAL | LOOKUP),
+	CALL(readlink, LOCAL | LOOKUP | AUTH),
+	CALL(readlinkat, LOCAL | LOOKUP | AUTH),
 	CALL(landlock_create_ruleset, LOCAL),
 	CALL(landlock_add_rule, LOCAL),
 	CALL(landlock_restrict_self, LOCAL),
@@ -230,13 +231,13 @@ const struct sandbox_arg_call sandbox_arg_calls[] = {
 	/* Libraries make their sockets blocking again when they are connected, and do as well with
 	 * one that is not: they are told that it is done. */
 	{ .nr = SCMP_SYS(fcntl),
-	  .kinds = LOOKUP,
+	  .kinds = LOOKUP | AUTH,
 	  .count = 2,
 	  .args = { EQ(1, F_SETFL), BITS(2, O_NONBLOCK, 0) },
 	  .ignored = true },
 	/* locks of a database file */
-	CALL_IF(fcntl, LOOKUP, EQ(1, F_SETLK)),
-	CALL_IF(fcntl, LOOKUP, EQ(1, F_GETLK)),
+	CALL_IF(fcntl, LOOKUP | AUTH, EQ(1, F_SETLK)),
+	CALL_IF(fcntl, LOOKUP | AUTH, EQ(1, F_GETLK)),
 	/* asking for limits, not setting them */
 	CALL_IF(prlimit64, ALL, EQ(0, 0), NO_POINTER(2)),
 	CALL_IF(prctl, ALL, EQ(0, PR_SET_NAME)),
@@ -245,19 +246,19 @@ const struct sandbox_arg_call sandbox_arg_calls[] = {
 	CALL_IF(prctl, LOCAL, EQ(0, PR_SET_SECCOMP)),
 	CALL_IF(clone, THREADS & ~LOCAL, BITS(0, CLONE_THREAD | NEW_SPACES, CLONE_THREAD)),
 	CALL_IF(clone, LOCAL, BITS(0, NEW_SPACES, 0)),
-	SOCKET(AF_INET, SOCK_STREAM, DELIVER | RESOLVER | LOCAL | LOOKUP | FILTER),
-	SOCKET(AF_INET6, SOCK_STREAM, DELIVER | RESOLVER | LOCAL | LOOKUP | FILTER),
-	SOCKET(AF_INET, SOCK_DGRAM, RESOLVER | LOCAL | LOOKUP),
-	SOCKET(AF_INET6, SOCK_DGRAM, RESOLVER | LOCAL | LOOKUP),
+	SOCKET(AF_INET, SOCK_STREAM, DELIVER | RESOLVER | LOCAL | LOOKUP | FILTER | AUTH),
+	SOCKET(AF_INET6, SOCK_STREAM, DELIVER | RESOLVER | LOCAL | LOOKUP | FILTER | AUTH),
+	SOCKET(AF_INET, SOCK_DGRAM, RESOLVER | LOCAL | LOOKUP | AUTH),
+	SOCKET(AF_INET6, SOCK_DGRAM, RESOLVER | LOCAL | LOOKUP | AUTH),
 	/* the name service would know which kinds of addresses there are, and does without */
 	{ .nr = SCMP_SYS(socket),
-	  .kinds = LOOKUP,
+	  .kinds = LOOKUP | AUTH,
 	  .count = 1,
 	  .args = { EQ(0, AF_NETLINK) },
 	  .ignored = true,
 	  .err = EAFNOSUPPORT },
 	/* lmtp:unix:...; the user database may be behind a daemon */
-	SOCKET(AF_UNIX, SOCK_STREAM, DELIVER | LOCAL | LOOKUP | FILTER),
+	SOCKET(AF_UNIX, SOCK_STREAM, DELIVER | LOCAL | LOOKUP | FILTER | AUTH),
 	SOCKET(AF_UNIX, SOCK_DGRAM, LOCAL),
 	CALL_IF(setsockopt, SMTP_IN | DELIVER | FILTER, EQ(1, IPPROTO_TCP), EQ(2, TCP_NODELAY)),
 };

@@ -566,6 +566,7 @@ static const struct {
 	bool chroot;
 	bool keep_user;
 	bool runs_others; /* programs of users */
+	bool groups;      /* what the groups of mail_owner may read: saslauthd's socket, sasldb */
 } class_rights[CLASS_COUNT] = {
 	[CLASS_LOG] = { .chroot = true },
 	[CLASS_RESOLVER] = { .chroot = true },
@@ -573,6 +574,7 @@ static const struct {
 	[CLASS_STATS] = { .chroot = true },
 	[CLASS_SPAWN] = { .chroot = true },
 	[CLASS_LOCAL] = { .keep_user = true, .runs_others = true },
+	[CLASS_AUTH] = { .groups = true },
 };
 
 static void become(struct worker *w)
@@ -587,6 +589,7 @@ static void become(struct worker *w)
 	drop_rights(&(struct drop_plan){
 		.user = class_rights[id].keep_user ? NULL : w->params->mail_owner,
 		.chroot = class_rights[id].chroot ? buf_cstr(&dir) : NULL,
+		.groups = class_rights[id].groups,
 		.privileged = w->privileged,
 	});
 	if (class_rights[id].keep_user && w->privileged) {

@@ -57,11 +57,11 @@ static void drop_content(struct filter *f)
 
 static void filter_free(struct filter *f)
 {
-	char *const texts[] = { f->addr,        f->port,        f->name,        f->reverse,
-				f->resolve,     f->connections, f->own_addr,    f->own_port,
-				f->mail_addr,   f->mail_host,   f->mail_mailer, f->rcpt_addr,
-				f->rcpt_host,   f->rcpt_mailer, f->first_addr,  f->first_host,
-				f->first_mailer };
+	char *const texts[] = { f->addr,         f->port,        f->name,        f->reverse,
+				f->resolve,      f->connections, f->own_addr,    f->own_port,
+				f->mail_addr,    f->mail_host,   f->mail_mailer, f->rcpt_addr,
+				f->rcpt_host,    f->rcpt_mailer, f->first_addr,  f->first_host,
+				f->first_mailer, f->auth_type,   f->auth_authen, f->auth_author };
 
 	if (f->fetch != NULL)
 		tables_cancel(f->fetch);
@@ -154,6 +154,16 @@ static void set_text(char **to, struct sv value)
 	str_make_printable(*to, strlen(*to));
 }
 
+static void set_or_drop(char **to, struct sv value)
+{
+	if (value.len > 0) {
+		set_text(to, value);
+		return;
+	}
+	free(*to);
+	*to = NULL;
+}
+
 static void put_strings(struct sv rest, struct buf *out)
 {
 	while (rest.len > 0)
@@ -191,6 +201,9 @@ static bool prepare_mail(struct filter *f, struct sv rest, struct buf *out)
 	set_qid(f, &rest);
 	struct sv addr = next_string(&rest);
 
+	set_or_drop(&f->auth_type, next_string(&rest));
+	set_or_drop(&f->auth_authen, next_string(&rest));
+	set_or_drop(&f->auth_author, next_string(&rest));
 	put_strings(rest, out);
 	return filter_resolve(f, SV(""), addr, &f->mail_addr, &f->mail_host, &f->mail_mailer);
 }

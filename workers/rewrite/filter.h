@@ -27,6 +27,7 @@ struct filter {
 	char *addr, *port, *name, *reverse, *resolve, *connections, *own_addr, *own_port;
 	char qid[QID_TEXT_SIZE + 1]; /* "" = none yet */
 	char *mail_addr, *mail_host, *mail_mailer;
+	char *auth_type, *auth_authen, *auth_author; /* or NULL */
 	char *rcpt_addr, *rcpt_host, *rcpt_mailer;
 	char *first_addr, *first_host, *first_mailer; /* of the first recipient they accepted */
 	bool rcpt_ok, rcpt_refused;

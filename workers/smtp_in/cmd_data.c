@@ -9,6 +9,7 @@
 #include "lib/err.h"
 #include "lib/log.h"
 #include "shm/counters.h"
+#include "workers/smtp_in/auth.h"
 #include "workers/smtp_in/command.h"
 #include "workers/smtp_in/sessfilter.h"
 #include "workers/smtp_in/sessmilter.h"
@@ -67,6 +68,7 @@ static bool complete_envelope(struct session *s)
 	e->client_port = sv_from(s->port);
 	e->helo = s->helo != NULL ? sv_from(s->helo) : (struct sv){ "", 0 };
 	e->proto = s->esmtp ? SV("ESMTP") : SV("SMTP");
+	session_auth_envelope(s, e);
 	cmd_forwarded_envelope(s, e);
 	if (fx->filter != NULL)
 		e->filter = sv_from(fx->filter);

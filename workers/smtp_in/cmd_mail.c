@@ -11,6 +11,7 @@
 #include "workers/mail/address.h"
 #include "workers/mail/verp.h"
 #include "workers/mail/xtext.h"
+#include "workers/smtp_in/auth.h"
 #include "workers/smtp_in/command.h"
 #include "workers/smtp_in/sessfilter.h"
 #include "workers/smtp_in/sessmilter.h"
@@ -139,6 +140,8 @@ static bool mail_param(struct session *s, struct sv word)
 		return param_ret(s, v);
 	} else if (has_key(word, "ENVID=", &v)) {
 		return param_envid(s, v);
+	} else if (has_key(word, "AUTH=", &v)) {
+		return session_auth_mail_param(s, v);
 	} else if (s->may_verp != 0 && sv_eq_nocase(word, SV("XVERP"))) {
 		return param_verp(s, sv_from(s->listener->p->default_verp_delimiters));
 	} else if (s->may_verp != 0 && has_key(word, "XVERP=", &v)) {
@@ -241,7 +244,7 @@ static bool take_address(struct session *s, struct sv args, bool utf8, struct sv
 	return !resolved.invalid;
 }
 
-static bool too_often(struct session *s, enum client_rate kind, int64_t limit, const char *what)
+bool cmd_too_often(struct session *s, enum client_rate kind, int64_t limit, const char *what)
 {
 	if (limit <= 0 || s->limits_exempt)
 		return false;
@@ -337,8 +340,8 @@ bool cmd_mail_check(struct session *s, struct sv args)
 		return false;
 	if (!take_prefix(&args, "FROM"))
 		return bad_param(s, "501 5.5.4 Syntax: MAIL FROM:<address>");
-	if (too_often(s, RATE_MESSAGES, p->smtpd_client_message_rate_limit,
-		      "Message delivery request")) {
+	if (cmd_too_often(s, RATE_MESSAGES, p->smtpd_client_message_rate_limit,
+			  "Message delivery request")) {
 		session_reply(s, "450 4.7.1 Error: too much mail from %s", s->addr);
 		return false;
 	}
@@ -464,8 +467,8 @@ bool cmd_rcpt_check(struct session *s, struct sv args)
 		return bad_param(s, "503 5.5.1 Error: RCPT after BDAT");
 	if (!take_prefix(&args, "TO"))
 		return bad_param(s, "501 5.5.4 Syntax: RCPT TO:<address>");
-	if (too_often(s, RATE_RECIPIENTS, p->smtpd_client_recipient_rate_limit,
-		      "Recipient address")) {
+	if (cmd_too_often(s, RATE_RECIPIENTS, p->smtpd_client_recipient_rate_limit,
+			  "Recipient address")) {
 		session_reply(s, "450 4.7.1 Error: too many recipients from %s", s->addr);
 		return false;
 	}
@@ -492,6 +495,7 @@ static void log_client(const struct session *s)
 	struct buf line = BUF_INIT;
 
 	buf_printf(&line, "%s: client=%s", session_qid(s), s->namaddr);
+	session_auth_log(s, ", ", &line);
 	cmd_forwarded_log(s, &line);
 	log_text(line.p, line.len);
 	buf_fini(&line);

@@ -13,6 +13,7 @@
 #include "lib/mailaddr.h"
 #include "workers/mail/address.h"
 #include "workers/mail/xtext.h"
+#include "workers/smtp_in/auth.h"
 #include "workers/smtp_in/command.h"
 #include "workers/smtp_in/sessmilter.h"
 
@@ -142,6 +143,7 @@ struct new_client { /* what is to be changed; applied when all of it is good */
 	char *name, *reverse_name, *helo;
 	char addr[46], port[8], server_addr[46], server_port[8];
 	enum policy_name_status name_status, reverse_status;
+	char *login;
 	bool got_name, got_reverse, got_helo, got_proto, esmtp;
 };
 
@@ -230,6 +232,12 @@ static bool x_proto(struct session *s, struct new_client *c, char *value)
 	return c->got_proto || bad_value(s, "PROTO", value);
 }
 
+static bool x_login(struct session *s UNUSED, struct new_client *c, char *value)
+{
+	set_text(&c->login, is_unavailable(value) ? NULL : value);
+	return true;
+}
+
 static bool xclient_set(struct session *s, void *into, const char *name, char *value)
 {
 	static const struct {
@@ -240,6 +248,7 @@ static bool xclient_set(struct session *s, void *into, const char *name, char *v
 		{ "ADDR", x_addr },         { "PORT", x_port },
 		{ "HELO", x_helo },         { "PROTO", x_proto },
 		{ "DESTADDR", x_destaddr }, { "DESTPORT", x_destport },
+		{ "LOGIN", x_login },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(attributes); i++) {
@@ -255,6 +264,7 @@ static void new_client_fini(struct new_client *c)
 	free(c->name);
 	free(c->reverse_name);
 	free(c->helo);
+	free(c->login);
 }
 
 static void apply_client(struct session *s, struct new_client *c)
@@ -278,6 +288,9 @@ static void apply_client(struct session *s, struct new_client *c)
 			   c->reverse_name, c->got_reverse ? c->reverse_status : s->reverse_status);
 	set_text(&s->helo, c->got_helo ? c->helo : NULL);
 	s->esmtp = c->got_proto && c->esmtp;
+	session_auth_reset(s);
+	if (c->login != NULL)
+		session_auth_extern(s, c->login);
 	if (s->ops->peer_changed != NULL)
 		s->ops->peer_changed(s->ops->ctx, s);
 }

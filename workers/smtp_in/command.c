@@ -3,11 +3,13 @@
  */
 #include "workers/smtp_in/command.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "lib/log.h"
 #include "lib/mailaddr.h"
 #include "workers/mail/address.h"
+#include "workers/smtp_in/auth.h"
 #include "workers/smtp_in/sessmilter.h"
 
 /* In the order of the disconnect line. */
@@ -47,11 +49,13 @@ const struct smtp_cmd smtp_cmds[CMD_COUNT] = {
 			   .rfc = "3207",
 			   .text = "not offered" },
 	[CMD_AUTH] = { .verb = "AUTH",
+		       .check = cmd_auth_check,
 		       .apply = cmd_auth_apply,
 		       .flags = CMD_NO_HELP,
 		       .event = -1,
+		       .syntax = "AUTH mechanism [initial-response]",
 		       .rfc = "4954",
-		       .text = "not offered" },
+		       .text = "log in, where smtpd_sasl_auth_enable says so" },
 	[CMD_MAIL] = { .verb = "MAIL",
 		       .check = cmd_mail_check,
 		       .apply = cmd_mail_apply,
@@ -193,29 +197,57 @@ static void log_discarded(const struct session *s)
 	buf_fini(&list);
 }
 
+struct ehlo_lines { /* the last one is not said yet */
+	char last[EHLO_LINE_SIZE];
+	bool any;
+};
+
+static void add_line(struct session *s, struct ehlo_lines *l, const char *text)
+{
+	if (l->any)
+		session_reply(s, "250-%s", l->last);
+	str_copy(l->last, sizeof(l->last), sv_from(text));
+	l->any = true;
+}
+
+static void add_auth(struct session *s, struct ehlo_lines *l)
+{
+	const char *mechanisms = session_auth_offer(s);
+	char text[EHLO_LINE_SIZE];
+
+	if (mechanisms == NULL)
+		return;
+	snprintf(text, sizeof(text), "AUTH %s", mechanisms);
+	add_line(s, l, text);
+	if (s->listener->p->broken_sasl_auth_clients) {
+		text[4] = '=';
+		add_line(s, l, text);
+	}
+}
+
 enum cmd_outcome cmd_ehlo_apply(struct session *s)
 {
-	char line[EHLO_LINE_SIZE], next[EHLO_LINE_SIZE];
-	bool more = false;
+	struct ehlo_lines lines = { .any = false };
+	char next[EHLO_LINE_SIZE];
 	uint32_t hidden = s->discard_mask | (s->may_verp > 0 ? 0 : 1u << EHLO_VERP) |
 			  (s->xclient_allowed ? 0 : 1u << EHLO_XCLIENT) |
 			  (s->xforward_allowed ? 0 : 1u << EHLO_XFORWARD);
 
+	if (s->listener->sasl && !session_auth_ready(s))
+		return CMD_WAITS;
 	take_helo(s, true);
 	log_discarded(s);
 	session_reply(s, "250-%s", s->listener->p->myhostname);
 	size_t last = s->out.len - strlen(s->listener->p->myhostname) - 6;
 
 	for (unsigned k = 0; k < EHLO_KEYWORD_COUNT; k++) {
-		if (!listener_ehlo_keyword(s->listener, (enum ehlo_keyword)k, hidden, next))
-			continue;
-		if (more)
-			session_reply(s, "250-%s", line);
-		memcpy(line, next, sizeof(line));
-		more = true;
+		if (k == EHLO_AUTH && s->listener->sasl)
+			add_auth(s, &lines);
+		else if (listener_ehlo_keyword(s->listener, (enum ehlo_keyword)k, hidden, next))
+			add_line(s, &lines, next);
 	}
-	if (more)
-		session_reply(s, "250 %s", line);
+	if (lines.any)
+		session_reply(s, "250 %s", lines.last);
 	else
 		s->out.p[last + 3] = ' ';
 	return CMD_OK;
@@ -226,12 +258,6 @@ enum cmd_outcome cmd_ehlo_apply(struct session *s)
 enum cmd_outcome cmd_no_apply(struct session *s)
 {
 	session_reply(s, "502 5.5.1 Error: command not implemented");
-	return CMD_FAILED;
-}
-
-enum cmd_outcome cmd_auth_apply(struct session *s)
-{
-	session_reply(s, "503 5.5.1 Error: authentication not enabled");
 	return CMD_FAILED;
 }
 

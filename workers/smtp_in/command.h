@@ -42,6 +42,7 @@ bool cmd_helo_check(struct session *s, struct sv args);
 enum cmd_outcome cmd_helo_apply(struct session *s);
 enum cmd_outcome cmd_ehlo_apply(struct session *s);
 enum cmd_outcome cmd_no_apply(struct session *s);
+bool cmd_auth_check(struct session *s, struct sv args);
 enum cmd_outcome cmd_auth_apply(struct session *s);
 bool cmd_xclient_check(struct session *s, struct sv args);
 enum cmd_outcome cmd_xclient_apply(struct session *s);
@@ -63,6 +64,9 @@ bool cmd_etrn_check(struct session *s, struct sv args);
 enum cmd_outcome cmd_etrn_apply(struct session *s);
 enum cmd_outcome cmd_quit_apply(struct session *s);
 enum cmd_outcome cmd_help_apply(struct session *s);
+
+/* One more event of the client: is that more than `limit`? Then it is in the log. */
+bool cmd_too_often(struct session *s, enum client_rate kind, int64_t limit, const char *what);
 
 /* Names go into logs and headers: brackets, quotes, blanks and the like become '?'. */
 void cmd_neuter(char *name);

@@ -2,6 +2,7 @@
 /* One connection: socket in, session, socket out; see workers/smtp_in/server.h. */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -120,6 +121,8 @@ static bool read_some(struct conn *c)
 		if ((size_t)n < size && !c->closed_in)
 			c->readable = false;
 		session_input(s, c->server->read_buf, (size_t)n);
+		if (s->auth != NULL) /* perhaps a password */
+			explicit_bzero(c->server->read_buf, (size_t)n);
 		return true;
 	}
 	if (n < 0 && errno == EINTR)

@@ -78,11 +78,10 @@ bool listener_ehlo_keyword(const struct listener *l, enum ehlo_keyword k, uint32
 		return true;
 	}
 	if (k == EHLO_XCLIENT || k == EHLO_XFORWARD) {
-		snprintf(
-			out, EHLO_LINE_SIZE, "%s",
-			k == EHLO_XCLIENT
-				? "XCLIENT NAME ADDR PROTO HELO REVERSE_NAME PORT DESTADDR DESTPORT"
-				: "XFORWARD NAME ADDR PROTO HELO SOURCE PORT IDENT");
+		snprintf(out, EHLO_LINE_SIZE, "%s",
+			 k == EHLO_XCLIENT ? "XCLIENT NAME ADDR PROTO HELO REVERSE_NAME PORT LOGIN "
+					     "DESTADDR DESTPORT"
+					   : "XFORWARD NAME ADDR PROTO HELO SOURCE PORT IDENT");
 		return true;
 	}
 	size_t n = strlen(keywords[k].word);
@@ -118,6 +117,8 @@ static int open_matchlists(struct listener *l, const struct conf *c, struct conf
 		  MATCHLIST_ADDRESS, &l->xclient_hosts },
 		{ "smtpd_authorized_xforward_hosts", p->smtpd_authorized_xforward_hosts,
 		  MATCHLIST_ADDRESS, &l->xforward_hosts },
+		{ "smtpd_sasl_exceptions_networks", p->smtpd_sasl_exceptions_networks,
+		  MATCHLIST_ADDRESS, &l->sasl_exceptions },
 		{ "smtpd_noop_commands", p->smtpd_noop_commands, MATCHLIST_STRING,
 		  &l->noop_commands },
 		{ "smtpd_forbidden_commands", p->smtpd_forbidden_commands, MATCHLIST_STRING,
@@ -256,6 +257,7 @@ int listener_init(struct listener *l, const struct conf *c, const struct conf_se
 			      l->p->smtpd_upstream_proxy_protocol);
 		err4 = E_CONFIG;
 	}
+	l->sasl = l->p->smtpd_sasl_auth_enable;
 	l->milters = (l->env_flags & ENVF_NO_MILTERS) == 0 &&
 		     (l->p->smtpd_milter_maps[0] != '\0' ||
 		      (l->p->smtpd_milters[0] != '\0' &&
@@ -316,6 +318,7 @@ void listener_fini(struct listener *l)
 	matchlist_close(&l->verp_clients);
 	matchlist_close(&l->xclient_hosts);
 	matchlist_close(&l->xforward_hosts);
+	matchlist_close(&l->sasl_exceptions);
 	map_list_close(&l->discard_maps);
 	map_list_close(&l->reject_filter_maps);
 	map_list_close(&l->dns_filter);

@@ -13,7 +13,7 @@
 #include "conf/map.h"
 #include "policy/policy.h"
 
-enum client_rate { RATE_CONNECTIONS, RATE_MESSAGES, RATE_RECIPIENTS, RATE_COUNT };
+enum client_rate { RATE_CONNECTIONS, RATE_MESSAGES, RATE_RECIPIENTS, RATE_AUTHS, RATE_COUNT };
 
 /* EHLO keywords in the order they are announced; bits of a discard mask. */
 enum ehlo_keyword {
@@ -36,7 +36,7 @@ enum ehlo_keyword {
 	EHLO_KEYWORD_COUNT
 };
 
-#define EHLO_LINE_SIZE 80
+#define EHLO_LINE_SIZE 512
 
 struct listener {
 	const struct conf_service *service;
@@ -45,7 +45,8 @@ struct listener {
 	char *service_name; /* as log lines show it */
 	char *log_name;     /* "smtpd", with the syslog_name of the service if it has one */
 	struct matchlist *bare_newline_exclusions, *limit_exceptions, *noop_commands,
-		*forbidden_commands, *verp_clients, *xclient_hosts, *xforward_hosts;
+		*forbidden_commands, *verp_clients, *xclient_hosts, *xforward_hosts,
+		*sasl_exceptions;
 	struct map_list *discard_maps;
 	struct map_list *reject_filter_maps, *reject_footer_maps, *command_filter, *dns_filter;
 	uint32_t discard_mask;
@@ -53,6 +54,7 @@ struct listener {
 	const char *cleanup; /* cleanup_service_name, "" for the usual one */
 	uint32_t env_flags;  /* ENVF_* that receive_override_options gives every message */
 	unsigned index;      /* conf_listener() */
+	bool sasl;           /* clients may log in */
 	bool milters;        /* sessions may have some */
 	bool has_filter;     /* smtpd_proxy_filter */
 	bool speed_adjust;   /* smtpd_proxy_options */

@@ -2,6 +2,7 @@
 # The session machine is a library: unit tests and fuzz targets run it without sockets.
 noinst_LIBRARIES += libph_smtpin.a
 libph_smtpin_a_SOURCES = \
+	workers/smtp_in/auth.c workers/smtp_in/auth.h \
 	workers/smtp_in/cmd_data.c \
 	workers/smtp_in/cmd_mail.c \
 	workers/smtp_in/cmd_x.c \
@@ -14,6 +15,7 @@ libph_smtpin_a_SOURCES = \
 	workers/smtp_in/proxy.c workers/smtp_in/proxy.h \
 	workers/smtp_in/received.c \
 	workers/smtp_in/refusal.c workers/smtp_in/refusal.h \
+	workers/smtp_in/sessclient.c \
 	workers/smtp_in/session.c workers/smtp_in/session.h \
 	workers/smtp_in/sessfilter.c workers/smtp_in/sessfilter.h \
 	workers/smtp_in/sessmilter.c workers/smtp_in/sessmilter.h \
@@ -22,6 +24,7 @@ libph_smtpin_a_SOURCES = \
 pkglibexec_PROGRAMS += workers/smtp_in/smtpd
 workers_smtp_in_smtpd_SOURCES = workers/smtp_in/smtpd.c workers/smtp_in/conn.c \
 	workers/smtp_in/filterconn.c workers/smtp_in/filterconn.h \
+	workers/smtp_in/authlink.c workers/smtp_in/authlink.h \
 	workers/smtp_in/standalone.c workers/smtp_in/standalone.h \
 	workers/smtp_in/server.c workers/smtp_in/server.h
 workers_smtp_in_smtpd_LDADD = libph_smtpin.a libph_pickup.a $(WORKER_LIBS)

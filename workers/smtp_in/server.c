@@ -487,6 +487,8 @@ static void setup_ops(struct server *sv)
 		.tables = op_tables,
 		.tables_cancel = op_tables_cancel,
 		.milter = op_milter,
+		.auth = auth_links_ask,
+		.auth_offer = auth_links_offer,
 		.rate = op_rate,
 		.peer_changed = op_peer_changed,
 		.crowd = op_crowd,
@@ -540,6 +542,7 @@ int server_start(struct server *sv, struct worker *w)
 		return err;
 	sv->limits = limits_new(sv->p);
 	sv->dns = dns_client_new(DNS_TIMEOUT_MS, w->counters);
+	sv->auths = auth_links_new(w->conf);
 	sv->tables = tables_client_new(sv->p->lookup_timeout, w->counters);
 	twheel_init(&sv->wheel, TICK_MS, clock_now().ms);
 	loop_timer_init(sv->loop, &sv->tick, on_tick, sv);
@@ -563,6 +566,8 @@ void server_attach(struct server *sv, struct worker_peer *peer)
 		tables_client_set_link(sv->tables, peer->link);
 		return;
 	}
+	if (peer->class_id == CLASS_AUTH)
+		auth_links_attach(sv, peer);
 	if (peer->class_id != CLASS_REWRITE)
 		return;
 	for (uint32_t i = 0; i < CONTENT_MAX_PEERS; i++) {
@@ -613,6 +618,8 @@ void server_detach(struct server *sv, struct worker_peer *peer)
 	} else if (peer == sv->lookup) {
 		sv->lookup = NULL;
 		tables_client_set_link(sv->tables, NULL);
+	} else if (peer->class_id == CLASS_AUTH) {
+		auth_links_detach(sv, peer);
 	} else if (index < CONTENT_MAX_PEERS) {
 		rewrite_lost(sv, index);
 	}
@@ -682,6 +689,9 @@ void server_record(struct server *sv, struct worker_peer *peer, const void *rec,
 	} else if (peer == sv->lookup && kind == PROTO_TABLE_ANSWER) {
 		if (tables_client_input(sv->tables, rec, len) != 0)
 			worker_accuse(sv->worker, peer, "malformed answer");
+	} else if (peer->class_id == CLASS_AUTH) {
+		if (auth_links_record(sv, peer, rec, len) != 0)
+			worker_accuse(sv->worker, peer, "malformed answer about a login");
 	} else if (index < CONTENT_MAX_PEERS && kind == PROTO_SUBMIT_DONE) {
 		on_done(sv, index, rec, len);
 	} else if (index < CONTENT_MAX_PEERS && kind == PROTO_MILTER_REPLY) {

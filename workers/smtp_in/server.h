@@ -13,6 +13,7 @@
 #include "lib/twheel.h"
 #include "workers/common/worker.h"
 #include "workers/dns/dns.h"
+#include "workers/smtp_in/authlink.h"
 #include "workers/smtp_in/content.h"
 #include "workers/smtp_in/limits.h"
 #include "workers/smtp_in/listener.h"
@@ -81,6 +82,7 @@ struct server {
 	struct dns_client *dns;
 	struct worker_peer *resolver, *lookup;
 	struct tables_client *tables;
+	struct auth_links *auths;
 	struct qid_source qids;
 	uint32_t last_milter; /* number of a session's milters */
 	int connector;        /* filterconn.c; -1 = no listener has a filter */

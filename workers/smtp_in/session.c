@@ -14,6 +14,7 @@
 #include "lib/err.h"
 #include "lib/log.h"
 #include "shm/counters.h"
+#include "workers/smtp_in/auth.h"
 #include "workers/smtp_in/command.h"
 #include "workers/smtp_in/sessfilter.h"
 #include "workers/smtp_in/sessmilter.h"
@@ -99,6 +100,7 @@ void session_fini(struct session *s)
 	map_memo_free(&s->client_memo);
 	session_reset_tx(s);
 	session_milter_end(s);
+	session_auth_fini(s);
 	session_policy_free(s);
 	policy_state_fini(&s->policy);
 	pending_fini(&s->pending);
@@ -124,6 +126,7 @@ void session_reset_tx(struct session *s)
 	s->act_size = 0;
 	s->rcpt_overshoot = 0;
 	cmd_forwarded_free(&s->forwarded);
+	session_auth_reset_tx(s);
 	if (t == NULL)
 		return;
 	s->ops->abort(s->ops->ctx, s);
@@ -171,7 +174,7 @@ static void start_sleep(struct session *s, int64_t ms)
 
 int64_t session_next_ms(const struct session *s)
 {
-	if (s->wait == WAIT_SLEEP)
+	if (s->wait == WAIT_SLEEP || s->wait == WAIT_AUTH)
 		return s->sleep_until_ms;
 	if (s->wait == WAIT_NONE || s->out.len > 0)
 		return s->deadline_ms;
@@ -509,8 +512,7 @@ static void run_line(struct session *s, struct sv line, struct sv rest)
 
 /* ---- input by state ---- */
 
-/* Strip the line end; false when the line may not be used (a reply was given). */
-static bool take_line_end(struct session *s, struct sv *line)
+bool session_take_line_end(struct session *s, struct sv *line)
 {
 	bool checked = s->strict_newline || s->reject_newline || s->note_newline;
 	bool bare = line->len == 0 || line->p[line->len - 1] != '\r';
@@ -531,6 +533,12 @@ static bool take_line_end(struct session *s, struct sv *line)
 			break;
 	}
 	return true;
+}
+
+void session_restart_request(struct session *s)
+{
+	if (s->listener->p->smtpd_per_request_deadline)
+		restart_clock(s);
 }
 
 static void line_too_long(struct session *s)
@@ -562,9 +570,8 @@ static size_t command_input(struct session *s, const char *p, size_t len)
 	size_t used = (size_t)(nl - p) + 1;
 	struct sv line = { p, used - 1 };
 
-	if (par->smtpd_per_request_deadline)
-		restart_clock(s);
-	if (take_line_end(s, &line))
+	session_restart_request(s);
+	if (session_take_line_end(s, &line))
 		command_line(s, line, (struct sv){ p + used, len - used });
 	return used;
 }
@@ -596,7 +603,7 @@ static size_t (*const input_by_state[])(struct session *s, const char *p, size_t
 	[SESSION_GREETING] = no_input,         [SESSION_COMMAND] = command_input,
 	[SESSION_LONG_LINE] = long_line_input, [SESSION_DATA] = data_input,
 	[SESSION_CHUNK] = chunk_input,         [SESSION_SKIP] = skip_input,
-	[SESSION_CLOSING] = no_input,
+	[SESSION_AUTH] = auth_input,           [SESSION_CLOSING] = no_input,
 };
 _Static_assert(ARRAY_LEN(input_by_state) == SESSION_STATE_COUNT, "a row for every state");
 
@@ -631,6 +638,8 @@ static void keep_input(struct session *s, struct buf *in, size_t used)
 
 	if (s->state != SESSION_CLOSING && left > 0)
 		buf_add(&s->in, in->p + used, left);
+	if (s->auth != NULL && in->p != NULL)
+		explicit_bzero(in->p, in->cap);
 	buf_fini(in);
 }
 
@@ -685,6 +694,8 @@ static void wake(struct session *s)
 		restart_clock(s);
 	if (s->state == SESSION_COMMAND && s->pending.cmd != NULL)
 		session_continue_command(s);
+	else if (s->state == SESSION_AUTH)
+		session_auth_resume(s);
 	else if (s->state == SESSION_DATA || s->state == SESSION_CHUNK)
 		data_resume(s);
 	if (s->wait == WAIT_NONE)
@@ -704,6 +715,8 @@ void session_tick(struct session *s)
 		} else {
 			wake(s);
 		}
+	} else if (s->wait == WAIT_AUTH && now >= s->sleep_until_ms) {
+		session_auth_late(s);
 	} else if (session_next_ms(s) <= now) {
 		if (s->state == SESSION_CLOSING)
 			s->is_broken = true;
@@ -818,115 +831,6 @@ static void refuse_crowd(struct session *s)
 	session_close(s);
 }
 
-static void set_newline_rules(struct session *s)
-{
-	static const struct {
-		bool strict, reject, note;
-	} rules[] = {
-		[BARE_NEWLINE_NO] = { false, false, false },
-		[BARE_NEWLINE_YES] = { true, false, false },
-		[BARE_NEWLINE_NORMALIZE] = { true, false, false },
-		[BARE_NEWLINE_REJECT] = { true, true, false },
-		[BARE_NEWLINE_NOTE] = { false, false, true },
-	};
-	int word = s->listener->p->smtpd_forbid_bare_newline;
-
-	ASSERT(word >= 0 && (size_t)word < ARRAY_LEN(rules));
-	if (matchlist_has_ip(s->listener->bare_newline_exclusions, s->addr) > 0)
-		word = BARE_NEWLINE_NO;
-	s->strict_newline = rules[word].strict;
-	s->reject_newline = rules[word].reject;
-	s->note_newline = rules[word].note;
-}
-
-static void set_discard_mask(struct session *s)
-{
-	struct buf words = BUF_INIT;
-	struct sv bad;
-
-	s->discard_mask = s->listener->discard_mask;
-	if (!map_list_is_empty(s->listener->discard_maps)) {
-		enum map_status st =
-			map_list_get(s->listener->discard_maps, sv_from(s->addr), &words);
-
-		if (st == MAP_FOUND)
-			s->discard_mask = listener_discard_mask(buf_cstr(&words), &bad);
-		else if (st == MAP_ERROR) /* offer too little rather than too much */
-			s->discard_mask = UINT32_MAX;
-	}
-	buf_fini(&words);
-}
-
-/* Whose word about other clients counts; never in a session of sendmail -bs. */
-static void set_trust(struct session *s)
-{
-	const struct listener *l = s->listener;
-	bool alone = l->policy == NULL;
-
-	s->xclient_allowed =
-		!alone && matchlist_has_client(l->xclient_hosts, sv_from(s->name), s->addr) > 0;
-	if (!s->greeted) /* XCLIENT does not take that away, as in Postfix */
-		s->xforward_allowed = !alone && matchlist_has_client(l->xforward_hosts,
-								     sv_from(s->name), s->addr) > 0;
-	s->limits_exempt = s->limits_exempt || s->xclient_allowed;
-}
-
-void session_name_known(struct session *s, const char *name, enum policy_name_status name_status,
-			const char *reverse, enum policy_name_status reverse_status)
-{
-	log_speak_as(s->listener->log_name);
-	free(s->name);
-	free(s->reverse_name);
-	free(s->namaddr);
-	s->name = xstrdup(name != NULL ? name : "unknown");
-	s->reverse_name = xstrdup(reverse != NULL ? reverse : "unknown");
-	s->namaddr = s->listener->p->smtpd_client_port_logging
-			     ? xasprintf("%s[%s]:%s", s->name, s->addr, s->port)
-			     : xasprintf("%s[%s]", s->name, s->addr);
-	s->name_status = name_status;
-	s->reverse_status = reverse_status;
-	s->client_known = false;
-}
-
-static void ask_about_client(struct session *s)
-{
-	const struct policy_view v = { .client_addr = s->addr };
-
-	set_newline_rules(s);
-	set_discard_mask(s);
-	s->limits_exempt = matchlist_has_ip(s->listener->limit_exceptions, s->addr) > 0;
-	set_trust(s);
-	s->may_verp = matchlist_has_client(s->listener->verp_clients, sv_from(s->name), s->addr);
-	s->is_local =
-		s->listener->policy == NULL ? 0 : policy_is_local_rewrite(s->listener->policy, &v);
-}
-
-/* What tables say of the client, whatever it will say: asked once, before the greeting. False:
- * remote tables are asked, and session_greet() comes again. */
-static bool client_is_known(struct session *s)
-{
-	bool missing = !s->client_known;
-
-	if (missing && s->client_memo == NULL && map_remote_is_used() && s->ops->tables != NULL)
-		s->client_memo = map_memo_new();
-	while (missing) {
-		if (s->client_memo != NULL)
-			map_memo_enter(s->client_memo);
-		ask_about_client(s);
-		missing = s->client_memo != NULL && map_memo_leave();
-		if (!missing)
-			break;
-		s->wait = WAIT_TABLES;
-		s->tables_query = s->ops->tables(s->ops->ctx, s, s->client_memo);
-		if (s->tables_query != NULL)
-			return false;
-		s->wait = WAIT_NONE;
-	}
-	s->client_known = true;
-	map_memo_free(&s->client_memo);
-	return true;
-}
-
 void session_begin_again(struct session *s)
 {
 	s->state = SESSION_GREETING; /* s->where stays: the log says XCLIENT, as Postfix's */
@@ -944,7 +848,7 @@ void session_greet(struct session *s)
 static void greet(struct session *s)
 {
 	s->wait = WAIT_NONE;
-	if (!client_is_known(s))
+	if (!session_client_is_known(s))
 		return;
 	if (!s->greeted) {
 		s->greeted = true;

@@ -13,6 +13,7 @@
  *   SESSION_DATA         content up to the final dot
  *   SESSION_CHUNK        content of one BDAT
  *   SESSION_SKIP         octets of a BDAT that was refused
+ *   SESSION_AUTH         a line of a login
  *   SESSION_CLOSING      nothing; close when s->out is written
  *
  * Memory: an idle session is this struct and a few short strings. Buffers, the transaction and the
@@ -44,6 +45,7 @@ enum session_state {
 	SESSION_DATA,
 	SESSION_CHUNK,
 	SESSION_SKIP,
+	SESSION_AUTH,
 	SESSION_CLOSING,
 	SESSION_STATE_COUNT
 };
@@ -58,6 +60,7 @@ enum session_wait {
 	WAIT_DONE,   /* verdict on the message; session_submit_done() */
 	WAIT_MILTER, /* what milters say of an event; session_milter_reply() */
 	WAIT_FILTER, /* what the before-queue filter says of a command; sessfilter.h */
+	WAIT_AUTH,   /* the auth worker (workers/smtp_in/auth.h), until s->sleep_until_ms */
 };
 
 enum cmd_id {
@@ -86,6 +89,7 @@ struct smtp_cmd;
 struct map_memo;
 struct forwarded;
 struct sessfilter;
+struct session_auth;
 
 /* What a session asks of the process around it. Every call may be answered by a fake. */
 struct session_ops {
@@ -114,6 +118,13 @@ struct session_ops {
 	 * s->milter.number. E_CONFIG: nobody is there. NULL: no milters at all. */
 	int (*milter)(void *ctx, struct session *s, char command, unsigned flags,
 		      struct sv strings);
+	/* A step of a login: strings as shm/proto.h has them. START sets s->auth->dialogue, and
+	 * session_auth_answer() comes later, never from inside this call; not to CANCEL. E_CONFIG:
+	 * nobody is there. NULL: nobody logs in. */
+	int (*auth)(void *ctx, struct session *s, enum auth_ask what, unsigned flags,
+		    struct sv strings);
+	/* Mechanisms on offer; NULL = not known yet: session_auth_offered(). */
+	const char *(*auth_offer)(void *ctx, const struct session *s, bool encrypted);
 	/* One more event of this client in the current time unit: how many now. */
 	unsigned (*rate)(void *ctx, struct session *s, enum client_rate kind);
 	/* XCLIENT: it is the session of another client now. NULL = nobody cares. */
@@ -198,9 +209,11 @@ struct session {
 	bool limits_exempt;                                /* smtpd_client_event_limit_exceptions */
 	bool xclient_allowed, xforward_allowed;
 	struct forwarded *forwarded; /* what XFORWARD said, for the next message */
+	struct session_auth *auth;   /* NULL = there was no AUTH */
 	/* smtpd_authorized_verp_clients, local_header_rewrite_clients: 1, 0, negative = a table
 	 * could not be asked */
 	int may_verp, is_local;
+	bool auth_hidden;             /* smtpd_sasl_exceptions_networks */
 	bool client_known;            /* what tables say of the client is known: session_client() */
 	struct map_memo *client_memo; /* while it is being asked for */
 	uint32_t discard_mask;        /* EHLO keywords not offered */
@@ -212,7 +225,7 @@ struct session {
 	struct buf in;          /* received and not yet used */
 	struct buf out;         /* replies not yet written */
 	int64_t deadline_ms;    /* the client must do something until then (monotonic) */
-	int64_t sleep_until_ms; /* with WAIT_SLEEP */
+	int64_t sleep_until_ms; /* with WAIT_SLEEP and WAIT_AUTH */
 
 	const char *where; /* for logs */
 	char *helo;
@@ -299,6 +312,12 @@ void session_command_done(struct session *s, bool good);
 void session_begin_again(struct session *s);
 void session_pump(struct session *s); /* go on with input that waits */
 void session_close(struct session *s);
+/* False: remote tables are asked about the client, and session_greet() comes again. */
+bool session_client_is_known(struct session *s);
+/* Strip the line end; false when the line may not be used (a reply was given). */
+bool session_take_line_end(struct session *s, struct sv *line);
+/* A line came: with smtpd_per_request_deadline it buys time. */
+void session_restart_request(struct session *s);
 
 struct counters_shm;
 extern struct counters_shm *session_counters; /* of the process; a private page until set */

@@ -7,6 +7,7 @@
 
 #include "lib/log.h"
 #include "workers/milter/codec.h"
+#include "workers/smtp_in/auth.h"
 #include "workers/smtp_in/command.h"
 
 #define LOST_REPLY  "421 4.3.0 Mail system error"
@@ -191,6 +192,7 @@ static const struct event events[] = {
 	{ CMD_BDAT, MILTER_DATA, true, false, false },
 	{ CMD_VRFY, OTHER_EVENT, false, false, false },
 	{ CMD_ETRN, OTHER_EVENT, false, false, false },
+	{ CMD_AUTH, OTHER_EVENT, false, false, false },
 };
 
 static const struct event *find_event(const struct session *s)
@@ -211,6 +213,13 @@ static void add_strings(const struct session *s, const struct event *e, const ch
 		put(out, buf_cstr(&s->pending.addr));
 	if (e->cmd == CMD_RCPT)
 		put(out, why);
+	if (e->cmd == CMD_MAIL) {
+		const struct session_auth *a = s->auth;
+
+		put(out, a != NULL && a->method != NULL ? a->method : "");
+		put(out, a != NULL && a->user != NULL ? a->user : "");
+		put(out, a != NULL && a->sender != NULL ? a->sender : "");
+	}
 	if (e->args)
 		buf_add_sv(out, buf_sv(&s->pending.args));
 }
@@ -259,6 +268,8 @@ enum milter_step session_milter_command(struct session *s, const char **reply_r)
 		return answered(s, reply_r);
 	s->milter.asked = NOT_ASKED;
 	*reply_r = s->milter.reply;
+	if (e->cmd == CMD_AUTH && *reply_r != NULL && **reply_r == '4')
+		*reply_r = "454 4.3.0 Try again later";
 	return *reply_r != NULL && strchr("45", **reply_r) != NULL ? MILTER_REFUSES
 								   : MILTER_GOES_ON;
 }

@@ -6,6 +6,7 @@
 #include "conf/map_remote.h"
 #include "lib/log.h"
 #include "lib/mailaddr.h"
+#include "workers/smtp_in/auth.h"
 #include "workers/smtp_in/command.h"
 
 /* A run with what it looks at. One is kept for the next evaluation: most end at once. */
@@ -91,6 +92,7 @@ static void fill_view(const struct session *s, struct policy_view *v)
 	};
 	if (is_cmd(s, CMD_ETRN))
 		v->etrn = buf_cstr(&s->pending.addr);
+	session_auth_view(s, v);
 }
 
 static void log_from_policy(void *ctx, const char *action, const char *text)
@@ -224,6 +226,7 @@ static void add_state(const struct session *s, const char *rcpt, struct buf *lin
 	buf_printf(line, " proto=%s", s->esmtp ? "ESMTP" : "SMTP");
 	if (helo != NULL)
 		buf_printf(line, " helo=<%s>", helo);
+	session_auth_log(s, " ", line);
 }
 
 /* "QID: reject: RCPT from name[ip]: text; from=<> to=<> proto=ESMTP helo=<>" */

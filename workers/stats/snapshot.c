@@ -11,12 +11,19 @@
 #define FOLD_TRIES 1000
 
 const char *const snapshot_class_names[CLASS_COUNT] = {
-	[CLASS_SUPERVISOR] = "supervisor", [CLASS_LOG] = "log",
-	[CLASS_RESOLVER] = "resolver",     [CLASS_REWRITE] = "rewrite",
-	[CLASS_SMTP_IN] = "smtp_in",       [CLASS_DELIVER] = "deliver",
-	[CLASS_LOCAL] = "local",           [CLASS_STATS] = "stats",
-	[CLASS_PICKUP] = "pickup",         [CLASS_LOOKUP] = "lookup",
-	[CLASS_SHOWQ] = "showq",           [CLASS_SPAWN] = "spawn",
+	[CLASS_SUPERVISOR] = "supervisor",
+	[CLASS_LOG] = "log",
+	[CLASS_RESOLVER] = "resolver",
+	[CLASS_REWRITE] = "rewrite",
+	[CLASS_SMTP_IN] = "smtp_in",
+	[CLASS_DELIVER] = "deliver",
+	[CLASS_LOCAL] = "local",
+	[CLASS_STATS] = "stats",
+	[CLASS_PICKUP] = "pickup",
+	[CLASS_LOOKUP] = "lookup",
+	[CLASS_SHOWQ] = "showq",
+	[CLASS_SPAWN] = "spawn",
+	[CLASS_AUTH] = "auth",
 };
 
 static uint64_t get(const _Atomic uint64_t *v)

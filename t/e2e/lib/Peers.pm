@@ -239,6 +239,7 @@ sub dovecot {
 	spew("$dir/conf", <<"EOF");
 base_dir = $dir/run
 state_dir = $dir/lib/dovecot
+auth_failure_delay = 0
 log_path = $dir/log/dovecot
 protocols = lmtp
 ssl = no
@@ -261,6 +262,11 @@ service lmtp {
     port = $self->{port}
   }
   unix_listener lmtp {
+    mode = 0666
+  }
+}
+service auth {
+  unix_listener auth-client {
     mode = 0666
   }
 }

@@ -154,7 +154,10 @@ h.example.com
 postconf: warning: ./main.cf: #comment after other text is not allowed: # loopback...
 postconf: warning: ./main.cf: #comment after other text is not allowed: #two  c=d ...
 EOF
-gives 'no plug-ins of SASL' -a </dev/null
+gives 'plug-ins of SASL' -a <<'EOF'
+cyrus
+dovecot
+EOF
 gives '... nor of the client' -A </dev/null
 gives 'no TLS' -T compile-version </dev/null
 

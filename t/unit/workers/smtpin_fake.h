@@ -16,6 +16,7 @@
 #include "lib/err.h"
 #include "lib/io.h"
 #include "lib/log.h"
+#include "workers/smtp_in/auth.h"
 #include "workers/smtp_in/command.h"
 #include "workers/smtp_in/listener.h"
 #include "workers/smtp_in/sessfilter.h"
@@ -63,6 +64,12 @@ struct fake {
 	size_t filter_window; /* bytes it takes; SIZE_MAX = no end */
 	bool filter_opening, filter_open, filter_quit, filter_spoke;
 	struct buf filter_got;
+	struct buf asked; /* of the auth worker: number of what, strings with '|' behind each */
+	const char *offer;
+	bool auth_waits, auth_hangs, auth_gone;
+	uint32_t dialogues;
+	enum auth_status auth_status;
+	const char *auth_text, *auth_user, *auth_lines;
 	uint64_t qid_us;
 	char room[70000];
 };
@@ -165,6 +172,34 @@ static inline int fo_milter(void *ctx, struct session *s UNUSED, char command,
 	buf_add_c(&f->events, '\n');
 	f->milter_waits = command != 'A' && command != 'Q';
 	return 0;
+}
+
+static inline int fo_auth(void *ctx, struct session *s, enum auth_ask what, unsigned flags,
+			  struct sv strings)
+{
+	struct fake *f = ctx;
+	size_t at = f->asked.len;
+
+	if (f->auth_gone)
+		return E_CONFIG;
+	if (what == AUTH_START)
+		s->auth->dialogue = ++f->dialogues;
+	ASSERT(s->auth->dialogue != 0);
+	buf_printf(&f->asked, "%d%s ", (int)what, (flags & AUTH_INITIAL) != 0 ? "i" : "");
+	buf_add_sv(&f->asked, strings);
+	for (size_t i = at; i < f->asked.len; i++) {
+		if (f->asked.p[i] == '\0')
+			f->asked.p[i] = '|';
+	}
+	buf_add_c(&f->asked, '\n');
+	f->auth_waits = what != AUTH_CANCEL;
+	return 0;
+}
+
+static inline const char *fo_auth_offer(void *ctx, const struct session *s UNUSED,
+					bool encrypted UNUSED)
+{
+	return ((struct fake *)ctx)->offer;
 }
 
 static inline void *fo_dns(void *ctx, struct session *s, const char *name, uint16_t type UNUSED)
@@ -372,6 +407,8 @@ static inline int fake_conf(struct fake *f, const char *main_cf, struct conf_dia
 				       fo_tables,
 				       fo_tables_cancel,
 				       fo_milter,
+				       fo_auth,
+				       fo_auth_offer,
 				       fo_rate,
 				       NULL,
 				       NULL,
@@ -405,6 +442,7 @@ static inline void fake_fini(struct fake *f)
 	buf_fini(&f->content);
 	buf_fini(&f->events);
 	buf_fini(&f->filter_got);
+	buf_fini(&f->asked);
 	fake_logs_to = NULL;
 }
 
@@ -426,6 +464,12 @@ static inline void fake_settle(struct fake *f)
 				sv_from(f->milter_answer != NULL ? f->milter_answer : ""));
 		} else if (fake_filter(f)) {
 			continue;
+		} else if (f->auth_waits && !f->auth_hangs) {
+			f->auth_waits = false;
+			session_auth_answer(&f->s, f->auth_status,
+					    sv_from(f->auth_text != NULL ? f->auth_text : ""),
+					    sv_from(f->auth_user != NULL ? f->auth_user : ""),
+					    sv_from(f->auth_lines != NULL ? f->auth_lines : ""));
 		} else if (f->end_waits && !f->hold_verdict) {
 			f->end_waits = false;
 			session_submit_done(&f->s, f->verdict, f->verdict_code,

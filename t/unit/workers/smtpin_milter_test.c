@@ -42,7 +42,7 @@ static void test_events(void)
 	fake_say(&f, "EHLO c.test\r\n");
 	is_str(events(), "Hc.test|\n", "HELO event");
 	fake_say(&f, "MAIL FROM:<s@x.test> SIZE=10 BODY=8BITMIME\r\n");
-	is_str(events(), "M|s@x.test|<s@x.test>|SIZE=10|BODY=8BITMIME|\n", "MAIL event");
+	is_str(events(), "M|s@x.test||||<s@x.test>|SIZE=10|BODY=8BITMIME|\n", "MAIL event");
 	fake_say(&f, "RCPT TO:<u@local.test>\r\n");
 	is_str(events(), "R|u@local.test||<u@local.test>|\n", "RCPT event");
 	fake_say(&f, "RCPT TO:<bad@local.test>\r\n");

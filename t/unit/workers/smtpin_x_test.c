@@ -24,8 +24,8 @@ static void test_trust(void)
 	open_fake(&f, "", "192.0.2.1");
 	const char *ehlo = fake_say(&f, "EHLO c.test\r\n");
 
-	ok(strstr(ehlo,
-		  "250-XCLIENT NAME ADDR PROTO HELO REVERSE_NAME PORT DESTADDR DESTPORT\r\n") &&
+	ok(strstr(ehlo, "250-XCLIENT NAME ADDR PROTO HELO REVERSE_NAME PORT LOGIN DESTADDR "
+			"DESTPORT\r\n") &&
 		   strstr(ehlo, "250-XFORWARD NAME ADDR PROTO HELO SOURCE PORT IDENT\r\n"),
 	   "announced to whom it is for");
 	is_str(fake_say(&f, "XCLIENT ADDR=192.0.2.66\r\n"), "220 hi\r\n", "once");
@@ -56,7 +56,7 @@ static void test_syntax(void)
 		{ "XCLIENT NAME=", "501 5.5.4 Error: attribute=value expected" },
 		{ "XCLIENT =x", "501 5.5.4 Bad XCLIENT attribute name: " },
 		{ "XCLIENT COLOUR=red", "501 5.5.4 Bad XCLIENT attribute name: COLOUR" },
-		{ "XCLIENT LOGIN=me", "501 5.5.4 Bad XCLIENT attribute name: LOGIN" },
+		{ "XCLIENT LOGINS=me", "501 5.5.4 Bad XCLIENT attribute name: LOGINS" },
 		{ "XCLIENT NAME=a+20b", "501 5.5.4 Bad NAME syntax: a b" },
 		{ "XCLIENT NAME=good.test REVERSE_NAME=-", "501 5.5.4 Bad REVERSE_NAME syntax: -" },
 		{ "XCLIENT ADDR=300.1.1.1", "501 5.5.4 Bad ADDR syntax: 300.1.1.1" },
