@@ -57,4 +57,4 @@ t_crash_slowhop_SOURCES = t/crash/slowhop.c
 t_crash_slowhop_LDADD = $(LIB_LIBS)
 EXTRA_DIST += t/crash/09-hostile-peers.t
 # Models and races; see t/model and t/stress.
-EXTRA_DIST += t/crash/14-models.t
+EXTRA_DIST += t/crash/14-models.t t/crash/15-mailbox-files.t

@@ -47,8 +47,8 @@ sub symptoms {
 
 # One instance, so many cuts.
 sub batch {
-	my ($self, $libexec, $lives) = @_;
-	my $p = PowerCut->new(fs => 'strict', some => 1 + $self->dice(10000),
+	my ($self, $libexec, $lives, $form) = @_;
+	my $p = PowerCut->new(fs => 'strict', form => $form, some => 1 + $self->dice(10000),
 		$self->dice(2) ? (bytes => 20_000) : (bytes => 300, messages => 250),
 		main => { $libexec ? (daemon_directory => $libexec) : () }) or die PowerCut->why_not;
 	for my $n (1 .. $lives) {
@@ -119,7 +119,7 @@ sub try {
 	my $lives = 0;
 	# a list of doubts that is there already hides the sync of its name: the first life, again and again
 	for my $n (($m->{file} =~ /doubt/ ? (1) x 8 : ()), @batches) {
-		my $why = $self->batch("$m->{dir}/libexec", $n);
+		my $why = $self->batch("$m->{dir}/libexec", $n, $m->{file} =~ /mbox/ ? 'mbox' : '');
 		$lives += $n;
 		return ('caught', "$why, after $lives cuts") if $why;
 	}

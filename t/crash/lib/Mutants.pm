@@ -42,7 +42,8 @@ my %elsewhere = (
 	'workers/spool/quarantine.c fsync(d->corrupt)' => 'damage of the disk before the power cut; no mail is lost with it',
 	'workers/spool/warrant.c fsync(fd)' => 'a worker that was taken over: outcomes from before the cut count ' .
 		'without warrants then; no mail is lost with it',
-	(map { ("workers/local/mbox.c fsync($_)" => 'mailbox files; this campaign delivers to Maildirs') } qw(m->fd m->dir)),
+	'workers/local/mbox.c fsync(m->fd) again' => 'an error while a message is appended, and then a power cut: a piece ' .
+		'of a message may be left that comes again',
 	'workers/spool/scan_mend.c fdatasync(fd)' => 'damage of an index before the power cut',
 );
 
@@ -63,11 +64,11 @@ sub line_of { my ($text, $pos) = @_; return 1 + (substr($text, 0, $pos) =~ tr/\n
 # Calls of the two, outside comments; each argument is evaluated still.
 sub calls {
 	my ($text) = @_;
-	my ($bare, @found) = ($text);
+	my ($bare, @found, %seen) = ($text);
 	$bare =~ s{(/\*.*?\*/|//[^\n]*)}{ $1 =~ s/[^\n]/ /gr }gse;
 	while ($bare =~ /\b(f(?:data)?sync)(\((?:[^()]++|(?2))*\))/g) {
 		my ($from, $to) = ($-[0], $+[0]);
-		push @found, { line => line_of($text, $from), call => "$1$2",
+		push @found, { line => line_of($text, $from), call => "$1$2", again => $seen{"$1$2"}++ ? ' again' : '',
 			text => substr($text, 0, $from) . "(0 & $2)" . substr($text, $to) };
 	}
 	return @found;
@@ -86,11 +87,14 @@ sub twice {
 
 sub name { my ($self) = @_; return "$self->{file}:$self->{line} $self->{call}" }
 
+# What the two tables call it: "again" is every other call with the same words in that file.
+sub key { my ($self) = @_; return "$self->{file} $self->{call}" . ($self->{again} // '') }
+
 # Why nothing is lost without it; undef when something is.
-sub needless { my ($self) = @_; return $needless{"$self->{file} $self->{call}"} }
+sub needless { my ($self) = @_; return $needless{ $self->key } }
 
 # What it takes to see it; undef when power cuts alone show it.
-sub elsewhere { my ($self) = @_; return $elsewhere{"$self->{file} $self->{call}"} }
+sub elsewhere { my ($self) = @_; return $elsewhere{ $self->key } }
 
 sub id {
 	my ($self) = @_;

@@ -8,6 +8,8 @@
 #   my $seen = $p->rehearse;                 # { class => { call => times } } of one undisturbed life
 #   $p->life("class=rewrite call=fdatasync nth=3 action=cut");
 #   my $v = $p->end;                         # drains, asks the oracle; a verdict without assertions
+#
+# form => 'mbox': the mailbox is one file, to which virtual(8) appends; 'file': that of an alias, by local(8).
 package PowerCut;
 use strict;
 use warnings;
@@ -37,6 +39,7 @@ sub new {
 		queue_table_size        => 65536,
 		%{ $opt{main} || {} },
 	});
+	my $form = $opt{form} || '';
 	my $self = bless { %opt, queue => $queue, boxes => $boxes, sink => $sink, mta => $mta, lives => 0,
 		mono_to_real => clock_gettime(CLOCK_REALTIME) - clock_gettime(CLOCK_MONOTONIC),
 		cuts => [], oracle => Oracle->new, inject => Inject->new(dir => $mta->{dir}) }, $class;
@@ -47,7 +50,10 @@ sub new {
 	chown $uid, $gid, "$self->{at}/data";
 	$_->settle for $queue, $boxes;
 	$mta->configure(queue_directory => "$self->{at}/spool", data_directory => "$self->{at}/data",
-		virtual_mailbox_base => "$mta->{dir}/boxes", %{ $opt{main} || {} });
+		virtual_mailbox_base => "$mta->{dir}/boxes", %{ $opt{main} || {} },
+		$form ne '' ? (virtual_mailbox_maps => 'inline:{ @d1.x.test=box @load.test=sender/ }') : (),
+		$form eq 'file' ? (virtual_mailbox_domains => 'load.test', mydestination => 'd1.x.test', local_recipient_maps => '',
+			alias_maps => "static:$mta->{dir}/boxes/box", default_privs => 'nobody') : ());
 	return $self;
 }
 
@@ -232,13 +238,43 @@ sub rehearse {
 	return $seen;
 }
 
+# The messages of the mailbox, a file each. Those of an mbox that the power has torn are counted: what was being
+# written then was not acknowledged, and must be there again, whole.
+sub box_files {
+	my ($self) = @_;
+	my $dir = $self->{mta}{dir};
+	return glob "$dir/boxes/box/new/*" unless $self->{form};
+	return @{ $self->{split} } if $self->{split};
+	mkdir "$dir/split";
+	my (@whole, $in_torn);
+	$self->{torn} = 0;
+	# where the file has grown and the data is not on the disk, there are zeroes
+	for my $text (split /^(?=From \S+ +\w{3} \w{3} [ \d]\d |\0)/m, slurp("$dir/boxes/box")) {
+		next if $in_torn && $text =~ /\A\0/;
+		$in_torn = 0;
+		$text =~ s/\A[^\n]*\n//;
+		$text =~ s/\n\z//;
+		$text =~ s/^>(>*From )/$1/mg;
+		my ($head, $body) = split /\n\n/, $text, 2;
+		my ($crc) = ($head // '') =~ /^X-Load-Crc: (\S+)/m;
+		if (!defined $crc || hex $crc != Oracle::crc32c(($body // '') =~ s/\n/\r\n/gr)) {
+			$self->{torn}++;
+			$in_torn = 1;
+			next;
+		}
+		push @whole, "$dir/split/" . @whole;
+		Posthaste::spew($whole[-1], $text);
+	}
+	return @{ $self->{split} = \@whole };
+}
+
 # Every copy that was taken: "ID RECIPIENT" and when, at the sink and in the mailboxes.
 sub copies {
 	my ($self) = @_;
 	my @at_hop = grep { $_->[0] !~ /^-/ } map { /^(\S+ \S+) (\d+)$/ ? [ $1, $2 / 1e6 + $self->{mono_to_real} ] : () }
 		split /\n/, slurp("$self->{sink}{dir}/ids");
 	my @in_boxes;
-	for my $file (glob "$self->{mta}{dir}/boxes/box/new/*") {
+	for my $file ($self->box_files) {
 		my $head = (split /\n\n/, slurp($file), 2)[0] // ''; # an empty file has none
 		my ($id, $rcpt) = ($head =~ /^X-Load-Id: (\S+)/m, $head =~ /^X-Original-To: (\S+)/m);
 		push @in_boxes, [ "$id $rcpt", (stat $file)[9] ] if defined $rcpt;
@@ -302,14 +338,14 @@ sub end {
 	$mta->stop;
 	$self->{sink}->finish;
 	$o->sink($self->{sink});
-	$o->maildir(glob "$mta->{dir}/boxes/box/new/*");
+	$o->maildir($self->box_files);
 	$o->bounces(map { slurp($_) } glob "$mta->{dir}/boxes/sender/new/*");
 	my $panic = () = $mta->log =~ /panic:/g;
 	# what was being made may be torn, but not what is put in place by a name
 	my @damage = grep { /spool state was/ } split /\n/, $mta->log;
 	my $full = () = $mta->log =~ /No space left on device|[Ii]nsufficient system storage/g;
 	return { %{ $o->verdict }, full => $full, left => $left, in_doubt => $listed, repeats => $self->repeats,
-		panic => $panic, torn => \@damage, numbers_again => $self->{numbers_again} || 0, cuts => scalar @{ $self->{cuts} } };
+		panic => $panic, torn => \@damage, numbers_again => $self->{numbers_again} || 0, torn_mail => $self->{torn} || 0, cuts => scalar @{ $self->{cuts} } };
 }
 
 1;
