@@ -575,8 +575,11 @@ static void begin_content(struct filter *f)
 bool filter_applies(const struct rewrite *r, const struct peer *peer, uint32_t flags,
 		    const struct envelope *env)
 {
-	if (r->filters.client == NULL || (env->flags & (ENVF_INTERNAL | ENVF_NO_MILTERS)) != 0)
+	if (r->filters.client == NULL || (env->flags & ENVF_NO_MILTERS) != 0)
 		return false;
+	if ((env->flags & ENVF_INTERNAL) != 0)
+		return (r->rules.filter_classes & FILTER_CLASS_NOTIFY) != 0 &&
+		       filters_of_mail(&r->filters, env->cleanup)->list.count > 0;
 	if (peer->wp->class_id == CLASS_SMTP_IN)
 		return (flags & SUBMIT_MILTER) != 0;
 	return peer->wp->class_id == CLASS_PICKUP &&
@@ -595,7 +598,8 @@ static const struct message_verdict *message_of_session(struct filter *f)
 
 const struct message_verdict *filter_message(struct rewrite *r, struct peer *peer, struct tx *tx)
 {
-	bool by_smtp = peer != NULL && peer->wp->class_id == CLASS_SMTP_IN;
+	bool by_smtp = peer != NULL && peer->wp->class_id == CLASS_SMTP_IN &&
+		       (tx->m.env.flags & ENVF_INTERNAL) == 0;
 	struct filter *f = NULL;
 
 	if (by_smtp) {

@@ -152,6 +152,18 @@ static bool envelope_is_sane(const struct message *m)
 	return true;
 }
 
+/* What a smtp-in worker tells the postmaster is ours like a notification. Whoever it comes from, it
+ * can go nowhere else. */
+static bool is_notice(const struct message *m)
+{
+	const struct params *p = m->rules->p;
+
+	return (m->env.flags & ENVF_INTERNAL) != 0 && m->env.rcpt_count == 1 &&
+	       rules_is_double_bounce(m->rules, m->env.sender) &&
+	       (sv_eq_str(m->env.rcpts[0].addr, p->error_notice_recipient) ||
+		sv_eq_str(m->env.rcpts[0].addr, p->bounce_notice_recipient));
+}
+
 int message_begin(struct message *m, struct qid qid, struct sv env)
 {
 	int64_t now = clock_now_wall().us;
@@ -161,7 +173,10 @@ int message_begin(struct message *m, struct qid qid, struct sv env)
 	if (env_decode(buf_sv(&m->env_in), SUBMIT_RCPT_MAX, &m->arena, &m->env) < 0 ||
 	    !envelope_is_sane(m))
 		return E_PEER;
-	m->env.flags &= ~(uint32_t)ENVF_INTERNAL;
+	if (!is_notice(m))
+		m->env.flags &= ~(uint32_t)ENVF_INTERNAL;
+	else
+		m->is_shown = (m->rules->filter_classes & FILTER_CLASS_NOTIFY) != 0;
 	m->env.bounce_of.len = 0;
 	if (m->env.arrival_us <= 0 || m->env.arrival_us > now)
 		m->env.arrival_us = now;

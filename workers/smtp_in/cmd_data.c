@@ -13,6 +13,7 @@
 #include "workers/smtp_in/command.h"
 #include "workers/smtp_in/sessfilter.h"
 #include "workers/smtp_in/sessmilter.h"
+#include "workers/smtp_in/sesstalk.h"
 
 #define FIRST_LINE_LOOK 64u
 
@@ -366,6 +367,7 @@ static void message_done(struct session *s, bool good)
 	histogram_add(session_counters, HIS_smtpd_accept,
 		      (uint64_t)(clock_mono_us_raw() - s->tx->end_us));
 	session_reset_tx(s);
+	session_talk_message(s, good);
 	session_command_done(s, good);
 }
 

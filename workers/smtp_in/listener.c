@@ -11,6 +11,7 @@
 #include "lib/util.h"
 #include "workers/mail/envelope.h"
 #include "workers/smtp_in/connector.h"
+#include "workers/smtp_in/sesstalk.h"
 
 /* What each keyword needs to be on offer. */
 static const struct {
@@ -237,6 +238,7 @@ int listener_init(struct listener *l, const struct conf *c, const struct conf_se
 	l->cleanup = conf_cleanup_name(l->p);
 	l->service_name = xstrdup(s != NULL ? s->name : "smtp");
 	l->stress = stress_of(c, s);
+	l->notify_mask = session_talk_classes(l->p->notify_classes);
 	l->log_name = conf_log_name(c, l->p, "smtpd");
 	l->discard_mask = listener_discard_mask(l->p->smtpd_discard_ehlo_keywords, &bad);
 	if (bad.len > 0)

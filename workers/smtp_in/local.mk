@@ -19,7 +19,8 @@ libph_smtpin_a_SOURCES = \
 	workers/smtp_in/session.c workers/smtp_in/session.h \
 	workers/smtp_in/sessfilter.c workers/smtp_in/sessfilter.h \
 	workers/smtp_in/sessmilter.c workers/smtp_in/sessmilter.h \
-	workers/smtp_in/sesspol.c
+	workers/smtp_in/sesspol.c \
+	workers/smtp_in/sesstalk.c workers/smtp_in/sesstalk.h
 
 pkglibexec_PROGRAMS += workers/smtp_in/smtpd
 workers_smtp_in_smtpd_SOURCES = workers/smtp_in/smtpd.c workers/smtp_in/conn.c \

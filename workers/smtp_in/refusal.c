@@ -10,6 +10,7 @@
 #include "lib/log.h"
 #include "policy/names.h"
 #include "workers/smtp/reply.h"
+#include "workers/smtp_in/sesstalk.h"
 
 static const char *lookup(void *ctx, struct sv name)
 {
@@ -193,6 +194,8 @@ void session_reply(struct session *s, const char *fmt, ...)
 	}
 	if (strncmp(text, "421", 3) == 0 || strncmp(text, "521", 3) == 0)
 		s->hangup = true;
+	if (s->talk != NULL || text[0] >= '4')
+		session_talk_out(s, (struct sv){ text, s->out.len - at });
 	buf_add(&s->out, "\r\n", 2);
 }
 
@@ -213,5 +216,7 @@ void session_reply_text(struct session *s, const char *text)
 		change_refusal(s, at);
 	if (strncmp(s->out.p + at, "421", 3) == 0 || strncmp(s->out.p + at, "521", 3) == 0)
 		s->hangup = true;
+	if (s->talk != NULL || s->out.p[at] >= '4')
+		session_talk_out(s, (struct sv){ s->out.p + at, s->out.len - at });
 	buf_add(&s->out, "\r\n", 2);
 }

@@ -15,6 +15,7 @@
 #include "lib/err.h"
 #include "lib/log.h"
 #include "lib/util.h"
+#include "workers/mail/date.h"
 #include "workers/milter/codec.h"
 #include "workers/smtp_in/filterconn.h"
 #include "workers/smtp_in/sessmilter.h"
@@ -28,6 +29,9 @@
 #define STRESS_MS         1000000 /* after the last time it was nearly full; Postfix's master */
 #define OTHER_FDS         192     /* rings, regions and tables of a process */
 #define DNS_TIMEOUT_MS    10000
+#define NOTICE_BURST      10
+#define NOTICE_MS         60000
+#define NO_SESSION        UINT32_MAX /* whose notices nobody waits for */
 
 /* ---- session_ops ---- */
 
@@ -294,6 +298,89 @@ static void op_peer_changed(void *ctx UNUSED, struct session *s)
 	conn_rekey(c);
 }
 
+/* Clients decide how many errors there are, so notices have an allowance: NOTICE_BURST, and one
+ * more each NOTICE_MS. */
+static bool may_notice(struct server *sv)
+{
+	int64_t now = clock_now().ms;
+
+	if (sv->notice_at_ms < now)
+		sv->notice_at_ms = now;
+	if (sv->notice_at_ms - now > (NOTICE_BURST - 1) * NOTICE_MS) {
+		if (sv->notices_held++ == 0)
+			log_warn("sessions with errors come too fast: not every one is told to the "
+				 "postmaster");
+		counter_add(session_counters, CTR_smtpd_notices_held, 1);
+		return false;
+	}
+	sv->notice_at_ms += NOTICE_MS;
+	return true;
+}
+
+static void add_trace(const struct params *p, struct qid id, struct buf *out)
+{
+	char text[QID_TEXT_SIZE];
+	int64_t now_s = clock_now_wall().us / 1000000;
+
+	qid_format(id, text);
+	buf_printf(out, "Received: by %s (%s)\r\n\tid %s; ", p->myhostname, p->mail_name, text);
+	mail_date_add(now_s, out);
+	buf_add_str(out, "\r\nDate: ");
+	mail_date_add(now_s, out);
+	buf_printf(out, "\r\nMessage-Id: <%s@%s>\r\n", text, p->myhostname);
+}
+
+static void op_notice(void *ctx, struct session *s, const char *to, struct buf *content)
+{
+	struct server *sv = ctx;
+	struct content c = { 0 };
+	struct buf env = BUF_INIT, rcpt_text = BUF_INIT, sender = BUF_INIT;
+	const struct params *p = s->listener->p;
+	struct qid id;
+
+	if (!may_notice(sv))
+		return;
+	if (sv->notices_held > 0)
+		buf_printf(content,
+			   "\r\nSessions with errors that came too fast to be told: %u\r\n",
+			   sv->notices_held);
+	sv->notices_held = 0;
+	buf_add_str(&sender, p->double_bounce_sender);
+	if (strchr(p->double_bounce_sender, '@') == NULL)
+		buf_printf(&sender, "@%s", p->myorigin);
+	buf_add_str(&rcpt_text, to);
+	struct env_rcpt rcpt = { .addr = buf_sv(&rcpt_text), .notify = NOTIFY_NEVER };
+	struct envelope e = { .sender = buf_sv(&sender),
+			      .arrival_us = clock_now_wall().us,
+			      .flags = ENVF_INTERNAL,
+			      .cleanup = sv_from(s->listener->cleanup),
+			      .rcpts = &rcpt,
+			      .rcpt_count = 1 };
+
+	id = qid_make(&sv->qids);
+	struct proto_qid qid = { .time_us = id.time_us, .life = id.life };
+	struct buf text = BUF_INIT;
+	int err = env_encode(&e, &env);
+
+	add_trace(p, id, &text);
+	buf_add_sv(&text, buf_sv(content));
+
+	if (err == 0)
+		err = content_begin(&sv->pool, &c, NULL, NO_SESSION, qid, buf_sv(&env),
+				    buf_sv(&text));
+	if (err == 0) {
+		content_end(&sv->pool, &c);
+		counter_add(session_counters, CTR_smtpd_notices, 1);
+	} else {
+		content_abort(&sv->pool, &c);
+		log_warn("postmaster notify: %s", err_str(err));
+	}
+	buf_fini(&env);
+	buf_fini(&rcpt_text);
+	buf_fini(&text);
+	buf_fini(&sender);
+}
+
 /* ---- content_ops ---- */
 
 static void content_send(void *ctx, uint32_t peer, const struct proto_submit *rec)
@@ -492,6 +579,7 @@ static void setup_ops(struct server *sv)
 		.rate = op_rate,
 		.peer_changed = op_peer_changed,
 		.crowd = op_crowd,
+		.notice = op_notice,
 		.filter_open = filterconn_open,
 		.filter_kick = filterconn_kick,
 		.filter_close = filterconn_close,

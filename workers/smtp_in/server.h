@@ -84,8 +84,10 @@ struct server {
 	struct tables_client *tables;
 	struct auth_links *auths;
 	struct qid_source qids;
-	uint32_t last_milter; /* number of a session's milters */
-	int connector;        /* filterconn.c; -1 = no listener has a filter */
+	int64_t notice_at_ms;  /* when the allowance of notices is whole again */
+	uint32_t notices_held; /* for which there was no allowance */
+	uint32_t last_milter;  /* number of a session's milters */
+	int connector;         /* filterconn.c; -1 = no listener has a filter */
 	struct loop_fd connector_lf;
 	struct filterconn *filter_head, **filter_tail; /* without a connection yet */
 	uint32_t filter_number;

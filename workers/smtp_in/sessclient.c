@@ -6,6 +6,7 @@
 #include "conf/map_remote.h"
 #include "lib/log.h"
 #include "workers/smtp_in/session.h"
+#include "workers/smtp_in/sesstalk.h"
 
 static void set_newline_rules(struct session *s)
 {
@@ -115,6 +116,7 @@ bool session_client_is_known(struct session *s)
 		s->wait = WAIT_NONE;
 	}
 	s->client_known = true;
+	session_talk_begin(s);
 	map_memo_free(&s->client_memo);
 	return true;
 }

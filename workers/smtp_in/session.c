@@ -18,6 +18,7 @@
 #include "workers/smtp_in/command.h"
 #include "workers/smtp_in/sessfilter.h"
 #include "workers/smtp_in/sessmilter.h"
+#include "workers/smtp_in/sesstalk.h"
 
 #define OUT_HIGH_BYTES  16384u     /* replies that may wait before commands do */
 #define LONG_LINE_BYTES (1u << 20) /* of one line that are thrown away before we hang up */
@@ -98,6 +99,7 @@ void session_fini(struct session *s)
 		s->ops->tables_cancel(s->ops->ctx, s->tables_query);
 	s->dns_query = s->tables_query = NULL;
 	map_memo_free(&s->client_memo);
+	session_talk_end(s);
 	session_reset_tx(s);
 	session_milter_end(s);
 	session_auth_fini(s);
@@ -183,6 +185,7 @@ int64_t session_next_ms(const struct session *s)
 
 static void gone(struct session *s, const char *reason)
 {
+	session_talk_reason(s, reason);
 	session_log_gone(s, reason);
 	session_close(s);
 }
@@ -221,6 +224,7 @@ static void check_limits(struct session *s)
 	if (s->hangup) {
 		session_close(s);
 	} else if (s->error_count >= p->smtpd_hard_error_limit && s->pending.cmd == NULL) {
+		session_talk_reason(s, "too many errors");
 		session_log_gone(s, "too many errors");
 		session_reply(s, "421 4.7.0 %s Error: too many errors", p->myhostname);
 		session_close(s);
@@ -461,6 +465,8 @@ static void command_line(struct session *s, struct sv line, struct sv rest)
 	struct buf filtered = BUF_INIT;
 
 	counter_add(session_counters, CTR_smtpd_commands, 1);
+	if (s->talk != NULL)
+		session_talk_in(s, line);
 	if (map_list_is_empty(s->listener->command_filter)) {
 		run_line(s, line, rest);
 	} else if (filter_command(s, &line, &filtered) == 0) {

@@ -90,6 +90,7 @@ struct map_memo;
 struct forwarded;
 struct sessfilter;
 struct session_auth;
+struct talk;
 
 /* What a session asks of the process around it. Every call may be answered by a fake. */
 struct session_ops {
@@ -137,6 +138,8 @@ struct session_ops {
 	void (*filter_open)(void *ctx, struct session *s);
 	void (*filter_kick)(void *ctx, struct session *s);
 	void (*filter_close)(void *ctx, struct session *s, bool quit);
+	/* A notice for the postmaster: content in wire form. NULL: none are sent. */
+	void (*notice)(void *ctx, struct session *s, const char *to, struct buf *content);
 	void *ctx;
 };
 
@@ -245,6 +248,7 @@ struct session {
 	uint64_t chunk_left;
 	char *skip_reply;          /* SESSION_SKIP: what to say after the octets */
 	struct sessfilter *filter; /* of this transaction; NULL = none */
+	struct talk *talk;         /* transcript for the postmaster; NULL = none */
 };
 
 /* `addr`: peer. The listener outlives the session. */

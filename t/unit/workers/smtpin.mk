@@ -55,3 +55,8 @@ UNIT_TESTS += t/unit/workers/smtpin_auth_test
 t_unit_workers_smtpin_auth_test_SOURCES = t/unit/workers/smtpin_auth_test.c \
 	t/unit/workers/smtpin_fake.h
 t_unit_workers_smtpin_auth_test_LDADD = $(SMTPIN_LIBS)
+check_PROGRAMS += t/unit/workers/smtpin_talk_test
+UNIT_TESTS += t/unit/workers/smtpin_talk_test
+t_unit_workers_smtpin_talk_test_SOURCES = t/unit/workers/smtpin_talk_test.c \
+	t/unit/workers/smtpin_fake.h
+t_unit_workers_smtpin_talk_test_LDADD = $(SMTPIN_LIBS)

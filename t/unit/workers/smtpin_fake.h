@@ -70,6 +70,9 @@ struct fake {
 	uint32_t dialogues;
 	enum auth_status auth_status;
 	const char *auth_text, *auth_user, *auth_lines;
+	unsigned notices; /* to the postmaster */
+	char notice_to[64];
+	struct buf notice;
 	uint64_t qid_us;
 	char room[70000];
 };
@@ -278,6 +281,17 @@ static inline void fo_filter_kick(void *ctx UNUSED, struct session *s UNUSED)
 {
 }
 
+static inline void fo_notice(void *ctx, struct session *s UNUSED, const char *to,
+			     struct buf *content)
+{
+	struct fake *f = ctx;
+
+	f->notices++;
+	snprintf(f->notice_to, sizeof(f->notice_to), "%s", to);
+	buf_reset(&f->notice);
+	buf_add_sv(&f->notice, buf_sv(content));
+}
+
 static inline void fo_filter_close(void *ctx, struct session *s UNUSED, bool quit)
 {
 	struct fake *f = ctx;
@@ -415,6 +429,7 @@ static inline int fake_conf(struct fake *f, const char *main_cf, struct conf_dia
 				       fo_filter_open,
 				       fo_filter_kick,
 				       fo_filter_close,
+				       fo_notice,
 				       f };
 	log_set_sink(fake_sink, NULL);
 	fake_logs_to = f;
@@ -443,6 +458,7 @@ static inline void fake_fini(struct fake *f)
 	buf_fini(&f->events);
 	buf_fini(&f->filter_got);
 	buf_fini(&f->asked);
+	buf_fini(&f->notice);
 	fake_logs_to = NULL;
 }
 
