@@ -5,7 +5,7 @@
  * and its recipients are rK.PREFIX-NUMBER@dN.DOMAIN, so that the sink (t/bench/sink.c) can tell
  * loss, duplicates, damage and mail in wrong hands. With -A domains are dA-B-C.DOMAIN, so that a
  * table can make the address 127.A.B.C of each. Ids that got a 250 are written to -o, with -m also
- * when (clock_mono_us_raw()). Prints one line of JSON.
+ * when (clock_mono_us_raw()). -S: STARTTLS first. Prints one line of JSON.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -25,13 +25,24 @@
 #include "lib/crc32c.h"
 #include "lib/log.h"
 #include "lib/loop.h"
+#include "t/bench/wire.h"
 
-enum phase { PH_GREETING, PH_HELO, PH_MAIL, PH_RCPT, PH_DATA, PH_DOT, PH_QUIT };
+enum phase {
+	PH_GREETING,
+	PH_HELO,
+	PH_STARTTLS,
+	PH_SHAKE,
+	PH_MAIL,
+	PH_RCPT,
+	PH_DATA,
+	PH_DOT,
+	PH_QUIT
+};
 
 struct session {
 	struct loop_fd lf;
 	struct loop_timer retry;
-	int fd;
+	struct wire w; /* fd -1: none */
 	enum phase phase;
 	unsigned long id; /* current message */
 	unsigned done_on_conn, rcpt_sent, rcpt_replies, rcpt_ok;
@@ -46,6 +57,7 @@ static struct {
 	unsigned sessions, rcpts, domains, per_conn, length;
 	unsigned long total, next, finished, acked, tempfail, permfail, lost, lat_count;
 	bool pipeline, reconnect, moments, numbered;
+	struct tls_ctx *tls; /* NULL: plain text */
 	const char *prefix, *domain;
 	FILE *acked_file;
 	uint32_t *lat; /* us per acked message */
@@ -71,8 +83,9 @@ static void finish_if_done(void)
 static void session_close(struct session *s, bool lost)
 {
 	loop_fd_del(g.loop, &s->lf);
-	close(s->fd);
-	s->fd = -1;
+	close(s->w.fd);
+	s->w.fd = -1;
+	wire_end(&s->w);
 	buf_reset(&s->in);
 	buf_reset(&s->out);
 	s->out_off = 0;
@@ -90,20 +103,12 @@ static void session_close(struct session *s, bool lost)
 
 static void flush_out(struct session *s)
 {
-	while (s->out_off < s->out.len) {
-		ssize_t n =
-			send(s->fd, s->out.p + s->out_off, s->out.len - s->out_off, MSG_NOSIGNAL);
+	int done = wire_write(&s->w, &s->out, &s->out_off);
 
-		if (n < 0) {
-			if (errno == EAGAIN)
-				loop_fd_mod(g.loop, &s->lf, LOOP_READ | LOOP_WRITE);
-			return; /* other errors show on the read side */
-		}
-		s->out_off += (size_t)n;
-	}
-	buf_reset(&s->out);
-	s->out_off = 0;
-	loop_fd_mod(g.loop, &s->lf, LOOP_READ);
+	if (done == 0)
+		loop_fd_mod(g.loop, &s->lf, LOOP_READ | LOOP_WRITE);
+	else if (done > 0) /* errors show on the read side */
+		loop_fd_mod(g.loop, &s->lf, LOOP_READ);
 }
 
 static void put_rcpt(struct session *s)
@@ -214,7 +219,23 @@ static void on_reply(struct session *s, int code)
 		s->phase = PH_HELO;
 		break;
 	case PH_HELO:
-		next_message(s);
+		if (g.tls == NULL || s->w.secured) {
+			next_message(s);
+			break;
+		}
+		buf_add_str(&s->out, "STARTTLS\r\n");
+		s->phase = PH_STARTTLS;
+		break;
+	case PH_STARTTLS:
+		if (code != 220) {
+			session_close(s, true);
+			break;
+		}
+		wire_start_tls(&s->w, g.tls);
+		s->phase = PH_SHAKE;
+		break;
+	case PH_SHAKE: /* nothing is said in plain text meanwhile */
+		session_close(s, true);
 		break;
 	case PH_MAIL:
 		if (code / 100 != 2 && !g.pipeline) {
@@ -249,7 +270,7 @@ static void take_replies(struct session *s)
 {
 	size_t off = 0;
 
-	while (s->fd >= 0 && s->in.len > off) {
+	while (s->w.fd >= 0 && s->in.len > off) {
 		char *nl = memchr(s->in.p + off, '\n', s->in.len - off);
 
 		if (nl == NULL)
@@ -262,7 +283,7 @@ static void take_replies(struct session *s)
 		if (last)
 			on_reply(s, code);
 	}
-	if (s->fd >= 0)
+	if (s->w.fd >= 0)
 		buf_consume(&s->in, off);
 }
 
@@ -274,18 +295,18 @@ static void session_event(void *ctx, unsigned events)
 		flush_out(s);
 	if ((events & LOOP_READ) == 0)
 		return;
-	char *place = buf_reserve(&s->in, 16384);
-	ssize_t n = recv(s->fd, place, 16384, 0);
+	int n = wire_read(&s->w, &s->in);
 
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (n <= 0) {
+	if (n == 0) {
 		session_close(s, s->phase != PH_QUIT);
 		return;
 	}
-	s->in.len += (size_t)n;
+	if (s->phase == PH_SHAKE && s->w.secured) {
+		buf_add_str(&s->out, "EHLO load.test\r\n");
+		s->phase = PH_HELO;
+	}
 	take_replies(s);
-	if (s->fd >= 0 && s->out.len > 0)
+	if (s->w.fd >= 0 && s->out.len > 0)
 		flush_out(s);
 }
 
@@ -295,22 +316,22 @@ static void session_connect(struct session *s)
 
 	if (g.next >= g.total)
 		return;
-	s->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (s->fd < 0)
+	s->w.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (s->w.fd < 0)
 		die("socket: %s", strerror(errno));
-	if (connect(s->fd, (struct sockaddr *)&g.to, sizeof(g.to)) < 0) {
-		close(s->fd);
-		s->fd = -1;
+	if (connect(s->w.fd, (struct sockaddr *)&g.to, sizeof(g.to)) < 0) {
+		close(s->w.fd);
+		s->w.fd = -1;
 		if (!g.reconnect)
 			die("connect: %s", strerror(errno));
 		loop_timer_set(&s->retry, 50);
 		return;
 	}
-	setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	fcntl(s->fd, F_SETFL, O_NONBLOCK);
+	setsockopt(s->w.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	fcntl(s->w.fd, F_SETFL, O_NONBLOCK);
 	s->phase = PH_GREETING;
 	s->done_on_conn = s->rset_replies = 0;
-	loop_fd_add(g.loop, &s->lf, s->fd, LOOP_READ, session_event, s);
+	loop_fd_add(g.loop, &s->lf, s->w.fd, LOOP_READ, session_event, s);
 }
 
 static void retry_timer(void *ctx)
@@ -368,7 +389,7 @@ static NORETURN void usage(void)
 {
 	die("usage: load [-s sessions] [-n messages] [-l bytes] [-r rcpts] [-d domain] [-D "
 	    "domains] "
-	    "[-k per_connection] [-t prefix] [-o acked_file] [-T seconds] [-p] [-R] [-m] [-A] "
+	    "[-k per_connection] [-t prefix] [-o acked_file] [-T seconds] [-p] [-R] [-m] [-A] [-S] "
 	    "address:port");
 }
 
@@ -377,7 +398,7 @@ static double parse_options(int argc, char **argv)
 	double limit_s = 0;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "s:n:l:r:d:D:k:t:o:T:pRmA")) != -1) {
+	while ((opt = getopt(argc, argv, "s:n:l:r:d:D:k:t:o:T:pRmAS")) != -1) {
 		unsigned long v = optarg == NULL ? 0 : strtoul(optarg, NULL, 10);
 
 		switch (opt) {
@@ -423,6 +444,9 @@ static double parse_options(int argc, char **argv)
 		case 'A':
 			g.numbered = true;
 			break;
+		case 'S':
+			g.tls = wire_ctx(NULL);
+			break;
 		default:
 			usage();
 		}
@@ -463,7 +487,7 @@ int main(int argc, char **argv)
 
 	for (unsigned i = 0; i < g.sessions; i++) {
 		loop_timer_init(g.loop, &sessions[i].retry, retry_timer, &sessions[i]);
-		sessions[i].fd = -1;
+		sessions[i].w.fd = -1;
 		session_connect(&sessions[i]);
 	}
 	if (g.total > 0)

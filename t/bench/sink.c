@@ -5,8 +5,9 @@
  * -T percent once with 450 (accepted when tried again), -P percent always with 550.
  * Writes "ID RECIPIENT" lines to -o before they are answered, with -m also when. Prints one line of
  * JSON when it is ended by SIGTERM, or after -n messages. With -w it waits so many ms before each
- * batch of replies. Offers CHUNKING, with one chunk for a message. SIGUSR1 begins the time anew:
- * "timed" messages came in "seconds" since then. SIGUSR2 prints the report so far.
+ * batch of replies. Offers CHUNKING, with one chunk for a message; with -S PEM_FILE (key,
+ * certificate) STARTTLS. SIGUSR1 begins the time anew: "timed" messages came in "seconds" since
+ * then. SIGUSR2 prints the report so far.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -28,15 +29,18 @@
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "lib/util.h"
+#include "t/bench/wire.h"
 
 #define MAX_RCPTS 1000
 
 struct conn {
 	struct loop_fd lf;
 	struct loop_timer delay;
-	int fd;
+	struct wire w;
+	size_t out_off;
 	bool in_data, waiting, closing, header, have_crc;
-	bool chunked; /* BDAT: `chunk` bytes of content are to come */
+	bool starts_tls; /* when its answer is out */
+	bool chunked;    /* BDAT: `chunk` bytes of content are to come */
 	unsigned long chunk;
 	struct buf in, out, rcpts; /* accepted recipients, space separated */
 	unsigned rcpt_count;
@@ -53,6 +57,7 @@ static struct {
 		open, max_open, stop_after, timed, chunks;
 	FILE *out;
 	bool moments;
+	struct tls_ctx *tls;    /* NULL: plain text only */
 	struct strmap *refused; /* recipients that had their 450 */
 	int64_t first_us, last_us;
 } g;
@@ -144,8 +149,13 @@ static void on_command(struct conn *c, struct sv line)
 		on_bdat(c, line);
 	} else if (sv_eq_nocase(verb, SV("EHLO"))) {
 		reset_tx(c);
-		reply(c, "250-sink.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-CHUNKING\r\n"
-			 "250 SIZE 0\r\n");
+		reply(c, "250-sink.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-CHUNKING\r\n");
+		if (g.tls != NULL && c->w.t == NULL)
+			reply(c, "250-STARTTLS\r\n");
+		reply(c, "250 SIZE 0\r\n");
+	} else if (g.tls != NULL && c->w.t == NULL && sv_eq_nocase(line, SV("STARTTLS"))) {
+		reply(c, "220 2.0.0 go\r\n");
+		c->starts_tls = true;
 	} else if (sv_eq_nocase(verb, SV("QUIT"))) {
 		reply(c, "221 2.0.0 bye\r\n");
 		c->closing = true;
@@ -229,7 +239,8 @@ static void conn_close(struct conn *c)
 {
 	loop_fd_del(g.loop, &c->lf);
 	loop_timer_fini(&c->delay);
-	close(c->fd);
+	close(c->w.fd);
+	wire_end(&c->w);
 	buf_fini(&c->in);
 	buf_fini(&c->out);
 	buf_fini(&c->rcpts);
@@ -239,25 +250,19 @@ static void conn_close(struct conn *c)
 
 static void flush(struct conn *c)
 {
-	size_t off = 0;
+	int done = wire_write(&c->w, &c->out, &c->out_off);
 
-	while (off < c->out.len) {
-		ssize_t n = send(c->fd, c->out.p + off, c->out.len - off, MSG_NOSIGNAL);
-
-		if (n < 0 && errno == EAGAIN) {
-			buf_consume(&c->out, off);
-			loop_fd_mod(g.loop, &c->lf, LOOP_READ | LOOP_WRITE);
-			return;
-		}
-		if (n < 0) {
-			conn_close(c);
-			return;
-		}
-		off += (size_t)n;
+	if (done == 0) {
+		loop_fd_mod(g.loop, &c->lf, LOOP_READ | LOOP_WRITE);
+		return;
 	}
-	buf_reset(&c->out);
-	if (c->closing)
+	if (done < 0 || c->closing) {
 		conn_close(c);
+		return;
+	}
+	if (c->starts_tls)
+		wire_start_tls(&c->w, g.tls);
+	c->starts_tls = false;
 }
 
 /* The chunk stands at `at`, whole. */
@@ -325,16 +330,12 @@ static void conn_event(void *ctx, unsigned events)
 		flush(c);
 		return; /* level-triggered: what is to be read is reported again */
 	}
-	char *place = buf_reserve(&c->in, 65536);
-	ssize_t n = recv(c->fd, place, 65536, 0);
+	int n = wire_read(&c->w, &c->in);
 
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (n <= 0) {
+	if (n == 0) {
 		conn_close(c);
 		return;
 	}
-	c->in.len += (size_t)n;
 	process(c);
 	if (c->out.len == 0)
 		return;
@@ -355,7 +356,7 @@ static void accept_event(void *ctx UNUSED, unsigned events UNUSED)
 			return;
 		struct conn *c = xcalloc(1, sizeof(*c));
 
-		c->fd = fd;
+		c->w.fd = fd;
 		g.connections++;
 		if (++g.open > g.max_open)
 			g.max_open = g.open;
@@ -425,7 +426,7 @@ int main(int argc, char **argv)
 
 	log_set_program("sink");
 	signal(SIGPIPE, SIG_IGN);
-	while ((opt = getopt(argc, argv, "o:T:P:w:n:m")) != -1) {
+	while ((opt = getopt(argc, argv, "o:T:P:w:n:mS:")) != -1) {
 		if (opt == 'o')
 			g.out = fopen(optarg, "w");
 		else if (opt == 'T')
@@ -436,6 +437,8 @@ int main(int argc, char **argv)
 			g.wait_ms = (unsigned)atoi(optarg);
 		else if (opt == 'm')
 			g.moments = true;
+		else if (opt == 'S')
+			g.tls = wire_ctx(optarg);
 		else if (opt == 'n')
 			g.stop_after = strtoul(optarg, NULL, 10);
 	}

@@ -12,6 +12,7 @@
 package Profiles;
 use strict;
 use warnings;
+use Certs;
 use File::Temp qw(tempdir);
 use Machine qw(cpu_of memory_of pss_of tree clock_mono write_pieces);
 use POSIX ();
@@ -65,6 +66,10 @@ my %profiles = (
 		rows => [ [ 'at the sink msg/s, without them', 'alone', '%.0f' ],
 			[ 'of that with them, %', 'of_alone', '%.0f' ],
 			[ 'KiB per idle session', 'idle_kib', '%.2f' ] ] },
+	p12 => { name => 'p12: TLS in and out, connections reused', args => [qw(-s 50 -p -S)], n => 20000,
+		peer => 3000, pem => 1, settings => \&encrypted, warm => 20000 },
+	p12b => { name => 'p12b: TLS in and out, one connection per message', args => [qw(-s 50 -k 1 -S)],
+		n => 5000, peer => 1500, pem => 1, settings => \&encrypted, warm => 20000 },
 );
 
 sub order { my ($n, $s) = $_[0] =~ /(\d+)(.*)/; return sprintf '%03d%s', $n, $s }
@@ -95,6 +100,14 @@ sub dead_destination {
 	my ($port, $dir) = @_;
 	spew("$dir/transport", "/\@dead\\.test\$/ smtp:[127.0.0.2]:" . free_port() . "\n");
 	return { transport_maps => "regexp:$dir/transport" };
+}
+
+sub encrypted {
+	my ($port, $dir) = @_;
+	return {
+		smtpd_tls_security_level => 'may', smtpd_tls_chain_files => "$dir/bench.pem",
+		smtp_tls_security_level => 'encrypt', smtp_tls_connection_reuse => 'yes',
+	};
 }
 
 sub slow_disk {
@@ -154,7 +167,12 @@ sub begin {
 	my ($system, $profile) = @_;
 	my $dir = tempdir('posthaste-bench-XXXXXX', TMPDIR => 1, CLEANUP => 1);
 	chmod 0755, $dir;
-	my $sink = Posthaste->sink(args => $profile->{sink});
+	my @sink = @{ $profile->{sink} || [] };
+	if ($profile->{pem}) {
+		Certs->new($dir)->cert('bench', names => ['bench.test']);
+		push @sink, '-S', "$dir/bench.pem";
+	}
+	my $sink = Posthaste->sink(args => \@sink);
 	my %env = $profile->{env} ? $profile->{env}->() : ();
 	local @ENV{ keys %env } = values %env;
 	my $settings = ref $profile->{settings} ? $profile->{settings}->($sink->{port}, $dir) : {};
