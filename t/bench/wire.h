@@ -25,7 +25,8 @@ struct wire {
 struct tls_ctx *wire_ctx(const char *pem_file);
 
 void wire_start_tls(struct wire *w, struct tls_ctx *ctx);
-/* To the end of `in`: > 0 bytes; 0: closed or broken; -1: nothing now (a handshake goes on, too). */
+/* To the end of `in`: > 0 bytes; 0: closed or broken; -1: nothing now (a handshake goes on, too).
+ */
 int wire_read(struct wire *w, struct buf *in);
 /* From `*off` of `out` on, which is emptied: 1: all is out; 0: the socket is full; -1: broken. */
 int wire_write(struct wire *w, struct buf *out, size_t *off);
