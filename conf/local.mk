@@ -16,6 +16,7 @@ libph_conf_a_SOURCES = conf/conf.h \
 	conf/scope.c \
 	conf/spawn.c conf/spawn.h \
 	conf/transport.c \
+	conf/verify_use.c conf/verify_use.h \
 	conf/effect_reasons.inc conf/params_alias.inc conf/params_idle.inc conf/params_where.inc conf/params_inert.inc \
 	conf/params.inc conf/params_bounce.inc conf/params_filter.inc \
 	conf/params_lmtp.inc conf/params_local.inc conf/params_main.inc conf/params_own.inc \

@@ -196,6 +196,11 @@ enum map_status map_remote_ask(const char *spec, struct sv key, struct buf *out)
 	return status;
 }
 
+bool map_memo_is_entered(void)
+{
+	return entered != NULL;
+}
+
 bool map_remote_is_used(void)
 {
 	return opened > 0;

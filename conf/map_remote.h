@@ -33,6 +33,7 @@ bool map_memo_leave(void);
 /* Is something missing in the memo that is entered? Then an error is none yet: no reply, no log
  * line, nothing that cannot be done again. False without a memo. */
 bool map_memo_is_missing(void);
+bool map_memo_is_entered(void);
 
 /* Ask without a struct map: what the lookup worker answers besides tables (policy services). `spec`
  * as in map_memo_missing(). Whoever may ask says so at the start. */

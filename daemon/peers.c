@@ -114,9 +114,11 @@ void peers_connect(struct supervisor *s, struct sworker *w)
 			if ((o->state != LIFE_UP && o->state != LIFE_DRAINING) ||
 			    s->linked[index_of(s, w)][i])
 				continue;
-			if (pl->a == w->class_id && pl->b == o->class_id && belongs(s, w, o))
+			if (pl->a == w->class_id && pl->b == o->class_id &&
+			    (pl->every_generation || belongs(s, w, o)))
 				link_pair(s, pl, w, o);
-			else if (pl->b == w->class_id && pl->a == o->class_id && belongs(s, o, w))
+			else if (pl->b == w->class_id && pl->a == o->class_id &&
+				 (pl->every_generation || belongs(s, o, w)))
 				link_pair(s, pl, o, w);
 		}
 	}

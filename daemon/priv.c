@@ -58,6 +58,7 @@ static const char *const class_programs[CLASS_COUNT] = {
 	[CLASS_SHOWQ] = "showq",
 	[CLASS_SPAWN] = "spawn",
 	[CLASS_AUTH] = "auth",
+	[CLASS_VERIFY] = "verify",
 };
 
 struct child {

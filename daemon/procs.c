@@ -7,6 +7,7 @@
 #include "conf/map_watch.h"
 #include "conf/sasl.h"
 #include "conf/spawn.h"
+#include "conf/verify_use.h"
 #include "lib/util.h"
 
 #define KIB 1024u
@@ -99,6 +100,18 @@ static unsigned count_auth(const struct conf *c)
 	return used ? (unsigned)conf_params(c)->auth_workers : 0;
 }
 
+static unsigned count_verify(const struct conf *c)
+{
+	static const struct conf *looked_at;
+	static bool used;
+
+	if (c != looked_at) {
+		used = verify_is_used(c);
+		looked_at = c;
+	}
+	return used ? 1 : 0;
+}
+
 const struct proc_class proc_classes[CLASS_COUNT] = {
 	[CLASS_SUPERVISOR] = { .name = "supervisor", .count = NULL },
 	[CLASS_LOG] = { .name = "log",
@@ -173,6 +186,14 @@ const struct proc_class proc_classes[CLASS_COUNT] = {
 			 .ring_to = 256 * KIB,
 			 .ring_from = 256 * KIB,
 			 .brief_end = true },
+	/* its file has one owner */
+	[CLASS_VERIFY] = { .name = "verify",
+			   .count = count_verify,
+			   .ring_to = 256 * KIB,
+			   .ring_from = 256 * KIB,
+			   .blocks = true,
+			   .exclusive = true,
+			   .brief_end = true },
 };
 
 const struct proc_link proc_links[] = {
@@ -234,6 +255,14 @@ const struct proc_link proc_links[] = {
 	  .ring_ab = 256 * KIB,
 	  .ring_ba = 256 * KIB,
 	  .same_generation = true },
+	/* there is one at a time: sessions of any generation ask it */
+	{ .a = CLASS_SMTP_IN, .b = CLASS_VERIFY, .ring_ab = 256 * KIB, .ring_ba = 256 * KIB },
+	{ .a = CLASS_VERIFY,
+	  .b = CLASS_REWRITE,
+	  .ring_ab = 256 * KIB,
+	  .ring_ba = 256 * KIB,
+	  .give_blocks = true,
+	  .every_generation = true }, /* who is about to end may have a result to tell */
 };
 
 const unsigned proc_link_count = ARRAY_LEN(proc_links);

@@ -28,8 +28,9 @@ extern const struct proc_class proc_classes[CLASS_COUNT];
 struct proc_link {
 	enum worker_class a, b;
 	uint32_t ring_ab, ring_ba;
-	bool give_blocks;     /* b maps a's blocks read-only */
-	bool same_generation; /* b keeps running until the last a of its generation has ended */
+	bool give_blocks;      /* b maps a's blocks read-only */
+	bool every_generation; /* lives of different ones are linked, too */
+	bool same_generation;  /* b keeps running until the last a of its generation has ended */
 };
 extern const struct proc_link proc_links[];
 extern const unsigned proc_link_count;

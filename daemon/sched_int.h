@@ -54,7 +54,7 @@
 #define MSGM_DELETED 0x0100u /* by the operator, who gets the log line */
 #define MSG_FLAGS_IN                                                                               \
 	(MSGF_NULL_SENDER | MSGF_HOLD | MSGF_DOUBLE_BOUNCE | MSGF_WANT_SUCCESS | MSGF_INTERNAL |   \
-	 MSGF_FLOW_MASK)
+	 MSGF_VERIFY | MSGF_FLOW_MASK)
 
 struct elist {
 	uint32_t head, tail, count;

@@ -420,6 +420,10 @@ void sched_entry_backoff(struct sched *s, uint32_t e)
 		sched_entry_hold(s, e);
 		return;
 	}
+	if (m->flags & MSGF_VERIFY) { /* somebody waits for what it finds out now */
+		sched_entry_notify(s, e, BOUNCE_EXPIRED);
+		return;
+	}
 	if (sched_msg_expired(s, msg)) {
 		entry_expire(s, e);
 		return;

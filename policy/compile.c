@@ -145,6 +145,8 @@ static void read_argument(struct compiler *c, struct policy_item *it, const char
 	struct sv word;
 	uint64_t n;
 
+	if (it->row->fn == rs_unverified_sender || it->row->fn == rs_unverified_recipient)
+		map_remote_will_ask();
 	if (it->row->arg == ARG_NONE)
 		return;
 	if (!next_word(at, &word)) {

@@ -16,4 +16,5 @@ libph_policy_a_SOURCES = \
 	policy/rbl.c \
 	policy/resolve.c \
 	policy/run.c \
-	policy/table.c
+	policy/table.c \
+	policy/verify.c

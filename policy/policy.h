@@ -71,7 +71,8 @@ struct policy_view {
 	const char *client_port, *server_addr, *server_port;
 	const char *queue_id, *instance; /* "" = none yet */
 	const char *stress;              /* "yes" or "" */
-	uint64_t size;                   /* announced, then received */
+	bool rcpt_is_probe; /* the recipient is the sender of our probes: never refused */
+	uint64_t size;      /* announced, then received */
 	bool smtputf8;
 	bool ill_pipelining; /* the client broke the pipelining rules earlier */
 	bool is_tls;

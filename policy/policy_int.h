@@ -273,6 +273,8 @@ enum policy_verdict rs_login_mismatch(struct policy_run *r, const struct policy_
 enum policy_verdict rs_auth_login_mismatch(struct policy_run *r, const struct policy_item *it);
 enum policy_verdict rs_known_login_mismatch(struct policy_run *r, const struct policy_item *it);
 enum policy_verdict rs_unauth_login_mismatch(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_unverified_sender(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_unverified_recipient(struct policy_run *r, const struct policy_item *it);
 enum policy_verdict rs_multi_bounce(struct policy_run *r, const struct policy_item *it);
 
 #endif

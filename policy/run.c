@@ -526,7 +526,8 @@ enum policy_verdict policy_start(struct policy_run *run, enum policy_event event
 	run->hangup = false;
 	run->reply[0] = '\0';
 	/* an unqualified postmaster is always welcome (RFC 5321 4.5.1) */
-	if (event == POLICY_ON_RCPT && str_eq_nocase(run->view->recipient, "postmaster"))
+	if (event == POLICY_ON_RCPT &&
+	    (run->view->rcpt_is_probe || str_eq_nocase(run->view->recipient, "postmaster")))
 		return POLICY_PERMIT;
 	return go_on(run);
 }

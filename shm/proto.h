@@ -49,7 +49,7 @@ enum proto_kind {
 	PROTO_DNS_ANSWER,
 	/* supervisor -> deliver: forget idle connections of a destination (flush, suspend) */
 	PROTO_DEST_IDLE,
-	/* smtp-in, rewrite, local, deliver <-> lookup */
+	/* smtp-in, rewrite, local, deliver <-> lookup; smtp-in <-> verify */
 	PROTO_TABLE_QUERY,
 	PROTO_TABLE_ANSWER,
 	/* showq <-> supervisor */
@@ -61,6 +61,8 @@ enum proto_kind {
 	/* smtp-in <-> auth */
 	PROTO_AUTH_ASK,
 	PROTO_AUTH_ANSWER,
+	/* rewrite -> verify */
+	PROTO_VERIFY_RESULT,
 	PROTO_KIND_COUNT
 };
 
@@ -146,7 +148,8 @@ enum {
 	MSGF_WANT_SUCCESS = 8,  /* some recipient asked NOTIFY=SUCCESS */
 	MSGF_DELAY_WARNED = 16, /* supervisor only */
 	MSGF_INTERNAL = 32,     /* made by us: bounce, notification */
-	/* bits 6 to 8 and 11 belong to the supervisor */
+	/* bits 6 to 8 belong to the supervisor */
+	MSGF_VERIFY = 0x800, /* a probe of the verify worker: what would be deferred is reported */
 	MSGF_IN_DOUBT =
 		0x200, /* supervisor only: a delivery of it is on the list of those in doubt */
 	MSGF_EXPIRED = 0x400, /* supervisor only: an operator said that its time is over */
@@ -396,6 +399,18 @@ struct proto_queue_items {
 	uint32_t more;       /* 1: there may be others behind these */
 	uint32_t msg, entry; /* where they begin */
 	/* struct qctl_item with their reasons (daemon/qctl.h); those of a message side by side */
+};
+
+/* ---- address verification ---- */
+
+/* smtp-in asks the verify worker by PROTO_TABLE_QUERY and is answered as by a table; what the key
+ * and the value are is said in conf/verify_use.h. */
+struct proto_verify_result {
+	uint32_t kind;
+	uint32_t status; /* enum verify_status, not TODO */
+	uint32_t addr_len;
+	uint32_t text_len;
+	/* address, text */
 };
 
 /* ---- smtp-in <-> rewrite: milters of a session ---- */

@@ -42,7 +42,7 @@ while ($rows =~ /^PROBE\((\w+), "([^"]*)"\)$/mg) {
 }
 
 # The order of enum worker_class; the child of local delivery comes after it.
-my @kinds = qw(supervisor log resolver rewrite smtpd deliver local stats pickup lookup showq spawn auth agent);
+my @kinds = qw(supervisor log resolver rewrite smtpd deliver local stats pickup lookup showq spawn auth verify agent);
 my $probe_mode = 10;
 
 # What a kind of process may do of this, and why.
@@ -128,6 +128,7 @@ sub new_system {
 		relayhost => '[127.0.0.1]:9', virtual_mailbox_domains => 'box.test', virtual_mailbox_maps => 'static:all/',
 		virtual_uid_maps => "static:$key_owner", virtual_gid_maps => "static:$key_owner", smtpd_workers => 3,
 		rewrite_workers => 3, deliver_workers => 3, local_workers => 2, stop_drain_time => '5s', in_doubt_action => 'hold',
+		smtpd_restriction_classes => 'verified', verified => 'reject_unverified_sender', # for which there is a verify worker
 		smtpd_sender_login_maps => 'tcp:127.0.0.1:9', # a remote table, for which there is a lookup worker
 		smtpd_sasl_auth_enable => 'yes',
 	});

@@ -17,6 +17,7 @@ enum worker_class {
 	CLASS_SHOWQ,
 	CLASS_SPAWN,
 	CLASS_AUTH,
+	CLASS_VERIFY,
 	CLASS_COUNT
 };
 

@@ -107,6 +107,8 @@ static const struct class_rules {
 	[CLASS_SHOWQ] = { .net = NET_BIND | NET_CONNECT,
 			  .places = { { "seg", READ_FILE }, { "journal", READ_FILE } } },
 	[CLASS_SPAWN] = { .net = NET_BIND | NET_CONNECT },
+	/* landlock_also_keep() adds the directory of its cache */
+	[CLASS_VERIFY] = { .net = NET_BIND | NET_CONNECT },
 	/* names of hosts, certificates; landlock_also_read() adds the directories of databases */
 	[CLASS_LOOKUP] = { .net = NET_BIND,
 			   .places = { { "/etc", READ_FILE },
@@ -183,6 +185,12 @@ void landlock_also_connect(void)
 
 static char *also_read[MAX_ALSO];
 static size_t also_count;
+static char *also_keep; /* directory */
+
+void landlock_also_keep(const char *directory)
+{
+	also_keep = xstrdup(directory);
+}
 
 void landlock_also_read(const char *path)
 {
@@ -200,6 +208,12 @@ static void add_also(int fd, uint64_t fs)
 			err = add_place(fd, also_read[i], READ_FILE & fs);
 		if (err != 0)
 			log_warn("file rules: %s: %s", also_read[i], err_str(err));
+	}
+	if (also_keep != NULL) {
+		int err = add_place(fd, also_keep, OWN_FILES & fs);
+
+		if (err != 0)
+			log_warn("file rules: %s: %s", also_keep, err_str(err));
 	}
 }
 

@@ -20,6 +20,8 @@
 int landlock_rules(enum worker_class class_id, const char *queue_directory, int limit);
 /* Before that: this file, or the files below this directory, may be read, too. */
 void landlock_also_read(const char *path);
+/* Before that: it may keep files of its own in this directory. */
+void landlock_also_keep(const char *directory);
 /* Before that: this process may connect over TCP, whatever its class may. */
 void landlock_also_connect(void);
 /* For the child that delivers into mailboxes below base: it may look up, make and remove files and

@@ -56,6 +56,7 @@ static const char *const kind_names[SANDBOX_KINDS] = {
 	[CLASS_SHOWQ] = "showq",
 	[CLASS_SPAWN] = "spawn",
 	[CLASS_AUTH] = "auth",
+	[CLASS_VERIFY] = "verify",
 	[SANDBOX_AGENT] = "mailbox delivery",
 	[SANDBOX_FILTER] = "rewrite with milters",
 };

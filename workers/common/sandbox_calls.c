@@ -33,6 +33,7 @@
 #define SHOWQ    (1u << CLASS_SHOWQ)
 #define SPAWN    (1u << CLASS_SPAWN)
 #define AUTH     (1u << CLASS_AUTH)
+#define VERIFY   (1u << CLASS_VERIFY)
 #define AGENT    (1u << SANDBOX_AGENT)
 
 #define ALL     ((1u << SANDBOX_KINDS) - 1)
@@ -143,16 +144,16 @@ const struct sandbox_call sandbox_calls[] = {
 	/* files: which ones is said by the file rules (workers/common/landlock.c) */
 	CALL(open, FILES | LOOKUP | AUTH),
 	CALL(openat, FILES | PICKUP | LOOKUP | SHOWQ | AUTH),
-	CALL(pread64, FILES | PICKUP | LOOKUP | SHOWQ | AUTH),
-	CALL(pwrite64, FILES),
+	CALL(pread64, FILES | PICKUP | LOOKUP | SHOWQ | AUTH | VERIFY),
+	CALL(pwrite64, FILES | VERIFY),
 	CALL(pwritev, WRITERS),
 	CALL(preadv, WRITERS),
 	CALL(pwritev2, WRITERS),
-	CALL(fsync, FILES | PICKUP),
+	CALL(fsync, FILES | PICKUP | VERIFY),
 	CALL(fdatasync, FILES),
 	CALL(sync_file_range, WRITERS),
 	CALL(fallocate, WRITERS),
-	CALL(ftruncate, FILES),
+	CALL(ftruncate, FILES | VERIFY),
 	CALL(fadvise64, WRITERS),
 	CALL(readahead, WRITERS),
 	CALL(flock, FILES),
@@ -236,7 +237,8 @@ const struct sandbox_arg_call sandbox_arg_calls[] = {
 	  .args = { EQ(1, F_SETFL), BITS(2, O_NONBLOCK, 0) },
 	  .ignored = true },
 	/* locks of a database file */
-	CALL_IF(fcntl, LOOKUP | AUTH, EQ(1, F_SETLK)),
+	CALL_IF(fcntl, LOOKUP | AUTH | VERIFY, EQ(1, F_SETLK)),
+	CALL_IF(fcntl, VERIFY, EQ(1, F_SETLKW)), /* to give its own back */
 	CALL_IF(fcntl, LOOKUP | AUTH, EQ(1, F_GETLK)),
 	/* asking for limits, not setting them */
 	CALL_IF(prlimit64, ALL, EQ(0, 0), NO_POINTER(2)),

@@ -290,6 +290,11 @@ static bool write_origin(struct client *c, struct client_tx *tx, struct buf *out
 	return false;
 }
 
+static bool ends_at_rcpt(const struct client *c, const struct client_tx *tx)
+{
+	return tx->probe && !c->conf->probe_data;
+}
+
 /* Write the commands that may go now: all with pipelining, else one. */
 static void write_steps(struct client *c, struct client_tx *tx, struct buf *out)
 {
@@ -297,7 +302,7 @@ static void write_steps(struct client *c, struct client_tx *tx, struct buf *out)
 
 	if (write_origin(c, tx, out))
 		return;
-	while (tx->step <= tx->rcpt_count + !tx->probe) {
+	while (tx->step <= tx->rcpt_count + !ends_at_rcpt(c, tx)) {
 		if (tx->step == 0) {
 			command_mail(out, tx, c->features, c->conf->raw_addresses);
 			client_expect_reply(c, X_MAIL, 0);
@@ -465,7 +470,7 @@ static void on_rcpt(struct client *c, unsigned rcpt)
 {
 	struct client_tx *tx = c->cur;
 
-	if (c->parser.code / 100 == 2 && !tx->mail_refused && tx->probe) {
+	if (c->parser.code / 100 == 2 && !tx->mail_refused && ends_at_rcpt(c, tx)) {
 		tx->rcpts[rcpt].state = CLIENT_R_DONE;
 		c->ops->sent(c->ctx, tx, rcpt, sv_from(client_joined_reply(c)));
 	} else if (c->parser.code / 100 == 2 && !tx->mail_refused) {
@@ -542,6 +547,23 @@ static void send_content(struct client *c)
 		begin_behind(c, &c->tail);
 }
 
+/* A probe knows what it came for. The server waits for content now, so nothing more is said. */
+static void probe_answered(struct client *c)
+{
+	struct client_tx *tx = c->cur;
+	struct sv reply = sv_from(client_joined_reply(c));
+	struct client_fault over;
+
+	for (unsigned i = 0; i < tx->rcpt_count; i++) {
+		if (tx->rcpts[i].state != CLIENT_R_ACCEPTED)
+			continue;
+		tx->rcpts[i].state = CLIENT_R_DONE;
+		c->ops->sent(c->ctx, tx, i, reply);
+	}
+	over = client_fault_text(c, true, 0, 0); /* of no recipient */
+	client_dead(c, &over);
+}
+
 static void on_data(struct client *c, unsigned rcpt UNUSED)
 {
 	struct client_tx *tx = c->cur;
@@ -557,6 +579,8 @@ static void on_data(struct client *c, unsigned rcpt UNUSED)
 		c->needs_rset = !tx->mail_refused;
 		fail_rest(c, tx, &f);
 		tx_end(c);
+	} else if (tx->accepted > 0 && tx->probe) {
+		probe_answered(c);
 	} else if (tx->accepted > 0) {
 		send_content(c);
 	} else {

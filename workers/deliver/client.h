@@ -67,6 +67,7 @@ struct client_conf { /* of one transport */
 	bool soft_530;          /* authentication is wanted, and not there yet: do not bounce */
 	bool skip_5xx_greeting; /* smtp_skip_5xx_greeting: try the next host, do not bounce */
 	bool raw_addresses;     /* smtp_quote_rfc821_envelope = no */
+	bool probe_data;        /* smtp_address_verify_target = data */
 	unsigned in_flight;     /* transactions at a time, with CHUNKING; 0 and 1: no BDAT */
 	unsigned discard;       /* CLIENT_F_*: smtp_discard_ehlo_keywords */
 	const char *helo_name;
@@ -106,7 +107,7 @@ struct client_tx {
 	bool is_8bit, is_7bit;          /* as it was announced; neither: not known */
 	bool may_downgrade;             /* disable_mime_output_conversion is off */
 	bool needs_utf8;
-	bool probe;    /* up to RCPT: its replies are the result, nothing is sent */
+	bool probe;    /* up to RCPT, or DATA: its replies are the result, nothing is sent */
 	bool plain;    /* no line begins with a dot, the last one has its end, sent as it is */
 	uint64_t size; /* for SIZE= */
 	/* Wire form. The caller may write something else in its stead: then this is UINT64_MAX

@@ -13,6 +13,8 @@
 #include "lib/util.h"
 #include "workers/deliver/nexthop.h"
 
+enum { VERIFY_AT_RCPT, VERIFY_AT_DATA }; /* smtp_address_verify_target */
+
 /* Protocol words of inet_protocols. */
 static void read_protocols(struct tconf *t, const char *words)
 {
@@ -102,6 +104,7 @@ void tconf_load(struct tconf *t, const struct conf *c UNUSED, const struct conf_
 		READ_FAMILY(lmtp);
 		t->client.helo_ms = p->lmtp_lhlo_timeout;
 		t->client.helo_name = p->lmtp_lhlo_name;
+		t->client.probe_data = p->lmtp_address_verify_target == VERIFY_AT_DATA;
 		t->client.discard = client_keywords_parse(sv_from(p->lmtp_discard_lhlo_keywords));
 		t->assume_final = p->lmtp_assume_final;
 		read_port(t, port, 24);
@@ -109,6 +112,7 @@ void tconf_load(struct tconf *t, const struct conf *c UNUSED, const struct conf_
 		READ_FAMILY(smtp);
 		t->client.helo_ms = p->smtp_helo_timeout;
 		t->client.helo_name = p->smtp_helo_name;
+		t->client.probe_data = p->smtp_address_verify_target == VERIFY_AT_DATA;
 		t->client.always_ehlo = p->smtp_always_send_ehlo;
 		t->client.never_ehlo = p->smtp_never_send_ehlo;
 		t->client.discard = client_keywords_parse(sv_from(p->smtp_discard_ehlo_keywords));

@@ -39,6 +39,11 @@ static void delivered(void *ctx, struct delivery *d UNUSED, const struct maildir
 	expand_step(x);
 }
 
+bool expand_is_verified(const struct expansion *x)
+{
+	return x->r->job->env.verify.len > 0;
+}
+
 bool expand_is_probe(const struct expansion *x)
 {
 	return (x->r->job->env.flags & ENVF_PROBE) != 0;

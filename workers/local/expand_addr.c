@@ -188,6 +188,8 @@ static bool try_alias(struct expansion *x, struct sv local, struct sv base, stru
 				    name.p);
 			st = MAP_FOUND;
 		}
+	} else if (st == MAP_FOUND && expand_is_verified(x)) {
+		expand_fail(x, to, "2.0.0", "aliased to %s", buf_cstr(&value));
 	} else if (st == MAP_FOUND) {
 		struct origin *o = expand_origin(x, from);
 

@@ -111,6 +111,8 @@ bool expand_names(struct expansion *x, struct sv text, const char *filter, bool 
 		  bool *extension_r, struct buf *out);
 /* Delivered-To for one of PREPEND_*; empty when it gets none. */
 struct sv expand_delivered_to(const struct expansion *x, unsigned what, const struct origin *from);
+/* ... of the verify worker: that there is an alias or a list is enough. */
+bool expand_is_verified(const struct expansion *x);
 bool expand_is_probe(const struct expansion *x);
 
 #endif

@@ -146,7 +146,9 @@ static void forward_read(void *ctx, struct delivery *d UNUSED, const struct mail
 	x->busy = false;
 	if (res->err == E_INVAL)
 		log_warn("%s", res->text);
-	if (res->err == 0) {
+	if (res->err == 0 && text.len > 0 && expand_is_verified(x)) {
+		expand_fail(x, x->to, "2.0.0", "forward via file: %s/%s", x->base, x->path);
+	} else if (res->err == 0) {
 		struct origin *o = expand_origin(x, x->from);
 
 		if (o != NULL) {

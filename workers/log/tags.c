@@ -25,6 +25,7 @@ static const struct {
 	{ "showq", 1u << CLASS_SHOWQ },
 	{ "spawn", 1u << CLASS_SPAWN },
 	{ "auth", 1u << CLASS_AUTH },
+	{ "verify", 1u << CLASS_VERIFY },
 };
 
 static const char *const fallback[CLASS_COUNT] = {
@@ -32,7 +33,7 @@ static const char *const fallback[CLASS_COUNT] = {
 	[CLASS_REWRITE] = "cleanup",   [CLASS_SMTP_IN] = "smtpd", [CLASS_DELIVER] = "smtp",
 	[CLASS_LOCAL] = "virtual",     [CLASS_STATS] = "stats",   [CLASS_PICKUP] = "pickup",
 	[CLASS_LOOKUP] = "proxymap",   [CLASS_SHOWQ] = "showq",   [CLASS_SPAWN] = "spawn",
-	[CLASS_AUTH] = "auth",
+	[CLASS_AUTH] = "auth",         [CLASS_VERIFY] = "verify",
 };
 
 static bool is_plain(struct sv s)

@@ -35,6 +35,7 @@ enum env_tag { /* on disk: never renumber, only add */
 	       ENV_VERP = 22,
 	       ENV_CLEANUP = 23,
 	       ENV_LOG_IDENT = 24,
+	       ENV_VERIFY = 25,
 	       ENV_RCPT = 32,
 	       ENV_RCPT_ORIG = 33,
 	       ENV_RCPT_ORCPT = 34,
@@ -66,6 +67,7 @@ static const struct {
 	{ ENV_VERP, offsetof(struct envelope, verp) },
 	{ ENV_CLEANUP, offsetof(struct envelope, cleanup) },
 	{ ENV_LOG_IDENT, offsetof(struct envelope, log_ident) },
+	{ ENV_VERIFY, offsetof(struct envelope, verify) },
 };
 
 static struct sv *text_of(struct envelope *e, size_t i)

@@ -60,6 +60,7 @@ struct envelope {
 	struct sv bounce_of; /* for notifications: "QID first mask kind order life code" (the last
 				three: workers/spool/warrant.h) of the original, for
 				recovery */
+	struct sv verify;    /* a probe of the verify worker: the address it is about */
 	struct sv verp;      /* two delimiters: workers/mail/verp.h; empty = the sender as it is */
 	uint8_t ret;         /* enum dsn_ret */
 	uint8_t body;        /* enum body_type */

@@ -40,6 +40,10 @@ static const struct message_verdict verdict_alias = {
 static const struct message_verdict verdict_no_rcpt = {
 	SUBMIT_PERMFAIL, 554, { 5, 5, 1 }, "Error: no valid recipients"
 };
+/* A probe of the verify worker goes no further then. */
+static const struct message_verdict verdict_aliased = {
+	SUBMIT_DISCARDED, 250, { 2, 0, 0 }, "aliased to multiple recipients"
+};
 const struct message_verdict verdict_discard = { .verdict = SUBMIT_DISCARDED };
 
 const struct message_verdict *verdict_of_error(int err)
@@ -177,6 +181,8 @@ int message_begin(struct message *m, struct qid qid, struct sv env)
 		m->env.flags &= ~(uint32_t)ENVF_INTERNAL;
 	else
 		m->is_shown = (m->rules->filter_classes & FILTER_CLASS_NOTIFY) != 0;
+	if (m->env.verify.len > 0) /* bcc, checks and milters are for mail */
+		m->env.flags |= ENVF_INTERNAL | ENVF_PROBE;
 	m->env.bounce_of.len = 0;
 	if (m->env.arrival_us <= 0 || m->env.arrival_us > now)
 		m->env.arrival_us = now;
@@ -331,6 +337,8 @@ static uint32_t message_flags(const struct message *m)
 		flags |= MSGF_INTERNAL;
 	if (m->env.flags & (ENVF_PROBE | ENVF_REPORT))
 		flags |= MSGF_WANT_SUCCESS;
+	if (m->env.verify.len > 0)
+		flags |= MSGF_VERIFY;
 	for (size_t i = 0; i < m->env.rcpt_count; i++) {
 		if (m->env.rcpts[i].notify & NOTIFY_SUCCESS)
 			flags |= MSGF_WANT_SUCCESS;
@@ -356,7 +364,11 @@ const struct message_verdict *message_build(struct message *m)
 
 	if (v->verdict != SUBMIT_OK)
 		return v;
-	if (plan_new(m->rules->conf, m->chain->router, &m->env, &m->arena, &m->plan) < 0)
+	if (m->env.verify.len > 0 && m->env.rcpt_count > 1)
+		return &verdict_aliased;
+	struct resolver *router = rules_router(m->rules, m->chain, m->env.verify);
+
+	if (plan_new(m->rules->conf, router, &m->env, &m->arena, &m->plan) < 0)
 		return &verdict_no_space;
 	/* the record keeps what later stages need, not what was for this one */
 	m->env.prepend_count = 0;

@@ -15,6 +15,7 @@
 #include "lib/err.h"
 #include "lib/log.h"
 #include "lib/mailaddr.h"
+#include "workers/common/deliverlog.h"
 #include "workers/mail/verp.h"
 #include "workers/rewrite/dsn.h"
 #include "workers/rewrite/rewrite.h"
@@ -478,6 +479,42 @@ static void log_expired(const struct notify_job *j)
 	buf_fini(&sender);
 }
 
+/* The queue held the probe back, so nobody tried and no line says so. */
+static void log_held_back(const struct notify_job *j, const struct dsn_rcpt *d)
+{
+	deliver_log(&(struct deliver_log_line){
+		.program = "error",
+		.qid = j->id,
+		.to = d->rcpt->addr,
+		.orig_to = d->rcpt->orig_addr,
+		.relay = SV("none"),
+		.delays = { .a_us = clock_now_wall().us - j->env.arrival_us },
+		.dsn = { d->dsn[0], d->dsn[1], d->dsn[2] },
+		.status = "undeliverable",
+		.text = d->text });
+}
+
+static void tell_verifier(struct notify_job *j)
+{
+	static const uint8_t later[3] = { 4, 3, 0 };
+
+	read_reasons(j);
+	collect_rcpts(j, true);
+	for (size_t i = 0; i < j->rcpt_count; i++) {
+		struct dsn_rcpt *d = &j->rcpts[i];
+		bool untried = j->b.bounce == BOUNCE_EXPIRED && j->outcome.reason_count == 0;
+
+		if (untried) {
+			memcpy(d->dsn, later, 3);
+			d->text = SV("delivery temporarily suspended");
+			log_held_back(j, d);
+		}
+		/* the text about a success is for reports, the reply is what Postfix keeps */
+		probed_tell(j->r, &j->env, d->rcpt, d->dsn,
+			    d->dsn[0] == 2 && d->diag.len > 0 ? d->diag : d->text);
+	}
+}
+
 /* One try. As notify(). */
 static int try_notice(struct waiting_notice *w)
 {
@@ -490,6 +527,10 @@ static int try_notice(struct waiting_notice *w)
 	qid_format(j.id, j.id_text);
 	int err = read_message(&j);
 
+	if (err == 0 && j.env.verify.len > 0) {
+		tell_verifier(&j);
+		return 1;
+	}
 	if (err == 0 && (j.b.bounce == BOUNCE_EXPIRED || j.b.bounce == BOUNCE_FORCED) &&
 	    !w->logged) {
 		log_expired(&j);

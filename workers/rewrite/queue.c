@@ -86,7 +86,8 @@ static uint32_t load(struct rewrite *r, const struct proto_load *l, struct plan 
 	if (err == 0)
 		err = env_decode(buf_sv(&r->env_buf), RCPTS_MAX, &r->load_arena, &env);
 	if (err == 0) {
-		struct resolver *router = rules_chain(&r->rules, env.cleanup)->router;
+		struct resolver *router =
+			rules_router(&r->rules, rules_chain(&r->rules, env.cleanup), env.verify);
 
 		resolver_flush(router, (l->flags & LOAD_FLUSH) != 0);
 		err = plan_again(r->rules.conf, router, &env, l->ref.rcpt_first, l->ref.mask,

@@ -216,7 +216,7 @@ static void rewrite_from_super(struct worker *w, const void *rec, size_t len)
 static bool submits(const struct worker_peer *peer)
 {
 	return peer->class_id == CLASS_SMTP_IN || peer->class_id == CLASS_PICKUP ||
-	       peer->class_id == CLASS_LOCAL;
+	       peer->class_id == CLASS_LOCAL || peer->class_id == CLASS_VERIFY;
 }
 
 /* Only milters have names to ask for. */
@@ -243,6 +243,8 @@ static void rewrite_attach(struct worker *w, struct worker_peer *peer)
 {
 	if (submits(peer))
 		submit_attach(w->state, peer);
+	if (peer->class_id == CLASS_VERIFY)
+		((struct rewrite *)w->state)->verify = peer;
 	if (peer->class_id == CLASS_LOOKUP) {
 		struct rewrite *r = w->state;
 
@@ -263,6 +265,8 @@ static void rewrite_detach(struct worker *w, struct worker_peer *peer)
 	}
 	if (peer == r->resolver)
 		set_resolver(r, NULL);
+	if (peer == r->verify)
+		r->verify = NULL;
 	if (submits(peer))
 		submit_detach(w->state, peer);
 }

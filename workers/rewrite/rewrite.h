@@ -3,7 +3,7 @@
  * Inside of the rewrite worker: its state, and the calls between its parts.
  *   rewrite.c  life cycle and dispatch       submit.c  messages from smtp-in workers
  *   commit.c   what waits for the disk       queue.c   load and copy for the supervisor
- *   notify.c   delivery status notifications
+ *   notify.c   delivery status notifications; probed.c: of address probes
  */
 #ifndef PH_WORKERS_REWRITE_REWRITE_H
 #define PH_WORKERS_REWRITE_REWRITE_H
@@ -76,6 +76,7 @@ struct rewrite {
 	struct worker_peer *lookup; /* asks remote tables; NULL = none now */
 	struct tables_client *tables;
 	struct worker_peer *resolver; /* for the names of milters' hosts; NULL = none now */
+	struct worker_peer *verify;   /* is told what became of its probes; NULL = none now */
 	struct filters filters;
 	size_t filter_count;  /* sessions with milters, and messages */
 	size_t waiting_count; /* loads and notifications that wait for remote tables */
@@ -136,5 +137,11 @@ void notify_not_sent(struct rewrite *r, struct pending *p, int err);
  * now, and `p` is the caller's. */
 int ownmail_send(struct rewrite *r, const struct envelope *env, struct qid qid, struct buf *content,
 		 struct pending *p);
+
+/* ---- probed.c ---- */
+/* What a probe of the verify worker found out about one recipient. dsn[0] 2: deliverable; 5: not;
+ * else: not now. */
+void probed_tell(struct rewrite *r, const struct envelope *env, const struct env_rcpt *rcpt,
+		 const uint8_t dsn[3], struct sv text);
 
 #endif

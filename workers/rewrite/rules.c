@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "conf/verify_use.h"
 #include "lib/util.h"
 
 /* p: of the cleanup service; rp: of the trivial-rewrite service that completes addresses for it. */
@@ -213,6 +214,33 @@ const struct chain *rules_chain(const struct rules *r, struct sv cleanup)
 	return &r->chains[0];
 }
 
+/* ---- address probes ---- */
+
+static int open_verify(struct rules *r, struct conf_diag *d)
+{
+	struct params *p;
+
+	if (!verify_is_used(r->conf))
+		return 0;
+	p = r->verify_params = xmalloc(sizeof(*p));
+	*p = *r->p;
+	p->local_transport = p->address_verify_local_transport;
+	p->virtual_transport = p->address_verify_virtual_transport;
+	p->relay_transport = p->address_verify_relay_transport;
+	p->default_transport = p->address_verify_default_transport;
+	p->relayhost = p->address_verify_relayhost;
+	p->transport_maps = p->address_verify_transport_maps;
+	p->sender_dependent_relayhost_maps = p->address_verify_sender_dependent_relayhost_maps;
+	p->sender_dependent_default_transport_maps =
+		p->address_verify_sender_dependent_default_transport_maps;
+	return resolver_open(r->conf, p, &r->verify_router, d);
+}
+
+struct resolver *rules_router(const struct rules *r, const struct chain *ch, struct sv verify)
+{
+	return verify.len > 0 && r->verify_router != NULL ? r->verify_router : ch->router;
+}
+
 int rules_open(const struct conf *c, struct rules *r, struct conf_diag *d)
 {
 	const struct params *p = conf_params(c);
@@ -227,6 +255,8 @@ int rules_open(const struct conf *c, struct rules *r, struct conf_diag *d)
 		 strchr(p->double_bounce_sender, '@') == NULL ? p->myorigin : "");
 	bounce_texts_open(c, NULL, &r->bounce_texts, d);
 	err = chains_open(r, d);
+	if (err == 0)
+		err = open_verify(r, d);
 	if (err < 0)
 		rules_close(r);
 	return err;
@@ -239,6 +269,9 @@ void rules_close(struct rules *r)
 	free(r->chains);
 	r->chains = NULL;
 	r->chain_count = 0;
+	resolver_close(&r->verify_router);
+	free(r->verify_params);
+	r->verify_params = NULL;
 	bounce_texts_close(&r->bounce_texts);
 }
 

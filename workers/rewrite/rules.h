@@ -52,6 +52,10 @@ struct rules {
 	unsigned filter_classes; /* of our own messages, checks and milters see these */
 	struct bounce_texts bounce_texts;
 	char double_bounce[512]; /* address, complete */
+	/* routes of address probes: main.cf's with address_verify_... in their place; NULL = there
+	 * are no probes */
+	struct resolver *verify_router;
+	struct params *verify_params;
 };
 
 /* `c` must outlive the rules. Problems go to `d`; on error nothing is left open. */
@@ -59,6 +63,8 @@ int rules_open(const struct conf *c, struct rules *r, struct conf_diag *d);
 void rules_close(struct rules *r);
 /* The chain of a message that names a cleanup service (struct envelope); "" = "cleanup". */
 const struct chain *rules_chain(const struct rules *r, struct sv cleanup);
+/* Who resolves the recipients of a message of that chain; `verify` is the envelope's. */
+struct resolver *rules_router(const struct rules *r, const struct chain *ch, struct sv verify);
 /* Is this the address that double bounces are sent from? */
 bool rules_is_double_bounce(const struct rules *r, struct sv addr);
 

@@ -7,6 +7,7 @@
 #include "conf/map_remote.h"
 #include "lib/err.h"
 #include "lib/log.h"
+#include "workers/common/deliverlog.h"
 #include "workers/rewrite/filter.h"
 
 #define PIECE_KEEP     (1u << 20)
@@ -240,6 +241,17 @@ static void count_refusal(struct rewrite *r, const struct message *m)
 
 static void log_discarded(const struct message *m)
 {
+	if (m->env.verify.len > 0) {
+		deliver_log(&(struct deliver_log_line){
+			.program = m->chain->log_name,
+			.qid = m->qid,
+			.to = m->env.verify,
+			.relay = SV("none"),
+			.delays = { .a_us = clock_now_wall().us - m->env.arrival_us },
+			.dsn = { 2, 0, 0 },
+			.status = "deliverable",
+			.text = SV("aliased to multiple recipients") });
+	}
 	log_as(m->chain->log_name, LOG_LEVEL_INFO, "%s: removed (discarded)", m->qid_text);
 }
 
@@ -542,6 +554,17 @@ void tx_filtered(struct tx *tx)
 	tx_answered(tx);
 }
 
+/* `p`: its envelope. E_PEER when it is none, or one that this peer may not send. */
+static int begin_message(const struct peer *peer, struct message *m, const struct proto_submit *s,
+			 const char *p)
+{
+	int err = message_begin(m, qid_of_proto(s->qid), (struct sv){ p, s->env_len });
+
+	/* the verify worker sends probes and nothing else, and it is told their results */
+	return err == 0 && (m->env.verify.len > 0) != (peer->wp->class_id == CLASS_VERIFY) ? E_PEER
+											   : err;
+}
+
 int tx_one_piece(struct rewrite *r, struct peer *peer, const struct proto_submit *s)
 {
 	struct message *m = &r->scratch;
@@ -550,11 +573,11 @@ int tx_one_piece(struct rewrite *r, struct peer *peer, const struct proto_submit
 	struct sv body;
 	char *p = piece_room(r, len + 1);
 	bool good = blocks_view_copy(&peer->blocks, s->first_block, 0, p, len) >= 0 &&
-		    message_begin(m, qid_of_proto(s->qid), (struct sv){ p, s->env_len }) >= 0;
+		    begin_message(peer, m, s, p) >= 0;
 
 	if (good && m->open) {
 		tx = tx_open(r, peer, s);
-		message_begin(&tx->m, qid_of_proto(s->qid), (struct sv){ p, s->env_len });
+		begin_message(peer, &tx->m, s, p);
 		peer_give_back(r, peer, s);
 	}
 	if (good && tx == NULL)
@@ -592,7 +615,7 @@ void tx_piece(struct rewrite *r, struct peer *peer, struct tx *tx, const struct 
 	if (p == NULL)
 		return;
 	if (s->flags & SUBMIT_BEGIN) {
-		if (message_begin(&tx->m, qid_of_proto(s->qid), (struct sv){ p, s->env_len }) < 0) {
+		if (begin_message(peer, &tx->m, s, p) < 0) {
 			peer_accuse(r, peer, "damaged envelope");
 			return;
 		}

@@ -4,11 +4,13 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/log.h"
 #include "lib/mailaddr.h"
 #include "shm/counters.h"
 #include "workers/mail/address.h"
+#include "workers/mail/probeaddr.h"
 #include "workers/mail/verp.h"
 #include "workers/mail/xtext.h"
 #include "workers/smtp_in/auth.h"
@@ -439,6 +441,27 @@ enum cmd_outcome cmd_mail_apply(struct session *s)
 
 /* ---- RCPT ---- */
 
+/* The sender of our probes (address_verify_sender): who is probed by us may probe us. It loses the
+ * part that changes with time. */
+static bool take_probe_sender(struct session *s)
+{
+	const struct params *p = s->listener->p;
+	struct probe_addr a = { .sender = p->address_verify_sender,
+				.myorigin = p->myorigin,
+				.ttl_s = p->address_verify_sender_ttl / 1000 };
+	struct buf plain = BUF_INIT;
+	bool is = s->listener->policy != NULL &&
+		  probe_addr_match(&a, buf_sv(&s->pending.addr), clock_now_wall().us / 1000000,
+				   &plain);
+
+	if (is) {
+		buf_reset(&s->pending.addr);
+		buf_add_sv(&s->pending.addr, buf_sv(&plain));
+	}
+	buf_fini(&plain);
+	return is;
+}
+
 /* Too many: the first so many refusals are forgiven, as clients cannot know the limit. */
 static bool rcpt_overflow(struct session *s)
 {
@@ -460,6 +483,7 @@ bool cmd_rcpt_check(struct session *s, struct sv args)
 	struct sv params, word, all = args;
 
 	s->pending.rcpt = (struct env_rcpt){ 0 };
+	s->pending.from_probe = false;
 	buf_reset(&s->pending.addr);
 	if (t == NULL)
 		return bad_param(s, "503 5.5.1 Error: need MAIL command");
@@ -477,6 +501,7 @@ bool cmd_rcpt_check(struct session *s, struct sv args)
 	if (!take_address(s, args, utf8, &params) || s->pending.addr.len == 0)
 		return bad_param(s, "501 5.1.3 Bad recipient address syntax");
 	session_milter_keep(s, args, params);
+	s->pending.from_probe = take_probe_sender(s);
 	while (next_param(&params, &word)) {
 		if (!rcpt_param(s, word))
 			return false;

@@ -656,6 +656,11 @@ void server_attach(struct server *sv, struct worker_peer *peer)
 	}
 	if (peer->class_id == CLASS_AUTH)
 		auth_links_attach(sv, peer);
+	if (peer->class_id == CLASS_VERIFY) {
+		sv->verify = peer;
+		tables_client_set_verify(sv->tables, peer->link);
+		return;
+	}
 	if (peer->class_id != CLASS_REWRITE)
 		return;
 	for (uint32_t i = 0; i < CONTENT_MAX_PEERS; i++) {
@@ -708,6 +713,9 @@ void server_detach(struct server *sv, struct worker_peer *peer)
 		tables_client_set_link(sv->tables, NULL);
 	} else if (peer->class_id == CLASS_AUTH) {
 		auth_links_detach(sv, peer);
+	} else if (peer == sv->verify) {
+		sv->verify = NULL;
+		tables_client_set_verify(sv->tables, NULL);
 	} else if (index < CONTENT_MAX_PEERS) {
 		rewrite_lost(sv, index);
 	}
@@ -780,6 +788,9 @@ void server_record(struct server *sv, struct worker_peer *peer, const void *rec,
 	} else if (peer->class_id == CLASS_AUTH) {
 		if (auth_links_record(sv, peer, rec, len) != 0)
 			worker_accuse(sv->worker, peer, "malformed answer about a login");
+	} else if (peer == sv->verify && kind == PROTO_TABLE_ANSWER) {
+		if (tables_client_verified(sv->tables, rec, len) != 0)
+			worker_accuse(sv->worker, peer, "malformed answer");
 	} else if (index < CONTENT_MAX_PEERS && kind == PROTO_SUBMIT_DONE) {
 		on_done(sv, index, rec, len);
 	} else if (index < CONTENT_MAX_PEERS && kind == PROTO_MILTER_REPLY) {

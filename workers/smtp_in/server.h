@@ -80,7 +80,7 @@ struct server {
 	struct session_ops session_ops;
 	struct worker_peer *rewrites[CONTENT_MAX_PEERS];
 	struct dns_client *dns;
-	struct worker_peer *resolver, *lookup;
+	struct worker_peer *resolver, *lookup, *verify;
 	struct tables_client *tables;
 	struct auth_links *auths;
 	struct qid_source qids;

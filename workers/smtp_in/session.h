@@ -178,7 +178,8 @@ struct pending {
 	struct env_rcpt rcpt;
 	uint8_t ret, body;
 	bool smtputf8;
-	char verp[3]; /* delimiters; "" = none */
+	bool from_probe; /* RCPT: it is the sender of our probes */
+	char verp[3];    /* delimiters; "" = none */
 	uint64_t size;
 	uint64_t chunk;
 	bool last;

@@ -89,6 +89,7 @@ static void fill_view(const struct session *s, struct policy_view *v)
 		.instance = s->tx != NULL ? s->tx->instance : "",
 		.stress = s->listener->stress,
 		.size = current_size(s),
+		.rcpt_is_probe = s->pending.from_probe,
 	};
 	if (is_cmd(s, CMD_ETRN))
 		v->etrn = buf_cstr(&s->pending.addr);
@@ -145,6 +146,10 @@ static bool answer_need(struct session *s)
 		s->wait = WAIT_SLEEP;
 		s->sleep_until_ms = clock_now().ms + r->run.need.sleep_ms;
 		return false;
+	}
+	if (r->run.need.kind == POLICY_NEED_TABLES && r->memo == NULL) {
+		r->memo = map_memo_new();
+		return true;
 	}
 	if (r->run.need.kind == POLICY_NEED_TABLES) {
 		s->wait = WAIT_TABLES;

@@ -24,6 +24,7 @@ const char *const snapshot_class_names[CLASS_COUNT] = {
 	[CLASS_SHOWQ] = "showq",
 	[CLASS_SPAWN] = "spawn",
 	[CLASS_AUTH] = "auth",
+	[CLASS_VERIFY] = "verify",
 };
 
 static uint64_t get(const _Atomic uint64_t *v)

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "conf/verify_use.h"
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/log.h"
@@ -19,8 +20,11 @@
 
 #define FETCH_WINDOW 64u
 #define TABLE_WINDOW 64u /* one that hangs leaves room for the others */
-#define SENDS_MAX    2u  /* a question that has ended two lookup workers is asked no more */
-#define REPORT_MS    60000
+#define VERIFY_WINDOW                                                                              \
+	256u         /* probes take their time; the worker answers before so many wait             \
+			(VERIFY_WAITERS_MAX) */
+#define SENDS_MAX 2u /* a question that has ended two lookup workers is asked no more */
+#define REPORT_MS 60000
 
 struct tables_fetch { /* in one list, oldest first */
 	struct tables_fetch *next, *prev;
@@ -33,9 +37,12 @@ struct tables_fetch { /* in one list, oldest first */
 	unsigned under_way;
 };
 
+enum server { SERVER_LOOKUP, SERVER_VERIFY, SERVER_COUNT };
+
 struct table { /* as the configuration names it; there are few */
 	struct table *next;
 	unsigned under_way;
+	enum server server;
 	char spec[];
 };
 
@@ -51,7 +58,7 @@ struct question {
 struct tables_client {
 	int64_t timeout_ms;
 	struct counters_shm *counters;
-	struct link *link;
+	struct link *links[SERVER_COUNT];
 	struct tables_fetch list; /* head */
 	struct table *tables;
 	struct question slots[PROTO_TABLE_ASKED_MAX];
@@ -148,6 +155,7 @@ static struct table *table_of(struct tables_client *c, const char *spec)
 	if (t == NULL) {
 		t = xcalloc(1, sizeof(*t) + strlen(spec) + 1);
 		strcpy(t->spec, spec);
+		t->server = strcmp(spec, VERIFY_SPEC) == 0 ? SERVER_VERIFY : SERVER_LOOKUP;
 		t->next = c->tables;
 		c->tables = t;
 	}
@@ -165,12 +173,14 @@ static void question_send(struct tables_client *c, struct question *q)
 	const char *spec;
 	struct sv key;
 
-	if (c->link == NULL || !link_is_attached(c->link))
+	struct link *l = c->links[q->table->server];
+
+	if (l == NULL || !link_is_attached(l))
 		return;
 	map_memo_missing(q->fetch->memo, q->index, &spec, &key);
 	size_t spec_len = strlen(spec);
 
-	rec = ring_reserve(&c->link->out, sizeof(*rec) + spec_len + key.len);
+	rec = ring_reserve(&l->out, sizeof(*rec) + spec_len + key.len);
 	if (rec == NULL) {
 		c->unsent = true;
 		return;
@@ -181,7 +191,7 @@ static void question_send(struct tables_client *c, struct question *q)
 					   .key_len = (uint16_t)key.len };
 	memcpy(rec + 1, spec, spec_len);
 	memcpy((char *)(rec + 1) + spec_len, key.p, key.len);
-	ring_commit(&c->link->out);
+	ring_commit(&l->out);
 	q->sent = true;
 	q->sends++;
 }
@@ -196,7 +206,7 @@ static bool ask_next(struct tables_client *c, struct tables_fetch *f)
 	map_memo_missing(f->memo, index, &spec, &key);
 	struct table *t = table_of(c, spec);
 
-	if (t->under_way >= TABLE_WINDOW)
+	if (t->under_way >= (t->server == SERVER_VERIFY ? VERIFY_WINDOW : TABLE_WINDOW))
 		return false;
 	f->asked++;
 	if (!can_be_asked(spec, key)) {
@@ -303,7 +313,7 @@ static void question_answered(struct tables_client *c, struct question *q, enum 
 		finish(f);
 }
 
-int tables_client_input(struct tables_client *c, const void *rec, size_t len)
+static int input_from(struct tables_client *c, enum server server, const void *rec, size_t len)
 {
 	struct proto_table_answer h;
 
@@ -318,19 +328,29 @@ int tables_client_input(struct tables_client *c, const void *rec, size_t len)
 		return E_PEER;
 	struct question *q = &c->slots[h.id % PROTO_TABLE_ASKED_MAX];
 
-	if (q->used && q->sent && q->id == h.id)
+	if (q->used && q->sent && q->id == h.id && q->table->server == server)
 		question_answered(c, q, status_of(&h), value);
 	pump(c);
 	return 0;
 }
 
-void tables_client_set_link(struct tables_client *c, struct link *l)
+int tables_client_input(struct tables_client *c, const void *rec, size_t len)
 {
-	c->link = l;
+	return input_from(c, SERVER_LOOKUP, rec, len);
+}
+
+int tables_client_verified(struct tables_client *c, const void *rec, size_t len)
+{
+	return input_from(c, SERVER_VERIFY, rec, len);
+}
+
+static void set_link(struct tables_client *c, enum server server, struct link *l)
+{
+	c->links[server] = l;
 	for (size_t i = 0; i < PROTO_TABLE_ASKED_MAX; i++) {
 		struct question *q = &c->slots[i];
 
-		if (!q->used)
+		if (!q->used || q->table->server != server)
 			continue;
 		q->sent = false; /* the worker that had it is gone */
 		if (q->fetch == NULL || q->sends >= SENDS_MAX)
@@ -338,6 +358,16 @@ void tables_client_set_link(struct tables_client *c, struct link *l)
 	}
 	c->unsent = true;
 	pump(c);
+}
+
+void tables_client_set_link(struct tables_client *c, struct link *l)
+{
+	set_link(c, SERVER_LOOKUP, l);
+}
+
+void tables_client_set_verify(struct tables_client *c, struct link *l)
+{
+	set_link(c, SERVER_VERIFY, l);
 }
 
 static void report(struct tables_client *c)

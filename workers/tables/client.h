@@ -26,6 +26,9 @@ struct tables_client *tables_client_new(int64_t timeout_ms, struct counters_shm 
 void tables_client_free(struct tables_client **c);
 /* A (new) life of the lookup worker: what is under way is asked again, once. NULL = none now. */
 void tables_client_set_link(struct tables_client *c, struct link *l);
+/* The same of the verify worker, which is asked what has the name VERIFY_SPEC (conf/verify_use.h).
+ */
+void tables_client_set_verify(struct tables_client *c, struct link *l);
 /* Fetch. The memo must outlive the fetch and must not be entered meanwhile. NULL: nothing can be
  * asked, all that was missing is an error now; `fn` is not called then. */
 struct tables_fetch *tables_fetch(struct tables_client *c, struct map_memo *memo, tables_fn fn,
@@ -37,6 +40,8 @@ void tables_cancel(struct tables_fetch *f);
 /* Records from the lookup worker: call for each one of kind PROTO_TABLE_ANSWER. E_PEER when it is
  * malformed. */
 int tables_client_input(struct tables_client *c, const void *rec, size_t len);
+/* ... and from the verify worker. */
+int tables_client_verified(struct tables_client *c, const void *rec, size_t len);
 /* Ends what takes too long; call about once a second. */
 void tables_client_tick(struct tables_client *c);
 

@@ -123,6 +123,27 @@ static void test_expiry(void)
 	world_fini(&w);
 }
 
+/* A probe of the verify worker: what it finds out is told, it never waits. */
+static void test_verify(void)
+{
+	struct world w;
+
+	begin(&w, "maximal_queue_lifetime = 1h\n");
+	w_new(&w, RW, MSGF_VERIFY | MSGF_WANT_SUCCESS, 0, 1, NULL);
+	world_turn(&w);
+	w_result(&w, world_next(&w), DW, 0, 1, 0, JOB_HEALTH_OK);
+	is_int(w.s->count[QS_DEFERRED], 0, "a probe is not deferred");
+	world_turn(&w);
+	struct sent_rec *n = world_next(&w);
+
+	ok(n != NULL && n->u.kind == PROTO_BOUNCE && n->u.bounce.bounce == BOUNCE_EXPIRED,
+	   "it is reported at once");
+	is_int(w_bounced(&w, n, RW, 0), 0, "done");
+	is_int(live(&w), 0, "and gone");
+	is_int(w.counters->counter[CTR_sched_expired], 0, "it is no mail that was too old");
+	world_fini(&w);
+}
+
 static void test_warning(void)
 {
 	struct world w;
@@ -377,6 +398,7 @@ int main(void)
 	test_sent();
 	test_retry_times();
 	test_expiry();
+	test_verify();
 	test_warning();
 	test_mixed();
 	test_notify_fails();

@@ -8,3 +8,7 @@ t_unit_policy_relay_test_SOURCES = t/unit/policy/relay_test.c t/unit/workers/smt
 t_unit_policy_relay_test_LDADD = libph_smtpin.a $(WORKER_LIBS)
 t_unit_policy_server_test_SOURCES = t/unit/policy/server_test.c t/unit/policy/bench.h t/unit/workers/smtpin_fake.h
 t_unit_policy_server_test_LDADD = libph_smtpin.a $(WORKER_LIBS)
+check_PROGRAMS += t/unit/policy/unverified_test
+UNIT_TESTS += t/unit/policy/unverified_test
+t_unit_policy_unverified_test_SOURCES = t/unit/policy/unverified_test.c t/unit/policy/bench.h t/unit/workers/smtpin_fake.h
+t_unit_policy_unverified_test_LDADD = libph_smtpin.a $(WORKER_LIBS)

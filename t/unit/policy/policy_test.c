@@ -625,9 +625,9 @@ static void test_bad_conf(void)
 		{ "smtpd_recipient_restrictions = florp",
 		  "main.cf, line 9: parameter smtpd_recipient_restrictions: unknown smtpd "
 		  "restriction: \"florp\"" },
-		{ "smtpd_relay_restrictions = reject_unverified_recipient, reject",
+		{ "smtpd_relay_restrictions = check_ccert_access static:x, reject",
 		  "not implemented" },
-		{ "smtpd_restriction_classes = c\nc = reject_unverified_sender\n"
+		{ "smtpd_restriction_classes = c\nc = check_ccert_access static:x\n"
 		  "smtpd_recipient_restrictions = c",
 		  "not implemented" },
 		{ "smtpd_recipient_restrictions = check_relay_domains", "has been removed" },

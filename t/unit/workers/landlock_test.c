@@ -170,6 +170,7 @@ static const struct {
 	{ CLASS_LOG, "log", OWN_FD },
 	{ CLASS_STATS, "stats", OWN_FD },
 	{ CLASS_RESOLVER, "resolver", OWN_FD },
+	{ CLASS_VERIFY, "verify", OWN_FD },
 	{ CLASS_LOOKUP, "lookup", PASSWD | OWN_FD }, /* it asks the name service */
 	{ CLASS_AUTH, "auth", PASSWD | OWN_FD },
 	{ CLASS_DELIVER, "deliver", READ_SEG | MAKE_JOURNAL | BINDS | OWN_FD },

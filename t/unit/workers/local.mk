@@ -53,3 +53,7 @@ check_PROGRAMS += t/unit/workers/tls_session_test
 UNIT_TESTS += t/unit/workers/tls_session_test
 t_unit_workers_tls_session_test_SOURCES = t/unit/workers/tls_session_test.c t/unit/workers/tls_rig.h
 t_unit_workers_tls_session_test_LDADD = libph_tls.a libph_conf.a $(LIB_LIBS) $(PCRE2_LIBS) $(KYOTO_LIBS) $(WOLFSSL_LIBS)
+check_PROGRAMS += t/unit/workers/verify_test
+UNIT_TESTS += t/unit/workers/verify_test
+t_unit_workers_verify_test_SOURCES = t/unit/workers/verify_test.c
+t_unit_workers_verify_test_LDADD = libph_verify.a $(WORKER_LIBS)

@@ -364,6 +364,17 @@ static void test_notes(void)
 	ok(m.env.longest > 70, "a header that became longer counts as it is now");
 }
 
+static void test_verify(void)
+{
+	struct envelope e = envelope("double-bounce@x.test", "r@any.test");
+
+	e.verify = SV("r@any.test");
+	is_int(submit(&e, "A: b\r\n\r\n", 4096), 250, "a probe");
+	is_int(m.hdr.flags & (MSGF_VERIFY | MSGF_INTERNAL | MSGF_WANT_SUCCESS),
+	       MSGF_VERIFY | MSGF_INTERNAL | MSGF_WANT_SUCCESS, "is marked");
+	ok((m.env.flags & ENVF_PROBE) != 0, "and delivers nothing, whatever its envelope says");
+}
+
 static void test_flags(void)
 {
 	struct envelope e = envelope("", "r@any.test");
@@ -414,6 +425,7 @@ int main(void)
 	test_content();
 	test_notes();
 	test_flags();
+	test_verify();
 	is_str(warnings, "", "no other warnings");
 	message_fini(&m);
 	buf_fini(&got);
