@@ -41,13 +41,13 @@ struct verify {
 	struct cache *cache;
 	const struct verify_ops *ops;
 	struct strmap *by_key;
-	struct probe probes;   /* head */
 	struct waiter waiters; /* head */
 	struct verify_stats stats;
 	struct cache_record found; /* scratch */
 	struct buf key;            /* scratch */
 	int64_t clean_s, write_s;  /* next */
 	bool cleaning, failing;
+	struct probe probes; /* head, without a key: at the end for that */
 };
 
 static int64_t mono_s(void)
