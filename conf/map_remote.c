@@ -254,6 +254,7 @@ const char *map_remote_refusal(const char *param_name)
 		{ "smtp_nested_header_checks", each_line },
 		{ "smtp_reply_filter", each_reply },
 		{ "smtp_tls_per_site", old_form },
+		{ "tls_server_sni_maps", "handshakes do not wait" },
 		{ "smtpd_command_filter", each_reply },
 		{ "smtpd_dns_reply_filter", each_reply },
 		{ "smtpd_forbidden_commands", each_reply },

@@ -183,6 +183,11 @@ static int send_setup(struct supervisor *s, struct sworker *w)
 				       .privileged = s->privileged,
 				       .has_blocks = pc->blocks };
 
+		if (w->class_id == CLASS_SMTP_IN) {
+			memcpy(msg.seed, s->ticket_seed, sizeof(msg.seed));
+			msg.seed_hour = s->ticket_hour;
+		}
+
 		c->class_id = w->class_id;
 		c->slot = w->slot;
 		counters_beat(c, beat_now());

@@ -27,6 +27,7 @@
 #include "lib/err.h"
 #include "lib/fault.h"
 #include "lib/io.h"
+#include "lib/rand.h"
 #include "workers/common/drop.h"
 #include "workers/common/evil.h"
 #include "workers/common/landlock.h"
@@ -571,6 +572,8 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	s->priv_sock = PRIV_SOCK;
 	hello(s);
+	rand_bytes(s->ticket_seed, sizeof(s->ticket_seed));
+	s->ticket_hour = clock_wall_s() / 3600;
 	raise_descriptor_limit();
 	load_conf(s);
 	int rules = landlock_rules(CLASS_SUPERVISOR, s->params->queue_directory, landlock_limit());

@@ -73,6 +73,8 @@ struct supervisor {
 	const struct params *params;
 	unsigned generation;
 	bool privileged;
+	uint8_t ticket_seed[CTL_SEED_BYTES]; /* of this life; for smtp-in */
+	int64_t ticket_hour;
 	int priv_sock;
 	struct loop_fd priv_lf, wake_lf;
 	int wake_fd, log_wake_fd;

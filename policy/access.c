@@ -556,6 +556,23 @@ enum policy_verdict rs_client_access(struct policy_run *r, const struct policy_i
 	return s.v;
 }
 
+/* The certificate first, then the key in it. */
+enum policy_verdict rs_ccert_access(struct policy_run *r, const struct policy_item *it)
+{
+	const struct policy_tls *tls = r->view->tls;
+
+	if (tls == NULL || !tls->has_cert)
+		return POLICY_DUNNO;
+	struct search s = search_for(r, it, r->view->namaddr, "Client certificate");
+
+	s.datum = tls->fingerprint;
+	if (!try_key(&s, sv_from(tls->fingerprint), false)) {
+		s.datum = tls->key_fingerprint;
+		try_key(&s, sv_from(tls->key_fingerprint), false);
+	}
+	return s.v;
+}
+
 /* Only for refusing: anybody can put anything into their reverse zone. */
 enum policy_verdict rs_reverse_access(struct policy_run *r, const struct policy_item *it)
 {

@@ -14,11 +14,6 @@ enum policy_verdict rs_permit(struct policy_run *r, const struct policy_item *it
 	return policy_permit(r, it->row->name, f->reply_class, f->reply_name);
 }
 
-enum policy_verdict rs_never(struct policy_run *r UNUSED, const struct policy_item *it UNUSED)
-{
-	return POLICY_DUNNO;
-}
-
 enum policy_verdict rs_reject(struct policy_run *r, const struct policy_item *it UNUSED)
 {
 	const struct policy_frame *f = policy_top(r);
@@ -75,7 +70,7 @@ enum policy_verdict rs_unauth_pipelining(struct policy_run *r, const struct poli
 
 enum policy_verdict rs_plaintext_session(struct policy_run *r, const struct policy_item *it UNUSED)
 {
-	if (r->view->is_tls)
+	if (r->view->tls != NULL)
 		return POLICY_DUNNO;
 	return policy_reject(r, r->pc->p->plaintext_reject_code, "4.7.1",
 			     "Session encryption is required");
@@ -86,6 +81,35 @@ enum policy_verdict rs_plaintext_session(struct policy_run *r, const struct poli
 static enum policy_verdict permit_client(struct policy_run *r, const struct policy_item *it)
 {
 	return policy_permit(r, it->row->name, policy_class_client, r->view->namaddr);
+}
+
+enum policy_verdict rs_tls_all_clientcerts(struct policy_run *r, const struct policy_item *it)
+{
+	const struct policy_tls *tls = r->view->tls;
+
+	return tls != NULL && tls->is_trusted ? permit_client(r, it) : POLICY_DUNNO;
+}
+
+/* A certificate that is listed needs no authority. */
+enum policy_verdict rs_tls_clientcerts(struct policy_run *r, const struct policy_item *it)
+{
+	const struct policy_tls *tls = r->view->tls;
+
+	if (tls == NULL || !tls->has_cert || map_list_is_empty(r->pc->relay_clientcerts))
+		return POLICY_DUNNO;
+	const char *prints[] = { tls->fingerprint, tls->key_fingerprint };
+
+	for (size_t i = 0; i < ARRAY_LEN(prints); i++) {
+		buf_reset(&r->pc->value);
+		enum map_status st =
+			map_list_get(r->pc->relay_clientcerts, sv_from(prints[i]), &r->pc->value);
+
+		if (st == MAP_ERROR)
+			return policy_retry(r, prints[i]);
+		if (st == MAP_FOUND)
+			return permit_client(r, it);
+	}
+	return POLICY_DUNNO;
 }
 
 enum policy_verdict rs_mynetworks(struct policy_run *r, const struct policy_item *it)

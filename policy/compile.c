@@ -421,6 +421,7 @@ static int open_lists(struct policy_conf *pc, struct conf_diag *d)
 		{ "virtual_alias_maps", p->virtual_alias_maps, &pc->virtual_alias_maps },
 		{ "virtual_mailbox_maps", p->virtual_mailbox_maps, &pc->virtual_mailbox_maps },
 		{ "relay_recipient_maps", p->relay_recipient_maps, &pc->relay_recipient_maps },
+		{ "relay_clientcerts", p->relay_clientcerts, &pc->relay_clientcerts },
 		{ "canonical_maps", p->canonical_maps, &pc->canonical_maps },
 		{ "sender_canonical_maps", p->sender_canonical_maps, &pc->sender_canonical_maps },
 		{ "recipient_canonical_maps", p->recipient_canonical_maps,
@@ -616,6 +617,7 @@ void policy_conf_free(struct policy_conf **pcp)
 	map_list_close(&pc->virtual_alias_maps);
 	map_list_close(&pc->virtual_mailbox_maps);
 	map_list_close(&pc->relay_recipient_maps);
+	map_list_close(&pc->relay_clientcerts);
 	map_list_close(&pc->canonical_maps);
 	map_list_close(&pc->sender_canonical_maps);
 	map_list_close(&pc->recipient_canonical_maps);

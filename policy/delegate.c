@@ -64,20 +64,44 @@ static void add_message(struct buf *out, const struct policy_view *v)
 	add_text(out, "stress", v->stress);
 }
 
-/* Sessions are not encrypted; servers expect the names all the same. */
+/* "=", "+", blanks and what is not printable as "+XX" (RFC 3461): certificates hold any text. */
+static void add_xtext(struct buf *out, const char *name, const char *value)
+{
+	buf_printf(out, "%s=", name);
+	for (const char *p = value; *p != '\0'; p++) {
+		unsigned char c = (unsigned char)*p;
+
+		if (c <= ' ' || c >= 127 || c == '+' || c == '=')
+			buf_printf(out, "+%02X", c);
+		else
+			buf_add_c(out, *p);
+	}
+	buf_add_c(out, '\n');
+}
+
+/* Servers expect all of the names. */
 static void add_security(struct buf *out, const struct policy_view *v)
 {
-	static const char *const empty[] = { "ccert_subject",       "ccert_issuer",
-					     "ccert_fingerprint",   "ccert_pubkey_fingerprint",
-					     "encryption_protocol", "encryption_cipher" };
+	static const struct policy_tls none = { .protocol = "",
+						.cipher = "",
+						.sni = "",
+						.subject = "",
+						.issuer = "",
+						.fingerprint = "",
+						.key_fingerprint = "" };
+	const struct policy_tls *tls = v->tls != NULL ? v->tls : &none;
 
 	add_text(out, "sasl_method", v->sasl_method);
 	add_text(out, "sasl_username", v->sasl_user);
 	add_text(out, "sasl_sender", v->sasl_sender);
-	for (size_t i = 0; i < ARRAY_LEN(empty); i++)
-		add_text(out, empty[i], "");
-	add_number(out, "encryption_keysize", 0);
-	add_text(out, "tls_sni", "");
+	add_xtext(out, "ccert_subject", tls->is_trusted ? tls->subject : "");
+	add_xtext(out, "ccert_issuer", tls->is_trusted ? tls->issuer : "");
+	add_text(out, "ccert_fingerprint", tls->fingerprint);
+	add_text(out, "ccert_pubkey_fingerprint", tls->key_fingerprint);
+	add_text(out, "encryption_protocol", tls->protocol);
+	add_text(out, "encryption_cipher", tls->cipher);
+	add_number(out, "encryption_keysize", tls->bits);
+	add_text(out, "tls_sni", tls->sni);
 }
 
 /* The number in front makes questions of one evaluation different, so that a server is asked as

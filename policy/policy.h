@@ -51,6 +51,14 @@ enum policy_event {
 /* How well a client host name is known. */
 enum policy_name_status { POLICY_NAME_OK, POLICY_NAME_TEMP, POLICY_NAME_PERM, POLICY_NAME_FORGED };
 
+/* Of an encrypted session. Texts may be "". */
+struct policy_tls {
+	const char *protocol, *cipher, *sni;
+	unsigned bits;
+	bool has_cert, is_trusted; /* of the client */
+	const char *subject, *issuer, *fingerprint, *key_fingerprint;
+};
+
 /* What the restrictions may look at. Strings live at least as long as the run. */
 struct policy_view {
 	const char *client_name;  /* verified name, or "unknown" */
@@ -74,8 +82,8 @@ struct policy_view {
 	bool rcpt_is_probe; /* the recipient is the sender of our probes: never refused */
 	uint64_t size;      /* announced, then received */
 	bool smtputf8;
-	bool ill_pipelining; /* the client broke the pipelining rules earlier */
-	bool is_tls;
+	bool ill_pipelining;          /* the client broke the pipelining rules earlier */
+	const struct policy_tls *tls; /* NULL = plain text */
 };
 
 /* What access tables asked for besides a verdict; belongs to the transaction. */

@@ -102,7 +102,7 @@ struct policy_conf {
 		*virtual_mailbox_domains, *relay_domains;
 	struct map_list *local_recipient_maps, *virtual_alias_maps, *virtual_mailbox_maps,
 		*relay_recipient_maps, *canonical_maps, *sender_canonical_maps,
-		*recipient_canonical_maps, *transport_maps, *relocated_maps;
+		*recipient_canonical_maps, *transport_maps, *relocated_maps, *relay_clientcerts;
 	struct policy_item *rewrite_clients; /* local_header_rewrite_clients */
 	unsigned rewrite_client_count;
 	struct map_list *rbl_reply_maps, *sender_login_maps;
@@ -237,7 +237,9 @@ enum policy_verdict rs_mynetworks(struct policy_run *r, const struct policy_item
 enum policy_verdict rs_inet_interfaces(struct policy_run *r, const struct policy_item *it);
 enum policy_verdict rs_sasl_authenticated(struct policy_run *r, const struct policy_item *it);
 enum policy_verdict rs_policy_service(struct policy_run *r, const struct policy_item *it);
-enum policy_verdict rs_never(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_tls_clientcerts(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_tls_all_clientcerts(struct policy_run *r, const struct policy_item *it);
+enum policy_verdict rs_ccert_access(struct policy_run *r, const struct policy_item *it);
 enum policy_verdict rs_unknown_client(struct policy_run *r, const struct policy_item *it);
 enum policy_verdict rs_unknown_reverse(struct policy_run *r, const struct policy_item *it);
 enum policy_verdict rs_rbl_client(struct policy_run *r, const struct policy_item *it);

@@ -435,8 +435,10 @@ struct proto_milter_event {
 	/* strings, each with its NUL:
 	 * CONNECT: address, port, name, reverse name, OK|FORGED|TEMP|FAIL, connections, own
 	 *          address, own port
-	 * HELO:    name        MAIL: queue id or "", address, login's method, user and
-	 *          sender or "", arguments as they came
+	 * HELO:    name; of an encrypted session also version, cipher, its bits, and subject and
+	 *          issuer of a trusted client certificate, or ""
+	 * MAIL:    queue id or "", address, login's method, user and sender or "", arguments as
+	 *          they came
 	 * RCPT:    queue id or "", address, why it is refused or "", arguments as they came
 	 * DATA:    queue id    UNKNOWN: the line */
 };

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #define CTL_TEXT_MAX      900u
+#define CTL_SEED_BYTES    32u
 #define CTL_FD_SUPERVISOR 3
 #define CTL_FD_SNAPSHOT   4
 #define CTL_FD_LISTEN     5
@@ -41,6 +42,9 @@ struct ctl_msg {
 	uint32_t privileged;  /* SETUP */
 	uint32_t has_blocks;
 	uint32_t text_len;
+	/* SETUP of smtp-in: what keys of TLS session tickets are made of, and the hour it is of */
+	int64_t seed_hour;
+	uint8_t seed[CTL_SEED_BYTES];
 	/* text */
 };
 

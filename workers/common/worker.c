@@ -195,6 +195,9 @@ static void setup(struct worker *w)
 	w->life = msg.life;
 	w->generation = msg.generation;
 	w->privileged = msg.privileged != 0;
+	memcpy(w->seed, msg.seed, sizeof(w->seed));
+	w->seed_hour = msg.seed_hour;
+	explicit_bzero(msg.seed, sizeof(msg.seed));
 	must(shm_region_map(fds[0], SHM_KIND_LOG, true, &log), "log ring");
 	must(shm_region_map(fds[1], SHM_KIND_COUNTERS, true, &p->counters_region), "counters");
 	must(shm_region_map(fds[2], SHM_KIND_BOARD, false, &p->board_region), "board");

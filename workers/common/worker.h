@@ -51,8 +51,10 @@ struct worker {
 	unsigned listener_count;
 	int wake_fd; /* own eventfd; watched by the frame */
 	bool draining;
-	bool check_only; /* `posthaste check`: init() runs without a supervisor, then exit */
-	bool privileged; /* started by root: local delivery may change its user */
+	bool check_only;  /* `posthaste check`: init() runs without a supervisor, then exit */
+	bool privileged;  /* started by root: local delivery may change its user */
+	uint8_t seed[32]; /* smtp-in only: of session tickets; init() takes and wipes it */
+	int64_t seed_hour;
 	struct shm_region blocks; /* smtp-in only: its block region, writable, until attached */
 	void *state;              /* the class's own */
 	struct worker_private *priv_;

@@ -57,11 +57,13 @@ static void drop_content(struct filter *f)
 
 static void filter_free(struct filter *f)
 {
-	char *const texts[] = { f->addr,         f->port,        f->name,        f->reverse,
-				f->resolve,      f->connections, f->own_addr,    f->own_port,
-				f->mail_addr,    f->mail_host,   f->mail_mailer, f->rcpt_addr,
-				f->rcpt_host,    f->rcpt_mailer, f->first_addr,  f->first_host,
-				f->first_mailer, f->auth_type,   f->auth_authen, f->auth_author };
+	char *const texts[] = { f->addr,        f->port,         f->name,        f->reverse,
+				f->resolve,     f->connections,  f->own_addr,    f->own_port,
+				f->tls_version, f->cipher,       f->cipher_bits, f->cert_subject,
+				f->cert_issuer, f->mail_addr,    f->mail_host,   f->mail_mailer,
+				f->rcpt_addr,   f->rcpt_host,    f->rcpt_mailer, f->first_addr,
+				f->first_host,  f->first_mailer, f->auth_type,   f->auth_authen,
+				f->auth_author };
 
 	if (f->fetch != NULL)
 		tables_cancel(f->fetch);
@@ -188,10 +190,22 @@ static bool prepare_connect(struct filter *f, struct sv rest, struct buf *out)
 	return true;
 }
 
-static bool prepare_helo(struct filter *f, struct sv rest, struct buf *out)
+static bool prepare_text(struct filter *f, struct sv rest, struct buf *out)
 {
 	(void)f;
 	milter_put_string(out, next_string(&rest));
+	return true;
+}
+
+/* Of an encrypted session what is known of it comes behind the name. */
+static bool prepare_helo(struct filter *f, struct sv rest, struct buf *out)
+{
+	char **const texts[] = { &f->tls_version, &f->cipher, &f->cipher_bits, &f->cert_subject,
+				 &f->cert_issuer };
+
+	milter_put_string(out, next_string(&rest));
+	for (size_t i = 0; i < ARRAY_LEN(texts) && rest.len > 0; i++)
+		set_text(texts[i], next_string(&rest));
 	return true;
 }
 
@@ -246,8 +260,8 @@ static const struct event_kind {
 } event_kinds[] = {
 	{ MILTER_CONNECT, prepare_connect }, { MILTER_HELO, prepare_helo },
 	{ MILTER_MAIL, prepare_mail },       { MILTER_RCPT, prepare_rcpt },
-	{ MILTER_DATA, prepare_data },       { MILTER_UNKNOWN, prepare_helo },
-	{ MILTER_OTHER, prepare_helo },
+	{ MILTER_DATA, prepare_data },       { MILTER_UNKNOWN, prepare_text },
+	{ MILTER_OTHER, prepare_text },
 };
 
 static const struct event_kind *find_kind(uint8_t command)

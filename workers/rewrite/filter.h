@@ -25,7 +25,8 @@ struct filter {
 	bool by_smtp;
 	/* what macros say */
 	char *addr, *port, *name, *reverse, *resolve, *connections, *own_addr, *own_port;
-	char qid[QID_TEXT_SIZE + 1]; /* "" = none yet */
+	char *tls_version, *cipher, *cipher_bits, *cert_subject, *cert_issuer; /* NULL = plain */
+	char qid[QID_TEXT_SIZE + 1];                                           /* "" = none yet */
 	char *mail_addr, *mail_host, *mail_mailer;
 	char *auth_type, *auth_authen, *auth_author; /* or NULL */
 	char *rcpt_addr, *rcpt_host, *rcpt_mailer;

@@ -28,6 +28,11 @@ static const char *one_of(const char *a, const char *b)
 	return a != NULL ? a : b;
 }
 
+static const char *some(const char *text)
+{
+	return text != NULL && text[0] != '\0' ? text : NULL;
+}
+
 const char *filter_macro(void *ctx, const char *name)
 {
 	struct filter *f = ctx;
@@ -45,6 +50,11 @@ const char *filter_macro(void *ctx, const char *name)
 		{ "{client_name}", f->name },
 		{ "{client_ptr}", f->reverse },
 		{ "{client_resolve}", event ? f->resolve : NULL },
+		{ "{tls_version}", event ? f->tls_version : NULL },
+		{ "{cipher}", event ? f->cipher : NULL },
+		{ "{cipher_bits}", event ? f->cipher_bits : NULL },
+		{ "{cert_subject}", event ? some(f->cert_subject) : NULL },
+		{ "{cert_issuer}", event ? some(f->cert_issuer) : NULL },
 		{ "{daemon_addr}", f->own_addr },
 		{ "{daemon_port}", f->own_port },
 		{ "{auth_type}", f->auth_type },

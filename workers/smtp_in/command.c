@@ -11,6 +11,7 @@
 #include "workers/mail/address.h"
 #include "workers/smtp_in/auth.h"
 #include "workers/smtp_in/sessmilter.h"
+#include "workers/smtp_in/sesstls.h"
 
 /* In the order of the disconnect line. */
 const struct smtp_cmd smtp_cmds[CMD_COUNT] = {
@@ -43,11 +44,13 @@ const struct smtp_cmd smtp_cmds[CMD_COUNT] = {
 			   .event = -1,
 			   .text = "forward client information" },
 	[CMD_STARTTLS] = { .verb = "STARTTLS",
-			   .apply = cmd_no_apply,
+			   .check = cmd_starttls_check,
+			   .apply = cmd_starttls_apply,
 			   .flags = CMD_NO_HELP,
 			   .event = -1,
+			   .syntax = "STARTTLS",
 			   .rfc = "3207",
-			   .text = "not offered" },
+			   .text = "go on encrypted" },
 	[CMD_AUTH] = { .verb = "AUTH",
 		       .check = cmd_auth_check,
 		       .apply = cmd_auth_apply,
@@ -231,7 +234,8 @@ enum cmd_outcome cmd_ehlo_apply(struct session *s)
 	char next[EHLO_LINE_SIZE];
 	uint32_t hidden = s->discard_mask | (s->may_verp > 0 ? 0 : 1u << EHLO_VERP) |
 			  (s->xclient_allowed ? 0 : 1u << EHLO_XCLIENT) |
-			  (s->xforward_allowed ? 0 : 1u << EHLO_XFORWARD);
+			  (s->xforward_allowed ? 0 : 1u << EHLO_XFORWARD) |
+			  (session_tls_is_offered(s) ? 0 : 1u << EHLO_STARTTLS);
 
 	if (s->listener->sasl && !session_auth_ready(s))
 		return CMD_WAITS;
@@ -254,12 +258,6 @@ enum cmd_outcome cmd_ehlo_apply(struct session *s)
 }
 
 /* ---- small ones ---- */
-
-enum cmd_outcome cmd_no_apply(struct session *s)
-{
-	session_reply(s, "502 5.5.1 Error: command not implemented");
-	return CMD_FAILED;
-}
 
 enum cmd_outcome cmd_rset_apply(struct session *s)
 {

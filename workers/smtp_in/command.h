@@ -41,8 +41,9 @@ const struct smtp_cmd *smtp_cmd_find(struct sv verb); /* NULL when unknown */
 bool cmd_helo_check(struct session *s, struct sv args);
 enum cmd_outcome cmd_helo_apply(struct session *s);
 enum cmd_outcome cmd_ehlo_apply(struct session *s);
-enum cmd_outcome cmd_no_apply(struct session *s);
 bool cmd_auth_check(struct session *s, struct sv args);
+bool cmd_starttls_check(struct session *s, struct sv args);
+enum cmd_outcome cmd_starttls_apply(struct session *s);
 enum cmd_outcome cmd_auth_apply(struct session *s);
 bool cmd_xclient_check(struct session *s, struct sv args);
 enum cmd_outcome cmd_xclient_apply(struct session *s);

@@ -11,6 +11,7 @@
 #include "workers/smtp_in/filterconn.h"
 #include "workers/smtp_in/proxy.h"
 #include "workers/smtp_in/server.h"
+#include "workers/smtp_in/sesstls.h"
 
 #define READS_PER_STEP     8 /* then others have their turn */
 #define LAST_READS         16
@@ -88,12 +89,37 @@ void conn_destroy(struct conn *c)
 	free(c);
 }
 
+static bool is_sealed(const struct session *s)
+{
+	return s->tls != NULL;
+}
+
+/* What is to be written: replies, or the records that they have become. */
+static struct buf *output_of(struct session *s)
+{
+	if (!is_sealed(s))
+		return &s->out;
+	if (session_tls_out(s)->len == 0)
+		session_tls_seal(s);
+	return session_tls_out(s);
+}
+
+static void output_sent(struct session *s, size_t n)
+{
+	if (is_sealed(s))
+		buf_consume(session_tls_out(s), n);
+	else
+		session_output_done(s, n);
+}
+
 static void flush(struct conn *c)
 {
 	struct session *s = &c->session;
+	struct buf *out;
 
-	while (s->out.len > 0 && !c->blocked && !s->is_broken) {
-		ssize_t n = send(c->fd, s->out.p, s->out.len, MSG_NOSIGNAL);
+	while ((out = output_of(s))->len > 0 && !c->blocked && !s->is_broken) {
+		size_t len = out->len;
+		ssize_t n = send(c->fd, out->p, len, MSG_NOSIGNAL);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -102,10 +128,34 @@ static void flush(struct conn *c)
 		} else if (n < 0) {
 			session_broken(s);
 		} else {
-			c->blocked = (size_t)n < s->out.len;
-			session_output_done(s, (size_t)n);
+			c->blocked = (size_t)n < len;
+			output_sent(s, (size_t)n);
 		}
 	}
+	if (session_tls_is_due(s) && !s->is_broken)
+		session_tls_begin(s);
+}
+
+/* The session is over and its last words are out. */
+static bool is_over(struct conn *c)
+{
+	struct session *s = &c->session;
+
+	if (!session_is_over(s))
+		return false;
+	if (!is_sealed(s) || s->is_broken)
+		return true;
+	session_tls_goodbye(s);
+	flush(c);
+	return s->is_broken || session_tls_out(s)->len == 0;
+}
+
+/* With TLS no more is read while records wait: they hold up the replies to it. */
+static bool wants_input(struct conn *c)
+{
+	const struct session *s = &c->session;
+
+	return session_wants_input(s) && (!is_sealed(s) || session_tls_out(&c->session)->len == 0);
 }
 
 /* One read. False: nothing more to read for now. */
@@ -120,7 +170,10 @@ static bool read_some(struct conn *c)
 		/* a short read emptied the socket, unless the end of the stream is behind it */
 		if ((size_t)n < size && !c->closed_in)
 			c->readable = false;
-		session_input(s, c->server->read_buf, (size_t)n);
+		if (is_sealed(s))
+			session_tls_input(s, c->server->read_buf, (size_t)n);
+		else
+			session_input(s, c->server->read_buf, (size_t)n);
 		if (s->auth != NULL) /* perhaps a password */
 			explicit_bzero(c->server->read_buf, (size_t)n);
 		return true;
@@ -169,7 +222,7 @@ void conn_step(struct conn *c)
 		filterconn_run(c);
 	for (;;) {
 		flush(c);
-		if (session_is_over(s) || !c->readable || !session_wants_input(s))
+		if (session_is_over(s) || !c->readable || !wants_input(c))
 			break;
 		if (reads++ == READS_PER_STEP) {
 			conn_queue(c);
@@ -178,7 +231,7 @@ void conn_step(struct conn *c)
 		read_some(c);
 	}
 	c->busy = false;
-	if (session_is_over(s))
+	if (is_over(c))
 		conn_destroy(c);
 	else
 		set_timer(c);
@@ -267,8 +320,10 @@ static void name_known(void *ctx, const struct peername *r)
 	s->connections = limits_open(c->client);
 	session_log_connect(s);
 	c->counted = true;
-	read_early(c);
-	session_greet(s);
+	if (!session_tls_wraps(s)) {
+		read_early(c);
+		session_greet(s);
+	}
 	conn_step(c);
 }
 

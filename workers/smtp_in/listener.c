@@ -11,7 +11,11 @@
 #include "lib/util.h"
 #include "workers/mail/envelope.h"
 #include "workers/smtp_in/connector.h"
+<<<<<<< HEAD
 #include "workers/smtp_in/sesstalk.h"
+=======
+#include "workers/smtp_in/listentls.h"
+>>>>>>> 9fc766f (smtp-in: TLS, by STARTTLS and from the first byte)
 
 /* What each keyword needs to be on offer. */
 static const struct {
@@ -22,7 +26,7 @@ static const struct {
 	[EHLO_SIZE] = { "size", true },
 	[EHLO_VRFY] = { "vrfy", true },
 	[EHLO_ETRN] = { "etrn", true },
-	[EHLO_STARTTLS] = { "starttls", false },
+	[EHLO_STARTTLS] = { "starttls", true },
 	[EHLO_AUTH] = { "auth", false },
 	[EHLO_VERP] = { "verp", true },
 	[EHLO_XCLIENT] = { "xclient", true },
@@ -160,39 +164,6 @@ static int open_maps(struct listener *l, const struct conf *c, struct conf_diag 
 	return status;
 }
 
-int listener_overrides(const struct params *p, struct conf_diag *d, uint32_t *flags_r)
-{
-	static const struct {
-		const char *word;
-		uint32_t flags;
-	} words[] = {
-		{ "no_unknown_recipient_checks", 0 }, /* policy/compile.c */
-		{ "no_address_mappings", ENVF_NO_RECIPIENT_MAPS },
-		{ "no_header_body_checks", ENVF_NO_CHECKS },
-		{ "no_milters", ENVF_NO_MILTERS },
-	};
-	const char *text = p->receive_override_options;
-
-	for (size_t n; text += strspn(text, ", \t\r\n"), *text != '\0'; text += n) {
-		size_t i = 0;
-
-		n = strcspn(text, ", \t\r\n");
-		while (i < ARRAY_LEN(words) &&
-		       !sv_eq_nocase((struct sv){ text, n }, sv_from(words[i].word)))
-			i++;
-		if (i == ARRAY_LEN(words)) {
-			conf_diag_add(d, true, NULL, 0,
-				      "parameter receive_override_options: unknown option "
-				      "\"%.*s\", expected no_unknown_recipient_checks, "
-				      "no_address_mappings, no_header_body_checks or no_milters",
-				      (int)n, text);
-			return E_CONFIG;
-		}
-		*flags_r |= words[i].flags;
-	}
-	return 0;
-}
-
 /* smtpd_proxy_filter and smtpd_proxy_options. */
 static int read_filter(struct listener *l, struct conf_diag *d)
 {
@@ -250,6 +221,7 @@ int listener_init(struct listener *l, const struct conf *c, const struct conf_se
 	int err3 = policy_conf_new(c, s, &l->policy, d);
 	int err4 = listener_overrides(l->p, d, &l->env_flags);
 	int err5 = read_filter(l, d);
+	int err6 = listener_tls_new(c, l->p, d, &l->tls);
 
 	if (l->p->smtpd_upstream_proxy_protocol[0] != '\0' &&
 	    strcmp(l->p->smtpd_upstream_proxy_protocol, "haproxy") != 0) {
@@ -265,7 +237,7 @@ int listener_init(struct listener *l, const struct conf *c, const struct conf_se
 		      (l->p->smtpd_milters[0] != '\0' &&
 		       !str_eq_nocase(l->p->smtpd_milters, "DISABLE")));
 
-	if (err != 0 || err2 != 0 || err3 != 0 || err4 != 0 || err5 != 0) {
+	if (err != 0 || err2 != 0 || err3 != 0 || err4 != 0 || err5 != 0 || err6 != 0) {
 		listener_fini(l);
 		return E_CONFIG;
 	}
@@ -327,4 +299,5 @@ void listener_fini(struct listener *l)
 	map_list_close(&l->reject_footer_maps);
 	map_list_close(&l->command_filter);
 	policy_conf_free(&l->policy);
+	listener_tls_free(&l->tls);
 }

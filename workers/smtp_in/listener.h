@@ -13,7 +13,16 @@
 #include "conf/map.h"
 #include "policy/policy.h"
 
-enum client_rate { RATE_CONNECTIONS, RATE_MESSAGES, RATE_RECIPIENTS, RATE_AUTHS, RATE_COUNT };
+enum client_rate {
+	RATE_CONNECTIONS,
+	RATE_MESSAGES,
+	RATE_RECIPIENTS,
+	RATE_AUTHS,
+	RATE_TLS_SESSIONS,
+	RATE_COUNT
+};
+
+struct listener_tls;
 
 /* EHLO keywords in the order they are announced; bits of a discard mask. */
 enum ehlo_keyword {
@@ -49,6 +58,7 @@ struct listener {
 		*sasl_exceptions;
 	struct map_list *discard_maps;
 	struct map_list *reject_filter_maps, *reject_footer_maps, *command_filter, *dns_filter;
+	struct listener_tls *tls; /* NULL = none */
 	uint32_t discard_mask;
 	const char *stress;   /* "yes" while it is overloaded, else "" */
 	const char *cleanup;  /* cleanup_service_name, "" for the usual one */

@@ -11,6 +11,8 @@ libph_smtpin_a_SOURCES = \
 	workers/smtp_in/content.c workers/smtp_in/content.h \
 	workers/smtp_in/limits.c workers/smtp_in/limits.h \
 	workers/smtp_in/listener.c workers/smtp_in/listener.h \
+	workers/smtp_in/listentls.c workers/smtp_in/listentls.h \
+	workers/smtp_in/overrides.c \
 	workers/smtp_in/peername.c workers/smtp_in/peername.h \
 	workers/smtp_in/proxy.c workers/smtp_in/proxy.h \
 	workers/smtp_in/received.c \
@@ -20,7 +22,11 @@ libph_smtpin_a_SOURCES = \
 	workers/smtp_in/sessfilter.c workers/smtp_in/sessfilter.h \
 	workers/smtp_in/sessmilter.c workers/smtp_in/sessmilter.h \
 	workers/smtp_in/sesspol.c \
+<<<<<<< HEAD
 	workers/smtp_in/sesstalk.c workers/smtp_in/sesstalk.h
+=======
+	workers/smtp_in/sesstls.c workers/smtp_in/sesstls.h
+>>>>>>> 9fc766f (smtp-in: TLS, by STARTTLS and from the first byte)
 
 pkglibexec_PROGRAMS += workers/smtp_in/smtpd
 workers_smtp_in_smtpd_SOURCES = workers/smtp_in/smtpd.c workers/smtp_in/conn.c \
@@ -28,4 +34,4 @@ workers_smtp_in_smtpd_SOURCES = workers/smtp_in/smtpd.c workers/smtp_in/conn.c \
 	workers/smtp_in/authlink.c workers/smtp_in/authlink.h \
 	workers/smtp_in/standalone.c workers/smtp_in/standalone.h \
 	workers/smtp_in/server.c workers/smtp_in/server.h
-workers_smtp_in_smtpd_LDADD = libph_smtpin.a libph_pickup.a $(WORKER_LIBS)
+workers_smtp_in_smtpd_LDADD = libph_smtpin.a libph_pickup.a libph_tls.a $(WORKER_LIBS) $(WOLFSSL_LIBS)

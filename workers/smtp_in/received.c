@@ -4,6 +4,7 @@
 #include "workers/mail/date.h"
 #include "workers/smtp_in/auth.h"
 #include "workers/smtp_in/command.h"
+#include "workers/smtp_in/sesstls.h"
 
 void received_header(const struct session *s, struct buf *out)
 {
@@ -21,9 +22,11 @@ void received_header(const struct session *s, struct buf *out)
 		buf_printf(out, "Received: from %s (%s [%s%s])\r\n",
 			   s->helo != NULL ? s->helo : s->name, s->name, s->is_ipv6 ? "IPv6:" : "",
 			   s->addr);
+		session_tls_received(s, out);
 		session_auth_received(s, out);
 		/* RFC 3848 */
-		buf_printf(out, "\tby %s (%s) with %s%s%s%s", p->myhostname, p->mail_name, proto,
+		buf_printf(out, "\tby %s (%s) with %s%s%s%s%s", p->myhostname, p->mail_name, proto,
+			   session_is_encrypted(s) ? "S" : "",
 			   s->esmtp && session_auth_is_in(s) ? "A" : "", id_word, id);
 	}
 	if (single) {

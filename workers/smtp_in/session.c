@@ -18,7 +18,11 @@
 #include "workers/smtp_in/command.h"
 #include "workers/smtp_in/sessfilter.h"
 #include "workers/smtp_in/sessmilter.h"
+<<<<<<< HEAD
 #include "workers/smtp_in/sesstalk.h"
+=======
+#include "workers/smtp_in/sesstls.h"
+>>>>>>> 9fc766f (smtp-in: TLS, by STARTTLS and from the first byte)
 
 #define OUT_HIGH_BYTES  16384u     /* replies that may wait before commands do */
 #define LONG_LINE_BYTES (1u << 20) /* of one line that are thrown away before we hang up */
@@ -104,6 +108,7 @@ void session_fini(struct session *s)
 	session_milter_end(s);
 	session_auth_fini(s);
 	session_policy_free(s);
+	session_tls_free(s);
 	policy_state_fini(&s->policy);
 	pending_fini(&s->pending);
 	buf_fini(&s->in);
@@ -419,6 +424,10 @@ static void known_command(struct session *s, const struct smtp_cmd *cmd, struct 
 		check_limits(s);
 		return;
 	}
+	if (session_tls_refuses(s, cmd)) {
+		check_limits(s);
+		return;
+	}
 	s->where = cmd->verb;
 	if ((!s->esmtp || (cmd->flags & CMD_LAST) != 0) && check_pipelining(s, rest))
 		return;
@@ -609,7 +618,8 @@ static size_t (*const input_by_state[])(struct session *s, const char *p, size_t
 	[SESSION_GREETING] = no_input,         [SESSION_COMMAND] = command_input,
 	[SESSION_LONG_LINE] = long_line_input, [SESSION_DATA] = data_input,
 	[SESSION_CHUNK] = chunk_input,         [SESSION_SKIP] = skip_input,
-	[SESSION_AUTH] = auth_input,           [SESSION_CLOSING] = no_input,
+	[SESSION_AUTH] = auth_input,           [SESSION_STARTTLS] = session_tls_discard,
+	[SESSION_CLOSING] = no_input,
 };
 _Static_assert(ARRAY_LEN(input_by_state) == SESSION_STATE_COUNT, "a row for every state");
 
@@ -672,7 +682,8 @@ void session_input(struct session *s, const char *data, size_t len)
 	log_speak_as(s->listener->log_name);
 	if (s->state == SESSION_CLOSING || len == 0)
 		return;
-	input_came(s, len);
+	if (s->state != SESSION_STARTTLS)
+		input_came(s, len);
 	if (s->in.len > 0 || s->wait != WAIT_NONE) {
 		buf_add(&s->in, data, len);
 		if (s->wait == WAIT_NONE)
@@ -726,6 +737,8 @@ void session_tick(struct session *s)
 	} else if (session_next_ms(s) <= now) {
 		if (s->state == SESSION_CLOSING)
 			s->is_broken = true;
+		else if (s->state == SESSION_STARTTLS)
+			session_tls_timeout(s);
 		else if (s->out.len > 0)
 			session_broken(s);
 		else
@@ -802,7 +815,7 @@ void session_output_done(struct session *s, size_t written)
 	buf_consume(&s->out, written);
 	if (s->out.len == 0)
 		buf_fini(&s->out);
-	if (s->state == SESSION_CLOSING)
+	if (s->state == SESSION_CLOSING || s->state == SESSION_STARTTLS)
 		return;
 	restart_clock(s);
 	if (s->wait == WAIT_NONE && s->out.len < OUT_HIGH_BYTES && s->in.len > 0)
@@ -882,17 +895,4 @@ static void greet(struct session *s)
 	s->state = SESSION_COMMAND;
 	restart_clock(s);
 	check_limits(s);
-}
-
-size_t session_memory(const struct session *s)
-{
-	size_t n = sizeof(*s) + s->in.cap + s->out.cap + s->pending.addr.cap +
-		   s->pending.extra.cap + strlen(s->name) + strlen(s->reverse_name) +
-		   strlen(s->namaddr) + 3;
-
-	if (s->helo != NULL)
-		n += strlen(s->helo) + 1;
-	if (s->tx != NULL)
-		n += sizeof(*s->tx) + s->tx->arena.used_bytes;
-	return n;
 }

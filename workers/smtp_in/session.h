@@ -14,6 +14,7 @@
  *   SESSION_CHUNK        content of one BDAT
  *   SESSION_SKIP         octets of a BDAT that was refused
  *   SESSION_AUTH         a line of a login
+ *   SESSION_STARTTLS     nothing: it is thrown away until the handshake is over (sesstls.h)
  *   SESSION_CLOSING      nothing; close when s->out is written
  *
  * Memory: an idle session is this struct and a few short strings. Buffers, the transaction and the
@@ -46,6 +47,7 @@ enum session_state {
 	SESSION_CHUNK,
 	SESSION_SKIP,
 	SESSION_AUTH,
+	SESSION_STARTTLS,
 	SESSION_CLOSING,
 	SESSION_STATE_COUNT
 };
@@ -90,7 +92,11 @@ struct map_memo;
 struct forwarded;
 struct sessfilter;
 struct session_auth;
+<<<<<<< HEAD
 struct talk;
+=======
+struct session_tls;
+>>>>>>> 9fc766f (smtp-in: TLS, by STARTTLS and from the first byte)
 
 /* What a session asks of the process around it. Every call may be answered by a fake. */
 struct session_ops {
@@ -237,6 +243,7 @@ struct session {
 	uint32_t error_count, junk_count, rcpt_overshoot;
 	uint32_t counts_good[CMD_COUNT], counts_total[CMD_COUNT];
 
+	struct session_tls *tls; /* NULL = plain text */
 	struct policy_state policy;
 	struct session_milter milter;
 	unsigned connections; /* of this client; for milters */

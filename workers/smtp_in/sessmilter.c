@@ -9,6 +9,7 @@
 #include "workers/milter/codec.h"
 #include "workers/smtp_in/auth.h"
 #include "workers/smtp_in/command.h"
+#include "workers/smtp_in/sesstls.h"
 
 #define LOST_REPLY  "421 4.3.0 Mail system error"
 #define OTHER_EVENT 'o' /* what their reply is to commands that they are not told of */
@@ -219,6 +220,17 @@ static void add_strings(const struct session *s, const struct event *e, const ch
 		put(out, a != NULL && a->method != NULL ? a->method : "");
 		put(out, a != NULL && a->user != NULL ? a->user : "");
 		put(out, a != NULL && a->sender != NULL ? a->sender : "");
+	}
+	if (e->command == MILTER_HELO && session_tls_view(s) != NULL) {
+		const struct policy_tls *tls = session_tls_view(s);
+		char bits[12];
+
+		snprintf(bits, sizeof(bits), "%u", tls->bits);
+		put(out, tls->protocol);
+		put(out, tls->cipher);
+		put(out, bits);
+		put(out, tls->is_trusted ? tls->subject : "");
+		put(out, tls->is_trusted ? tls->issuer : "");
 	}
 	if (e->args)
 		buf_add_sv(out, buf_sv(&s->pending.args));

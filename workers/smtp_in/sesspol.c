@@ -8,6 +8,7 @@
 #include "lib/mailaddr.h"
 #include "workers/smtp_in/auth.h"
 #include "workers/smtp_in/command.h"
+#include "workers/smtp_in/sesstls.h"
 
 /* A run with what it looks at. One is kept for the next evaluation: most end at once. */
 struct session_run {
@@ -90,6 +91,7 @@ static void fill_view(const struct session *s, struct policy_view *v)
 		.stress = s->listener->stress,
 		.size = current_size(s),
 		.rcpt_is_probe = s->pending.from_probe,
+		.tls = session_tls_view(s),
 	};
 	if (is_cmd(s, CMD_ETRN))
 		v->etrn = buf_cstr(&s->pending.addr);
@@ -316,4 +318,17 @@ void session_log_disconnect(const struct session *s)
 		buf_add_str(&line, " notes=bare_lf");
 	log_speak_as(s->listener->log_name);
 	log_text(line.p, line.len);
+}
+
+size_t session_memory(const struct session *s)
+{
+	size_t n = sizeof(*s) + s->in.cap + s->out.cap + s->pending.addr.cap +
+		   s->pending.extra.cap + strlen(s->name) + strlen(s->reverse_name) +
+		   strlen(s->namaddr) + 3;
+
+	if (s->helo != NULL)
+		n += strlen(s->helo) + 1;
+	if (s->tx != NULL)
+		n += sizeof(*s->tx) + s->tx->arena.used_bytes;
+	return n;
 }

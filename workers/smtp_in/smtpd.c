@@ -8,6 +8,7 @@
 #include "lib/log.h"
 #include "workers/smtp_in/connector.h"
 #include "workers/smtp_in/filterconn.h"
+#include "workers/smtp_in/listentls.h"
 #include "workers/smtp_in/standalone.h"
 
 static struct server the_server;
@@ -15,6 +16,9 @@ static struct server the_server;
 static int smtpd_init(struct worker *w)
 {
 	tzset(); /* the zone file is out of reach later */
+	if (!w->check_only)
+		listener_tls_set_tickets(tls_tickets_new(w->seed, w->seed_hour));
+	explicit_bzero(w->seed, sizeof(w->seed));
 	int err = server_load(&the_server, w->conf);
 
 	return err != 0 || w->check_only ? err : filterconn_init(&the_server);

@@ -81,6 +81,8 @@ static void set_server(WOLFSSL_CTX *c, const struct tls_setup *s)
 		wolfSSL_CTX_set_options(c, WOLFSSL_OP_NO_TICKET);
 		wolfSSL_CTX_NoTicketTLSv12(c);
 		wolfSSL_CTX_no_ticket_TLSv13(c);
+		wolfSSL_CTX_set_TicketEncCb(c, tls_ticket_callback); /* takes none, either */
+		wolfSSL_CTX_set_TicketEncCtx(c, NULL);
 	} else if (s->tickets != NULL) {
 		wolfSSL_CTX_set_TicketEncCb(c, tls_ticket_callback);
 		wolfSSL_CTX_set_TicketEncCtx(c, s->tickets);

@@ -183,34 +183,45 @@ bool tls_keys_is_empty(const struct tls_keys *k)
 
 /* ---- a list of keys, each before its certificates ---- */
 
-static int keys_parse(struct tls_keys *k, struct sv text, struct buf *why)
+/* `p`: the pair that is going on. */
+static int take_text(struct tls_keys *k, struct tls_pair *p, struct sv text, struct buf *why)
 {
-	struct tls_pair p = { .kind = TLS_KEY_OTHER };
 	struct pem_block b;
 	int err = 0;
 
 	while (err == 0 && next_block(&text, &b)) {
 		if (b.is_key) {
-			if (p.key.len > 0 || p.chain.len > 0) {
-				err = keys_add(k, &p, why);
-				p = (struct tls_pair){ .kind = TLS_KEY_OTHER };
+			if (p->key.len > 0) {
+				err = keys_add(k, p, why);
+				*p = (struct tls_pair){ .kind = TLS_KEY_OTHER };
 			}
-			add_block(&p.key, &b);
-		} else if (b.is_cert && p.key.len == 0) {
+			add_block(&p->key, &b);
+		} else if (b.is_cert && p->key.len == 0) {
 			buf_add_str(why, "a certificate comes before its private key");
 			err = E_CONFIG;
 		} else if (b.is_cert) {
-			add_block(&p.chain, &b);
+			add_block(&p->chain, &b);
 		}
 	}
-	if (err == 0 && p.key.len == 0) {
-		buf_add_str(why, "no private key");
-		err = E_CONFIG;
-	}
-	if (err != 0)
-		pair_fini(&p);
-	else
-		err = keys_add(k, &p, why);
+	return err;
+}
+
+static int take_end(struct tls_keys *k, struct tls_pair *p, struct buf *why)
+{
+	if (p->key.len > 0)
+		return keys_add(k, p, why);
+	buf_add_str(why, "no private key");
+	return E_CONFIG;
+}
+
+static int keys_parse(struct tls_keys *k, struct sv text, struct buf *why)
+{
+	struct tls_pair p = { .kind = TLS_KEY_OTHER };
+	int err = take_text(k, &p, text, why);
+
+	if (err == 0)
+		return take_end(k, &p, why);
+	pair_fini(&p);
 	return err;
 }
 
@@ -293,27 +304,33 @@ static void load_pair(struct loading *l, const char *param, const char *cert_fil
 		complain(l, param, file, &why);
 }
 
+/* The files are read as one text: a key may be in another than its certificates. */
 static void load_chains(struct loading *l, const char *files)
 {
+	struct tls_pair p = { .kind = TLS_KEY_OTHER };
 	struct buf path = BUF_INIT, text = BUF_INIT, why = BUF_INIT;
+	int err = 0;
 
-	while (*files != '\0') {
+	while (*files != '\0' && err == 0) {
 		size_t n = strcspn(files, ", \t\r\n");
 
 		if (n > 0) {
 			buf_reset(&path);
 			buf_add(&path, files, n);
-			int err = read_pem(buf_cstr(&path), &text, &why);
-
+			err = read_pem(buf_cstr(&path), &text, &why);
 			if (err == 0)
-				err = keys_parse(l->keys, buf_sv(&text), &why);
-			if (err != 0)
-				complain(l, "chain_files", buf_cstr(&path), &why);
+				err = take_text(l->keys, &p, buf_sv(&text), &why);
 			wipe(&text);
 		}
 		files += n;
 		files += *files != '\0';
 	}
+	if (err == 0)
+		err = take_end(l->keys, &p, &why);
+	else
+		pair_fini(&p);
+	if (err != 0)
+		complain(l, "chain_files", buf_cstr(&path), &why);
 	buf_fini(&path);
 }
 

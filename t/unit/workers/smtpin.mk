@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 check_PROGRAMS += t/unit/workers/smtpin_test
 UNIT_TESTS += t/unit/workers/smtpin_test
-SMTPIN_LIBS = libph_smtpin.a $(WORKER_LIBS)
+SMTPIN_LIBS = libph_smtpin.a libph_tls.a $(WORKER_LIBS) $(WOLFSSL_LIBS)
 t_unit_workers_smtpin_test_SOURCES = t/unit/workers/smtpin_test.c t/unit/workers/smtpin_fake.h
 t_unit_workers_smtpin_test_LDADD = $(SMTPIN_LIBS)
 check_PROGRAMS += t/unit/workers/smtpin_stream_test t/unit/workers/smtpin_content_test
