@@ -50,7 +50,7 @@ endif
 t_fuzz_dovecot_fuzz_SOURCES = t/fuzz/dovecot_fuzz.c
 t_fuzz_dovecot_fuzz_LDADD = $(FUZZ_MAIN) libph_auth.a $(WORKER_LIBS)
 t_fuzz_smtpauth_fuzz_SOURCES = t/fuzz/smtpauth_fuzz.c t/unit/workers/smtpin_fake.h
-t_fuzz_smtpauth_fuzz_LDADD = $(FUZZ_MAIN) libph_smtpin.a $(WORKER_LIBS)
+t_fuzz_smtpauth_fuzz_LDADD = $(FUZZ_MAIN) libph_smtpin.a libph_tls.a $(WORKER_LIBS) $(WOLFSSL_LIBS)
 t_fuzz_milter_fuzz_SOURCES = t/fuzz/milter_fuzz.c
 t_fuzz_milter_fuzz_LDADD = $(FUZZ_MAIN) $(REWRITE_LIBS)
 t_fuzz_proxyfilter_fuzz_SOURCES = t/fuzz/proxyfilter_fuzz.c t/unit/workers/smtpin_fake.h

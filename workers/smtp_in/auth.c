@@ -8,17 +8,13 @@
 #include "lib/log.h"
 #include "shm/counters.h"
 #include "workers/smtp_in/command.h"
+#include "workers/smtp_in/sesstls.h"
 
 #define OFFER_WAIT_MS   10000      /* of an EHLO for the first auth worker */
 #define ANSWER_GRACE_MS 10000      /* behind auth_timeout, which is the worker's to keep */
 #define LONG_LINE_BYTES (1u << 20) /* of one line that are thrown away before we hang up */
 #define RESPONSE_MAX    (PROTO_AUTH_TEXT_MAX - 1024)
 #define LOST            "Connection lost to authentication server"
-
-static bool is_encrypted(const struct session *s UNUSED)
-{
-	return false;
-}
 
 static struct session_auth *auth_of(struct session *s)
 {
@@ -31,7 +27,8 @@ bool session_auth_is_active(const struct session *s)
 {
 	const struct listener *l = s->listener;
 
-	return l->sasl && s->ops->auth != NULL && (is_encrypted(s) || !l->p->smtpd_tls_auth_only) &&
+	return l->sasl && s->ops->auth != NULL &&
+	       (session_is_encrypted(s) || !l->p->smtpd_tls_auth_only) &&
 	       (s->discard_mask & 1u << EHLO_AUTH) == 0;
 }
 
@@ -40,7 +37,8 @@ bool session_auth_is_active(const struct session *s)
 bool session_auth_ready(struct session *s)
 {
 	if (!session_auth_is_active(s) || s->auth_hidden ||
-	    s->ops->auth_offer(s->ops->ctx, s, is_encrypted(s)) != NULL || auth_of(s)->waited)
+	    s->ops->auth_offer(s->ops->ctx, s, session_is_encrypted(s)) != NULL ||
+	    auth_of(s)->waited)
 		return true;
 	s->auth->waited = true;
 	s->wait = WAIT_AUTH;
@@ -52,7 +50,7 @@ const char *session_auth_offer(const struct session *s)
 {
 	if (!session_auth_is_active(s) || s->auth_hidden)
 		return NULL;
-	const char *list = s->ops->auth_offer(s->ops->ctx, s, is_encrypted(s));
+	const char *list = s->ops->auth_offer(s->ops->ctx, s, session_is_encrypted(s));
 
 	return list != NULL && list[0] != '\0' ? list : NULL;
 }
@@ -226,7 +224,8 @@ static void start(struct session *s)
 	struct session_auth *a = auth_of(s);
 	struct buf strings = BUF_INIT, *kept = &s->pending.extra;
 	bool has_initial = kept->len > strlen(kept->p) + 2;
-	unsigned flags = (is_encrypted(s) ? AUTH_TLS : 0) | (has_initial ? AUTH_INITIAL : 0);
+	unsigned flags =
+		(session_is_encrypted(s) ? AUTH_TLS : 0) | (has_initial ? AUTH_INITIAL : 0);
 
 	end_dialogue(s);
 	a->used = true;

@@ -11,11 +11,8 @@
 #include "lib/util.h"
 #include "workers/mail/envelope.h"
 #include "workers/smtp_in/connector.h"
-<<<<<<< HEAD
 #include "workers/smtp_in/sesstalk.h"
-=======
 #include "workers/smtp_in/listentls.h"
->>>>>>> 9fc766f (smtp-in: TLS, by STARTTLS and from the first byte)
 
 /* What each keyword needs to be on offer. */
 static const struct {

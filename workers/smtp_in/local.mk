@@ -22,11 +22,8 @@ libph_smtpin_a_SOURCES = \
 	workers/smtp_in/sessfilter.c workers/smtp_in/sessfilter.h \
 	workers/smtp_in/sessmilter.c workers/smtp_in/sessmilter.h \
 	workers/smtp_in/sesspol.c \
-<<<<<<< HEAD
-	workers/smtp_in/sesstalk.c workers/smtp_in/sesstalk.h
-=======
+	workers/smtp_in/sesstalk.c workers/smtp_in/sesstalk.h \
 	workers/smtp_in/sesstls.c workers/smtp_in/sesstls.h
->>>>>>> 9fc766f (smtp-in: TLS, by STARTTLS and from the first byte)
 
 pkglibexec_PROGRAMS += workers/smtp_in/smtpd
 workers_smtp_in_smtpd_SOURCES = workers/smtp_in/smtpd.c workers/smtp_in/conn.c \

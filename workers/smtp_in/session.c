@@ -18,11 +18,8 @@
 #include "workers/smtp_in/command.h"
 #include "workers/smtp_in/sessfilter.h"
 #include "workers/smtp_in/sessmilter.h"
-<<<<<<< HEAD
 #include "workers/smtp_in/sesstalk.h"
-=======
 #include "workers/smtp_in/sesstls.h"
->>>>>>> 9fc766f (smtp-in: TLS, by STARTTLS and from the first byte)
 
 #define OUT_HIGH_BYTES  16384u     /* replies that may wait before commands do */
 #define LONG_LINE_BYTES (1u << 20) /* of one line that are thrown away before we hang up */

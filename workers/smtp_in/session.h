@@ -92,11 +92,8 @@ struct map_memo;
 struct forwarded;
 struct sessfilter;
 struct session_auth;
-<<<<<<< HEAD
 struct talk;
-=======
 struct session_tls;
->>>>>>> 9fc766f (smtp-in: TLS, by STARTTLS and from the first byte)
 
 /* What a session asks of the process around it. Every call may be answered by a fake. */
 struct session_ops {

@@ -8,6 +8,7 @@
 #include "lib/err.h"
 #include "lib/log.h"
 #include "shm/counters.h"
+#include "workers/smtp_in/auth.h"
 #include "workers/smtp_in/command.h"
 #include "workers/smtp_in/listentls.h"
 #include "workers/smtp_in/sessmilter.h"
@@ -233,6 +234,7 @@ static void forget_plain_text(struct session *s)
 	if (s->helo != NULL)
 		session_milter_reset(s, true);
 	session_reset_tx(s);
+	session_auth_reset(s);
 	free(s->helo);
 	s->helo = NULL;
 }
