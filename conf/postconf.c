@@ -42,7 +42,8 @@ void name_list_sort(struct name_list *l)
 {
 	size_t kept = 0;
 
-	qsort(l->names, l->count, sizeof(*l->names), by_text);
+	if (l->count > 0)
+		qsort(l->names, l->count, sizeof(*l->names), by_text);
 	for (size_t i = 0; i < l->count; i++) {
 		if (kept == 0 || strcmp(l->names[kept - 1], l->names[i]) != 0)
 			l->names[kept++] = l->names[i];

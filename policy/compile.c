@@ -42,7 +42,6 @@ struct compiler {
 	struct policy_lst *out;
 	unsigned list_bit; /* 0 inside a class */
 	unsigned errors;
-	bool decides_relay;
 	bool no_tables; /* inside an access table */
 };
 
@@ -225,20 +224,8 @@ static void use_class(struct compiler *c, struct policy_class *k)
 
 static void check_row(struct compiler *c, const struct restriction *row)
 {
-	if (row->fn == NULL && !row->warn_next) {
-		if (row->removed)
-			complain(c, true, "support for restriction \"%s\" has been removed",
-				 row->name);
-		else if (c->decides_relay && !row->grants_only)
-			complain(c, true,
-				 "restriction \"%s\" is not implemented, and a list that "
-				 "decides about relaying cannot do without it",
-				 row->name);
-		else
-			complain(c, false,
-				 "restriction \"%s\" is not implemented and has no effect",
-				 row->name);
-	}
+	if (row->removed)
+		complain(c, true, "support for restriction \"%s\" has been removed", row->name);
 	if (c->list_bit != 0 && (row->lists & c->list_bit) == 0 &&
 	    (!c->pc->p->smtpd_delay_reject || c->list_bit == IN_ETRN))
 		complain(c, false, "restriction \"%s\" has no effect here%s", row->name,
@@ -321,7 +308,6 @@ int policy_compile(struct policy_conf *pc, const char *param, const char *text,
 		if (strcmp(param, list_params[i].name) == 0)
 			c.list_bit = 1u << i;
 	}
-	c.decides_relay = (c.list_bit & (IN_RELAY | IN_RCPT)) != 0;
 	compile_text(&c, text);
 	return c.errors == 0 ? 0 : E_CONFIG;
 }
@@ -332,9 +318,7 @@ const struct policy_lst *policy_dynamic(struct policy_conf *pc, const char *text
 
 	if (l != NULL || strmap_count(pc->dynamic) >= MAX_DYNAMIC)
 		return l;
-	struct compiler c = {
-		.pc = pc, .param = "access table", .no_tables = true, .decides_relay = true
-	};
+	struct compiler c = { .pc = pc, .param = "access table", .no_tables = true };
 
 	l = xcalloc(1, sizeof(*l));
 	c.out = l;
@@ -465,11 +449,9 @@ static void compile_other_classes(struct policy_conf *pc)
 	for (struct policy_class *k = pc->classes; k != NULL; k = k->next) {
 		struct conf_diag d;
 		struct policy_lst l = { 0 };
-		struct compiler c = { .pc = pc,
-				      .param = "smtpd_restriction_classes",
-				      .d = &d,
-				      .out = &l,
-				      .decides_relay = true };
+		struct compiler c = {
+			.pc = pc, .param = "smtpd_restriction_classes", .d = &d, .out = &l
+		};
 
 		if (k->ready)
 			continue;

@@ -48,15 +48,14 @@ typedef enum policy_verdict (*restriction_fn)(struct policy_run *r, const struct
 struct restriction {
 	const char *name;
 	const char *alias; /* older name, NULL = none */
-	restriction_fn fn; /* NULL: known, but without effect in this version */
+	restriction_fn fn; /* NULL: a removed one, or warn_next */
 	const char *text;  /* one line for the manual */
 	enum policy_arg arg;
 	unsigned lists;    /* where its facts exist when smtpd_delay_reject = no */
 	bool guards_relay; /* counts as protection against open relaying */
 	bool warn_next;    /* warn_if_reject */
 	bool ends_list;    /* what follows is never reached */
-	bool removed;      /* Postfix has dropped it too */
-	bool grants_only;  /* not acting can only refuse more: no error when without effect */
+	bool removed;      /* an error, as Postfix has dropped it */
 };
 
 extern const struct restriction restriction_table[];

@@ -1,8 +1,8 @@
 #!/usr/bin/perl
 # SPDX-License-Identifier: GPL-3.0-or-later
-# TLS of the SMTP server: Debian's Postfix beside ours with the same parameters (same replies, same
-# Received header, same log lines), client certificates, names, wrapper mode, and what strangers do to
-# a handshake: input behind STARTTLS, garbage, stalls, thousands of half ones.
+# TLS of the SMTP server with OpenSSL's client: replies, Received header and log lines, client
+# certificates, wrapper mode, and what strangers do to a handshake: input behind STARTTLS, garbage,
+# stalls, hundreds of half ones.
 use strict;
 use warnings;
 use FindBin;

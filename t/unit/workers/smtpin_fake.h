@@ -304,12 +304,15 @@ static inline void fo_filter_close(void *ctx, struct session *s UNUSED, bool qui
 
 static inline const char *fake_good_answer(const struct fake *f)
 {
-	const char *line = buf_cstr(&f->filter_got);
+	const char *got = f->filter_got.p;
+	size_t at = f->filter_got.len;
 
-	for (const char *p; (p = strstr(line, "\r\n")) != NULL && p[2] != '\0';)
-		line = p + 2;
-	if (f->filter_got.len == 0)
+	if (at == 0)
 		return "220 filter ESMTP\r\n";
+	for (at--; at > 0 && got[at - 1] != '\n';) /* the last line */
+		at--;
+	const char *line = got + at;
+
 	if (strncmp(line, "EHLO", 4) == 0)
 		return "250-filter\r\n250-XFORWARD NAME ADDR PROTO HELO SOURCE PORT\r\n250 DSN\r\n";
 	return strncmp(line, "DATA", 4) == 0 ? "354 go on\r\n" : "250 2.0.0 Ok: filtered\r\n";
