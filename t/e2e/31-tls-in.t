@@ -8,7 +8,6 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Posthaste qw(slurp spew wait_until free_port);
-use Peers;
 use Test::More;
 use File::Temp qw(tempdir);
 use IO::Socket::INET;

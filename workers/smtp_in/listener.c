@@ -11,8 +11,8 @@
 #include "lib/util.h"
 #include "workers/mail/envelope.h"
 #include "workers/smtp_in/connector.h"
-#include "workers/smtp_in/sesstalk.h"
 #include "workers/smtp_in/listentls.h"
+#include "workers/smtp_in/sesstalk.h"
 
 /* What each keyword needs to be on offer. */
 static const struct {
