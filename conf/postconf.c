@@ -249,8 +249,13 @@ static int show_sasl(struct postconf *pc UNUSED)
 	return 0;
 }
 
-/* Plug-ins of SASL as a client, and versions of TLS: there is neither. Postfix prints nothing then.
- */
+static int show_sasl_client(struct postconf *pc UNUSED)
+{
+	puts("cyrus");
+	return 0;
+}
+
+/* Versions of TLS: Postfix prints nothing when there are none. */
 static int show_nothing(struct postconf *pc UNUSED)
 {
 	return 0;
@@ -283,8 +288,8 @@ static const struct {
 	char option;
 	int (*show)(struct postconf *pc);
 } plain_modes[] = {
-	{ 'm', show_types },     { 'l', show_locks },   { 'a', show_sasl },
-	{ 'A', show_nothing },   { 'T', show_nothing }, { 'b', show_templates },
+	{ 'm', show_types },       { 'l', show_locks },   { 'a', show_sasl },
+	{ 'A', show_sasl_client }, { 'T', show_nothing }, { 'b', show_templates },
 	{ 't', show_templates },
 };
 

@@ -3,7 +3,8 @@
  * SMTP and LMTP client against arbitrary servers: the input is what the server says, cut into
  * pieces where it has a 0xff byte (the second one after it: how many bytes the socket takes
  * meanwhile). Whatever comes, each recipient of each transaction gets exactly one result or the
- * transaction comes back untouched, and the content is written at most once.
+ * transaction comes back untouched, and the content is written at most once. Inputs whose size is a
+ * multiple of three meet a client that logs in.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -13,6 +14,7 @@
 #include "lib/util.h"
 #include "workers/deliver/client.h"
 #include "workers/deliver/nexthop.h"
+#include "workers/deliver/saslmech.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -26,6 +28,7 @@ static struct {
 	unsigned results[TXS][RCPTS];
 	bool given[TXS], ended[TXS], untouched[TXS];
 	unsigned next, dead;
+	struct client_login login;
 } w;
 
 static unsigned number(const struct client_tx *tx)
@@ -91,6 +94,28 @@ static void on_dead(void *ctx UNUSED, const struct client_fault *f UNUSED)
 static void on_starttls(void *ctx UNUSED)
 {
 	ASSERT(!w.c.secured && w.c.tls != CLIENT_TLS_NONE);
+}
+
+static void add_login(void)
+{
+	static const struct client_login_conf open = { .mail_auth = true };
+	static const struct client_login_conf soft = { .soft_bounce = true };
+
+	w.login = (struct client_login){ .conf = w.c.conf->in_flight > 1 ? &open : &soft,
+					 .server = "h[1.2.3.4]:25" };
+	buf_add_str(&w.login.user, "user");
+	buf_add_str(&w.login.password, "password");
+	w.c.login = &w.login;
+}
+
+static void end_login(void)
+{
+	ASSERT(!w.login.done || w.login.password.p == NULL);
+	ASSERT(w.login.offered.len < 8192 && w.login.response.len < 4096);
+	sasl_wipe(&w.login.user);
+	sasl_wipe(&w.login.password);
+	sasl_wipe(&w.login.response);
+	buf_fini(&w.login.offered);
 }
 
 static const struct client_ops ops = { on_starttls, on_ready, on_begin,     on_sent, on_failed,
@@ -161,6 +186,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	client_init(&w.c, &conf, &ops, NULL, SV("h[1.2.3.4]"), "d", (data[0] & 8) != 0);
 	if ((data[0] & 4) != 0)
 		w.c.tls = (data[0] & 8) != 0 ? CLIENT_TLS_MUST : CLIENT_TLS_MAY;
+	if (size % 3 == 0)
+		add_login();
 	drive(data + 1, size - 1);
 	if (w.dead == 0) {
 		if ((data[0] & 16) != 0)
@@ -172,5 +199,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (unsigned i = 0; i < TXS; i++)
 		ASSERT(w.given[i] == (w.ended[i] || w.untouched[i]));
 	client_fini(&w.c);
+	end_login();
 	return 0;
 }

@@ -12,6 +12,7 @@
 #include "lib/util.h"
 #include "workers/deliver/client_int.h"
 #include "workers/deliver/command.h"
+#include "workers/deliver/saslmech.h"
 
 #define TEXT_LIMIT 2048
 
@@ -38,6 +39,7 @@ static const struct expect_desc {
 	[X_HELO] = { "performing the HELO handshake", "HELO", T(helo_ms), client_on_hello },
 	[X_STARTTLS] = { "receiving the STARTTLS response", "STARTTLS", T(starttls_ms),
 			 client_on_starttls },
+	[X_AUTH] = { "performing the EHLO handshake", "AUTH", T(helo_ms), client_on_auth },
 	[X_RSET] = { "sending RSET", "RSET", T(rset_ms), on_rset },
 	[X_XFORWARD] = { "sending XFORWARD name/address", "XFORWARD name/address", T(xforward_ms),
 			 on_xforward },
@@ -91,8 +93,7 @@ const char *client_joined_reply(struct client *c)
 
 struct client_fault client_fault_reply(struct client *c)
 {
-	bool permanent = c->parser.code >= 500 &&
-			 !(c->conf->soft_530 && (c->parser.code == 530 || c->parser.code == 535));
+	bool permanent = c->parser.code >= 500;
 	struct client_fault f = { .permanent = permanent, .dsn = { permanent ? 5 : 4, 0, 0 } };
 
 	if (c->parser.dsn[0] == f.dsn[0])
@@ -131,7 +132,7 @@ static const char *doing(const struct client *c)
 	if (c->content != NULL && c->content == c->cur &&
 	    (x->kind == X_DOT || x->kind == X_LMTP_DOT || x->kind == X_BDAT))
 		return "sending message body";
-	if (x->kind == X_EHLO && c->conf->lmtp)
+	if ((x->kind == X_EHLO || x->kind == X_AUTH) && c->conf->lmtp)
 		return "performing the LHLO handshake";
 	return descs[x->kind].doing;
 }
@@ -295,6 +296,14 @@ static bool ends_at_rcpt(const struct client *c, const struct client_tx *tx)
 	return tx->probe && !c->conf->probe_data;
 }
 
+/* AUTH counts for who has logged in, and shall say so (smtp_send_dummy_mail_auth). */
+static unsigned mail_features(const struct client *c)
+{
+	bool says = c->login != NULL && c->login->conf->mail_auth;
+
+	return says ? c->features : c->features & ~(unsigned)CLIENT_F_AUTH;
+}
+
 /* Write the commands that may go now: all with pipelining, else one. */
 static void write_steps(struct client *c, struct client_tx *tx, struct buf *out)
 {
@@ -304,7 +313,7 @@ static void write_steps(struct client *c, struct client_tx *tx, struct buf *out)
 		return;
 	while (tx->step <= tx->rcpt_count + !ends_at_rcpt(c, tx)) {
 		if (tx->step == 0) {
-			command_mail(out, tx, c->features, c->conf->raw_addresses);
+			command_mail(out, tx, mail_features(c), c->conf->raw_addresses);
 			client_expect_reply(c, X_MAIL, 0);
 		} else if (tx->step <= tx->rcpt_count) {
 			command_rcpt(out, &tx->rcpts[tx->step - 1], c->features,
@@ -807,6 +816,8 @@ void client_init(struct client *c, const struct client_conf *conf, const struct 
 void client_fini(struct client *c)
 {
 	smtp_reply_parser_fini(&c->parser);
+	if (c->login != NULL)
+		sasl_wipe(&c->head);
 	buf_fini(&c->head);
 	buf_fini(&c->tail);
 	buf_fini(&c->text);

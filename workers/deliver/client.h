@@ -3,7 +3,7 @@
  * The SMTP and LMTP client as a protocol engine: bytes in, bytes out, events. It owns no socket and
  * reads no clock, so that unit tests and the fuzz target run it against scripted servers; conn.c
  * puts it on a socket. RFC 5321, 2920 (pipelining), 1870 (SIZE), 6152 (8BITMIME), 3461 (DSN), 6531
- * (SMTPUTF8), 2033 (LMTP), 3030 (BDAT), 3207 (STARTTLS: the caller encrypts).
+ * (SMTPUTF8), 2033 (LMTP), 3030 (BDAT), 3207 (STARTTLS: the caller encrypts), 4954 (AUTH).
  *
  * Every command that was written has its place in one queue of expected replies. A session works on
  * one transaction; with PIPELINING a second one may be begun right behind the final dot of the
@@ -64,7 +64,6 @@ struct client_conf { /* of one transport */
 	bool lmtp;
 	bool always_ehlo;       /* smtp_always_send_ehlo */
 	bool never_ehlo;        /* smtp_never_send_ehlo */
-	bool soft_530;          /* authentication is wanted, and not there yet: do not bounce */
 	bool skip_5xx_greeting; /* smtp_skip_5xx_greeting: try the next host, do not bounce */
 	bool raw_addresses;     /* smtp_quote_rfc821_envelope = no */
 	bool probe_data;        /* smtp_address_verify_target = data */
@@ -129,6 +128,37 @@ struct client_tx {
 
 struct client;
 
+enum { /* what a server has shown, as far as passwords are concerned */
+       CLIENT_IN_CLEAR,
+       CLIENT_ENCRYPTED,
+       CLIENT_VERIFIED, /* encrypted, and its certificate is the one that is asked for */
+       CLIENT_SECURITY_COUNT
+};
+
+struct client_login_conf {                       /* of one transport */
+	unsigned options[CLIENT_SECURITY_COUNT]; /* SASL_* of conf/sasl.h */
+	bool soft_bounce;                        /* smtp_sasl_auth_soft_bounce */
+	bool authzid;                            /* send_cyrus_sasl_authzid */
+	bool mail_auth;                          /* smtp_send_dummy_mail_auth */
+	/* smtp_sasl_mechanism_filter; NULL: all pass */
+	bool (*passes)(void *ctx, struct sv mechanism);
+	void *ctx;
+};
+
+/* A login at one server, the caller's; what is secret in it is wiped as soon as it has been used.
+ */
+struct client_login {
+	const struct client_login_conf *conf;
+	struct buf user, password;
+	const char *server; /* "host[ip]:port", for the log */
+	/* engine's */
+	struct buf offered;  /* mechanisms, with blanks between them */
+	struct buf response; /* the last one */
+	unsigned mech, steps;
+	bool done, failed;
+	bool deferred; /* response waits for an empty challenge, too long for AUTH's line */
+};
+
 /* What is wanted of the session, before it starts. */
 enum client_tls {
 	CLIENT_TLS_NONE,
@@ -183,6 +213,9 @@ struct client {
 	bool loop_check;     /* port 25: a server with our own name is ourselves */
 	enum client_tls tls; /* set by the caller right after client_init() */
 	bool secured;        /* TLS is on */
+	bool verified;       /* ... with the server that is meant; set before client_secured() */
+	/* Who logs in, if the server offers it: set right after client_init(); NULL = nobody. */
+	struct client_login *login;
 	enum client_state state;
 	unsigned features;
 	unsigned discard;    /* client_conf's, or what is said of this server */

@@ -27,6 +27,8 @@ static void say_hello(struct client *c, bool esmtp)
 	const char *verb = c->conf->lmtp ? "LHLO" : esmtp ? "EHLO" : "HELO";
 
 	c->state = CLIENT_HELLO;
+	if (c->login != NULL)
+		buf_reset(&c->login->offered);
 	if (esmtp)
 		c->features |= CLIENT_F_ESMTP;
 	else
@@ -140,8 +142,7 @@ void client_on_starttls(struct client *c, unsigned rcpt UNUSED)
 	} else if (c->tls == CLIENT_TLS_MUST) {
 		refused_tls(c);
 	} else {
-		c->state = CLIENT_IDLE;
-		c->ops->ready(c->ctx);
+		client_log_in(c);
 	}
 }
 
@@ -185,13 +186,15 @@ void client_on_hello(struct client *c, unsigned rcpt UNUSED)
 		return;
 	}
 	while ((c->features & CLIENT_F_ESMTP) != 0 &&
-	       smtp_reply_parser_line(&c->parser, &pos, &line))
+	       smtp_reply_parser_line(&c->parser, &pos, &line)) {
 		c->features |= command_ehlo_keyword(line, &c->size_limit);
+		if (c->login != NULL)
+			client_login_offer(c, line);
+	}
 	c->features &= ~c->discard;
 	if ((c->features & CLIENT_F_SIZE) == 0)
 		c->size_limit = 0;
 	if (!c->secured && start_tls(c))
 		return;
-	c->state = CLIENT_IDLE;
-	c->ops->ready(c->ctx);
+	client_log_in(c);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Between the parts of the client engine: client.c and client_hello.c. */
+/* Between the parts of the client engine: client.c, client_hello.c and client_auth.c. */
 #ifndef PH_WORKERS_DELIVER_CLIENT_INT_H
 #define PH_WORKERS_DELIVER_CLIENT_INT_H
 
@@ -10,6 +10,7 @@ enum expect_kind {
 	X_EHLO,
 	X_HELO,
 	X_STARTTLS,
+	X_AUTH,
 	X_RSET,
 	X_XFORWARD, /* of two commands */
 	X_XFORWARD_MORE,
@@ -43,5 +44,13 @@ void client_dead(struct client *c, const struct client_fault *f);
 void client_on_greeting(struct client *c, unsigned rcpt);
 void client_on_hello(struct client *c, unsigned rcpt);
 void client_on_starttls(struct client *c, unsigned rcpt);
+
+/* ---- client_auth.c ---- */
+
+/* A line of the reply to EHLO: it may name mechanisms. Only with a login. */
+void client_login_offer(struct client *c, struct sv line);
+/* The handshake is done but for the login, if there is one: then the session is ready. */
+void client_log_in(struct client *c);
+void client_on_auth(struct client *c, unsigned rcpt);
 
 #endif

@@ -159,6 +159,8 @@ void command_mail(struct buf *out, const struct client_tx *tx, unsigned features
 			mail_xtext_encode(tx->envid, out);
 		}
 	}
+	if ((features & CLIENT_F_AUTH) != 0)
+		buf_add_str(out, " AUTH=<>");
 	buf_add_str(out, "\r\n");
 }
 

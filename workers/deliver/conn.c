@@ -25,6 +25,7 @@
 #include "lib/log.h"
 #include "lib/util.h"
 #include "workers/deliver/changed.h"
+#include "workers/deliver/connlogin.h"
 #include "workers/deliver/conntls.h"
 #include "workers/deliver/deliver.h"
 
@@ -184,6 +185,7 @@ void conn_close_socket(struct conn *c)
 	io_close(&c->fd);
 	if (c->client_on)
 		client_fini(&c->client);
+	conn_login_close(c);
 	c->client_on = false;
 	c->dead = false;
 }
@@ -218,6 +220,8 @@ static void on_ready(void *ctx)
 	c->job->handshake_ok = true;
 	c->job->sessions++;
 	c->job->ready_us = clock_now_wall().us;
+	if (c->client.login != NULL && c->client.login->done)
+		counter_add(c->d->counters, CTR_deliver_logins, 1);
 }
 
 static void on_begin(void *ctx, struct client_tx *tx)
@@ -299,7 +303,8 @@ static bool may_reuse(const struct conn *c)
 
 	return !c->d->draining && (t->reuse_count == 0 || uses < t->reuse_count) &&
 	       clock_now().ms - c->opened_ms < t->reuse_ms && !c->plain &&
-	       c->site == c->dest->alts[c->alt].site && (c->site == NULL || !c->site->no_reuse);
+	       !conn_login_is_single(c) && c->site == c->dest->alts[c->alt].site &&
+	       (c->site == NULL || !c->site->no_reuse);
 }
 
 static struct client_tx *on_next(void *ctx)
@@ -331,6 +336,8 @@ static void on_dead(void *ctx, const struct client_fault *f)
 	struct conn *c = ctx;
 
 	c->dead = true;
+	if (c->client.login != NULL && c->client.login->failed)
+		counter_add(c->d->counters, CTR_deliver_login_failures, 1);
 	if (c->job == NULL || f == NULL)
 		return;
 	if (c->encrypts && conn_tls_may_go_plain(c)) {
@@ -688,6 +695,7 @@ static void start_session(struct conn *c)
 	}
 	if (!map_list_is_empty(c->dest->t->discard_maps))
 		look_up_discard(c);
+	conn_login_attach(c);
 	if (c->tls != NULL)
 		conn_tls_attach(c);
 }

@@ -14,6 +14,7 @@
 #include "lib/clock.h"
 #include "lib/log.h"
 #include "lib/util.h"
+#include "workers/deliver/connlogin.h"
 #include "workers/deliver/conntls.h"
 #include "workers/deliver/deliver.h"
 #include "workers/tables/client.h"
@@ -128,7 +129,8 @@ static bool get_policy(struct conn *c)
 {
 	struct alt_state *alt = &c->dest->alts[c->job->alt];
 
-	if (alt->text == NULL || (alt->site != NULL && alt->site_until_ms > clock_now().ms))
+	if (c->dest->t->tls_client == NULL || alt->text == NULL ||
+	    (alt->site != NULL && alt->site_until_ms > clock_now().ms))
 		return true;
 	if (alt->fetch == NULL && ask_policy(c->d, c->dest->t, alt))
 		return true;
@@ -248,7 +250,8 @@ static bool connect_inet(struct conn *c, const struct route *r, const struct rou
 	net_addr_text(&a->addr, c->ip, sizeof(c->ip));
 	snprintf(c->namaddr, sizeof(c->namaddr), "%s[%s]", c->host, c->ip);
 	snprintf(c->relay, sizeof(c->relay), "%s:%u", c->namaddr, ntohs(a->addr.in.sin_port));
-	if (c->dest->t->tls_client != NULL && !conn_tls_plan(c, r->dane[a->host]))
+	if (!conn_login_is_known(c) ||
+	    (c->dest->t->tls_client != NULL && !conn_tls_plan(c, r->dane[a->host])))
 		return false;
 	return start_connect(c, &a->addr.sa, net_addr_len(&a->addr));
 }
@@ -263,7 +266,7 @@ static bool connect_unix(struct conn *c, const struct nexthop_alt *alt)
 	str_copy(c->ip, sizeof(c->ip), sv_from(alt->host));
 	snprintf(c->namaddr, sizeof(c->namaddr), "%s[%s]", c->host, c->ip);
 	snprintf(c->relay, sizeof(c->relay), "%s", c->namaddr);
-	if (t->tls_client != NULL && !conn_tls_plan(c, NULL))
+	if (!conn_login_is_known(c) || (t->tls_client != NULL && !conn_tls_plan(c, NULL)))
 		return false;
 	if (alt->host[0] == '/')
 		n = snprintf(sun.sun_path, sizeof(sun.sun_path), "%s", alt->host);
@@ -336,7 +339,7 @@ static int try_next(struct conn *c)
 			return 0;
 		}
 		if (c->dest->nh.alts[j->alt].kind == NEXTHOP_UNIX)
-			return try_unix(c);
+			return conn_login_plan(c, j->alt, t->client.myhostname) ? try_unix(c) : 1;
 		r = get_route(c);
 		if (r == NULL)
 			return 1;
@@ -349,6 +352,8 @@ static int try_next(struct conn *c)
 	if (j->pos < j->order_count &&
 	    (t->mx_session_limit == 0 || j->sessions < t->mx_session_limit)) {
 		r = j->route;
+		if (!conn_login_plan(c, j->alt, r->hosts[r->addrs[j->order[j->pos]].host]))
+			return 1;
 		return connect_inet(c, r, &r->addrs[j->order[j->pos++]]);
 	}
 	route_unref(&j->route);

@@ -12,6 +12,7 @@
 #include "lib/log.h"
 #include "lib/mailaddr.h"
 #include "lib/util.h"
+#include "workers/deliver/connlogin.h"
 #include "workers/deliver/tlsverify.h"
 
 #define PLAIN_BYTES   16384u       /* read at a time: a record */
@@ -391,6 +392,7 @@ static void established(struct conn *c, struct conn_tls *x)
 	if (x->tc->loglevel > 0)
 		log_summary(c, x, &v);
 	if (right) {
+		c->client.verified = x->level > SITE_ENCRYPT && v.matched;
 		client_secured(&c->client);
 		return;
 	}
@@ -448,7 +450,7 @@ bool conn_tls_may_go_plain(const struct conn *c)
 {
 	const struct job *j = c->job;
 
-	return c->encrypts && c->tls->level == SITE_MAY && !c->dest->t->client.soft_530 &&
+	return c->encrypts && c->tls->level == SITE_MAY && !conn_login_is_wanted(c) &&
 	       (int64_t)j->pj.active_us - j->env.arrival_us >= c->dest->t->min_backoff_ms * 1000;
 }
 

@@ -163,7 +163,7 @@ struct alt_state {
 	struct route *route;
 	struct route_lookup *lookup;
 	struct conn *waiting;  /* conns that wait for a lookup */
-	char *text;            /* as written; NULL: there is no policy to look up */
+	char *text;            /* as written; NULL: neither policy nor login is looked up */
 	struct tls_site *site; /* its TLS policy; NULL: none, or not known yet */
 	int64_t site_until_ms; /* then it is looked up anew */
 	struct map_memo *memo; /* answers of remote tables of policies, while they are asked */
@@ -222,6 +222,7 @@ struct conn {
 	bool client_on;                     /* client is initialised */
 	struct changed *changed;            /* changed.h; NULL: content goes out as it is */
 	struct conn_tls *tls;               /* conntls.h; NULL: none */
+	struct conn_login *login;           /* connlogin.h; NULL: none, or not looked up */
 	struct tls_site *site;              /* the policy that it follows; NULL: there is none */
 	struct conn *wait_next;             /* alt_state.waiting */
 	struct conn *idle_next, *idle_prev; /* of the destination */

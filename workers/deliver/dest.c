@@ -36,7 +36,7 @@ static int dest_new(struct deliver *d, struct job *j, struct sv key, struct dest
 	for (unsigned i = 0; i < dest->nh.count; i++) {
 		struct sv *text = &dest->nh.alts[i].text;
 
-		if (t->tls_client != NULL)
+		if (t->tls_client != NULL || t->login != NULL)
 			dest->alts[i].text = xstrndup(text->p, text->len);
 		*text = (struct sv){ NULL, 0 }; /* the job's text goes with the job */
 	}

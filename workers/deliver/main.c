@@ -14,6 +14,7 @@
 #include "workers/common/statusfilter.h"
 #include "workers/deliver/convert.h"
 #include "workers/deliver/deliver.h"
+#include "workers/deliver/login.h"
 #include "workers/deliver/tlsclient.h"
 #include "workers/tables/client.h"
 
@@ -107,6 +108,9 @@ static int load_tconfs(struct deliver *d, struct worker *w)
 		if (err == 0)
 			d->tconfs[i].tls_client = tls_client_new(
 				w->conf, conf_transport(w->conf, i), d->tconfs[i].tls, &diag);
+		if (err == 0)
+			err = login_conf_open(w->conf, conf_transport(w->conf, i),
+					      &d->tconfs[i].login, &diag);
 		if (err == 0)
 			err = convert_conf_open(w->conf, conf_transport(w->conf, i),
 						&d->tconfs[i].convert, &diag);

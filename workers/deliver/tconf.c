@@ -67,7 +67,6 @@ static void read_bind(const char *name, const char *text, union net_addr *a, boo
 		t->min_data_rate =                                                                 \
 			p->prefix##_per_request_deadline ? p->prefix##_min_data_rate : 0;          \
 		t->bind_enforce = p->prefix##_bind_address_enforce;                                \
-		t->client.soft_530 = p->prefix##_sasl_auth_enable;                                 \
 		port = p->prefix##_tcp_port;                                                       \
 		read_bind(#prefix "_bind_address", p->prefix##_bind_address, &t->bind4,            \
 			  &t->bind4_set);                                                          \

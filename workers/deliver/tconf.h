@@ -48,6 +48,7 @@ struct tconf {
 	bool cache;                    /* idle connections are kept */
 	struct tls_policy *tls;        /* tlspolicy.h; NULL: no network */
 	struct tls_client *tls_client; /* tlsclient.h; NULL: mail travels in the clear */
+	struct login_conf *login;      /* login.h; NULL: nobody logs in */
 	int64_t min_backoff_ms;        /* minimal_backoff_time */
 	struct status_filter *status;  /* workers/common/statusfilter.h */
 	struct map_list *reply_filter; /* smtp_reply_filter */

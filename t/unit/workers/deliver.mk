@@ -13,19 +13,19 @@ EXTRA_DIST += t/unit/workers/client_rig.h
 check_PROGRAMS += t/unit/workers/client_test t/unit/workers/client_chunk_test
 UNIT_TESTS += t/unit/workers/client_test t/unit/workers/client_chunk_test
 t_unit_workers_client_chunk_test_SOURCES = t/unit/workers/client_chunk_test.c $(DELIVER_ENGINE)
-t_unit_workers_client_chunk_test_LDADD = libph_mail.a libph_smtp.a $(LIB_LIBS)
+t_unit_workers_client_chunk_test_LDADD = libph_mail.a libph_smtp.a $(LIB_LIBS) $(WOLFSSL_LIBS)
 t_unit_workers_client_test_SOURCES = t/unit/workers/client_test.c $(DELIVER_ENGINE)
-t_unit_workers_client_test_LDADD = libph_mail.a libph_smtp.a $(LIB_LIBS)
+t_unit_workers_client_test_LDADD = libph_mail.a libph_smtp.a $(LIB_LIBS) $(WOLFSSL_LIBS)
 check_PROGRAMS += t/unit/workers/client_tls_test
 UNIT_TESTS += t/unit/workers/client_tls_test
 t_unit_workers_client_tls_test_SOURCES = t/unit/workers/client_tls_test.c $(DELIVER_ENGINE)
-t_unit_workers_client_tls_test_LDADD = libph_mail.a libph_smtp.a $(LIB_LIBS)
+t_unit_workers_client_tls_test_LDADD = libph_mail.a libph_smtp.a $(LIB_LIBS) $(WOLFSSL_LIBS)
 check_PROGRAMS += t/unit/workers/deliver_test
 UNIT_TESTS += t/unit/workers/deliver_test
 t_unit_workers_deliver_test_SOURCES = t/unit/workers/deliver_test.c $(DELIVER_ENGINE) \
 	workers/deliver/changed.c workers/deliver/conn.c workers/deliver/connect.c \
 	workers/deliver/convert.c workers/deliver/convert_act.c workers/deliver/dest.c workers/deliver/generic.c workers/deliver/job.c \
-	workers/deliver/nexthop.c workers/deliver/route.c workers/deliver/tconf.c $(DELIVER_TLS)
+	workers/deliver/nexthop.c workers/deliver/route.c workers/deliver/tconf.c $(DELIVER_TLS) $(DELIVER_LOGIN)
 t_unit_workers_deliver_test_LDADD = libph_tls.a $(WORKER_LIBS) $(WOLFSSL_LIBS)
 check_PROGRAMS += t/unit/workers/convert_test
 UNIT_TESTS += t/unit/workers/convert_test
@@ -56,3 +56,12 @@ UNIT_TESTS += t/unit/workers/statusfilter_test
 t_unit_workers_statusfilter_test_SOURCES = t/unit/workers/statusfilter_test.c \
 	t/unit/workers/testconf.h
 t_unit_workers_statusfilter_test_LDADD = $(WORKER_LIBS)
+check_PROGRAMS += t/unit/workers/client_auth_test t/unit/workers/saslmech_test t/unit/workers/login_test
+UNIT_TESTS += t/unit/workers/client_auth_test t/unit/workers/saslmech_test t/unit/workers/login_test
+t_unit_workers_client_auth_test_SOURCES = t/unit/workers/client_auth_test.c $(DELIVER_ENGINE)
+t_unit_workers_client_auth_test_LDADD = libph_mail.a libph_smtp.a $(LIB_LIBS) $(WOLFSSL_LIBS)
+t_unit_workers_saslmech_test_SOURCES = t/unit/workers/saslmech_test.c workers/deliver/saslmech.c
+t_unit_workers_saslmech_test_LDADD = $(LIB_LIBS) $(WOLFSSL_LIBS)
+t_unit_workers_login_test_SOURCES = t/unit/workers/login_test.c t/unit/workers/testconf.h \
+	workers/deliver/login.c workers/deliver/saslmech.c
+t_unit_workers_login_test_LDADD = $(WORKER_LIBS) $(WOLFSSL_LIBS)
