@@ -633,6 +633,12 @@ static void read_replies(struct conn *c, unsigned events)
 			&c->client); /* half a megabyte of replies at once is no conversation */
 }
 
+/* Then replies may repeat what is secret. */
+static bool is_logging_in(const struct conn *c)
+{
+	return c->client.login != NULL && c->client.state == CLIENT_HELLO;
+}
+
 /* smtp_reply_filter sees each line of a reply. */
 static int filter_reply(void *ctx, struct buf *line)
 {
@@ -641,13 +647,15 @@ static int filter_reply(void *ctx, struct buf *line)
 	enum map_status st = map_list_get(c->dest->t->reply_filter, buf_sv(line), value);
 
 	if (st == MAP_ERROR) {
-		log_warn("smtp_reply_filter lookup error for %s", buf_cstr(line));
+		log_warn("smtp_reply_filter lookup error for %s",
+			 is_logging_in(c) ? c->relay : buf_cstr(line));
 		return E_AGAIN;
 	}
 	if (st == MAP_FOUND) {
-		log_as(c->dest->t->program, LOG_LEVEL_INFO,
-		       "%s: replacing server reply \"%s\" with \"%s\"", c->relay, buf_cstr(line),
-		       buf_cstr(value));
+		if (!is_logging_in(c))
+			log_as(c->dest->t->program, LOG_LEVEL_INFO,
+			       "%s: replacing server reply \"%s\" with \"%s\"", c->relay,
+			       buf_cstr(line), buf_cstr(value));
 		buf_reset(line);
 		buf_add_sv(line,
 			   (struct sv){ value->p, size_min(value->len, SMTP_REPLY_LINE_MAX) });

@@ -239,7 +239,7 @@ static void test_filter(void)
 	       "compatible authentication mechanisms for this type of connection security);",
 	       "nothing passes");
 	is_str(buf_cstr(&logged),
-	       "h[1.2.3.4]:25 offered no supported AUTH mechanisms: 'PLAIN LOGIN';",
+	       "warning: h[1.2.3.4]:25 offered no supported AUTH mechanisms: 'PLAIN LOGIN';",
 	       "... is logged");
 	close_login(&w);
 	/* lines without end */
