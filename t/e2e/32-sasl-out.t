@@ -176,9 +176,11 @@ SKIP: {
 my ($echo, $remote, $many, $table) = map { free_port() } 1 .. 4;
 my $second = spawn("$dir/second.out", $^X, "$FindBin::Bin/lib/saslhop.pl", "$dir/ready2", "$echo=PLAIN", "$remote=LOGIN", "$many=PLAIN");
 spew("$dir/passwords", "pw:[127.0.0.1]:$remote\tjoe:secret-joe\npw:[127.0.0.1]:$many\tjoe:secret-joe\n");
+spew("$dir/sasl_passwd", "[127.0.0.1]:$echo echo:secret-echo\n"); # for root alone, as everybody has it
+chmod 0600, "$dir/sasl_passwd";
 my $server = spawn("$dir/table.out", $^X, "$FindBin::Bin/lib/tableserver.pl", $table, "$dir/passwords", 'socketmap');
 ok wait_until(sub { -e "$dir/ready2" && -e "$dir/passwords.ready" }, 20), 'a second hop, and a table on a server';
-$mta->configure(%main, smtp_sasl_password_maps => "inline:{ { [127.0.0.1]:$echo = echo:secret-echo } }, socketmap:inet:127.0.0.1:$table:pw",
+$mta->configure(%main, smtp_sasl_password_maps => "texthash:$dir/sasl_passwd, socketmap:inet:127.0.0.1:$table:pw",
 	transport_maps => "inline:{ { echo.test = lenient:[127.0.0.1]:$echo }, { remote.test = lenient:[127.0.0.1]:$remote }, { many.test = lenient:[127.0.0.1]:$many } }");
 $mta->command('posthaste', 'reload');
 ok wait_until(sub { my ($c, $r) = Posthaste::Client->new($own_port); $c->cmd('EHLO x'); $c->cmd('MAIL FROM:<a@b.test>'); $c->cmd('RCPT TO:<joe@remote.test>');
