@@ -182,7 +182,10 @@ my $server = spawn("$dir/table.out", $^X, "$FindBin::Bin/lib/tableserver.pl", $t
 ok wait_until(sub { -e "$dir/ready2" && -e "$dir/passwords.ready" }, 20), 'a second hop, and a table on a server';
 $mta->configure(%main, smtp_sasl_password_maps => "texthash:$dir/sasl_passwd, socketmap:inet:127.0.0.1:$table:pw",
 	transport_maps => "inline:{ { echo.test = lenient:[127.0.0.1]:$echo }, { remote.test = lenient:[127.0.0.1]:$remote }, { many.test = lenient:[127.0.0.1]:$many } }");
+my %old = map { $_->{pid} => 1 } $mta->workers;
 $mta->command('posthaste', 'reload');
+ok wait_until(sub { my @w = grep { $_->{class} =~ /^(?:smtpd|rewrite|deliver)$/ } $mta->workers; @w >= 3 && !grep { $old{$_->{pid}} } @w }, 60),
+	'the configuration is read again' or diag explain [ $mta->workers ];
 ok wait_until(sub { my ($c, $r) = Posthaste::Client->new($own_port); $c->cmd('EHLO x'); $c->cmd('MAIL FROM:<a@b.test>'); $c->cmd('RCPT TO:<joe@remote.test>');
 	$c->cmd('DATA'); $c->cmd("x\r\n."); $c->quit; $mta->log =~ /to=<joe\@remote\.test>.*status=sent \(250 2\.0\.0 taken from joe by LOGIN\)/ }, 30),
 	'a password from a server of tables';
@@ -192,7 +195,7 @@ for my $to ('joe@echo.test', map { "n$_\@many.test" } 1 .. 5) {
 	$c->cmd('MAIL FROM:<joe@client.test>');
 	$c->cmd("RCPT TO:<$to>");
 	$c->cmd('DATA');
-	$c->cmd("x\r\n.");
+	like $c->cmd("x\r\n."), qr/^250/, "mail for $to";
 }
 $c->quit;
 ok wait_until(sub { 5 == (() = $mta->log =~ /to=<n\d\@many\.test>.*taken from joe by PLAIN/g) }, 30), 'more mail';
