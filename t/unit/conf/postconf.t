@@ -158,7 +158,9 @@ gives 'plug-ins of SASL' -a <<'EOF'
 cyrus
 dovecot
 EOF
-gives '... nor of the client' -A </dev/null
+gives '... and of the client' -A <<'EOF'
+cyrus
+EOF
 gives 'no TLS' -T compile-version </dev/null
 
 # ---- editing main.cf

@@ -72,8 +72,12 @@ struct session {
 	unsigned messages, rcpts;
 };
 
+/* Those that the end of the test finds open. */
+static struct session *open_sessions[1024]; /* by descriptor */
+
 static void session_end(struct session *s)
 {
+	open_sessions[s->fd] = NULL;
 	loop_fd_del(server.loop, &s->lf);
 	close(s->fd);
 	buf_fini(&s->in);
@@ -170,6 +174,8 @@ static void accept_event(void *ctx UNUSED, unsigned events UNUSED)
 	struct session *s = xcalloc(1, sizeof(*s));
 
 	s->fd = accept(server.fd, NULL, NULL);
+	ASSERT(s->fd >= 0 && s->fd < (int)ARRAY_LEN(open_sessions));
+	open_sessions[s->fd] = s;
 	server.connections++;
 	server.last = s->fd;
 	reply(s, server.greeting != NULL ? server.greeting : "220 srv ESMTP\r\n");
