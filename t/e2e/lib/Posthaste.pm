@@ -258,11 +258,16 @@ sub configure {
 	return;
 }
 
+# An instance that was made elsewhere ends with this process, too. It has at least dir, conf and stats.
+sub keep { push @instances, @_; return }
+
+sub conf { my ($self) = @_; return $self->{conf} // "$self->{dir}/conf" }
+
 sub command {
 	my ($self, $name, @args) = @_;
 	local $ENV{POSTHASTE_CLOCK} = "$self->{dir}/clock";
 	local $ENV{POSTHASTE_STDERR} = "$self->{dir}/stderr";
-	return run_ok(prefix() . "/sbin/$name", '-c', "$self->{dir}/conf", @args);
+	return run_ok(prefix() . "/sbin/$name", '-c', $self->conf, @args);
 }
 
 # The same in the background; its pid.
@@ -271,7 +276,7 @@ sub command_begin {
 	local $ENV{POSTHASTE_CLOCK} = "$self->{dir}/clock";
 	local $ENV{POSTHASTE_STDERR} = "$self->{dir}/stderr";
 	return spawn("$self->{dir}/command.out", '/bin/sh', '-c', 'exec "$0" "$@" 2>&1', prefix() . "/sbin/$name",
-		'-c', "$self->{dir}/conf", @args);
+		'-c', $self->conf, @args);
 }
 
 # What sanitizers (builds with --enable-asan) found in this instance. Workers are locked in and see

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # A next hop for tests: speaks just enough SMTP (LMTP when the client says LHLO), writes every line it
 # is told to a file, and accepts everything but what it was asked not to.
-# usage: recorder.pl [ADDRESS:]PORT FILE [caps=EHLO-WORD,...] [banner=TEXT] [eol=lf] [whole] [REGEX=>REPLY ...]
+# usage: recorder.pl [ADDRESS:]PORT|/SOCKET FILE [caps=EHLO-WORD,...] [banner=TEXT] [eol=lf] [whole] [REGEX=>REPLY ...]
 # The first REGEX that matches a command, or the content of a message, or with LMTP the recipient and
 # then the content, gives the reply. "close" as a reply ends the connection without one, "silence"
 # sends nothing. With "whole" the lines of a connection are written together, when a message or the
@@ -10,6 +10,7 @@
 use strict;
 use warnings;
 use IO::Socket::INET;
+use IO::Socket::UNIX;
 use IO::Select;
 
 my ($port, $file, @rest) = @ARGV;
@@ -24,9 +25,11 @@ for (@rest) {
 	elsif (/^(.*?)=>(.*)/s) { push @rules, [ qr/$1/s, $2 ] }
 	else { die "$_?" }
 }
-my $addr = $port =~ s/^(.*):// ? $1 : '127.0.0.1';
-my $listen = IO::Socket::INET->new(LocalAddr => $addr, LocalPort => $port, Listen => 50,
-	ReuseAddr => 1) or die "listen: $!";
+my $addr = $port =~ s/^([^\/].*):// ? $1 : '127.0.0.1';
+my $listen = $port =~ m{^/} ? IO::Socket::UNIX->new(Local => $port, Listen => 50)
+	: IO::Socket::INET->new(LocalAddr => $addr, LocalPort => $port, Listen => 50, ReuseAddr => 1);
+die "listen: $!" unless $listen;
+chmod 0666, $port if $port =~ m{^/};
 open my $out, '>', $file or die "$file: $!";
 $out->autoflush(1);
 open my $ready, '>', "$file.ready" or die;

@@ -2,16 +2,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # A back end for logins, for the stories: saslauthd, or a Dovecot auth service. Passwords that begin with "good" are
 # right; "hang" is never answered; "drop" ends the connection; "junk" gets nonsense.
-# usage: saslserver.pl saslauthd|dovecot PATH
+# usage: saslserver.pl saslauthd|dovecot PATH|PORT
 use strict;
 use warnings;
+use IO::Socket::INET;
 use IO::Socket::UNIX;
 use MIME::Base64;
 
 my ($kind, $path) = @ARGV;
-unlink $path;
-my $server = IO::Socket::UNIX->new(Local => $path, Listen => 100) or die "$path: $!";
-chmod 0666, $path;
+unlink $path if $path =~ m{^/};
+my $server = $path =~ m{^/} ? IO::Socket::UNIX->new(Local => $path, Listen => 100)
+	: IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $path, Listen => 100, ReuseAddr => 1);
+die "$path: $!" unless $server;
+chmod 0666, $path if $path =~ m{^/};
 $SIG{CHLD} = 'IGNORE';
 my $parent = $$;
 
