@@ -152,8 +152,7 @@ sub new {
 		$text .= join '', map { "$_ = $self->{own}{$_}\n" } sort keys %{ $self->{own} = $self->own } if $file eq 'main.cf';
 		put("/etc/postfix/$file", $text);
 	}
-	my (undef, $queue) = $self->command('postconf', '-h', 'queue_directory');
-	chomp $queue;
+	my ($queue) = ($self->command('postconf', '-h', 'queue_directory'))[1] =~ m{^(/.*)$}m; # there may be warnings
 	make_path(dirname($queue));
 	symlink $queue, "$dir/spool";
 	$self->dns($opt{zone} // '');
@@ -168,6 +167,10 @@ sub own {
 		maillog_file => "$self->{dir}/log", stats_listen => "127.0.0.1:$self->{stats}",
 		resolver_trust_anchor_file => '', # zones of tests are not signed from the root
 		%{ $self->{opt}{own} || {} });
+	for (qw(spool lib)) { # those that were built in are outside of what is the story's
+		my $name = $_ eq 'lib' ? 'data_directory' : 'queue_directory';
+		$own{$name} //= "/var/$_/posthaste" unless $self->{'main.cf'} =~ /^$name\s*=/m;
+	}
 	$own{myhostname} //= 'mail.example.test' unless $self->{'main.cf'} =~ /^myhostname\s*=/m;
 	return \%own;
 }
