@@ -191,10 +191,7 @@ static void log_discarded(const struct session *s)
 {
 	struct buf list = BUF_INIT;
 
-	for (unsigned k = 0; k < EHLO_SILENT_DISCARD; k++) {
-		if ((s->discard_mask & 1u << k) != 0)
-			buf_printf(&list, " %s", listener_keyword_name((enum ehlo_keyword)k));
-	}
+	listener_discard_text(s->discard_mask, &list);
 	if (list.len > 0 && (s->discard_mask & 1u << EHLO_SILENT_DISCARD) == 0)
 		log_info("discarding EHLO keywords:%s", buf_cstr(&list));
 	buf_fini(&list);

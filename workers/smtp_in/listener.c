@@ -96,9 +96,33 @@ bool listener_ehlo_keyword(const struct listener *l, enum ehlo_keyword k, uint32
 	return true;
 }
 
-const char *listener_keyword_name(enum ehlo_keyword k)
+void listener_discard_text(uint32_t mask, struct buf *out)
 {
-	return keywords[k].word;
+	static const enum ehlo_keyword order[] = {
+		EHLO_8BITMIME,
+		EHLO_AUTH,
+		EHLO_ETRN,
+		EHLO_PIPELINING,
+		EHLO_SIZE,
+		EHLO_VERP,
+		EHLO_VRFY,
+		EHLO_XCLIENT,
+		EHLO_XFORWARD,
+		EHLO_STARTTLS,
+		EHLO_ENHANCEDSTATUSCODES,
+		EHLO_DSN,
+		EHLO_SMTPUTF8,
+		EHLO_CHUNKING,
+		EHLO_REQUIRETLS,
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(order); i++) {
+		if ((mask & 1u << order[i]) == 0)
+			continue;
+		buf_add_c(out, ' ');
+		for (const char *p = keywords[order[i]].word; *p != '\0'; p++)
+			buf_add_c(out, *p >= 'a' && *p <= 'z' ? (char)(*p - 'a' + 'A') : *p);
+	}
 }
 
 static int open_matchlists(struct listener *l, const struct conf *c, struct conf_diag *d)

@@ -87,7 +87,8 @@ int listener_init_alone(struct listener *l, const struct conf *c, struct conf_di
 void listener_fini(struct listener *l);
 /* Mask of "silent-discard, dsn ..."; unknown words are returned in bad_r (first one, or empty). */
 uint32_t listener_discard_mask(const char *words, struct sv *bad_r);
-const char *listener_keyword_name(enum ehlo_keyword k);
+/* The keywords of a mask as log lines show them, each with a blank in front. */
+void listener_discard_text(uint32_t mask, struct buf *out);
 /* The text announced for a keyword, or false when it is not on offer. */
 bool listener_ehlo_keyword(const struct listener *l, enum ehlo_keyword k, uint32_t discard,
 			   char out[EHLO_LINE_SIZE]);

@@ -17,6 +17,9 @@ libph_smtpin_a_SOURCES = \
 	workers/smtp_in/proxy.c workers/smtp_in/proxy.h \
 	workers/smtp_in/received.c \
 	workers/smtp_in/refusal.c workers/smtp_in/refusal.h \
+	workers/smtp_in/screentalk.c workers/smtp_in/screentalk.h \
+	workers/smtp_in/screentalk_conf.c \
+	workers/smtp_in/screentls.c workers/smtp_in/screentls.h \
 	workers/smtp_in/sessclient.c \
 	workers/smtp_in/session.c workers/smtp_in/session.h \
 	workers/smtp_in/sessfilter.c workers/smtp_in/sessfilter.h \

@@ -67,11 +67,9 @@ static void filter(struct session *s, struct buf *reply)
 
 /* ---- footer ---- */
 
-/* "\n" in the template begins a line, with the codes of the reply in front of it; "\c" at its
- * start goes on with the line of the reply. */
-static void add_footer(struct session *s, struct buf *reply, struct sv template)
+void refusal_add_footer(struct buf *reply, struct sv template,
+			const char *(*lookup_fn)(void *ctx, struct sv name), void *ctx)
 {
-	struct policy_names n = names_of(s);
 	struct buf out = BUF_INIT, line = BUF_INIT;
 	uint8_t dsn[3];
 	size_t dsn_len = reply->len > 4
@@ -98,7 +96,7 @@ static void add_footer(struct session *s, struct buf *reply, struct sv template)
 			out.p[3] = '-';
 		}
 		buf_reset(&line);
-		good = conf_expand_with(text, lookup, &n, &line) == 0;
+		good = conf_expand_with(text, lookup_fn, ctx, &line) == 0;
 		if (line.len > 0)
 			str_make_printable(line.p, line.len);
 		buf_add_sv(&out, buf_sv(&line));
@@ -111,7 +109,6 @@ static void add_footer(struct session *s, struct buf *reply, struct sv template)
 		buf_reset(reply);
 		buf_add_sv(reply, buf_sv(&out));
 	}
-	buf_fini(&n.value);
 	buf_fini(&line);
 	buf_fini(&out);
 }
@@ -124,8 +121,12 @@ static void footer(struct session *s, struct buf *reply)
 
 	if (map_list_get(l->reject_footer_maps, buf_sv(reply), &found) == MAP_FOUND)
 		template = buf_sv(&found);
-	if (template.len > 0)
-		add_footer(s, reply, template);
+	if (template.len > 0) {
+		struct policy_names n = names_of(s);
+
+		refusal_add_footer(reply, template, lookup, &n);
+		buf_fini(&n.value);
+	}
 	buf_fini(&found);
 }
 

@@ -60,3 +60,8 @@ UNIT_TESTS += t/unit/workers/smtpin_talk_test
 t_unit_workers_smtpin_talk_test_SOURCES = t/unit/workers/smtpin_talk_test.c \
 	t/unit/workers/smtpin_fake.h
 t_unit_workers_smtpin_talk_test_LDADD = $(SMTPIN_LIBS)
+check_PROGRAMS += t/unit/workers/screentalk_test
+UNIT_TESTS += t/unit/workers/screentalk_test
+t_unit_workers_screentalk_test_SOURCES = t/unit/workers/screentalk_test.c \
+	t/unit/workers/screentalk_rig.h t/unit/workers/tls_rig.h
+t_unit_workers_screentalk_test_LDADD = $(SMTPIN_LIBS)
