@@ -8,6 +8,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use Posthaste qw(slurp spew wait_until free_port);
+use Certs;
 use Servers;
 use Test::More;
 
@@ -16,6 +17,10 @@ my $dir = $mta->{dir};
 my %types = map { $_ => 1 } split ' ', ($mta->command('postconf', '-m'))[1];
 my %kinds = (memcached => 'memcache', redis => 'redis', postgres => 'pgsql', mariadb => 'mysql', slapd => 'ldap');
 my %server;
+my $certs = Certs->new("$dir/certs");
+$certs->ca($_) for qw(ca other);
+$certs->cert('good', ca => 'ca', names => ['IP:127.0.0.1']);
+chmod 0755, $dir, "$dir/certs";
 for my $kind (sort keys %kinds) {
 	my $s = $types{ $kinds{$kind} } && Servers->new($kind, $dir) or diag("no $kind here"), next;
 	$server{$kind} = $s;
@@ -27,6 +32,7 @@ for my $kind (sort keys %kinds) {
 		"dn: cn=team,dc=test\nobjectClass: groupOfNames\ncn: team\nmember: uid=one,dc=test\nmember: uid=two,dc=test\n"
 			. "member: uid=gone,dc=test", "dn: cn=loop,dc=test\nobjectClass: groupOfNames\ncn: loop\nmember: cn=loop,dc=test\n"
 		if $kind eq 'slapd';
+	$s->{cert} = "$dir/certs/good" if $kind eq 'slapd';
 	$s->begin;
 }
 plan skip_all => 'no server is installed' if !%server;
@@ -109,7 +115,20 @@ for my $kind (qw(postgres mariadb)) {
 if (my $s = $server{slapd}) {
 	my %p = (server_host => "ldap://127.0.0.1:$s->{port}", search_base => 'dc=test', bind_dn => 'cn=reader,dc=test',
 		bind_pw => 'sesame');
-	my $t = $alias{slapd} = table('ldap', 'ldap', %p, query_filter => '(&(|(uid=%u)(cn=%u))(|(objectClass=groupOfNames)(sn=x)))',
+	my %sasl = (%p, bind => 'sasl', bind_dn => 'reader', query_filter => 'uid=%u', result_attribute => 'mail');
+	my %tls = (start_tls => 'yes', tls_require_cert => 'yes');
+	is query('one@x.test', table("sasl$_", 'ldap', %sasl, sasl_mechs => $_)), '0 one@other.test', "ldap: SASL, $_"
+		for qw(SCRAM-SHA-256 DIGEST-MD5);
+	like query('one@x.test', table('saslbad', 'ldap', %sasl, sasl_mechs => 'DIGEST-MD5', bind_pw => 'x')),
+		qr/^1 .*Invalid credentials/s, 'ldap: SASL, a wrong password';
+	like query('one@x.test', table('saslssf', 'ldap', %sasl, sasl_mechs => 'SCRAM-SHA-256', sasl_minssf => 200)),
+		qr/^1 .*ldap:/s, 'ldap: SASL, a mechanism that is too weak';
+	is query('one@x.test', table('tls', 'ldap', %sasl, %tls, bind => 'yes', bind_dn => $p{bind_dn}, tls_ca_cert_file => "$dir/certs/ca.crt")),
+		'0 one@other.test', 'ldap: TLS';
+	like query('one@x.test', table('tlsbad', 'ldap', %sasl, %tls, tls_ca_cert_file => "$dir/certs/other.crt")),
+		qr/^1 .*(?:Connect error|TLS)/s, 'ldap: TLS, an authority that did not sign';
+	my $t = $alias{slapd} = table('ldap', 'ldap', %p, %tls, tls_ca_cert_file => "$dir/certs/ca.crt", bind => 'sasl', bind_dn => 'reader',
+		sasl_mechs => 'SCRAM-SHA-256', query_filter => '(&(|(uid=%u)(cn=%u))(|(objectClass=groupOfNames)(sn=x)))',
 		result_attribute => 'mail', special_result_attribute => 'member', domain => 'slapd.test, x.test');
 	is query('one@slapd.test', $t), '0 one@other.test', 'ldap';
 	is query('team@slapd.test', $t), '0 one@other.test,two@other.test', 'ldap: a group, with a member that does not exist';

@@ -17,7 +17,7 @@ libph_lookup_a_SOURCES = \
 LOOKUP_SOURCE_LIBS =
 if HAVE_LDAP
 libph_lookup_a_SOURCES += workers/lookup/source_ldap.c
-libph_lookup_a_CPPFLAGS += $(LDAP_CFLAGS)
+libph_lookup_a_CPPFLAGS += $(LDAP_CFLAGS) $(SASL_CFLAGS)
 LOOKUP_SOURCE_LIBS += $(LDAP_LIBS) -llber
 endif
 if HAVE_MYSQL

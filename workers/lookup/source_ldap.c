@@ -2,6 +2,8 @@
 /* ldap_table(5): a search, and further searches for what attributes with names or URLs of other
  * entries say. Listed in workers/lookup/table.c. */
 #include <ldap.h>
+#include <sasl/sasl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -13,6 +15,7 @@
 
 #define ATTRS_MAX 64
 
+enum bind { BIND_NONE, BIND_SIMPLE, BIND_SASL };
 enum attr_kind { ATTR_RESULT, ATTR_SPECIAL, ATTR_TERMINAL, ATTR_LEAF, ATTR_KINDS };
 
 struct ldap_conf {
@@ -20,10 +23,15 @@ struct ldap_conf {
 	char *attrs[ATTRS_MAX + 1]; /* all kinds, NULL at the end: what the server is asked for */
 	enum attr_kind kinds[ATTRS_MAX];
 	size_t attr_count;
-	char *tls_files[4]; /* ca_cert_file, ca_cert_dir, cert, key */
+	char *tls_files[5]; /* ca_cert_file, ca_cert_dir, cert, key, random_file */
+	struct {
+		char *mechs, *realm, *authz_id;
+		int minssf;
+	} sasl;
 	char *tls_ciphers;
 	int scope, deref, version, timeout_s, recursion_limit, size_limit, tls_require;
-	bool bind, referrals, start_tls;
+	enum bind bind;
+	bool referrals, start_tls;
 };
 
 struct connection {
@@ -60,6 +68,7 @@ static const struct {
 	{ "tls_ca_cert_dir", LDAP_OPT_X_TLS_CACERTDIR },
 	{ "tls_cert", LDAP_OPT_X_TLS_CERTFILE },
 	{ "tls_key", LDAP_OPT_X_TLS_KEYFILE },
+	{ "tls_random_file", LDAP_OPT_X_TLS_RANDOM_FILE },
 };
 
 static const char *value_of(struct options *o, const char *name, const char *def)
@@ -163,9 +172,28 @@ static void take_searching(struct options *o, struct ldap_conf *l)
 		options_complain(o, "query_filter: %s", template_check(l->filter));
 }
 
+static void take_bind(struct options *o, struct ldap_conf *l)
+{
+	static const char *const words[] = { "no", "yes", "none", "simple", "sasl", NULL };
+	static const enum bind binds[] = { BIND_NONE, BIND_SIMPLE, BIND_NONE, BIND_SIMPLE,
+					   BIND_SASL };
+	char **mechanisms;
+
+	l->bind = binds[word_of(o, "bind", words, 1)];
+	l->bind_dn = xstrdup(options_get(o, "bind_dn", ""));
+	l->bind_pw = xstrdup(options_get(o, "bind_pw", ""));
+	l->sasl.mechs = xstrdup(options_get(o, "sasl_mechs", ""));
+	l->sasl.realm = xstrdup(options_get(o, "sasl_realm", ""));
+	l->sasl.authz_id = xstrdup(options_get(o, "sasl_authz_id", ""));
+	l->sasl.minssf = (int)options_int(o, "sasl_minssf", 0, 0, 4096);
+	/* plug-ins are loaded now or never */
+	if (l->bind == BIND_SASL &&
+	    ldap_get_option(NULL, LDAP_OPT_X_SASL_MECHLIST, &mechanisms) != LDAP_OPT_SUCCESS)
+		options_complain(o, "bind = sasl: the SASL library does not work");
+}
+
 static int ldap_table_open(struct table *t)
 {
-	static const char *const binds[] = { "no", "yes", "none", "simple", NULL };
 	struct ldap_conf *l = xcalloc(1, sizeof(*l));
 	struct options *o = t->options;
 	int version;
@@ -176,9 +204,7 @@ static int ldap_table_open(struct table *t)
 	take_searching(o, l);
 	take_attributes(o, l);
 	take_tls(o, l);
-	l->bind = word_of(o, "bind", binds, 1) % 2 == 1; /* sasl is not there */
-	l->bind_dn = xstrdup(options_get(o, "bind_dn", ""));
-	l->bind_pw = xstrdup(options_get(o, "bind_pw", ""));
+	take_bind(o, l);
 	return options_are_bad(o) ? E_CONFIG : 0;
 }
 
@@ -197,6 +223,9 @@ static void ldap_table_close(struct table *t)
 	free(l->filter);
 	free(l->bind_dn);
 	free(l->bind_pw);
+	free(l->sasl.mechs);
+	free(l->sasl.realm);
+	free(l->sasl.authz_id);
 	free(l->tls_ciphers);
 	free(l);
 }
@@ -256,6 +285,39 @@ static int bind_simple(const struct ldap_conf *l, LDAP *ld)
 	return ldap_sasl_bind_s(ld, l->bind_dn, LDAP_SASL_SIMPLE, &password, NULL, NULL, NULL);
 }
 
+static int interact(LDAP *ld UNUSED, unsigned flags UNUSED, void *defaults, void *questions)
+{
+	const struct ldap_conf *l = defaults;
+
+	for (sasl_interact_t *q = questions; q->id != SASL_CB_LIST_END; q++) {
+		const char *answer = q->id == SASL_CB_GETREALM   ? l->sasl.realm
+				     : q->id == SASL_CB_AUTHNAME ? l->bind_dn
+				     : q->id == SASL_CB_USER     ? l->sasl.authz_id
+				     : q->id == SASL_CB_PASS     ? l->bind_pw
+				     : q->defresult != NULL      ? q->defresult
+								 : "";
+
+		q->result = answer;
+		q->len = (unsigned)strlen(answer);
+	}
+	return LDAP_SUCCESS;
+}
+
+/* Who it is the mechanism says, not a name in the directory. */
+static int bind_sasl(const struct ldap_conf *l, LDAP *ld)
+{
+	char properties[32];
+	int rc;
+
+	snprintf(properties, sizeof(properties), "minssf=%d", l->sasl.minssf);
+	rc = ldap_set_option(ld, LDAP_OPT_X_SASL_SECPROPS, properties);
+	if (rc != LDAP_OPT_SUCCESS)
+		return rc;
+	return ldap_sasl_interactive_bind_s(ld, NULL,
+					    l->sasl.mechs[0] != '\0' ? l->sasl.mechs : NULL, NULL,
+					    NULL, LDAP_SASL_QUIET, interact, (void *)(uintptr_t)l);
+}
+
 static int connect_server(struct connection *c)
 {
 	const struct ldap_conf *l = c->conf;
@@ -273,8 +335,10 @@ static int connect_server(struct connection *c)
 	set_tls(l, c->ld);
 	if (l->start_tls)
 		rc = ldap_start_tls_s(c->ld, NULL, NULL);
-	if (rc == LDAP_SUCCESS && l->bind)
+	if (rc == LDAP_SUCCESS && l->bind == BIND_SIMPLE)
 		rc = bind_simple(l, c->ld);
+	if (rc == LDAP_SUCCESS && l->bind == BIND_SASL)
+		rc = bind_sasl(l, c->ld);
 	if (rc != LDAP_SUCCESS)
 		drop(c);
 	return rc;

@@ -258,6 +258,19 @@ static void my_ask(const struct table *t, void *connection, struct sv key, struc
 	sql_ask(&driver, t, &c->session, key, a);
 }
 
+static void my_directories(const struct table *t, void (*fn)(void *ctx, const char *path),
+			   void *ctx)
+{
+	const struct mysql_conf *m = t->source_state;
+	const char *const paths[] = { m->option_file, m->tls_cert, m->tls_key, m->tls_ca_file,
+				      m->tls_ca_path };
+
+	for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
+		if (paths[i] != NULL && paths[i][0] == '/')
+			fn(ctx, paths[i]);
+	}
+}
+
 const struct source source_mysql = {
 	.type = "mysql",
 	.open = my_open,
@@ -265,4 +278,5 @@ const struct source source_mysql = {
 	.connect = my_connect,
 	.disconnect = my_disconnect,
 	.ask = my_ask,
+	.directories = my_directories,
 };

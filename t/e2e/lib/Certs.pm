@@ -36,10 +36,10 @@ sub ca {
 	return;
 }
 
-# names: DNS names; cn: the subject's common name; from, to: days from today; chain: further files for the .pem.
+# names: DNS names, or "IP:address"; cn: the subject's common name; from, to: days from today; chain: further files for the .pem.
 sub cert {
 	my ($self, $name, %opt) = @_;
-	my $names = join ',', map { "DNS:$_" } @{ $opt{names} || [] };
+	my $names = join ',', map { /:/ ? $_ : "DNS:$_" } @{ $opt{names} || [] };
 	$self->issue($name, $opt{ca}, $opt{cn} // $name, ($names ne '' ? "subjectAltName=$names\n" : '') . "basicConstraints=CA:FALSE\n",
 		$opt{from} // -1, $opt{to} // 30);
 	my @chain = map { slurp("$self->{dir}/$_.crt") } @{ $opt{chain} || [] };

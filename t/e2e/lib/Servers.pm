@@ -188,6 +188,12 @@ sub make {
 	my ($s) = @_;
 	my $dir = $s->{dir};
 	Servers::give("$dir/db");
+	my $tls = '';
+	for (grep { $s->{cert} } qw(crt key)) { # which only its owner may read
+		Posthaste::spew("$dir/cert.$_", Posthaste::slurp("$s->{cert}.$_"));
+		chown 65534, 65534, "$dir/cert.$_" if !$>;
+		$tls = "TLSCertificateFile $dir/cert.crt\nTLSCertificateKeyFile $dir/cert.key\n";
+	}
 	Posthaste::spew("$dir/slapd.conf", <<"EOC");
 include $s->{root}/etc/ldap/schema/core.schema
 include $s->{root}/etc/ldap/schema/cosine.schema
@@ -202,6 +208,9 @@ rootpw sesame
 directory $dir/db
 dbnosync
 maxsize 10485760
+${tls}sasl-host ldap.test
+authz-regexp "^uid=([^,]+),(cn=[^,]+,)*cn=auth\$" "cn=\$1,dc=test"
+access to attrs=userPassword by anonymous auth
 access to * by users read by * auth
 EOC
 	Posthaste::spew("$dir/init.ldif", $s->{ldif});
