@@ -17,6 +17,18 @@ bool sasl_is_used(const struct conf *c)
 	return false;
 }
 
+bool sasl_client_is_used(const struct conf *c)
+{
+	for (unsigned i = 0; i < conf_transport_count(c); i++) {
+		const struct conf_transport *t = conf_transport(c, i);
+
+		if ((t->kind == TRANSPORT_SMTP && t->params->smtp_sasl_auth_enable) ||
+		    (t->kind == TRANSPORT_LMTP && t->params->lmtp_sasl_auth_enable))
+			return true;
+	}
+	return false;
+}
+
 int sasl_options_parse(const char *text, const char *param, unsigned *options_r,
 		       struct conf_diag *d)
 {

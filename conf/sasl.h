@@ -19,6 +19,8 @@ enum { /* ..._sasl_security_options */
 
 /* Does anybody log in: an smtpd service with smtpd_sasl_auth_enable? */
 bool sasl_is_used(const struct conf *c);
+/* Does this system log in anywhere: a transport with smtp_sasl_auth_enable? */
+bool sasl_client_is_used(const struct conf *c);
 /* "noplaintext, noanonymous" as bits; E_CONFIG with a diagnostic that names the parameter. */
 int sasl_options_parse(const char *text, const char *param, unsigned *options_r,
 		       struct conf_diag *d);

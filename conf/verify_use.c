@@ -62,10 +62,9 @@ bool verify_is_used(const struct conf *c)
 	return false;
 }
 
-int verify_cache_path(const struct params *p, char **path_r, const char **why_r)
+int conf_cache_path(const char *spec, char **path_r, const char **why_r)
 {
 	static const char *const types[] = { "btree", "hash", "lmdb", "cdb", "dbm", "sdbm" };
-	const char *spec = p->address_verify_map;
 
 	*path_r = NULL;
 	if (strncmp(spec, "proxy:", 6) == 0) /* there is one owner anyway */
@@ -84,6 +83,11 @@ int verify_cache_path(const struct params *p, char **path_r, const char **why_r)
 			return 0;
 		}
 	}
-	*why_r = "a table of this type cannot keep results of probes; use btree, hash or lmdb";
+	*why_r = "a table of this type cannot be a cache; use btree, hash or lmdb";
 	return E_CONFIG;
+}
+
+int verify_cache_path(const struct params *p, char **path_r, const char **why_r)
+{
+	return conf_cache_path(p->address_verify_map, path_r, why_r);
 }

@@ -20,6 +20,10 @@ enum verify_status { VERIFY_OK, VERIFY_DEFER, VERIFY_BOUNCE, VERIFY_TODO }; /* a
  * access table may name it? */
 bool verify_is_used(const struct conf *c);
 
+/* The file of a table that is a cache, "proxy:btree:/DIR/NAME" and the like (xmalloc'd,
+ * "/DIR/NAME.kch"); NULL with 0: none is named. E_CONFIG with *why_r (static) when it is no table
+ * that can be written. */
+int conf_cache_path(const char *spec, char **path_r, const char **why_r);
 /* The file of address_verify_map (xmalloc'd, "NAME.kch"); NULL with 0: in memory only. E_CONFIG
  * with *why_r (static) when it is no table that can be written. */
 int verify_cache_path(const struct params *p, char **path_r, const char **why_r);

@@ -59,6 +59,7 @@ static const char *const class_programs[CLASS_COUNT] = {
 	[CLASS_SPAWN] = "spawn",
 	[CLASS_AUTH] = "auth",
 	[CLASS_VERIFY] = "verify",
+	[CLASS_SASL_CLIENT] = "saslclient",
 };
 
 struct child {

@@ -100,6 +100,18 @@ static unsigned count_auth(const struct conf *c)
 	return used ? (unsigned)conf_params(c)->auth_workers : 0;
 }
 
+static unsigned count_sasl_client(const struct conf *c)
+{
+	static const struct conf *looked_at;
+	static bool used;
+
+	if (c != looked_at) {
+		used = sasl_client_is_used(c);
+		looked_at = c;
+	}
+	return used ? 1 : 0;
+}
+
 static unsigned count_verify(const struct conf *c)
 {
 	static const struct conf *looked_at;
@@ -194,6 +206,13 @@ const struct proc_class proc_classes[CLASS_COUNT] = {
 			   .blocks = true,
 			   .exclusive = true,
 			   .brief_end = true },
+	/* its files have one owner */
+	[CLASS_SASL_CLIENT] = { .name = "saslclient",
+				.count = count_sasl_client,
+				.ring_to = 256 * KIB,
+				.ring_from = 256 * KIB,
+				.exclusive = true,
+				.brief_end = true },
 };
 
 const struct proc_link proc_links[] = {
@@ -257,6 +276,7 @@ const struct proc_link proc_links[] = {
 	  .same_generation = true },
 	/* there is one at a time: sessions of any generation ask it */
 	{ .a = CLASS_SMTP_IN, .b = CLASS_VERIFY, .ring_ab = 256 * KIB, .ring_ba = 256 * KIB },
+	{ .a = CLASS_DELIVER, .b = CLASS_SASL_CLIENT, .ring_ab = 256 * KIB, .ring_ba = 256 * KIB },
 	{ .a = CLASS_VERIFY,
 	  .b = CLASS_REWRITE,
 	  .ring_ab = 256 * KIB,

@@ -164,17 +164,18 @@ static void check_ready(struct supervisor *s)
 			life_count(s, CLASS_PICKUP, LIFE_UP) +
 			life_count(s, CLASS_LOOKUP, LIFE_UP) + life_count(s, CLASS_SHOWQ, LIFE_UP) +
 			life_count(s, CLASS_SPAWN, LIFE_UP) + life_count(s, CLASS_AUTH, LIFE_UP) +
-			life_count(s, CLASS_VERIFY, LIFE_UP));
+			life_count(s, CLASS_VERIFY, LIFE_UP) +
+			life_count(s, CLASS_SASL_CLIENT, LIFE_UP));
 }
 
 /* Stop: the doors first, then those behind them, the log last. */
 static void stop_step(struct supervisor *s)
 {
-	static const enum worker_class order[] = { CLASS_SMTP_IN,  CLASS_PICKUP,  CLASS_STATS,
-						   CLASS_SHOWQ,    CLASS_VERIFY,  CLASS_DELIVER,
-						   CLASS_LOCAL,    CLASS_REWRITE, CLASS_SPAWN,
-						   CLASS_RESOLVER, CLASS_LOOKUP,  CLASS_AUTH,
-						   CLASS_LOG };
+	static const enum worker_class order[] = { CLASS_SMTP_IN,     CLASS_PICKUP,  CLASS_STATS,
+						   CLASS_SHOWQ,       CLASS_VERIFY,  CLASS_DELIVER,
+						   CLASS_LOCAL,       CLASS_REWRITE, CLASS_SPAWN,
+						   CLASS_RESOLVER,    CLASS_LOOKUP,  CLASS_AUTH,
+						   CLASS_SASL_CLIENT, CLASS_LOG };
 	bool late = clock_now().ms >= s->stop_deadline_ms;
 
 	for (size_t o = 0; o < ARRAY_LEN(order); o++) {

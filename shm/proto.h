@@ -63,6 +63,9 @@ enum proto_kind {
 	PROTO_AUTH_ANSWER,
 	/* rewrite -> verify */
 	PROTO_VERIFY_RESULT,
+	/* deliver <-> saslclient */
+	PROTO_SASL_ASK,
+	PROTO_SASL_ANSWER,
 	PROTO_KIND_COUNT
 };
 
@@ -455,6 +458,49 @@ struct proto_milter_reply {
 	uint32_t flags;    /* MILTER_REPLY_* */
 	uint32_t text_len; /* the reply as workers/milter/client.h has it; 0 = go on */
 	uint32_t pad;
+};
+
+/* ---- deliver <-> saslclient: logins to other servers ---- */
+
+#define PROTO_SASL_TEXT_MAX  49152u /* strings of a record */
+#define PROTO_SASL_ASKED_MAX 4096u  /* dialogues of one deliver worker */
+
+enum sasl_ask {
+	SASL_ASK_START,    /* service, server, mechanisms it offers, user, password */
+	SASL_ASK_STEP,     /* the server's challenge, base64 */
+	SASL_ASK_END,      /* not answered: the dialogue is over */
+	SASL_ASK_FIND,     /* smtp_sasl_auth_cache_name, server, user, mark of the password */
+	SASL_ASK_REMEMBER, /* ... and "dsn reply"; not answered */
+	SASL_ASK_COUNT
+};
+
+struct proto_sasl_ask {
+	uint32_t kind;
+	uint32_t dialogue; /* asker's number, never 0; echoed */
+	uint16_t what;     /* enum sasl_ask */
+	uint16_t authzid;  /* START: send_cyrus_sasl_authzid */
+	uint32_t options;  /* START: SASL_NO_... of conf/sasl.h */
+	uint32_t text_len; /* strings, each with its NUL */
+	uint32_t pad;
+	int64_t age_s; /* FIND: smtp_sasl_auth_cache_time */
+};
+
+enum sasl_said {
+	SASL_SAID_MECHS,   /* unasked, first: the mechanisms there are, with blanks; dialogue 0 */
+	SASL_SAID_MORE,    /* mechanism, what to say (base64; "" = nothing) */
+	SASL_SAID_DONE,    /* the same, and the mechanism has what it wants of the server */
+	SASL_SAID_FAILED,  /* "", why; the dialogue is over */
+	SASL_SAID_KNOWN,   /* to FIND: "dsn", the server's reply */
+	SASL_SAID_UNKNOWN, /* to FIND */
+	SASL_SAID_COUNT
+};
+
+struct proto_sasl_answer {
+	uint32_t kind;
+	uint32_t dialogue;
+	uint16_t what; /* enum sasl_said */
+	uint16_t pad;
+	uint32_t text_len; /* three strings, each with its NUL; the third: lines for the log */
 };
 
 /* ---- smtp-in <-> auth: SASL dialogues ---- */

@@ -341,6 +341,22 @@ int ring_get(struct ring_cons *c, void *buf, size_t cap, size_t *len_r)
 	return 1;
 }
 
+void ring_wipe(struct ring_cons *c)
+{
+	/* its own mapping is writable, or it could not say how far it has read */
+	unsigned char *data = (unsigned char *)(uintptr_t)c->data;
+	uint32_t from = (uint32_t)c->released & (c->size - 1);
+	uint32_t to = (uint32_t)c->tail & (c->size - 1);
+
+	if (c->released == c->tail)
+		return;
+	if (from >= to) {
+		explicit_bzero(data + from, c->size - from);
+		from = 0;
+	}
+	explicit_bzero(data + from, to - from);
+}
+
 void ring_release(struct ring_cons *c)
 {
 	if (c->released == c->tail)

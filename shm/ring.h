@@ -99,6 +99,8 @@ size_t ring_prod_free(struct ring_prod *p);
 /* Copy the next record into buf. 1 = got one (*len_r), 0 = empty, E_PEER = damaged, E_LIMIT =
  * record longer than cap (also damage for our fixed formats). */
 int ring_get(struct ring_cons *c, void *buf, size_t cap, size_t *len_r);
+/* Overwrite the records got since the last release: they held secrets. */
+void ring_wipe(struct ring_cons *c);
 /* Give the room of all records got so far back to the producer. Call once per loop turn. */
 void ring_release(struct ring_cons *c);
 /* Releases, then declares intent to sleep. Returns true when a record is there already: do not

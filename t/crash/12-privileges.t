@@ -42,7 +42,7 @@ while ($rows =~ /^PROBE\((\w+), "([^"]*)"\)$/mg) {
 }
 
 # The order of enum worker_class; the child of local delivery comes after it.
-my @kinds = qw(supervisor log resolver rewrite smtpd deliver local stats pickup lookup showq spawn auth verify agent);
+my @kinds = qw(supervisor log resolver rewrite smtpd deliver local stats pickup lookup showq spawn auth verify saslclient agent);
 my $probe_mode = 10;
 
 # What a kind of process may do of this, and why.
@@ -72,6 +72,10 @@ my %needs = (
 	},
 	lookup => {
 		tcp_connect => 'it asks databases', udp_send => 'and name servers where they are',
+		read_passwd => 'its libraries read below /etc',
+	},
+	saslclient => {
+		tcp_connect => 'plug-ins ask their servers', udp_send => 'and name servers where they are',
 		read_passwd => 'its libraries read below /etc',
 	},
 	auth => {
@@ -131,6 +135,7 @@ sub new_system {
 		smtpd_restriction_classes => 'verified', verified => 'reject_unverified_sender', # for which there is a verify worker
 		smtpd_sender_login_maps => 'tcp:127.0.0.1:9', # a remote table, for which there is a lookup worker
 		smtpd_sasl_auth_enable => 'yes',
+		smtp_sasl_auth_enable => 'yes', smtp_sasl_password_maps => 'static:a:b', # ... and a saslclient worker
 	});
 	$mta->{refusals_wanted} = 1;
 	$mta->{opt}{master} = "127.0.0.1:$mta->{port} inet n - n - - smtpd\npolicy unix - n n - 0 spawn user=games argv=/bin/cat\n";

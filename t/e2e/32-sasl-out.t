@@ -25,6 +25,17 @@ my %case = (
 	plain => [ 'PLAIN LOGIN', 'joe:secret-joe' ],
 	login => [ 'LOGIN', 'joe:secret-joe' ],
 	cram => [ 'CRAM-MD5', 'joe:secret-joe' ],
+	scram => [ 'SCRAM-SHA-256', 'joe:secret-joe', 'strict' ],
+	oldscram => [ 'SCRAM-SHA-1 X-NONE', 'joe:secret-joe' ],
+	digest => [ 'DIGEST-MD5', 'joe:secret-joe', 'strict' ],
+	best => [ 'PLAIN LOGIN CRAM-MD5 DIGEST-MD5 SCRAM-SHA-1 SCRAM-SHA-256', 'joe:secret-joe' ],
+	scrambad => [ 'SCRAM-SHA-256', 'joe:wrong', 'hard' ],
+	digestbad => [ 'DIGEST-MD5', 'joe:wrong', 'hard' ],
+	liar => [ 'SCRAM-SHA-256', 'liar:secret-liar', 'hard' ],
+	hasty => [ 'SCRAM-SHA-256', 'hasty:secret-hasty' ],
+	mutual => [ 'CRAM-MD5 SCRAM-SHA-256', 'joe:secret-joe', 'mutual' ],
+	notmutual => [ 'CRAM-MD5 PLAIN NTLM', 'joe:secret-joe', 'mutual' ],
+	scramfilter => [ 'SCRAM-SHA-256 CRAM-MD5', 'joe:secret-joe', 'noscram' ],
 	strict => [ 'CRAM-MD5 PLAIN', 'joe:secret-joe', 'strict' ],
 	refused => [ 'PLAIN', 'joe:secret-joe', 'strict' ],
 	unknown => [ 'X-NONE', 'joe:secret-joe' ],
@@ -81,6 +92,7 @@ my %main = (
 	smtp_sasl_auth_enable => 'yes',
 	smtp_tls_CAfile => "$dir/certs/ca.crt",
 	smtp_sasl_security_options => 'noanonymous',
+	again_destination_concurrency_failed_cohort_limit => 100,
 	smtp_sasl_password_maps => 'inline:{ ' . join(', ', (map { "{ $case{$_}[4] = $case{$_}[1] }" } grep { defined $case{$_}[1] && $_ ne 'host' } @names),
 		'{ localhost = joe:secret-joe }', '{ ann@client.test = ann:secret-ann }', '{ @other.test = eve:secret-eve }') . ' }',
 	transport_maps => 'inline:{ ' . join(', ', map { "{ $_.test = " . ($case{$_}[2] // 'lenient') . ":$case{$_}[4] }" } @names) . ' }',
@@ -97,6 +109,9 @@ my %options = (
 	strict => '-o smtp_sasl_security_options=noplaintext,noanonymous',
 	filter => '-o smtp_sasl_mechanism_filter=!plain,static:all',
 	hard => '-o smtp_sasl_auth_soft_bounce=no',
+	mutual => '-o smtp_sasl_security_options=mutual_auth',
+	noscram => '-o smtp_sasl_mechanism_filter=!scram-sha-256,static:all',
+	again => '-o smtp_sasl_auth_cache_name=proxy:btree:$data_directory/refused -o smtp_sasl_auth_soft_bounce=no',
 	dummy => '-o smtp_send_dummy_mail_auth=yes',
 	sender => '-o smtp_sender_dependent_authentication=yes',
 );
@@ -142,6 +157,10 @@ ok wait_until(sub { whole($mta->log) }, 60), 'every recipient has a result here'
 my $ours = results($mta->log);
 like $ours->{'joe@plain'}, qr/status=sent \(250 2\.0\.0 taken from joe by PLAIN\)/, 'a login';
 like $ours->{'joe@cram'}, qr/taken from joe by CRAM-MD5/, 'a better one';
+like $ours->{'joe@scram'}, qr/taken from joe by SCRAM-SHA-256/, '... and one of the library';
+like $ours->{'joe@digest'}, qr/taken from joe by DIGEST-MD5/, '... another';
+like $ours->{'joe@best'}, qr{taken from joe by (?:SCRAM|DIGEST)}, '... the better ones first';
+like $ours->{'joe@mutual'}, qr/taken from joe by SCRAM-SHA-256/, '... that shows who the server is';
 like $ours->{'joe@host'}, qr/taken from joe by/, 'by the name of the server';
 like $ours->{'joe@stranger'}, qr/taken from nobody/, 'no login without an entry';
 like $ours->{'joe@hard'}, qr/^5\.7\.8 status=bounced \(SASL authentication failed; server \S+ said: 535/, 'a refusal for good';
@@ -170,6 +189,43 @@ SKIP: {
 	is_deeply $warned{ours}, $warned{theirs}, 'the same warnings' or diag explain \%warned;
 	$peer->stop;
 }
+
+# ---- what was refused is not tried again; a signature that was not shown ----
+
+my ($refusing, $signing) = (free_port(), free_port());
+my $third = spawn("$dir/third.out", $^X, "$FindBin::Bin/lib/saslhop.pl", "$dir/ready3", "$refusing=PLAIN", "$signing=SCRAM-SHA-1");
+ok wait_until(sub { -e "$dir/ready3" }, 20), 'one more next hop';
+my %third = (%main, transport_maps => "inline:{ { again.test = again:[127.0.0.1]:$refusing }, { sign.test = mutual:[127.0.0.1]:$signing } }",
+	smtp_sasl_password_maps => "inline:{ { [127.0.0.1]:$refusing = joe:wrong }, { [127.0.0.1]:$signing = hasty:secret-hasty } }");
+my $read_again = sub {
+	$mta->configure(@_);
+	my %old = map { $_->{pid} => 1 } $mta->workers;
+	$mta->command('posthaste', 'reload');
+	ok wait_until(sub { my @w = grep { $_->{class} =~ /^(?:smtpd|rewrite|deliver|saslclient)$/ } $mta->workers; @w >= 4 && !grep { $old{$_->{pid}} } @w }, 60),
+		'the configuration is read again' or diag explain [ $mta->workers ];
+	return;
+};
+my $send_one = sub {
+	my ($to, $result) = @_;
+	my $c = Posthaste::Client->new($own_port);
+	$c->cmd($_) for 'EHLO client.test', 'MAIL FROM:<joe@client.test>', "RCPT TO:<$to>", 'DATA', "x\r\n.";
+	$c->quit;
+	return wait_until(sub { $mta->log =~ /to=<\Q$to\E>.*\Q$result\E/ }, 30);
+};
+$read_again->(%third);
+my $said = 'authentication failed; server 127.0.0.1[127.0.0.1] said: 535 5.7.8 no such luck)';
+ok $send_one->('one@again.test', "dsn=5.7.8, status=bounced (SASL $said"), 'a login that is refused';
+ok $send_one->('two@again.test', "dsn=5.7.8, status=bounced (SASL [CACHED] $said"), '... is not tried again';
+ok $send_one->('x@sign.test', 'cannot authenticate to server 127.0.0.1[127.0.0.1]: the server has not shown who it is)'), 'mutual_auth means it';
+$read_again->(%third);
+ok $send_one->('three@again.test', "dsn=5.7.8, status=bounced (SASL [CACHED] $said"), '... nor after a reload';
+my ($asked) = grep { $_->{class} eq 'saslclient' } $mta->workers;
+kill 'KILL', $asked->{pid};
+ok wait_until(sub { my ($is) = grep { $_->{class} eq 'saslclient' } $mta->workers; $is && $is->{pid} != $asked->{pid} }, 30), 'its worker is replaced';
+ok $send_one->('four@again.test', "dsn=5.7.8, status=bounced (SASL [CACHED] $said"), '... and nothing is forgotten';
+$read_again->(%third, smtp_sasl_password_maps => "static:joe:secret-joe");
+ok $send_one->('five@again.test', 'status=sent (250 2.0.0 taken from joe by PLAIN)'), 'another password is tried';
+$_ = undef for $read_again, $send_one;
 
 # ---- a server that repeats what it was told; remote tables; one login, one connection ----
 
@@ -206,8 +262,8 @@ like $stats, qr/"deliver_logins":\s*[1-9]/, 'logins are counted';
 like $stats, qr/"deliver_login_failures":\s*[1-9]/, '... and failures';
 unlike $stats, qr/secret-/, 'no password in the statistics';
 
-is $mta->crashes, '', 'nothing crashed';
+is join("\n", grep { !/saslclient pid $asked->{pid} killed by signal 9/ } split /\n/, $mta->crashes), '', 'nothing crashed';
 $mta->stop;
 $tls_hop->stop if $tls_hop;
-Posthaste::end_child($_) for grep { $_ } $hop, $second, $server, $auth;
+Posthaste::end_child($_) for grep { $_ } $hop, $second, $third, $server, $auth;
 done_testing;

@@ -7,6 +7,7 @@
  *   dialogue.c  one dialogue
  *   cyrus.c     smtpd_sasl_type = cyrus: the SASL library, which waits for its back ends,
  *   crew.c      in threads
+ *   cyrusclient.c  the library's other side, for workers/saslclient
  *   dovecot.c   smtpd_sasl_type = dovecot: the protocol of Dovecot's auth service
  * What is asked has been checked in no way: who asks may have been taken over.
  */
@@ -27,6 +28,7 @@
 #define AUTH_LOST           "Connection lost to authentication server"
 
 struct dovecot;
+struct dialogue_login;
 
 struct auth_service { /* an smtpd service of master.cf with smtpd_sasl_auth_enable */
 	struct auth_service *next;
@@ -52,9 +54,11 @@ struct dialogue {
 	int64_t since_us; /* queued or busy since */
 	char mechanism[AUTH_MECHANISM_SIZE];
 	char client_addr[64], client_port[8], server_addr[64], server_port[8];
-	struct buf in;         /* of this step: base64; holds secrets */
-	void *conn;            /* cyrus.c's */
-	uint32_t number_there; /* dovecot.c's; 0 = none */
+	struct buf in;                /* of this step: base64; holds secrets */
+	void *conn;                   /* cyrus.c's */
+	void *callbacks;              /* ... as a client */
+	struct dialogue_login *login; /* cyrusclient.c's */
+	uint32_t number_there;        /* dovecot.c's; 0 = none */
 	/* result of the step */
 	enum auth_status status;
 	struct buf text, user, lines;

@@ -14,13 +14,19 @@
 #include "lib/err.h"
 #include "lib/log.h"
 #include "lib/util.h"
+#include "workers/auth/cyrus_int.h"
 
 /* ---- what the library asks of its program ---- */
 
 /* It says things while it works for a dialogue, in that dialogue's thread. */
 static __thread struct dialogue *speaks_for;
 
-static int on_log(void *ctx UNUSED, int level, const char *message)
+void cyrus_speaks_for(struct dialogue *d)
+{
+	speaks_for = d;
+}
+
+int cyrus_on_log(void *ctx UNUSED, int level, const char *message)
 {
 	const char *what = level == SASL_LOG_FAIL                            ? "failure"
 			   : level == SASL_LOG_ERR || level == SASL_LOG_WARN ? "problem"
@@ -59,17 +65,13 @@ static void mutex_free(void *m)
 	free(m);
 }
 
-static const char *text_of(int rc)
+const char *cyrus_text(int rc)
 {
 	return sasl_errstring(rc, NULL, NULL);
 }
 
-int cyrus_init(const char *application, const char *path)
+void cyrus_prepare(const char *path)
 {
-	static const sasl_callback_t callbacks[] = {
-		{ SASL_CB_LOG, (int (*)(void))(void (*)(void))on_log, NULL },
-		{ SASL_CB_LIST_END, NULL, NULL },
-	};
 	int rc;
 
 	sasl_set_mutex(mutex_new, mutex_lock, mutex_unlock, mutex_free);
@@ -81,15 +83,26 @@ int cyrus_init(const char *application, const char *path)
 		if (rc != SASL_OK)
 			log_warn("failed to set Cyrus SASL configuration path: \"%s\"", path);
 	}
+}
+
+int cyrus_init(const char *application, const char *path)
+{
+	static const sasl_callback_t callbacks[] = {
+		{ SASL_CB_LOG, (int (*)(void))(void (*)(void))cyrus_on_log, NULL },
+		{ SASL_CB_LIST_END, NULL, NULL },
+	};
+	int rc;
+
+	cyrus_prepare(path);
 	rc = sasl_server_init(callbacks, application);
 	if (rc != SASL_OK)
-		log_error("SASL per-process initialization failed: %s", text_of(rc));
+		log_error("SASL per-process initialization failed: %s", cyrus_text(rc));
 	return rc == SASL_OK ? 0 : E_CONFIG;
 }
 
 /* ---- dialogues ---- */
 
-static unsigned security_flags(unsigned options)
+unsigned cyrus_security_flags(unsigned options)
 {
 	static const struct {
 		unsigned option, flag;
@@ -113,8 +126,8 @@ static int new_conn(const struct auth_service *service, bool encrypted, const ch
 {
 	const char *realm = service->p->smtpd_sasl_local_domain;
 	/* no security layer: what follows is SMTP as it is */
-	sasl_security_properties_t props = { .security_flags =
-						     security_flags(service->options[encrypted]) };
+	sasl_security_properties_t props = { .security_flags = cyrus_security_flags(
+						     service->options[encrypted]) };
 	int rc = sasl_server_new(service->p->smtpd_sasl_service, service->p->myhostname,
 				 realm[0] != '\0' ? realm : NULL, own, client, NULL, 0, conn_r);
 
@@ -133,7 +146,7 @@ void cyrus_offer(const struct auth_service *service, bool encrypted, struct buf 
 		buf_add_str(out, list);
 	else
 		log_warn("no SASL authentication mechanisms: %s",
-			 rc == SASL_OK ? "none is applicable" : text_of(rc));
+			 rc == SASL_OK ? "none is applicable" : cyrus_text(rc));
 	if (conn != NULL)
 		sasl_dispose(&conn);
 }
@@ -190,7 +203,7 @@ static void take_result(struct dialogue *d, int rc, const char *out, unsigned ou
 					rc == SASL_UNAVAIL
 				? AUTH_TEMP
 				: AUTH_FAILED,
-			text_of(rc));
+			cyrus_text(rc));
 }
 
 static int run(struct dialogue *d, struct sv in, const char **out, unsigned *out_len)
@@ -200,7 +213,7 @@ static int run(struct dialogue *d, struct sv in, const char **out, unsigned *out
 	int rc = first ? begin(d, &conn) : SASL_OK;
 
 	if (rc != SASL_OK) {
-		dialogue_line(d, "SASL per-connection server initialization: %s", text_of(rc));
+		dialogue_line(d, "SASL per-connection server initialization: %s", cyrus_text(rc));
 		return rc;
 	}
 	if (!first)
@@ -225,7 +238,7 @@ void cyrus_step(struct dialogue *d)
 							 (unsigned)d->in.len + 1, &len);
 
 	if (rc != SASL_OK) {
-		dialogue_result(d, AUTH_FAILED, text_of(rc));
+		dialogue_result(d, AUTH_FAILED, cyrus_text(rc));
 	} else {
 		rc = run(d, (struct sv){ plain.p, len }, &out, &out_len);
 		if (d->conn != NULL && rc != SASL_CONTINUE)

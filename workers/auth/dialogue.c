@@ -30,6 +30,7 @@ void dialogue_free(struct dialogue *d)
 	buf_fini(&d->text);
 	buf_fini(&d->user);
 	buf_fini(&d->lines);
+	free(d->callbacks);
 	free(d);
 }
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# The SASL library is in this program alone.
+# The SASL library is in two programs: this one, and saslclient.
 noinst_LIBRARIES += libph_auth.a
 libph_auth_a_CPPFLAGS = $(AM_CPPFLAGS) $(SASL_CFLAGS)
 libph_auth_a_SOURCES = \
 	workers/auth/auth.h \
 	workers/auth/crew.c workers/auth/crew.h \
-	workers/auth/cyrus.c workers/auth/cyrus.h \
+	workers/auth/cyrus.c workers/auth/cyrus.h workers/auth/cyrus_int.h \
+	workers/auth/cyrusclient.c workers/auth/cyrusclient.h \
 	workers/auth/dialogue.c \
 	workers/auth/dovecot.c workers/auth/dovecot.h
 

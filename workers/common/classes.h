@@ -18,6 +18,7 @@ enum worker_class {
 	CLASS_SPAWN,
 	CLASS_AUTH,
 	CLASS_VERIFY,
+	CLASS_SASL_CLIENT,
 	CLASS_COUNT
 };
 

@@ -121,6 +121,13 @@ static const struct class_rules {
 				     { "/usr/lib", READ_FILE },
 				     { "/usr/share", READ_FILE },
 				     { "/run/systemd/resolve", READ_FILE } } },
+	/* names of hosts and realms, plug-ins' configuration; landlock_also_keep() adds the
+	 * directories of its caches */
+	[CLASS_SASL_CLIENT] = { .net = NET_BIND,
+				.places = { { "/etc", READ_FILE },
+					    { "/usr/lib", READ_FILE },
+					    { "/usr/share", READ_FILE },
+					    { "/run/systemd/resolve", READ_FILE } } },
 	/* Its children deliver anywhere, as anybody, under rules of their own besides. None of
 	 * them makes anything but files and directories. */
 	[CLASS_LOCAL] = { .fs = MAKE_CHAR | MAKE_BLOCK | MAKE_SYM | MAKE_FIFO | MAKE_SOCK | REFER,

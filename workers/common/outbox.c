@@ -36,6 +36,7 @@ static void pop(struct outbox *b)
 
 	b->head = r->next;
 	b->bytes -= sizeof(*r) + r->len;
+	explicit_bzero(r->rec, r->len); /* it may have held a password */
 	free(r);
 }
 

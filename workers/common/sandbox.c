@@ -57,6 +57,7 @@ static const char *const kind_names[SANDBOX_KINDS] = {
 	[CLASS_SPAWN] = "spawn",
 	[CLASS_AUTH] = "auth",
 	[CLASS_VERIFY] = "verify",
+	[CLASS_SASL_CLIENT] = "saslclient",
 	[SANDBOX_AGENT] = "mailbox delivery",
 	[SANDBOX_FILTER] = "rewrite with milters",
 };

@@ -34,12 +34,13 @@
 #define SPAWN    (1u << CLASS_SPAWN)
 #define AUTH     (1u << CLASS_AUTH)
 #define VERIFY   (1u << CLASS_VERIFY)
+#define SASL     (1u << CLASS_SASL_CLIENT)
 #define AGENT    (1u << SANDBOX_AGENT)
 
 #define ALL     ((1u << SANDBOX_KINDS) - 1)
 #define WRITERS (SUPER | REWRITE | DELIVER | LOCAL) /* keep journals or segments */
 #define FILES   (WRITERS | AGENT)
-#define NETWORK (SMTP_IN | DELIVER | RESOLVER | STATS | LOOKUP | AUTH)
+#define NETWORK (SMTP_IN | DELIVER | RESOLVER | STATS | LOOKUP | AUTH | SASL)
 #define THREADS WRITERS
 
 #define CALL(name, kinds)                                                                          \
@@ -136,24 +137,24 @@ const struct sandbox_call sandbox_calls[] = {
 	CALL(lseek, ALL),
 	CALL(fstatfs, FILES),
 	CALL(statfs, FILES),
-	CALL(stat, FILES | LOOKUP | AUTH),
-	CALL(lstat, FILES | LOOKUP | AUTH),
-	CALL(access, FILES | LOOKUP | AUTH),
-	CALL(faccessat, FILES | LOOKUP | AUTH),
-	CALL(faccessat2, FILES | LOOKUP | AUTH),
+	CALL(stat, FILES | LOOKUP | AUTH | SASL),
+	CALL(lstat, FILES | LOOKUP | AUTH | SASL),
+	CALL(access, FILES | LOOKUP | AUTH | SASL),
+	CALL(faccessat, FILES | LOOKUP | AUTH | SASL),
+	CALL(faccessat2, FILES | LOOKUP | AUTH | SASL),
 	/* files: which ones is said by the file rules (workers/common/landlock.c) */
-	CALL(open, FILES | LOOKUP | AUTH),
-	CALL(openat, FILES | PICKUP | LOOKUP | SHOWQ | AUTH),
-	CALL(pread64, FILES | PICKUP | LOOKUP | SHOWQ | AUTH | VERIFY),
-	CALL(pwrite64, FILES | VERIFY),
+	CALL(open, FILES | LOOKUP | AUTH | SASL),
+	CALL(openat, FILES | PICKUP | LOOKUP | SHOWQ | AUTH | SASL),
+	CALL(pread64, FILES | PICKUP | LOOKUP | SHOWQ | AUTH | VERIFY | SASL),
+	CALL(pwrite64, FILES | VERIFY | SASL),
 	CALL(pwritev, WRITERS),
 	CALL(preadv, WRITERS),
 	CALL(pwritev2, WRITERS),
-	CALL(fsync, FILES | PICKUP | VERIFY),
+	CALL(fsync, FILES | PICKUP | VERIFY | SASL),
 	CALL(fdatasync, FILES),
 	CALL(sync_file_range, WRITERS),
 	CALL(fallocate, WRITERS),
-	CALL(ftruncate, FILES | VERIFY),
+	CALL(ftruncate, FILES | VERIFY | SASL),
 	CALL(fadvise64, WRITERS),
 	CALL(readahead, WRITERS),
 	CALL(flock, FILES),
@@ -173,11 +174,11 @@ const struct sandbox_call sandbox_calls[] = {
 	/* sockets of one's own */
 	CALL(accept4, SMTP_IN | STATS | SUPER | SHOWQ | SPAWN),
 	CALL(accept, STATS),
-	CALL(setsockopt, RESOLVER | LOCAL | LOOKUP | AUTH),
-	CALL(connect, DELIVER | RESOLVER | LOCAL | LOOKUP | FILTER | AUTH),
+	CALL(setsockopt, RESOLVER | LOCAL | LOOKUP | AUTH | SASL),
+	CALL(connect, DELIVER | RESOLVER | LOCAL | LOOKUP | FILTER | AUTH | SASL),
 	CALL(bind, DELIVER | RESOLVER),
-	CALL(sendmmsg, RESOLVER | LOCAL | LOOKUP | AUTH),
-	CALL(recvmmsg, RESOLVER | LOOKUP | AUTH),
+	CALL(sendmmsg, RESOLVER | LOCAL | LOOKUP | AUTH | SASL),
+	CALL(recvmmsg, RESOLVER | LOOKUP | AUTH | SASL),
 	/* local delivery: one process for each user, which is the same program started anew */
 	CALL(socketpair, LOCAL),
 	CALL(vfork, LOCAL),
@@ -194,8 +195,8 @@ const struct sandbox_call sandbox_calls[] = {
 	CALL(setresgid, LOCAL),
 	CALL(setgroups, LOCAL),
 	CALL(arch_prctl, LOCAL),
-	CALL(readlink, LOCAL | LOOKUP | AUTH),
-	CALL(readlinkat, LOCAL | LOOKUP | AUTH),
+	CALL(readlink, LOCAL | LOOKUP | AUTH | SASL),
+	CALL(readlinkat, LOCAL | LOOKUP | AUTH | SASL),
 	CALL(landlock_create_ruleset, LOCAL),
 	CALL(landlock_add_rule, LOCAL),
 	CALL(landlock_restrict_self, LOCAL),
@@ -232,7 +233,7 @@ const struct sandbox_arg_call sandbox_arg_calls[] = {
 	/* Libraries make their sockets blocking again when they are connected, and do as well with
 	 * one that is not: they are told that it is done. */
 	{ .nr = SCMP_SYS(fcntl),
-	  .kinds = LOOKUP | AUTH,
+	  .kinds = LOOKUP | AUTH | SASL,
 	  .count = 2,
 	  .args = { EQ(1, F_SETFL), BITS(2, O_NONBLOCK, 0) },
 	  .ignored = true },
@@ -245,8 +246,8 @@ const struct sandbox_arg_call sandbox_arg_calls[] = {
 	  .ignored = true,
 	  .err = ENOENT },
 	/* locks of a database file */
-	CALL_IF(fcntl, LOOKUP | AUTH | VERIFY, EQ(1, F_SETLK)),
-	CALL_IF(fcntl, VERIFY, EQ(1, F_SETLKW)), /* to give its own back */
+	CALL_IF(fcntl, LOOKUP | AUTH | VERIFY | SASL, EQ(1, F_SETLK)),
+	CALL_IF(fcntl, VERIFY | SASL, EQ(1, F_SETLKW)), /* to give its own back */
 	CALL_IF(fcntl, LOOKUP | AUTH, EQ(1, F_GETLK)),
 	/* asking for limits, not setting them */
 	CALL_IF(prlimit64, ALL, EQ(0, 0), NO_POINTER(2)),
@@ -256,19 +257,19 @@ const struct sandbox_arg_call sandbox_arg_calls[] = {
 	CALL_IF(prctl, LOCAL, EQ(0, PR_SET_SECCOMP)),
 	CALL_IF(clone, THREADS & ~LOCAL, BITS(0, CLONE_THREAD | NEW_SPACES, CLONE_THREAD)),
 	CALL_IF(clone, LOCAL, BITS(0, NEW_SPACES, 0)),
-	SOCKET(AF_INET, SOCK_STREAM, DELIVER | RESOLVER | LOCAL | LOOKUP | FILTER | AUTH),
-	SOCKET(AF_INET6, SOCK_STREAM, DELIVER | RESOLVER | LOCAL | LOOKUP | FILTER | AUTH),
-	SOCKET(AF_INET, SOCK_DGRAM, RESOLVER | LOCAL | LOOKUP | AUTH),
-	SOCKET(AF_INET6, SOCK_DGRAM, RESOLVER | LOCAL | LOOKUP | AUTH),
+	SOCKET(AF_INET, SOCK_STREAM, DELIVER | RESOLVER | LOCAL | LOOKUP | FILTER | AUTH | SASL),
+	SOCKET(AF_INET6, SOCK_STREAM, DELIVER | RESOLVER | LOCAL | LOOKUP | FILTER | AUTH | SASL),
+	SOCKET(AF_INET, SOCK_DGRAM, RESOLVER | LOCAL | LOOKUP | AUTH | SASL),
+	SOCKET(AF_INET6, SOCK_DGRAM, RESOLVER | LOCAL | LOOKUP | AUTH | SASL),
 	/* the name service would know which kinds of addresses there are, and does without */
 	{ .nr = SCMP_SYS(socket),
-	  .kinds = LOOKUP | AUTH,
+	  .kinds = LOOKUP | AUTH | SASL,
 	  .count = 1,
 	  .args = { EQ(0, AF_NETLINK) },
 	  .ignored = true,
 	  .err = EAFNOSUPPORT },
 	/* lmtp:unix:...; the user database may be behind a daemon */
-	SOCKET(AF_UNIX, SOCK_STREAM, DELIVER | LOCAL | LOOKUP | FILTER | AUTH),
+	SOCKET(AF_UNIX, SOCK_STREAM, DELIVER | LOCAL | LOOKUP | FILTER | AUTH | SASL),
 	SOCKET(AF_UNIX, SOCK_DGRAM, LOCAL),
 	CALL_IF(setsockopt, SMTP_IN | DELIVER | FILTER, EQ(1, IPPROTO_TCP), EQ(2, TCP_NODELAY)),
 };

@@ -446,6 +446,20 @@ static void read_peer(struct worker *w, struct worker_peer *peer, unsigned limit
 	}
 }
 
+/* What goes to those who log in, and comes from them. */
+static bool keeps_secrets(enum worker_class c)
+{
+	return c == CLASS_AUTH || c == CLASS_SASL_CLIENT;
+}
+
+static void wipe_read(struct worker *w, const struct worker_peer *peer)
+{
+	if (peer->link->in.tail == peer->link->in.released)
+		return;
+	ring_wipe(&peer->link->in);
+	explicit_bzero(w->priv_->rec, sizeof(w->priv_->rec));
+}
+
 #ifdef PH_FAULT_POINTS
 void evil_flush_log(void)
 {
@@ -476,6 +490,8 @@ static bool turn_hook(void *ctx)
 			continue;
 		p->peers[i]->turn_bytes = 0;
 		read_peer(w, p->peers[i], RECORDS_PER_TURN, WORKER_PEER_TURN_BYTES);
+		if (keeps_secrets(w->class_id) || keeps_secrets(p->peers[i]->class_id))
+			wipe_read(w, p->peers[i]);
 	}
 	if (p->ops->turn != NULL && p->ops->turn(w))
 		more = true;

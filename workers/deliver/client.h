@@ -140,22 +140,44 @@ struct client_login_conf {                       /* of one transport */
 	bool soft_bounce;                        /* smtp_sasl_auth_soft_bounce */
 	bool authzid;                            /* send_cyrus_sasl_authzid */
 	bool mail_auth;                          /* smtp_send_dummy_mail_auth */
+	const char *service;                     /* "smtp" or "lmtp", for mechanisms */
 	/* smtp_sasl_mechanism_filter; NULL: all pass */
 	bool (*passes)(void *ctx, struct sv mechanism);
 	void *ctx;
 };
+
+/* What the engine does not do itself; connlogin.c does, and answers later, never from inside. */
+struct client_login_ops {
+	/* Was this login refused before? The answer is client_login_recalled(); false: nobody
+	 * keeps that. */
+	bool (*recall)(void *ctx);
+	/* It was refused now: "5.7.8 535 ...". */
+	void (*remember)(void *ctx, struct sv reply);
+	/* Begin with one of the mechanisms, which are offered and may be used; options: SASL_*. The
+	 * answer is client_login_said(); false: it knows no more of them than saslmech.h. */
+	bool (*start)(void *ctx, struct sv mechanisms, unsigned options);
+	void (*step)(void *ctx, struct sv challenge);
+};
+
+enum client_login_said { LOGIN_SAID_NOTHING, LOGIN_SAID_MORE, LOGIN_SAID_DONE, LOGIN_SAID_FAILED };
 
 /* A login at one server, the caller's; what is secret in it is wiped as soon as it has been used.
  */
 struct client_login {
 	const struct client_login_conf *conf;
 	struct buf user, password;
-	const char *server; /* "host[ip]:port", for the log */
+	const char *server;                 /* "host[ip]:port", for the log */
+	const struct client_login_ops *ops; /* NULL: there is nobody */
+	void *ctx;
 	/* engine's */
 	struct buf offered;  /* mechanisms, with blanks between them */
 	struct buf response; /* the last one */
 	unsigned mech, steps;
 	bool done, failed;
+	bool waits;   /* for ops; the reply to what it will say is expected already */
+	bool by_ops;  /* the mechanism is theirs */
+	bool content; /* ... and has what it wants of the server */
+	char mech_name[64];
 	bool deferred; /* response waits for an empty challenge, too long for AUTH's line */
 };
 
@@ -243,6 +265,11 @@ void client_fini(struct client *c);
 
 /* TLS from the first byte on (smtp_tls_wrappermode): call it right after client_init(). */
 void client_wrap(struct client *c);
+/* Answers of client_login_ops. An empty code: nothing is known. */
+void client_login_recalled(struct client *c, struct sv dsn, struct sv reply);
+/* text: what to say (base64), or why not. LOGIN_SAID_NOTHING: start() should have been false. */
+void client_login_said(struct client *c, enum client_login_said what, struct sv mechanism,
+		       struct sv text);
 /* In CLIENT_TLS: the server's certificate is as it must be, go on. What was said before is void. */
 void client_secured(struct client *c);
 /* In CLIENT_TLS: the mail is deferred with this text. */

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* The client engine logs in (RFC 4954); see client.h. Called by client_hello.c after EHLO. */
+#include <stdio.h>
 #include <string.h>
 
+#include "conf/sasl.h"
 #include "lib/base64.h"
 #include "lib/log.h"
 #include "lib/util.h"
@@ -46,24 +48,28 @@ void client_login_offer(struct client *c, struct sv line)
 	buf_add(offered, line.p + 5, line.len - 5);
 }
 
-/* Those that are known, as bits; *any_r: the filter lets something pass, known or not. */
-static unsigned offered_mechs(const struct client_login *l, bool *any_r)
+static bool next_mech(struct sv *rest, struct sv *word_r)
 {
-	struct sv rest = buf_sv(&l->offered);
+	struct sv word;
+
+	*rest = sv_trim(*rest);
+	word = (struct sv){ rest->p, 0 };
+	while (word.len < rest->len && !ascii_is_space(word.p[word.len]))
+		word.len++;
+	*rest = (struct sv){ rest->p + word.len, rest->len - word.len };
+	*word_r = word;
+	return word.len > 0;
+}
+
+/* Those that are known here, as bits. */
+static unsigned offered_mechs(const struct client_login *l)
+{
+	struct sv rest = buf_sv(&l->offered), word;
 	unsigned bits = 0;
 
-	*any_r = false;
-	while ((rest = sv_trim(rest)).len > 0) {
-		struct sv word = { rest.p, 0 };
-		int m;
+	while (next_mech(&rest, &word)) {
+		int m = sasl_mech_find(word);
 
-		while (word.len < rest.len && !ascii_is_space(rest.p[word.len]))
-			word.len++;
-		rest = (struct sv){ rest.p + word.len, rest.len - word.len };
-		if (l->conf->passes != NULL && !l->conf->passes(l->conf->ctx, word))
-			continue;
-		*any_r = true;
-		m = sasl_mech_find(word);
 		bits |= m >= 0 ? 1u << m : 0;
 	}
 	return bits;
@@ -87,6 +93,21 @@ static void none_offered(struct client *c)
 	fail(c, 7);
 }
 
+/* The reply is expected from the time on when it is known that something will be said, so that a
+ * connection that is lost meanwhile is one. */
+static void expect(struct client *c)
+{
+	if (!c->login->waits)
+		client_expect_reply(c, X_AUTH, 0);
+	c->login->waits = false;
+}
+
+static void wait_for_ops(struct client *c)
+{
+	expect(c);
+	c->login->waits = true;
+}
+
 static void say_response(struct client *c)
 {
 	struct buf *r = &c->login->response;
@@ -94,17 +115,21 @@ static void say_response(struct client *c)
 	(void)buf_reserve(&c->head, r->len + 3);
 	buf_add_sv(&c->head, buf_sv(r));
 	buf_add_str(&c->head, "\r\n");
-	client_expect_reply(c, X_AUTH, 0);
+	expect(c);
 }
 
+static const char *mech_name(const struct client_login *l)
+{
+	return l->by_ops ? l->mech_name : sasl_mech_name(l->mech);
+}
+
+/* With the first response, if there is one. */
 static void say_auth(struct client *c)
 {
 	struct client_login *l = c->login;
-	const char *name = sasl_mech_name(l->mech);
-	struct sasl_secret s = secret_of(l);
+	const char *name = mech_name(l);
 
-	l->deferred = sasl_mech_first(l->mech, &s, &l->response) &&
-		      strlen(name) + l->response.len + 8 > COMMAND_MAX;
+	l->deferred = l->response.len > 0 && strlen(name) + l->response.len + 8 > COMMAND_MAX;
 	(void)buf_reserve(&c->head, COMMAND_MAX);
 	buf_printf(&c->head, "AUTH %s", name);
 	if (l->response.len > 0 && !l->deferred) {
@@ -113,37 +138,146 @@ static void say_auth(struct client *c)
 		return;
 	}
 	buf_add_str(&c->head, "\r\n");
-	client_expect_reply(c, X_AUTH, 0);
+	expect(c);
+}
+
+static unsigned options_of(const struct client *c)
+{
+	return c->login->conf->options[c->verified  ? CLIENT_VERIFIED
+				       : c->secured ? CLIENT_ENCRYPTED
+						    : CLIENT_IN_CLEAR];
+}
+
+/* False: none of those that need no library. */
+static bool start_own(struct client *c)
+{
+	struct client_login *l = c->login;
+	struct sasl_secret s = secret_of(l);
+	int mech = sasl_mech_choose(offered_mechs(l), options_of(c), c->secured);
+
+	if (mech < 0)
+		return false;
+	l->mech = (unsigned)mech;
+	(void)sasl_mech_first(l->mech, &s, &l->response);
+	say_auth(c);
+	return true;
+}
+
+static void start(struct client *c)
+{
+	struct client_login *l = c->login;
+
+	if (l->ops != NULL && l->ops->start(l->ctx, buf_sv(&l->offered), options_of(c))) {
+		if (!l->waits)
+			wait_for_ops(c);
+	} else if (!start_own(c)) {
+		log_warn("SASL authentication failure: No worthy mechs found");
+		cannot(c, "no mechanism available");
+	}
+}
+
+/* Those that the filter hides are not offered, to nobody. */
+static bool filter_offered(struct client_login *l)
+{
+	struct sv rest = buf_sv(&l->offered), word;
+	struct buf passed = BUF_INIT;
+
+	while (next_mech(&rest, &word)) {
+		if (l->conf->passes != NULL && !l->conf->passes(l->conf->ctx, word))
+			continue;
+		if (passed.len > 0)
+			buf_add_c(&passed, ' ');
+		buf_add_sv(&passed, word);
+	}
+	if (passed.len == 0)
+		return false;
+	buf_fini(&l->offered);
+	l->offered = passed;
+	return true;
 }
 
 void client_log_in(struct client *c)
 {
 	struct client_login *l = c->login;
-	unsigned security = c->verified  ? CLIENT_VERIFIED
-			    : c->secured ? CLIENT_ENCRYPTED
-					 : CLIENT_IN_CLEAR;
-	unsigned bits;
-	bool any;
-	int mech;
 
 	if (l == NULL || (c->features & CLIENT_F_AUTH) == 0) {
 		c->state = CLIENT_IDLE;
 		c->ops->ready(c->ctx);
 		return;
 	}
-	bits = offered_mechs(l, &any);
-	if (!any) {
+	if (!filter_offered(l)) {
 		none_offered(c);
 		return;
 	}
-	mech = sasl_mech_choose(bits, l->conf->options[security], c->secured);
-	if (mech < 0) {
-		log_warn("SASL authentication failure: No worthy mechs found");
-		cannot(c, "no mechanism available");
+	c->state = CLIENT_HELLO;
+	if (l->ops != NULL && l->ops->recall(l->ctx))
+		wait_for_ops(c);
+	else
+		start(c);
+}
+
+/* ---- answers from elsewhere ---- */
+
+void client_login_recalled(struct client *c, struct sv dsn, struct sv reply)
+{
+	bool permanent = dsn.len > 0 && dsn.p[0] == '5' && !c->login->conf->soft_bounce;
+	unsigned subject = 0, detail = 0;
+
+	if (dsn.len == 0) {
+		start(c);
 		return;
 	}
-	c->state = CLIENT_HELLO;
-	l->mech = (unsigned)mech;
+	buf_reset(&c->text);
+	buf_add_sv(&c->text, dsn);
+	(void)sscanf(buf_cstr(&c->text), "%*u.%3u.%3u", &subject, &detail);
+	buf_reset(&c->reply);
+	buf_add_sv(&c->reply, reply);
+	buf_reset(&c->text);
+	buf_printf(&c->text, "SASL [CACHED] authentication failed; server %s said: %s", c->namaddr,
+		   buf_cstr(&c->reply));
+	struct client_fault f =
+		client_fault_text(c, permanent, subject & UINT8_MAX, detail & UINT8_MAX);
+
+	f.site = true;
+	f.diag = buf_sv(&c->reply);
+	c->login->failed = true;
+	client_dead(c, &f);
+}
+
+void client_login_said(struct client *c, enum client_login_said what, struct sv mechanism,
+		       struct sv text)
+{
+	static const char none[] = "no mechanism available";
+	struct client_login *l = c->login;
+	bool first = !l->by_ops;
+
+	buf_reset(&c->text);
+	buf_add_sv(&c->text, text);
+	/* one that the library has not may be one of ours */
+	if (first && (what == LOGIN_SAID_NOTHING ||
+		      (what == LOGIN_SAID_FAILED && sv_eq(text, sv_from(none))))) {
+		if (!start_own(c))
+			cannot(c, none);
+		return;
+	}
+	if (what == LOGIN_SAID_FAILED) {
+		struct buf why = BUF_INIT;
+
+		buf_add_sv(&why, text);
+		cannot(c, buf_cstr(&why));
+		buf_fini(&why);
+		return;
+	}
+	l->by_ops = true;
+	l->content = what == LOGIN_SAID_DONE;
+	buf_reset(&l->response);
+	(void)buf_reserve(&l->response, text.len + 1);
+	buf_add_sv(&l->response, text);
+	if (!first) {
+		say_response(c);
+		return;
+	}
+	(void)str_copy(l->mech_name, sizeof(l->mech_name), mechanism);
 	say_auth(c);
 }
 
@@ -186,11 +320,24 @@ static void forget(struct client *c)
 		sasl_wipe(&c->head);
 }
 
+static void remember(struct client *c, const struct client_fault *f)
+{
+	struct client_login *l = c->login;
+
+	if (l->ops == NULL)
+		return;
+	buf_reset(&c->text);
+	buf_printf(&c->text, "%u.%u.%u %s", f->dsn[0], f->dsn[1], f->dsn[2], buf_cstr(&c->reply));
+	l->ops->remember(l->ctx, buf_sv(&c->text));
+}
+
 static void refused(struct client *c)
 {
 	struct client_fault f = client_fault_reply(c);
 
 	mask_reply(c);
+	if (c->parser.code == 535)
+		remember(c, &f);
 	if (f.permanent && c->login->conf->soft_bounce) {
 		f.permanent = false;
 		f.dsn[0] = 4;
@@ -233,11 +380,14 @@ static void answer(struct client *c)
 		buf_printf(&c->text,
 			   "SASL authentication failed; non-empty initial %s challenge from server "
 			   "%s",
-			   sasl_mech_name(l->mech), c->namaddr);
+			   mech_name(l), c->namaddr);
 		fail(c, 7);
 	} else if (l->deferred) {
 		l->deferred = false;
 		say_response(c);
+	} else if (l->by_ops) {
+		wait_for_ops(c);
+		l->ops->step(l->ctx, challenge);
 	} else {
 		buf_reset(&l->response);
 		if (sasl_mech_next(l->mech, l->steps++, &s, challenge, &l->response) == 0)
@@ -247,10 +397,26 @@ static void answer(struct client *c)
 	}
 }
 
+/* A mechanism that shows who the server is has not come to its end. */
+static bool is_one_sided(const struct client *c)
+{
+	const struct client_login *l = c->login;
+
+	return l->by_ops && !l->content && (options_of(c) & SASL_MUTUAL_AUTH) != 0;
+}
+
 void client_on_auth(struct client *c, unsigned rcpt UNUSED)
 {
+	if (c->login->waits) { /* nothing was asked of it */
+		cannot(c, "bad protocol / cancel");
+		return;
+	}
 	switch (c->parser.code / 100) {
 	case 2:
+		if (is_one_sided(c)) {
+			cannot(c, "the server has not shown who it is");
+			return;
+		}
 		forget(c);
 		c->login->done = true;
 		c->state = CLIENT_IDLE;

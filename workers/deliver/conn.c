@@ -792,6 +792,11 @@ void conn_on_socket(void *ctx, unsigned events)
 	after_engine(c);
 }
 
+void conn_go_on(struct conn *c)
+{
+	after_engine(c);
+}
+
 void conn_resume_gated(struct deliver *d)
 {
 	for (unsigned n = d->gated_count; n > 0 && d->gated_first != NULL; n--) {

@@ -3,11 +3,13 @@
 #include "workers/deliver/connlogin.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "conf/map_remote.h"
 #include "lib/log.h"
 #include "lib/util.h"
 #include "workers/deliver/login.h"
+#include "workers/deliver/sasllink.h"
 #include "workers/deliver/saslmech.h"
 #include "workers/tables/client.h"
 
@@ -16,6 +18,9 @@ struct conn_login {
 	struct client_login client;
 	struct map_memo *memo;
 	struct tables_fetch *fetch;
+	struct sasl_asker asker;
+	struct buf offered; /* what is to be chosen from, while nobody is there to choose */
+	unsigned options;
 };
 
 static void look_up(struct conn *c, unsigned alt, const char *host)
@@ -93,11 +98,154 @@ bool conn_login_is_single(const struct conn *c)
 	return c->dest->t->login != NULL && c->dest->t->login->by_sender;
 }
 
+/* ---- the saslclient worker ---- */
+
+static struct sasl_secret secret_of(const struct conn_login *x)
+{
+	return (struct sasl_secret){ .user = buf_sv(&x->client.user),
+				     .password = buf_sv(&x->client.password) };
+}
+
+static void ask_memory(void *ctx)
+{
+	struct conn *c = ctx;
+	struct conn_login *x = c->login;
+	const struct login_conf *lc = c->dest->t->login;
+	struct sasl_secret s = secret_of(x);
+	char mark[SASL_MARK_SIZE];
+
+	sasl_mark(sv_from(c->host), &s, mark);
+	const struct sv strings[4] = { sv_from(lc->cache), sv_from(c->host), s.user,
+				       sv_from(mark) };
+
+	sasl_link_find(c->d->sasl, &x->asker, strings, lc->cache_age_s);
+}
+
+static void recalled(void *ctx, const struct sasl_said_text *t)
+{
+	struct conn *c = ctx;
+	bool known = t->what == SASL_SAID_KNOWN && t->mechanism.len > 0;
+
+	client_login_recalled(&c->client, known ? t->mechanism : (struct sv){ "", 0 }, t->text);
+	conn_go_on(c);
+}
+
+static bool on_recall(void *ctx)
+{
+	struct conn *c = ctx;
+
+	if (c->dest->t->login->cache[0] == '\0')
+		return false;
+	c->login->asker.ask = ask_memory;
+	c->login->asker.said = recalled;
+	ask_memory(c);
+	return true;
+}
+
+static void on_remember(void *ctx, struct sv reply)
+{
+	struct conn *c = ctx;
+	const struct login_conf *lc = c->dest->t->login;
+	struct sasl_secret s = secret_of(c->login);
+	char mark[SASL_MARK_SIZE];
+
+	if (lc->cache[0] == '\0')
+		return;
+	sasl_mark(sv_from(c->host), &s, mark);
+	const struct sv strings[5] = { sv_from(lc->cache), sv_from(c->host), s.user, sv_from(mark),
+				       reply };
+
+	sasl_link_remember(c->d->sasl, strings);
+}
+
+static void log_lines(const struct conn *c, struct sv lines)
+{
+	while (lines.len > 0) {
+		const char *end = memchr(lines.p, '\n', lines.len);
+		size_t n = end != NULL ? (size_t)(end - lines.p) : lines.len;
+
+		log_as(c->dest->t->program, LOG_LEVEL_WARN, "%.*s", (int)n, lines.p);
+		n += end != NULL;
+		lines = (struct sv){ lines.p + n, lines.len - n };
+	}
+}
+
+static void said(void *ctx, const struct sasl_said_text *t)
+{
+	struct conn *c = ctx;
+
+	log_lines(c, t->lines);
+	client_login_said(&c->client,
+			  t->what == SASL_SAID_MORE   ? LOGIN_SAID_MORE
+			  : t->what == SASL_SAID_DONE ? LOGIN_SAID_DONE
+						      : LOGIN_SAID_FAILED,
+			  t->mechanism, t->text);
+	conn_go_on(c);
+}
+
+static bool is_own(struct sv mechanism)
+{
+	return sasl_mech_find(mechanism) >= 0;
+}
+
+static bool ask_library(struct conn *c)
+{
+	struct conn_login *x = c->login;
+	const struct client_login_conf *lc = x->client.conf;
+
+	return sasl_link_start(c->d->sasl, &x->asker,
+			       &(struct sasl_start){ .service = lc->service,
+						     .server = c->host,
+						     .offered = buf_sv(&x->offered),
+						     .user = buf_sv(&x->client.user),
+						     .password = buf_sv(&x->client.password),
+						     .options = x->options,
+						     .authzid = lc->authzid },
+			       is_own);
+}
+
+/* The worker is there now. */
+static void ask_again(void *ctx)
+{
+	struct conn *c = ctx;
+
+	if (ask_library(c))
+		return;
+	client_login_said(&c->client, LOGIN_SAID_NOTHING, SV(""), SV(""));
+	conn_go_on(c);
+}
+
+static bool on_start(void *ctx, struct sv mechanisms, unsigned options)
+{
+	struct conn *c = ctx;
+	struct conn_login *x = c->login;
+
+	buf_reset(&x->offered);
+	buf_add_sv(&x->offered, mechanisms);
+	x->options = options;
+	x->asker.ask = ask_again;
+	x->asker.said = said;
+	return ask_library(c);
+}
+
+static void on_step(void *ctx, struct sv challenge)
+{
+	struct conn *c = ctx;
+
+	sasl_link_step(c->d->sasl, &c->login->asker, challenge);
+}
+
 void conn_login_attach(struct conn *c)
 {
+	static const struct client_login_ops ops = {
+		.recall = on_recall, .remember = on_remember, .start = on_start, .step = on_step
+	};
+
 	if (!conn_login_is_wanted(c))
 		return;
 	c->login->client.server = c->relay;
+	c->login->client.ops = &ops;
+	c->login->client.ctx = c->login->asker.ctx = c;
 	c->client.login = &c->login->client;
 }
 
@@ -111,6 +259,8 @@ void conn_login_close(struct conn *c)
 	if (x->fetch != NULL)
 		tables_cancel(x->fetch);
 	map_memo_free(&x->memo);
+	sasl_link_end(c->d->sasl, &x->asker);
+	buf_fini(&x->offered);
 	sasl_wipe(&x->client.user);
 	sasl_wipe(&x->client.password);
 	sasl_wipe(&x->client.response);

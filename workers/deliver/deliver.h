@@ -38,6 +38,7 @@ struct deliver {
 	int64_t connection_limit;
 	struct dns_client *dns;
 	struct tables_client *tables;
+	struct sasl_link *sasl; /* sasllink.h; NULL: nobody logs in */
 	struct worker_peer *resolver, *lookup;
 	struct own_addrs own;
 	struct route_env env;
@@ -256,6 +257,8 @@ void conn_free(struct conn *c);
 void conn_close_socket(struct conn *c);
 void conn_set_timer(struct conn *c);
 void conn_on_socket(void *ctx, unsigned events);
+/* Something else than the socket gave the engine its answer. The conn may be gone afterwards. */
+void conn_go_on(struct conn *c);
 
 /* ---- connect.c ---- */
 

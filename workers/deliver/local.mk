@@ -10,7 +10,7 @@ DELIVER_TLS = workers/deliver/conntls.c workers/deliver/conntls.h workers/delive
 	workers/deliver/tlsname.c workers/deliver/tlsname.h workers/deliver/tlspolicy.c \
 	workers/deliver/tlspolicy.h workers/deliver/tlsverify.c workers/deliver/tlsverify.h
 DELIVER_LOGIN = workers/deliver/connlogin.c workers/deliver/connlogin.h workers/deliver/login.c \
-	workers/deliver/login.h
+	workers/deliver/login.h workers/deliver/sasllink.c workers/deliver/sasllink.h
 workers_deliver_deliver_SOURCES = $(DELIVER_ENGINE) workers/deliver/changed.c workers/deliver/changed.h \
 	workers/deliver/conn.c \
 	workers/deliver/connect.c workers/deliver/convert.c workers/deliver/convert.h \

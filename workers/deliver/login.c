@@ -35,6 +35,9 @@ struct texts { /* of parameters */
 		lc->delimiter = p->prefix##_sasl_password_result_delimiter[0];                     \
 		lc->client.soft_bounce = p->prefix##_sasl_auth_soft_bounce;                        \
 		lc->client.mail_auth = p->prefix##_send_dummy_mail_auth;                           \
+		lc->client.service = #prefix;                                                      \
+		lc->cache = p->prefix##_sasl_auth_cache_name;                                      \
+		lc->cache_age_s = p->prefix##_sasl_auth_cache_time / 1000;                         \
 	} while (0)
 
 /* False: nobody logs in. */

@@ -16,6 +16,8 @@ struct login_conf {
 	bool by_sender;    /* smtp_sender_dependent_authentication: no connection is used twice */
 	bool remote;       /* look-ups need a memo that is filled by another process */
 	char delimiter;    /* smtp_sasl_password_result_delimiter */
+	const char *cache; /* smtp_sasl_auth_cache_name; "": failures are not remembered */
+	int64_t cache_age_s;
 	const char *recipient_delimiter, *myorigin;
 	struct map_list *maps;
 	struct matchlist *local; /* mydestination: their users may stand in tables without domain */

@@ -15,6 +15,7 @@
 #include "workers/deliver/convert.h"
 #include "workers/deliver/deliver.h"
 #include "workers/deliver/login.h"
+#include "workers/deliver/sasllink.h"
 #include "workers/deliver/tlsclient.h"
 #include "workers/tables/client.h"
 
@@ -36,6 +37,8 @@ static void tick(void *ctx)
 	twheel_run(&d->wheel, clock_now().ms, conn_timer_fired, d);
 	dns_client_tick(d->dns);
 	tables_client_tick(d->tables);
+	if (d->sasl != NULL)
+		sasl_link_tick(d->sasl);
 	loop_timer_set(&d->tick, TICK_MS);
 }
 
@@ -167,6 +170,10 @@ static int deliver_start(struct worker *w)
 	d->dests = strmap_new();
 	d->dns = dns_client_new(DNS_TIMEOUT_MS, w->counters);
 	d->tables = tables_client_new(w->params->lookup_timeout, w->counters);
+	for (unsigned i = 0; i < d->tconf_count && d->sasl == NULL; i++) {
+		if (d->tconfs[i].login != NULL)
+			d->sasl = sasl_link_new(w);
+	}
 	d->env = (struct route_env){ d->dns, &d->own };
 	d->reader = spool_reader_new(&d->dirs, OPEN_SEGMENTS);
 	twheel_init(&d->wheel, TICK_MS, clock_now().ms);
@@ -185,6 +192,8 @@ static void deliver_attach(struct worker *w, struct worker_peer *peer)
 	} else if (peer->class_id == CLASS_LOOKUP) {
 		d->lookup = peer;
 		tables_client_set_link(d->tables, peer->link);
+	} else if (peer->class_id == CLASS_SASL_CLIENT && d->sasl != NULL) {
+		sasl_link_attach(d->sasl, peer);
 	}
 }
 
@@ -198,6 +207,8 @@ static void deliver_detach(struct worker *w, struct worker_peer *peer)
 	} else if (d->lookup == peer) {
 		d->lookup = NULL;
 		tables_client_set_link(d->tables, NULL);
+	} else if (d->sasl != NULL) {
+		sasl_link_detach(d->sasl, peer);
 	}
 }
 
@@ -214,6 +225,9 @@ static void deliver_from_peer(struct worker *w, struct worker_peer *peer, const 
 	else if (peer == d->lookup &&
 		 (kind != PROTO_TABLE_ANSWER || tables_client_input(d->tables, rec, len) != 0))
 		worker_accuse(w, peer, "malformed answer of a table");
+	else if (peer->class_id == CLASS_SASL_CLIENT && d->sasl != NULL &&
+		 sasl_link_record(d->sasl, rec, len) != 0)
+		worker_accuse(w, peer, "malformed answer about a login");
 }
 
 static void take_job(struct deliver *d, const void *rec, size_t len)

@@ -2,11 +2,13 @@
 /* SASL mechanisms of a client; see workers/deliver/saslmech.h. */
 #include "workers/deliver/saslmech.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include <wolfssl/options.h>
 
 #include <wolfssl/wolfcrypt/hmac.h>
+#include <wolfssl/wolfcrypt/sha256.h>
 
 #include "conf/sasl.h"
 #include "lib/base64.h"
@@ -60,6 +62,23 @@ void sasl_wipe(struct buf *b)
 	if (b->p != NULL)
 		explicit_bzero(b->p, b->cap);
 	buf_fini(b);
+}
+
+void sasl_mark(struct sv server, const struct sasl_secret *s, char out[SASL_MARK_SIZE])
+{
+	byte digest[WC_SHA256_DIGEST_SIZE];
+	struct buf all = BUF_INIT;
+
+	(void)buf_reserve(&all, server.len + s->user.len + s->password.len + 3);
+	buf_add_sv(&all, server);
+	buf_add_c(&all, '\0');
+	buf_add_sv(&all, s->user);
+	buf_add_c(&all, '\0');
+	buf_add_sv(&all, s->password);
+	ASSERT(wc_Sha256Hash((const byte *)all.p, (word32)all.len, digest) == 0);
+	sasl_wipe(&all);
+	snprintf(out, SASL_MARK_SIZE, "%02x%02x%02x%02x", digest[0], digest[1], digest[2],
+		 digest[3]);
 }
 
 /* Memory in one piece, so that no copy is left behind when it grows. */

@@ -32,6 +32,10 @@ bool sasl_mech_first(enum sasl_mech m, const struct sasl_secret *s, struct buf *
  * the challenge is no base64 or too long; E_PEER: this mechanism has no such challenge. */
 int sasl_mech_next(enum sasl_mech m, unsigned step, const struct sasl_secret *s,
 		   struct sv challenge, struct buf *out);
+/* Of a password that was refused, so that another one is told from it; not more of it than that:
+ * one in 4 * 10^9 has the same mark. */
+#define SASL_MARK_SIZE 9
+void sasl_mark(struct sv server, const struct sasl_secret *s, char out[SASL_MARK_SIZE]);
 /* Overwrite, and free. */
 void sasl_wipe(struct buf *b);
 

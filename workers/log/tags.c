@@ -26,14 +26,25 @@ static const struct {
 	{ "spawn", 1u << CLASS_SPAWN },
 	{ "auth", 1u << CLASS_AUTH },
 	{ "verify", 1u << CLASS_VERIFY },
+	{ "saslclient", 1u << CLASS_SASL_CLIENT },
 };
 
 static const char *const fallback[CLASS_COUNT] = {
-	[CLASS_SUPERVISOR] = "master", [CLASS_LOG] = "postlog",   [CLASS_RESOLVER] = "resolver",
-	[CLASS_REWRITE] = "cleanup",   [CLASS_SMTP_IN] = "smtpd", [CLASS_DELIVER] = "smtp",
-	[CLASS_LOCAL] = "virtual",     [CLASS_STATS] = "stats",   [CLASS_PICKUP] = "pickup",
-	[CLASS_LOOKUP] = "proxymap",   [CLASS_SHOWQ] = "showq",   [CLASS_SPAWN] = "spawn",
-	[CLASS_AUTH] = "auth",         [CLASS_VERIFY] = "verify",
+	[CLASS_SUPERVISOR] = "master",
+	[CLASS_LOG] = "postlog",
+	[CLASS_RESOLVER] = "resolver",
+	[CLASS_REWRITE] = "cleanup",
+	[CLASS_SMTP_IN] = "smtpd",
+	[CLASS_DELIVER] = "smtp",
+	[CLASS_LOCAL] = "virtual",
+	[CLASS_STATS] = "stats",
+	[CLASS_PICKUP] = "pickup",
+	[CLASS_LOOKUP] = "proxymap",
+	[CLASS_SHOWQ] = "showq",
+	[CLASS_SPAWN] = "spawn",
+	[CLASS_AUTH] = "auth",
+	[CLASS_VERIFY] = "verify",
+	[CLASS_SASL_CLIENT] = "saslclient",
 };
 
 static bool is_plain(struct sv s)

@@ -25,6 +25,7 @@ const char *const snapshot_class_names[CLASS_COUNT] = {
 	[CLASS_SPAWN] = "spawn",
 	[CLASS_AUTH] = "auth",
 	[CLASS_VERIFY] = "verify",
+	[CLASS_SASL_CLIENT] = "saslclient",
 };
 
 static uint64_t get(const _Atomic uint64_t *v)

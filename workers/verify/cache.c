@@ -106,14 +106,15 @@ static void close_db(struct cache *c)
 }
 
 /* What is there is no cache, or a damaged one: nothing in it is needed. */
-static bool open_anew(struct cache *c, const char *path)
+static bool open_anew(struct cache *c, const char *param, const char *path)
 {
-	log_warn("address_verify_map: %s: %s; begun anew", path, kcdbemsg(c->db));
+	log_warn("%s: %s: %s; begun anew", param, path, kcdbemsg(c->db));
 	close_db(c);
 	return unlink(path) == 0 && open_db(c, path);
 }
 
-struct cache *cache_open(const char *path, uint64_t records_max, const struct cache_times *times)
+struct cache *cache_open(const char *param, const char *path, uint64_t records_max,
+			 const struct cache_times *times)
 {
 	struct cache *c = xcalloc(1, sizeof(*c));
 
@@ -124,10 +125,10 @@ struct cache *cache_open(const char *path, uint64_t records_max, const struct ca
 
 	if (!good && path != NULL && access(path, F_OK) == 0 &&
 	    kcdbecode(c->db) != KCESYSTEM) /* that would be another owner's lock, or no right */
-		good = open_anew(c, path);
+		good = open_anew(c, param, path);
 	if (!good && path != NULL) {
-		log_warn("address_verify_map: open %s: %s; results of probes are kept in memory",
-			 path, kcdbemsg(c->db));
+		log_warn("%s: open %s: %s; what it would hold is kept in memory", param, path,
+			 kcdbemsg(c->db));
 		close_db(c);
 		good = open_db(c, NULL);
 	}

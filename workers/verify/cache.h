@@ -29,9 +29,10 @@ struct cache_record {
 	struct buf text;
 };
 
-/* path: "NAME.kch", NULL = in memory. A file that cannot be used costs a log line, and memory is
- * used. */
-struct cache *cache_open(const char *path, uint64_t records_max, const struct cache_times *times);
+/* param: for the log. path: "NAME.kch", NULL = in memory. A file that cannot be used costs a log
+ * line, and memory is used. */
+struct cache *cache_open(const char *param, const char *path, uint64_t records_max,
+			 const struct cache_times *times);
 /* Writes out what is not written yet. */
 void cache_close(struct cache **c);
 

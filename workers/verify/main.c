@@ -249,7 +249,8 @@ static int start(struct worker *w)
 
 	if (err != 0)
 		return err;
-	v->core = verify_new(&conf, cache_open(v->path, RECORDS_MAX, &times), &core_ops);
+	v->core = verify_new(&conf, cache_open("address_verify_map", v->path, RECORDS_MAX, &times),
+			     &core_ops);
 	loop_timer_init(w->loop, &v->tick, on_tick, v);
 	loop_timer_set(&v->tick, TICK_MS);
 	return 0;

@@ -3,11 +3,12 @@
 # A next hop that wants logins, for the stories. It takes mail with and without, and says in its reply who logged in and how.
 # The password of every user is "secret-" and the user, but: "later" is told to come later, "bare" gets a refusal without
 # an enhanced code, "echo" one that repeats what it said, "junk" gets nonsense for a challenge, "loop" challenges without
-# end, "drop" loses the connection.
+# end, "drop" loses the connection. With SCRAM "liar" hears a signature that is none, "hasty" no signature at all.
 # usage: saslhop.pl READY PORT=MECHANISMS...   (the file READY appears when all ports are open)
 use strict;
 use warnings;
-use Digest::MD5 qw(md5);
+use Digest::MD5 qw(md5 md5_hex);
+use Digest::SHA qw(sha1 sha256 hmac_sha1 hmac_sha256);
 use IO::Select;
 use IO::Socket::INET;
 use MIME::Base64;
@@ -37,6 +38,40 @@ sub say_line { print $c "$_[0]\r\n"; return }
 sub hear { my $line = <$c> // exit 0; $line =~ s/\r?\n\z//; return $line }
 sub ask { say_line('334 ' . encode_base64($_[0], '')); return hear() }
 
+# The user who knows the password, or "wrong". A user "hasty" is let in before he knows with whom he talks.
+sub scram {
+	my ($hash, $hmac, $said) = @_;
+	my ($header, $bare) = decode_base64($said) =~ /^(n,[^,]*,)(.*)/s or return 'wrong';
+	my ($user, $nonce) = $bare =~ /^n=([^,]*),r=([^,]*)/;
+	my $password = "secret-$user";
+	my ($salt, $rounds) = ('pepper', 4096);
+	my $first = "r=$nonce-hop,s=" . encode_base64($salt, '') . ",i=$rounds";
+	my $final = decode_base64(ask($first));
+	my ($without, $proof) = $final =~ /^(.*),p=(.*)$/s or return 'wrong';
+	my $u = $hmac->("$salt\0\0\0\1", $password);
+	my $key = $u;
+	for (2 .. $rounds) { $u = $hmac->($u, $password); $key ^= $u }
+	my $client = $hmac->('Client Key', $key);
+	my $auth = "$bare,$first,$without";
+	return 'wrong' if $without ne 'c=' . encode_base64($header, '') . ",r=$nonce-hop" or
+		(decode_base64($proof) ^ $hmac->($auth, $hash->($client))) ne $client;
+	return $user if $user eq 'hasty';
+	my $signature = $hmac->($auth, $hmac->('Server Key', $key));
+	$signature = ~$signature if $user eq 'liar';
+	ask('v=' . encode_base64($signature, ''));
+	return $user;
+}
+
+sub digest {
+	my $said = decode_base64(ask('realm="hop.test",nonce="1234",qop="auth",algorithm=md5-sess,charset=utf-8'));
+	my %is = map { /^\s*([\w-]+)="?(.*?)"?$/ ? ($1 => $2) : () } split /,/, $said;
+	my $a1 = md5("$is{username}:$is{realm}:secret-$is{username}") . ":1234:$is{cnonce}";
+	my $response = sub { md5_hex(md5_hex($a1) . ":1234:$is{nc}:$is{cnonce}:auth:" . md5_hex("$_[0]:$is{'digest-uri'}")) };
+	return 'wrong' if $is{response} ne $response->('AUTHENTICATE') or $is{'digest-uri'} !~ m{^smtp/};
+	ask('rspauth=' . $response->(''));
+	return $is{username};
+}
+
 sub login { # the user who has logged in, or undef: was told why not
 	my ($mech, $said) = @_;
 	my ($user, $password) = ('', '');
@@ -51,6 +86,12 @@ sub login { # the user who has logged in, or undef: was told why not
 		my $challenge = '<1.2@hop.test>';
 		($user, my $digest) = decode_base64(ask($challenge)) =~ /^(.*) (\w+)$/;
 		$password = "secret-$user" if $digest eq hmac("secret-$user", $challenge);
+	} elsif ($mech =~ /^SCRAM-SHA-(1|256)$/) {
+		$user = $1 eq '1' ? scram(\&sha1, \&hmac_sha1, $said) : scram(\&sha256, \&hmac_sha256, $said);
+		$password = "secret-$user" if $user ne 'wrong';
+	} elsif ($mech eq 'DIGEST-MD5') {
+		$user = digest();
+		$password = "secret-$user" if $user ne 'wrong';
 	} elsif ($mech eq 'XOAUTH2') {
 		($user, $password) = decode_base64($said) =~ /^user=(.*)\1auth=Bearer (.*)\1\1$/;
 	} else {

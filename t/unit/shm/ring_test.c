@@ -367,8 +367,37 @@ static void mended(void)
 	   "what comes then is read");
 }
 
+/* What was read is overwritten, and nothing else, also around the end. */
+static void wiped(void)
+{
+	static const char secret[] = "open sesame, and let nobody see how that is done";
+
+	for (unsigned before = 0; before < 6; before++) {
+		fresh();
+		for (unsigned i = 0; i < before; i++) {
+			ring_put(&p, secret, sizeof(secret));
+			ring_publish(&p);
+			ring_get(&c, buf, sizeof(buf), &len);
+			ring_wipe(&c);
+			ring_release(&c);
+		}
+		ring_put(&p, secret, sizeof(secret));
+		ring_put(&p, "later", 5);
+		ring_publish(&p);
+		is_int(ring_get(&c, buf, sizeof(buf), &len), 1, "a secret, after %u", before);
+		ring_wipe(&c);
+		ok(memmem(mem, sizeof(mem), secret + 5, 12) == NULL, "... is in no ring");
+		ok(get_is("later"), "... what follows is");
+		ring_wipe(&c);
+		ring_release(&c);
+		ring_wipe(&c);
+		ok(ring_cons_is_empty(&c), "... and it goes on");
+	}
+}
+
 int main(void)
 {
+	wiped();
 	mended();
 	visibility();
 	limits();

@@ -250,9 +250,189 @@ static void test_filter(void)
 	close_login(&w);
 }
 
+/* ---- what others know ---- */
+
+static struct buf asked;
+static bool remembers, knows;
+
+static bool op_recall(void *ctx UNUSED)
+{
+	if (remembers)
+		buf_add_str(&asked, "recall;");
+	return remembers;
+}
+
+static void op_remember(void *ctx UNUSED, struct sv reply)
+{
+	buf_printf(&asked, "remember %.*s;", (int)reply.len, reply.p);
+}
+
+static bool op_start(void *ctx UNUSED, struct sv mechanisms, unsigned options)
+{
+	if (knows)
+		buf_printf(&asked, "start %.*s %u;", (int)mechanisms.len, mechanisms.p, options);
+	return knows;
+}
+
+static void op_step(void *ctx UNUSED, struct sv challenge)
+{
+	buf_printf(&asked, "step %.*s;", (int)challenge.len, challenge.p);
+}
+
+static const char *asked_for(void)
+{
+	static char text[400];
+
+	(void)str_copy(text, sizeof(text), buf_sv(&asked));
+	buf_reset(&asked);
+	return text;
+}
+
+static void open_asking(struct world *w, const char *mechs)
+{
+	static const struct client_login_ops ops = {
+		.recall = op_recall, .remember = op_remember, .start = op_start, .step = op_step
+	};
+
+	open_login(w, false);
+	login.ops = &ops;
+	buf_reset(&asked);
+	say(w, "250-h\r\n250 AUTH ");
+	say(w, mechs);
+	say(w, "\r\n");
+}
+
+static void test_library(void)
+{
+	struct world w;
+
+	lconf = (struct client_login_conf){ .options = { SASL_NO_PLAINTEXT } };
+	remembers = false;
+	knows = true;
+	open_asking(&w, "SCRAM-X PLAIN");
+	is_str(asked_for(), "start SCRAM-X PLAIN 1;", "the library chooses");
+	is_str(wire(&w), "", "... in its time");
+	is_int(client_timeout_ms(&w.c), 1, "... which is limited");
+	client_login_said(&w.c, LOGIN_SAID_MORE, SV("SCRAM-X"), SV("bixy"));
+	is_str(wire(&w), "AUTH SCRAM-X bixy\r\n", "its first response");
+	say(&w, "334 cj1z\r\n");
+	is_str(asked_for(), "step cj1z;", "a challenge");
+	client_login_said(&w.c, LOGIN_SAID_MORE, SV("SCRAM-X"), SV("Yz1i"));
+	is_str(wire(&w), "Yz1i\r\n", "its response");
+	say(&w, "334 dj1y\r\n");
+	is_str(asked_for(), "step dj1y;", "what the server knows");
+	client_login_said(&w.c, LOGIN_SAID_DONE, SV("SCRAM-X"), SV(""));
+	is_str(wire(&w), "\r\n", "an empty response");
+	say(&w, "235 2.7.0 fine\r\n");
+	is_str(events(&w), "ready;", "ready");
+	ok(login.done && login.password.p == NULL, "logged in, the password is forgotten");
+	close_login(&w);
+
+	knows = false;
+	open_asking(&w, "SCRAM-X CRAM-MD5");
+	is_str(wire(&w), "AUTH CRAM-MD5\r\n", "what nobody else knows is made here");
+	close_login(&w);
+
+	knows = true;
+	open_asking(&w, "SCRAM-X CRAM-MD5");
+	client_login_said(&w.c, LOGIN_SAID_FAILED, SV(""), SV("no mechanism available"));
+	is_str(wire(&w), "AUTH CRAM-MD5\r\n", "... and so is what the library cannot use");
+	close_login(&w);
+
+	open_asking(&w, "SCRAM-X PLAIN");
+	client_login_said(&w.c, LOGIN_SAID_NOTHING, SV(""), SV(""));
+	is_str(events(&w),
+	       "dead site temp 4.7.0(SASL authentication failed; cannot authenticate to server "
+	       "h[1.2.3.4]: no mechanism available);",
+	       "neither can do it");
+	close_login(&w);
+
+	open_asking(&w, "SCRAM-X CRAM-MD5");
+	client_login_said(&w.c, LOGIN_SAID_MORE, SV("SCRAM-X"), SV("bixy"));
+	wire(&w);
+	say(&w, "334 cj1z\r\n");
+	client_login_said(&w.c, LOGIN_SAID_FAILED, SV(""), SV("server failed mutual"));
+	is_str(events(&w),
+	       "dead site temp 4.7.0(SASL authentication failed; cannot authenticate to server "
+	       "h[1.2.3.4]: server failed mutual);",
+	       "a server that does not know the password");
+	close_login(&w);
+
+	for (int i = 0; i < 2; i++) { /* while nothing was said to it */
+		open_asking(&w, "SCRAM-X");
+		if (i == 0)
+			say(&w, "235 come in\r\n");
+		else
+			client_closed(&w.c);
+		is_str(events(&w),
+		       i == 0 ? "dead site temp 4.7.0(SASL authentication failed; cannot "
+				"authenticate to server h[1.2.3.4]: bad protocol / cancel);"
+			      : "dead site temp 4.4.2(lost connection with h[1.2.3.4] while "
+				"performing the EHLO handshake);",
+		       i == 0 ? "a server that does not wait" : "... that goes away");
+		close_login(&w);
+	}
+
+	for (unsigned i = 0; i < 2; i++) {
+		lconf.options[CLIENT_IN_CLEAR] = i == 0 ? SASL_MUTUAL_AUTH : 0;
+		open_asking(&w, "SCRAM-X");
+		client_login_said(&w.c, LOGIN_SAID_MORE, SV("SCRAM-X"), SV("bixy"));
+		wire(&w);
+		say(&w, "235 2.7.0 whoever you are\r\n");
+		is_str(events(&w),
+		       i == 0 ? "dead site temp 4.7.0(SASL authentication failed; cannot "
+				"authenticate to server h[1.2.3.4]: the server has not shown who "
+				"it is);"
+			      : "ready;",
+		       "mutual_auth: %s", i == 0 ? "yes" : "no");
+		close_login(&w);
+	}
+}
+
+static void test_memory(void)
+{
+	struct world w;
+
+	lconf = (struct client_login_conf){ 0 };
+	remembers = true;
+	knows = false;
+	open_asking(&w, "PLAIN");
+	is_str(asked_for(), "recall;", "was it refused before?");
+	is_str(wire(&w), "", "... until then nothing is said");
+	client_login_recalled(&w.c, SV(""), SV(""));
+	is_str(wire(&w), "AUTH PLAIN " PLAIN_SECRET "\r\n", "no");
+	say(&w, "535 5.7.8 sesame-open? no\r\n");
+	is_str(asked_for(), "remember 5.7.8 535 5.7.8 ***********? no;",
+	       "now it is, without the password");
+	close_login(&w);
+
+	open_asking(&w, "PLAIN");
+	client_login_recalled(&w.c, SV(""), SV(""));
+	say(&w, "454 4.7.0 later\r\n");
+	is_str(asked_for(), "recall;", "what may be right later is not remembered");
+	close_login(&w);
+
+	for (int soft = 0; soft < 2; soft++) {
+		lconf.soft_bounce = soft;
+		open_asking(&w, "PLAIN");
+		client_login_recalled(&w.c, SV("5.7.8"), SV("535 5.7.8 no"));
+		is_str(events(&w),
+		       soft ? "dead site temp 4.7.8(SASL [CACHED] authentication failed; server "
+			      "h[1.2.3.4] said: 535 5.7.8 no);"
+			    : "dead site perm 5.7.8(SASL [CACHED] authentication failed; server "
+			      "h[1.2.3.4] said: 535 5.7.8 no);",
+		       "yes, smtp_sasl_auth_soft_bounce %d", soft);
+		ok(login.failed, "... is a failure");
+		close_login(&w);
+	}
+	buf_fini(&asked);
+}
+
 int main(void)
 {
 	log_set_sink(sink, NULL);
+	test_library();
+	test_memory();
 	test_logins();
 	test_deferred();
 	test_refusals();

@@ -56,6 +56,12 @@ UNIT_TESTS += t/unit/workers/statusfilter_test
 t_unit_workers_statusfilter_test_SOURCES = t/unit/workers/statusfilter_test.c \
 	t/unit/workers/testconf.h
 t_unit_workers_statusfilter_test_LDADD = $(WORKER_LIBS)
+check_PROGRAMS += t/unit/workers/sasllink_test t/unit/workers/failures_test
+UNIT_TESTS += t/unit/workers/sasllink_test t/unit/workers/failures_test
+t_unit_workers_sasllink_test_SOURCES = t/unit/workers/sasllink_test.c workers/deliver/sasllink.c
+t_unit_workers_sasllink_test_LDADD = $(SHM_LIBS)
+t_unit_workers_failures_test_SOURCES = t/unit/workers/failures_test.c
+t_unit_workers_failures_test_LDADD = libph_saslclient.a libph_verify.a $(WORKER_LIBS)
 check_PROGRAMS += t/unit/workers/client_auth_test t/unit/workers/saslmech_test t/unit/workers/login_test
 UNIT_TESTS += t/unit/workers/client_auth_test t/unit/workers/saslmech_test t/unit/workers/login_test
 t_unit_workers_client_auth_test_SOURCES = t/unit/workers/client_auth_test.c $(DELIVER_ENGINE)

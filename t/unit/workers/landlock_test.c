@@ -173,6 +173,7 @@ static const struct {
 	{ CLASS_VERIFY, "verify", OWN_FD },
 	{ CLASS_LOOKUP, "lookup", PASSWD | OWN_FD }, /* it asks the name service */
 	{ CLASS_AUTH, "auth", PASSWD | OWN_FD },
+	{ CLASS_SASL_CLIENT, "saslclient", PASSWD | OWN_FD },
 	{ CLASS_DELIVER, "deliver", READ_SEG | MAKE_JOURNAL | BINDS | OWN_FD },
 	{ CLASS_REWRITE, "rewrite",
 	  READ_SEG | WRITE_SEG | MAKE_SEG | MAKE_JOURNAL | READ_JOURNAL | RENAME | OWN_FD |

@@ -63,7 +63,7 @@ static void begin(const char *path, bool negative, uint64_t pending_max, uint64_
 	verify_free(&v);
 	said[0] = probed[0] = '\0';
 	probe_count = answer_count = warnings = 0;
-	v = verify_new(&conf, cache_open(path, records_max, &times), &ops);
+	v = verify_new(&conf, cache_open("address_verify_map", path, records_max, &times), &ops);
 }
 
 static void ask(void *asker, uint32_t id, const char *addr)
