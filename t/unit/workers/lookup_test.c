@@ -164,7 +164,8 @@ static void test_open(void)
 #ifdef PH_HAVE_LDAP
 		{ "ldap", "server_host = a, ldaps://b:7 c:8\nsearch_base = dc=x\nbind = no\n", "" },
 		{ "ldap", "scope = all\n", "scope: cannot be all" },
-		{ "ldap", "bind = sasl\n", "bind: cannot be sasl" },
+		{ "ldap", "bind = saslx\n", "bind: cannot be saslx" },
+		{ "ldap", "bind = sasl\nsasl_minssf = strong\n", "sasl_minssf" },
 		{ "ldap", "query_filter = (a=%x)\n", "query_filter: invalid" },
 		{ "ldap", "search_base = dc=%0\n", "search_base: invalid" },
 		{ "ldap", "version = 4\n", "version: expected" },
