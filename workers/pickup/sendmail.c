@@ -318,7 +318,8 @@ static NORETURN void flush_queue(const struct command *c)
 static NORETURN void make_aliases(const struct command *c)
 {
 	static char name[] = "postalias", end[] = "--";
-	const char *list = conf_get(c->s.conf, "alias_database");
+	const struct conf *conf = c->s.conf;
+	const char *list = conf_get(conf, "alias_database");
 	struct sv rest = sv_from(list == NULL ? "" : list), item;
 	char **argv = xcalloc(rest.len + 3, sizeof(*argv));
 	size_t n = 0;
