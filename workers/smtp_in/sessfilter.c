@@ -10,6 +10,7 @@
 #include "shm/counters.h"
 #include "workers/mail/xtext.h"
 #include "workers/smtp/reply.h"
+#include "workers/smtp_in/auth.h"
 #include "workers/smtp_in/command.h"
 
 #define ROOM_BYTES    16384u
@@ -205,6 +206,7 @@ static void log_origin(struct session *s)
 		return;
 	s->filter->logged = true;
 	buf_printf(&line, "NOQUEUE: client=%s", s->namaddr);
+	session_auth_log(s, ", ", &line);
 	cmd_forwarded_log(s, &line);
 	log_text(line.p, line.len);
 	buf_fini(&line);

@@ -3,6 +3,7 @@
  * is acknowledged which the filter has not acknowledged. */
 #include "t/unit/tap.h"
 #include "t/unit/workers/smtpin_fake.h"
+#include "workers/smtp_in/auth.h"
 #include "workers/smtp_in/connector.h"
 
 #define BROKEN "451 4.3.0 Error: queue file write error\r\n"
@@ -47,6 +48,16 @@ static void send_one(void)
 	fake_say(&f, "MAIL FROM:<s@x.test> SIZE=10\r\n");
 	fake_say(&f, "RCPT TO:<u@local.test> NOTIFY=NEVER\r\n");
 	fake_say(&f, "DATA\r\n");
+}
+
+static void test_login(void)
+{
+	begin("");
+	session_auth_extern(&f.s, "joe");
+	send_one();
+	ok(logged("NOQUEUE: client=client.test[192.0.2.1], sasl_method=XCLIENT, sasl_username=joe"),
+	   "who has logged in is in the log");
+	fake_close(&f);
 }
 
 static void test_good(void)
@@ -271,6 +282,7 @@ static void test_addresses(void)
 int main(void)
 {
 	test_good();
+	test_login();
 	test_refusals();
 	test_lost();
 	test_ahead();
