@@ -31,6 +31,7 @@ FUZZ_TARGETS += t/fuzz/milter_fuzz
 FUZZ_TARGETS += t/fuzz/proxyfilter_fuzz
 FUZZ_TARGETS += t/fuzz/dovecot_fuzz t/fuzz/smtpauth_fuzz
 FUZZ_TARGETS += t/fuzz/screentalk_fuzz
+FUZZ_TARGETS += t/fuzz/tls_fuzz
 EXTRA_DIST += t/fuzz/corpus t/fuzz/patch.h t/fuzz/spool_image.h
 
 .PHONY: fuzz-programs
@@ -54,6 +55,8 @@ t_fuzz_smtpauth_fuzz_SOURCES = t/fuzz/smtpauth_fuzz.c t/unit/workers/smtpin_fake
 t_fuzz_smtpauth_fuzz_LDADD = $(FUZZ_MAIN) libph_smtpin.a libph_tls.a $(WORKER_LIBS) $(WOLFSSL_LIBS)
 t_fuzz_screentalk_fuzz_SOURCES = t/fuzz/screentalk_fuzz.c t/unit/workers/screentalk_rig.h
 t_fuzz_screentalk_fuzz_LDADD = $(FUZZ_MAIN) libph_smtpin.a libph_tls.a $(WORKER_LIBS) $(WOLFSSL_LIBS)
+t_fuzz_tls_fuzz_SOURCES = t/fuzz/tls_fuzz.c t/unit/workers/tls_rig.h
+t_fuzz_tls_fuzz_LDADD = $(FUZZ_MAIN) libph_tls.a libph_conf.a $(LIB_LIBS) $(PCRE2_LIBS) $(KYOTO_LIBS) $(WOLFSSL_LIBS)
 t_fuzz_milter_fuzz_SOURCES = t/fuzz/milter_fuzz.c
 t_fuzz_milter_fuzz_LDADD = $(FUZZ_MAIN) $(REWRITE_LIBS)
 t_fuzz_proxyfilter_fuzz_SOURCES = t/fuzz/proxyfilter_fuzz.c t/unit/workers/smtpin_fake.h
