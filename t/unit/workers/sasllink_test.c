@@ -140,7 +140,7 @@ static void test_dialogue(void)
 static void test_lives(void)
 {
 	struct sasl_asker a = new_asker(), b = new_asker();
-	struct worker_peer other = { .link = &link_there };
+	static struct worker_peer other = { .link = &link_there };
 
 	a.ctx = &a;
 	b.ctx = &b;
