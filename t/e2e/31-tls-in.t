@@ -102,7 +102,13 @@ subtest 'STARTTLS' => sub {
 	is($c->cmd('STARTTLS'), '554 5.5.1 Error: TLS already active', 'nor done twice');
 	like($c->mail('a@client.test', 'b@there.test', "Subject: one\n\nx"), qr/^250 /, 'a message');
 	$c->quit; $c->end;
-	ok($mta->wait_log(qr/Anonymous TLS connection established from unknown\[127\.0\.0\.1\].*: TLSv1\.3 with cipher TLS_AES_256_GCM_SHA384 \(256\/256 bits\) key-exchange X25519/), 'the log');
+	ok($mta->wait_log(qr/Anonymous TLS connection established from unknown\[127\.0\.0\.1\].*: TLSv1\.3 with cipher TLS_AES_256_GCM_SHA384 \(256\/256 bits\) key-exchange X25519 server-signature (?:ECDSA \(prime256v1\)|RSA-PSS \(2048 bits\)) server-digest SHA256$/m), 'the log');
+	for my $hash (256, 512) {
+		$c = TlsClient->new($mta->{port}, '-sigalgs', "RSA-PSS+SHA$hash");
+		$c->cmd('EHLO client.test');
+		$c->quit; $c->end;
+		ok($mta->wait_log(qr/server-signature RSA-PSS \(2048 bits\) server-digest SHA$hash$/m), "signed with SHA-$hash");
+	}
 	ok($mta->wait_log(qr/disconnect from .* ehlo=2 starttls=1\/2 mail=1 rcpt=1 data=1 quit=1/), 'the counts');
 };
 
@@ -191,7 +197,7 @@ subtest 'certificates of clients' => sub {
 subtest 'what the next hop gets' => sub {
 	ok(wait_until(sub { $got->got =~ /^Subject: two\r?\n.*^\.\r?\n/ms }), 'both messages');
 	my $text = $got->got =~ s/\r//gr;
-	like($text, qr/^\t\(using TLSv1\.3 with cipher TLS_AES_256_GCM_SHA384 \(256\/256 bits\)\n\t key-exchange X25519\)\n\t\(No client certificate requested\)\n\tby mx\.posthaste\.test \(Posthaste\) with ESMTPS id/m, 'Received of the first');
+	like($text, qr/^\t\(using TLSv1\.3 with cipher TLS_AES_256_GCM_SHA384 \(256\/256 bits\)\n\t key-exchange X25519 server-signature (?:ECDSA \(prime256v1\)|RSA-PSS \(2048 bits\)) server-digest SHA256\)\n\t\(No client certificate requested\)\n\tby mx\.posthaste\.test \(Posthaste\) with ESMTPS id/m, 'Received of the first');
 	like($text, qr/^\t\(Client CN "client\.test", Issuer "client\.test" \(verified OK\)\)\n/m, 'and of the second');
 };
 

@@ -268,10 +268,7 @@ static void log_summary(const struct conn *c, const struct conn_tls *x, const st
 		buf_printf(&line, " key-exchange %s", info.key_exchange);
 	if (info.key_exchange[0] != '\0' && info.group[0] != '\0')
 		buf_printf(&line, " (%s)", info.group);
-	if (info.signature[0] != '\0')
-		buf_printf(&line, " server-signature %s", info.signature);
-	if (info.signature[0] != '\0' && info.signature_bits > 0)
-		buf_printf(&line, " (%u bits)", info.signature_bits);
+	tls_info_add_signatures(&info, "", &line);
 	log_as(c->dest->t->program, LOG_LEVEL_INFO, "%s", buf_cstr(&line));
 	buf_fini(&line);
 }

@@ -239,5 +239,7 @@ struct tls_variant *tls_ctx_variant(struct tls_ctx *ctx, const struct tls_hello 
 		return NULL;
 	}
 	*v = (struct tls_variant){ .serial = serial, .used = ++ctx->use_count, .ctx = c };
+	if (pair != NULL)
+		v->signature = pair->signature;
 	return v;
 }

@@ -127,6 +127,7 @@ static int pair_check(struct tls_pair *p, struct buf *why)
 		return E_CONFIG;
 	}
 	p->kind = kind_of(&x);
+	x509_signature(x.spki, &p->signature);
 	bool fits = p->kind != TLS_KEY_ECDSA || ecdsa_fits(p, x.spki);
 
 	buf_fini(&der);

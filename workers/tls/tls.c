@@ -338,14 +338,62 @@ static void key_exchange(const struct tls *t, const char *cipher, struct tls_inf
 		info->key_exchange = "DHE";
 }
 
+/* Of our own RSA key: which digest the library chose of those that the client knows. */
+static const char *chosen_digest(const struct tls *t)
+{
+	int nid = 0;
+
+	if (wolfSSL_get_signature_nid(t->ssl, &nid) != WOLFSSL_SUCCESS)
+		return "";
+	/* it names the pair as a certificate would, whatever the padding */
+	return nid == CTC_SHA256wRSA   ? "SHA256"
+	       : nid == CTC_SHA384wRSA ? "SHA384"
+	       : nid == CTC_SHA512wRSA ? "SHA512"
+				       : "";
+}
+
+static void signatures(const struct tls *t, struct tls_info *info)
+{
+	bool is_server = t->ctx->setup.is_server;
+	struct tls_signature *own = is_server ? &info->server_signature : &info->client_signature;
+	struct tls_signature *theirs =
+		is_server ? &info->client_signature : &info->server_signature;
+	struct x509 x;
+
+	if (info->resumed || strcmp(info->protocol, "TLSv1.3") != 0)
+		return;
+	if (t->chain_count > 0 && x509_parse(t->chain[0], &x) == 0)
+		x509_signature(x.spki, theirs);
+	if (!is_server)
+		return; /* whether our certificate was asked for is not known */
+	*own = t->variant->signature;
+	if (strcmp(own->name, "RSA-PSS") == 0)
+		own->digest = chosen_digest(t);
+}
+
+static void add_signature(const struct tls_signature *s, const char *fold, const char *whose,
+			  struct buf *out)
+{
+	if (s->name == NULL || s->name[0] == '\0')
+		return;
+	buf_printf(out, "%s %s-signature %s", fold, whose, s->name);
+	if (s->detail[0] != '\0')
+		buf_printf(out, " (%s)", s->detail);
+	if (s->digest[0] != '\0')
+		buf_printf(out, " %s-digest %s", whose, s->digest);
+}
+
+void tls_info_add_signatures(const struct tls_info *info, const char *fold, struct buf *out)
+{
+	add_signature(&info->server_signature, "", "server", out);
+	add_signature(&info->client_signature, fold, "client", out);
+}
+
 void tls_info_get(const struct tls *t, struct tls_info *info)
 {
-	*info = (struct tls_info){ .protocol = "",
-				   .cipher = "",
-				   .key_exchange = "",
-				   .group = "",
-				   .signature = "",
-				   .name = "" };
+	*info = (struct tls_info){
+		.protocol = "", .cipher = "", .key_exchange = "", .group = "", .name = ""
+	};
 	if (!t->done)
 		return;
 	const char *library = wolfSSL_get_cipher_name(t->ssl);
@@ -357,6 +405,7 @@ void tls_info_get(const struct tls *t, struct tls_info *info)
 		tls_suite_bits(library, &info->bits, &info->alg_bits);
 	key_exchange(t, info->cipher, info);
 	info->resumed = t->resumed;
+	signatures(t, info);
 	info->name = t->ctx->setup.is_server ? t->hello.name : t->name != NULL ? t->name : "";
 }
 

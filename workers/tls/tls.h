@@ -128,18 +128,26 @@ size_t tls_waiting(const struct tls *t);    /* bytes fed and not used */
 const char *tls_error(const struct tls *t); /* "" = none; printable */
 size_t tls_memory(const struct tls *t);
 
+struct tls_signature {
+	const char *name;   /* "RSA-PSS", "ECDSA", "ED25519"; "" or NULL = none, or not known */
+	char detail[16];    /* "2048 bits", "prime256v1"; "" = none */
+	const char *digest; /* "SHA256"; "" = none, or not known */
+};
+
 struct tls_info {             /* after the handshake; texts live as long as the session */
 	const char *protocol; /* "TLSv1.3" */
 	const char *cipher;   /* OpenSSL's name */
 	unsigned bits, alg_bits;
 	const char *key_exchange; /* "X25519", "ECDHE", "DHE"; "" = unknown */
 	const char *group;        /* "", of ECDHE in 1.2 */
-	const char *signature;    /* "RSA-PSS (2048 bits)"'s first word; server's, or "" */
-	unsigned signature_bits;
+	struct tls_signature server_signature, client_signature; /* of new sessions of 1.3 */
 	bool resumed;
 	const char *name; /* SNI: asked for or sent; "" = none */
 };
 void tls_info_get(const struct tls *t, struct tls_info *info_r);
+/* " server-signature ECDSA (prime256v1) server-digest SHA256", and `fold` and the same of the
+ * client's; nothing of what is not known. */
+void tls_info_add_signatures(const struct tls_info *info, const char *fold, struct buf *out);
 
 /* Clients: what to keep for tls_session_restore(): the session and the peer's chain, some kB. It is
  * there after the first tls_read() that followed the handshake, and with 1.3 only. 0 or E_NOENT. */
@@ -182,6 +190,8 @@ struct x509 {                                         /* views into the certific
 };
 /* E_SYNTAX. */
 int x509_parse(struct sv der, struct x509 *x_r);
+/* How a key of this kind (a SubjectPublicKeyInfo) signs in TLS 1.3. */
+void x509_signature(struct sv spki, struct tls_signature *s_r);
 /* The next DNS name of subjectAltName; `at` begins as 0. False: no more. Not checked: may contain
  * anything. */
 bool x509_next_dns(const struct x509 *x, size_t *at, struct sv *name_r);

@@ -22,6 +22,7 @@ enum tls_key_kind { TLS_KEY_RSA, TLS_KEY_ECDSA, TLS_KEY_OTHER };
 struct tls_pair {
 	enum tls_key_kind kind;
 	struct buf key, chain; /* PEM */
+	struct tls_signature signature;
 	uint32_t serial; /* of all pairs of this process: names contexts that were made of it */
 };
 
@@ -34,6 +35,7 @@ struct tls_variant { /* a context of the library for one pair of keys */
 	uint32_t serial;
 	uint64_t used;
 	unsigned sessions;
+	struct tls_signature signature; /* of its keys */
 	WOLFSSL_CTX *ctx;
 };
 

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Certificates as strangers send them: a strict reader of the few parts that are looked at (RFC
  * 5280). */
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
 #include "lib/err.h"
+#include "lib/util.h"
 #include "workers/tls/tls.h"
 
 enum {
@@ -341,4 +343,76 @@ int x509_common_name(struct sv dn, struct buf *out)
 		}
 	}
 	return last.tag == 0 ? E_NOENT : add_string(&last, out);
+}
+
+/* ---- keys ---- */
+
+static const struct {
+	struct sv oid;
+	const char *name, *detail,
+		*digest; /* detail of a curve's key; 1.3 binds its digest to it */
+} curves[] = {
+	{ OID("\x2a\x86\x48\xce\x3d\x03\x01\x07"), "ECDSA", "prime256v1", "SHA256" },
+	{ OID("\x2b\x81\x04\x00\x22"), "ECDSA", "secp384r1", "SHA384" },
+	{ OID("\x2b\x81\x04\x00\x23"), "ECDSA", "secp521r1", "SHA512" },
+};
+
+static unsigned bits_of(struct sv number)
+{
+	while (number.len > 0 && number.p[0] == 0) {
+		number.p++;
+		number.len--;
+	}
+	if (number.len == 0 || number.len > 8192)
+		return 0;
+	unsigned char top = (unsigned char)number.p[0];
+	unsigned bits = (unsigned)number.len * 8;
+
+	for (; (top & 0x80) == 0; top = (unsigned char)(top << 1))
+		bits--;
+	return bits;
+}
+
+static void rsa_signature(struct sv key, struct tls_signature *s)
+{
+	struct tlv seq, modulus;
+
+	if (key.len == 0 || key.p[0] != 0)
+		return;
+	key = (struct sv){ key.p + 1, key.len - 1 };
+	if (der_expect(&key, TAG_SEQUENCE, &seq) != 0 ||
+	    der_expect(&seq.value, TAG_INTEGER, &modulus) != 0)
+		return;
+	s->name = "RSA-PSS";
+	snprintf(s->detail, sizeof(s->detail), "%u bits", bits_of(modulus.value));
+}
+
+void x509_signature(struct sv spki, struct tls_signature *s)
+{
+	static const struct sv rsa = OID("\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01");
+	static const struct sv ec = OID("\x2a\x86\x48\xce\x3d\x02\x01");
+	static const struct sv ed25519 = OID("\x2b\x65\x70"), ed448 = OID("\x2b\x65\x71");
+	struct tlv outer, algorithm, oid, curve, key;
+
+	*s = (struct tls_signature){ .name = "", .digest = "" };
+	if (der_expect(&spki, TAG_SEQUENCE, &outer) != 0 ||
+	    der_expect(&outer.value, TAG_SEQUENCE, &algorithm) != 0 ||
+	    der_expect(&algorithm.value, TAG_OID, &oid) != 0 ||
+	    der_expect(&outer.value, TAG_BIT_STRING, &key) != 0)
+		return;
+	if (sv_eq(oid.value, rsa))
+		rsa_signature(key.value, s);
+	else if (sv_eq(oid.value, ed25519))
+		s->name = "ED25519";
+	else if (sv_eq(oid.value, ed448))
+		s->name = "ED448";
+	if (!sv_eq(oid.value, ec) || der_expect(&algorithm.value, TAG_OID, &curve) != 0)
+		return;
+	for (size_t i = 0; i < ARRAY_LEN(curves); i++) {
+		if (!sv_eq(curve.value, curves[i].oid))
+			continue;
+		s->name = curves[i].name;
+		snprintf(s->detail, sizeof(s->detail), "%s", curves[i].detail);
+		s->digest = curves[i].digest;
+	}
 }

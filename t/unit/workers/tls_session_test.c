@@ -3,10 +3,12 @@
  */
 #include "t/unit/workers/tls_rig.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "lib/clock.h"
 #include "lib/rand.h"
+#include "lib/util.h"
 #include "t/unit/tap.h"
 
 static struct tls_keys *keys_of(const char *a, const char *b, const char *c)
@@ -39,6 +41,20 @@ static struct tls_ctx *ctx_of(struct tls_setup setup)
 	return ctx;
 }
 
+static struct buf text_of_signatures;
+
+static const char signature[] = " server-signature ECDSA (prime256v1) server-digest SHA256";
+
+static void is_signed(const struct tls *t, const char *want, const char *name)
+{
+	struct tls_info info;
+
+	tls_info_get(t, &info);
+	buf_reset(&text_of_signatures);
+	tls_info_add_signatures(&info, "|", &text_of_signatures);
+	is_str(buf_cstr(&text_of_signatures), want, "signatures: %s", name);
+}
+
 static void test_pair(unsigned versions, const char *want_protocol, const char *want_cipher,
 		      size_t step)
 {
@@ -58,6 +74,8 @@ static void test_pair(unsigned versions, const char *want_protocol, const char *
 	is_str(info.cipher, want_cipher, "cipher");
 	is_int(info.bits, versions == TLS_1_3 ? 256 : 128, "bits");
 	is_str(info.name, "mx.example.test", "the name that was asked for");
+	is_signed(s, versions == TLS_1_2 ? "" : signature, "the server's");
+	is_signed(c, versions == TLS_1_2 ? "" : signature, "as the client sees them");
 	ok(!info.resumed, "a new session");
 	is_int(tls_peer_chain(c, &chain), 2, "the client has the chain");
 	is_int(tls_peer_chain(s, &chain), 0, "the server has none");
@@ -214,6 +232,12 @@ static void test_client_certificate(unsigned versions)
 		size_t n = tls_peer_chain(s, &chain);
 
 		is_int(n, 2, "a chain of two");
+		is_signed(s,
+			  versions == TLS_1_2
+				  ? ""
+				  : " server-signature RSA-PSS (2048 bits) server-digest SHA256| "
+				    "client-signature ECDSA (prime256v1) client-digest SHA256",
+			  "both");
 		is_int(tls_judge(root, chain, n, 9, TLS_FOR_CLIENT, NULL), 0, "trusted");
 		is_int(tls_judge(root, chain, n, 9, TLS_FOR_SERVER, NULL), TLS_CERT_PURPOSE,
 		       "not as a server");
@@ -439,8 +463,53 @@ static void test_garbage(void)
 	tls_keys_free(&keys);
 }
 
+/* Keys of every kind, cut at every byte. */
+static void test_key_signatures(void)
+{
+	static const struct {
+		const char *spki;
+		size_t len;
+		const char *want;
+	} keys[] = {
+#define KEY(bytes, want) { (bytes), sizeof(bytes) - 1, (want) }
+		KEY("\x30\x13\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00"
+		    "\x03\x02\x00\x00",
+		    "- -"),
+		KEY("\x30\x1c\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00"
+		    "\x03\x0b\x00\x30\x08\x02\x03\x00\x81\x01\x02\x01\x03",
+		    "RSA-PSS (16 bits) -"),
+		KEY("\x30\x15\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04"
+		    "\x00\x22\x03\x01\x00",
+		    "ECDSA (secp384r1) SHA384"),
+		KEY("\x30\x15\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04"
+		    "\x00\x21\x03\x01\x00",
+		    "- -"),
+		KEY("\x30\x0a\x30\x05\x06\x03\x2b\x65\x70\x03\x01\x00", "ED25519 -"),
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+		for (size_t n = 0; n <= keys[i].len; n++) {
+			char *copy = xmalloc(n + 1), text[64];
+			struct tls_signature s;
+
+			memcpy(copy, keys[i].spki, n);
+			x509_signature((struct sv){ copy, n }, &s);
+			free(copy);
+			snprintf(text, sizeof(text), "%s%s%s%s %s",
+				 s.name[0] != '\0' ? s.name : "-", s.detail[0] != '\0' ? " (" : "",
+				 s.detail, s.detail[0] != '\0' ? ")" : "",
+				 s.digest[0] != '\0' ? s.digest : "-");
+			if (n < keys[i].len && strcmp(text, "- -") != 0)
+				ok(false, "key %zu cut at %zu: %s", i, n, text);
+			if (n == keys[i].len)
+				is_str(text, keys[i].want, "key %zu", i);
+		}
+	}
+}
+
 int main(void)
 {
+	test_key_signatures();
 	clock_init();
 	clock_tick();
 	test_pair(TLS_1_3, "TLSv1.3", "TLS_AES_256_GCM_SHA384", 100000);
@@ -454,5 +523,6 @@ int main(void)
 	test_x509();
 	test_tickets();
 	test_garbage();
+	buf_fini(&text_of_signatures);
 	return tap_done();
 }
