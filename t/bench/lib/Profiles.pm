@@ -335,6 +335,8 @@ sub drain_backlog {
 	my $mta = Systems->can($system)->($port, { minimal_backoff_time => '1h', maximal_backoff_time => '2h' })
 		or return;
 	my $load = Posthaste->load(@{ $profile->{args} }, '-n', $count, "127.0.0.1:$mta->{port}");
+	# what is deferred after the flush would stay
+	wait_until(sub { sleep 0.5; $mta->{deferred}->() >= $count }, 300) or return;
 	rest($mta->{pid});
 	my $sink = Posthaste->sink(port => $port, args => $profile->{sink});
 	my $cpu0 = cpu_of($mta->{pid});

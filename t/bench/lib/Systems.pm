@@ -35,6 +35,7 @@ sub posthaste {
 		stop => sub { $mta->stop },
 		command => sub { $mta->command(@_) },
 		queued => sub { $mta->status->{messages} },
+		deferred => sub { ($mta->http("/stats") =~ /"queue":\s*\{[^}]*"deferred":\s*(\d+)/)[0] || 0 },
 	};
 }
 
@@ -115,6 +116,7 @@ sub postfix {
 			my @files = map { glob "$dir/q/$_" } qw(incoming/* active/* deferred/*/*);
 			return scalar @files;
 		},
+		deferred => sub { scalar(() = glob "$dir/q/deferred/*/*") },
 	};
 }
 
