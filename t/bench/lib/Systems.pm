@@ -94,6 +94,7 @@ sub postfix {
 	);
 	spew("$dir/conf/main.cf", join '', map { "$_ = $main{$_}\n" } sort keys %main);
 	my $master = slurp("$p/usr/share/postfix/master.cf.dist");
+	$master =~ s/^#(tlsproxy\s+unix)/$1/m; # keeps connections with TLS
 	$master =~ s/^#.*\n//mg;
 	$master =~ s/^smtp(\s+inet)/127.0.0.1:$port$1/m;
 	$master =~ s/^([\w.:]+\s+\S+\s+\S+\s+\S+\s+)\S+(\s)/$1n$2/mg; # no chroot
