@@ -20,6 +20,7 @@
 #include "lib/log.h"
 
 static const char *program = "command";
+static int failure = EX_SOFTWARE; /* exit status */
 
 /* "postdrop: warning: text", without the process id that log lines have. */
 static void to_stderr(void *ctx UNUSED, enum log_level level UNUSED, const char *name,
@@ -52,9 +53,10 @@ static void shed_caller(void)
 		signal(ignored[i], SIG_IGN);
 }
 
-void command_start(const char *name)
+void command_start(const char *name, int status)
 {
 	program = name;
+	failure = status;
 	if (is_setgid()) {
 		const char *dir = getenv("MAIL_CONFIG");
 		char *keep = dir != NULL ? xstrdup(dir) : NULL;
@@ -71,17 +73,49 @@ void command_start(const char *name)
 	log_set_sink(to_stderr, NULL);
 }
 
-void command_fatal(int status, const char *fmt, ...)
+static NORETURN PRINTF_LIKE(2, 0) void end(int status, const char *fmt, va_list ap)
 {
 	char text[1000];
-	va_list ap;
 
-	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
 	str_make_printable(text, strlen(text));
 	fprintf(stderr, "%s: fatal: %s\n", program, text);
 	exit(status);
+}
+
+void command_fatal(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	end(failure, fmt, ap);
+}
+
+void command_fatal_as(int status, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	end(status, fmt, ap);
+}
+
+/* Each line that says what is wrong; what are warnings says so itself, and is none of the caller's
+ * business now. */
+static NORETURN void refuse_conf(const char *dir, int err, struct sv lines)
+{
+	bool said = false;
+
+	while (lines.len > 0) {
+		struct sv line = sv_next_part(&lines, '\n');
+
+		if (line.len == 0 || (line.len > 9 && memcmp(line.p, "warning: ", 9) == 0))
+			continue;
+		fprintf(stderr, "%s: fatal: %.*s\n", program, (int)line.len, line.p);
+		said = true;
+	}
+	if (!said)
+		fprintf(stderr, "%s: fatal: configuration in %s: %s\n", program, dir, err_str(err));
+	exit(failure);
 }
 
 static struct conf *load(const char *dir)
@@ -92,11 +126,8 @@ static struct conf *load(const char *dir)
 	conf_diag_init(&diag);
 	int err = conf_load_dir(dir, &conf, &diag);
 
-	if (err != 0) {
-		fprintf(stderr, "%s: fatal: configuration in %s: %s\n%s", program, dir,
-			err_str(err), buf_cstr(&diag.text));
-		exit(EX_CONFIG);
-	}
+	if (err != 0)
+		refuse_conf(dir, err, buf_sv(&diag.text));
 	conf_diag_fini(&diag);
 	return conf;
 }
@@ -133,8 +164,7 @@ struct conf *command_conf(const char *dir)
 		conf_free(&own);
 	}
 	if (!allowed)
-		command_fatal(EX_NOPERM,
-			      "%s is not listed in alternate_config_directories or "
+		command_fatal("%s is not listed in alternate_config_directories or "
 			      "multi_instance_directories of %s/main.cf",
 			      dir, PH_CONFIG_DIR);
 	return load(dir);
@@ -160,13 +190,13 @@ bool command_user_may(const struct conf *c, const char *param_name, uid_t uid)
 	int err = matchlist_open(c, list != NULL ? list : "", param_name, MATCHLIST_STRING, &l, &d);
 
 	if (err != 0)
-		command_fatal(EX_CONFIG, "parameter %s: %s", param_name,
+		command_fatal("parameter %s: %s", param_name,
 			      d.text.len > 0 ? buf_cstr(&d.text) : err_str(err));
 	conf_diag_fini(&d);
 	int has = matchlist_has_string(l, sv_from(command_user(uid)));
 
 	matchlist_close(&l);
 	if (has < 0)
-		command_fatal(EX_TEMPFAIL, "parameter %s: a table cannot be asked", param_name);
+		command_fatal("parameter %s: a table cannot be asked", param_name);
 	return has > 0;
 }

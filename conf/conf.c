@@ -220,7 +220,7 @@ static int read_text(const char *path, struct buf *text, struct conf_diag *d)
 	int err = io_read_file(path, CONF_FILE_LIMIT_BYTES, text);
 
 	if (err != 0) {
-		conf_diag_add(d, true, path, 0, "cannot read: %s", err_str(err));
+		conf_diag_add(d, true, NULL, 0, "open %s: %s", path, err_str(err));
 		return err;
 	}
 	return check_text(path, text, d);

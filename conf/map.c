@@ -78,7 +78,8 @@ static const struct map_type types[] = {
 	  .fold = true,
 	  .open = map_inline_open,
 	  .get = map_hash_get,
-	  .close = map_hash_close },
+	  .close = map_hash_close,
+	  .each = map_hash_each },
 #ifdef PH_HAVE_LDAP
 	REMOTE("ldap"),
 #endif
@@ -129,7 +130,8 @@ static const struct map_type types[] = {
 	  .fold = true,
 	  .open = map_texthash_open,
 	  .get = map_hash_get,
-	  .close = map_hash_close },
+	  .close = map_hash_close,
+	  .each = map_hash_each },
 	{ .name = "unionmap",
 	  .open = map_multi_open,
 	  .get = map_union_get,
@@ -450,6 +452,14 @@ enum map_status map_get(struct map *m, struct sv key, struct buf *out)
 		key.p = folded;
 	}
 	return map_get_as_is(m, key, out);
+}
+
+bool map_each(const struct map *m, map_each_fn fn, void *ctx)
+{
+	if (m->type->each == NULL)
+		return false;
+	m->type->each(m->impl, fn, ctx);
+	return true;
 }
 
 void map_lookup(struct map *m, struct sv key, map_fn fn, void *ctx)

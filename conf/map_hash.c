@@ -40,6 +40,18 @@ enum map_status map_hash_get(void *impl, struct sv key, struct buf *out)
 	return buf_add_sv(out, *value) ? MAP_FOUND : MAP_ERROR;
 }
 
+void map_hash_each(const void *impl, map_each_fn fn, void *ctx)
+{
+	const struct hash_map *h = impl;
+	struct sv key;
+	void *value;
+
+	for (size_t pos = 0; strmap_next(h->keys, &pos, &key, &value);) {
+		if (!fn(ctx, key, *(const struct sv *)value))
+			return;
+	}
+}
+
 /* The first of two equal keys stays, as in Postfix. */
 static void hash_add(struct hash_map *h, const struct map_text *t, struct sv key, struct sv value)
 {

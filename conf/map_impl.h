@@ -17,6 +17,8 @@ struct map_open { /* what a type's open() is given, and gives back */
 	char *path; /* out: malloc'd name of the file to watch, NULL when there is none */
 };
 
+typedef bool (*map_each_fn)(void *ctx, struct sv key, struct sv value); /* false = enough */
+
 struct map_type {
 	const char *name;
 	bool fold;    /* keys are folded to lower case */
@@ -28,6 +30,7 @@ struct map_type {
 	void (*close)(void *impl);
 	bool (*fixed)(const void *impl);  /* tables of tables: instead of !pattern */
 	bool (*remote)(const void *impl); /* tables of tables: is one of them remote? */
+	void (*each)(const void *impl, map_each_fn fn, void *ctx); /* NULL: cannot be listed */
 };
 
 /* map_hash.c */
@@ -35,6 +38,7 @@ int map_texthash_open(struct map_open *o);
 int map_inline_open(struct map_open *o);
 enum map_status map_hash_get(void *impl, struct sv key, struct buf *out);
 void map_hash_close(void *impl);
+void map_hash_each(const void *impl, map_each_fn fn, void *ctx);
 /* map_simple.c */
 int map_static_open(struct map_open *o);
 enum map_status map_static_get(void *impl, struct sv key, struct buf *out);
@@ -85,6 +89,9 @@ enum map_source map_type_source(const char *type); /* NONE for unknown types */
 
 /* map_get without folding the key (postmap -f). */
 enum map_status map_get_as_is(struct map *m, struct sv key, struct buf *out);
+
+/* All entries of a table whose type can list them (postmap -s); false when it cannot. */
+bool map_each(const struct map *m, map_each_fn fn, void *ctx);
 
 /* An error naming the table. Returns err. */
 int map_open_fail(const struct map_open *o, int err, const char *fmt, ...) PRINTF_LIKE(3, 4);

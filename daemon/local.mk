@@ -29,7 +29,7 @@ daemon_posthaste_SOURCES = daemon/posthaste.c daemon/check.c daemon/check.h daem
 	daemon/plan.c daemon/plan.h
 daemon_posthaste_LDADD = libph_daemon.a $(CONF_LIBS)
 
-libph_daemon_a_SOURCES += daemon/qcmd.c daemon/qcmd.h daemon/qdoubt.c daemon/qdoubt.h \
+libph_daemon_a_SOURCES += daemon/qdoubt.c daemon/qdoubt.h \
 	daemon/qlist.c daemon/qlist.h daemon/qprint.c daemon/qprint.h daemon/qread.c daemon/qread.h \
 	daemon/qwire.c daemon/qwire.h
 QUEUE_LIBS = libph_daemon.a libph_spool.a libph_mail.a libph_shm.a $(CONF_LIBS) $(JANSSON_LIBS)
@@ -57,16 +57,14 @@ pkglibexec_PROGRAMS += daemon/showq
 daemon_showq_SOURCES = daemon/showq.c
 daemon_showq_LDADD = $(DAEMON_LIBS) $(JANSSON_LIBS)
 
-# one program, three names
-sbin_PROGRAMS += daemon/postmap daemon/postalias daemon/newaliases
+# one program, two names
+sbin_PROGRAMS += daemon/postmap daemon/postalias
 POSTMAP_SOURCES = daemon/postmap.c daemon/postmap_message.c daemon/postmap_message.h \
 	conf/kch_build.c conf/kch_build.h conf/map_ask.c conf/map_ask.h
 daemon_postmap_SOURCES = $(POSTMAP_SOURCES)
 daemon_postmap_LDADD = libph_mail.a $(CONF_LIBS)
 daemon_postalias_SOURCES = $(POSTMAP_SOURCES)
 daemon_postalias_LDADD = libph_mail.a $(CONF_LIBS)
-daemon_newaliases_SOURCES = $(POSTMAP_SOURCES)
-daemon_newaliases_LDADD = libph_mail.a $(CONF_LIBS)
 
 dist_sbin_SCRIPTS = daemon/qshape
 

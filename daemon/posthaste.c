@@ -13,6 +13,7 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #include "daemon/check.h"
@@ -516,6 +517,12 @@ static int cmd_flush(struct app *a)
 	struct buf out = BUF_INIT;
 	char text[200];
 
+	load(a);
+	if (is_postfix && running(a) == 0) {
+		/* whose words and status are those of the command behind it */
+		fputs("postqueue: fatal: Cannot flush mail queue - mail system is down\n", stderr);
+		return EX_UNAVAILABLE;
+	}
 	must_run(a);
 	int err = call(a, "queue-flush", &out, text, sizeof(text));
 
@@ -661,20 +668,22 @@ int main(int argc, char **argv)
 		else if (opt == '?')
 			usage();
 	}
-	if (optind >= argc)
+	if (optind >= argc && !is_postfix)
 		usage();
 	if (is_postfix && a.conf_path[0] != '/')
 		bad("-c requires absolute pathname");
+	const char *command = optind < argc ? argv[optind] : "";
+
 	if (a.conf_path == own_path)
-		run_wrapper(argv[optind]);
+		run_wrapper(command);
 	ssize_t n = readlink("/proc/self/exe", a.self, sizeof(a.self) - 1);
 
 	a.self[n < 0 ? 0 : n] = '\0';
 	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
-		if (strcmp(argv[optind], commands[i].name) != 0)
+		if (strcmp(command, commands[i].name) != 0)
 			continue;
 		/* words behind these two are for Postfix's own installation */
-		if (optind != argc - 1 && commands[i].run != cmd_set_permissions &&
+		if (optind != argc - 1 && !is_postfix && commands[i].run != cmd_set_permissions &&
 		    commands[i].run != cmd_upgrade_configuration)
 			usage();
 		return commands[i].run(&a);
@@ -684,6 +693,6 @@ int main(int argc, char **argv)
 	fprintf(stderr,
 		"%s: fatal: unknown command: '%s'. Usage: postfix start (or stop, reload, abort, "
 		"flush, check, status, set-permissions, upgrade-configuration, logrotate)\n",
-		self, argv[optind]);
+		self, command);
 	return 1;
 }

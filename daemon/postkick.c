@@ -13,6 +13,13 @@
 #include "daemon/control.h"
 #include "lib/err.h"
 
+/* Those that a master.cf of Postfix has. */
+static const char *const services[] = {
+	"pickup", "qmgr",     "cleanup", "flush", "showq",  "rewrite", "bounce",  "defer",
+	"trace",  "verify",   "error",   "retry", "smtp",   "relay",   "lmtp",    "local",
+	"pipe",   "proxymap", "virtual", "anvil", "scache", "tlsmgr",  "discard",
+};
+
 static bool is_one_of(const char *name, const char *const *list, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -25,7 +32,6 @@ static bool is_one_of(const char *name, const char *const *list, size_t count)
 int main(int argc, char **argv)
 {
 	static const char *const classes[] = { "public", "private" };
-	static const char *const services[] = { "pickup", "qmgr", "cleanup", "flush", "showq" };
 	static const char *const flush[] = { "queue-flush" };
 	static const char *const status[] = { "status" };
 	const char *dir = NULL;
@@ -33,7 +39,7 @@ int main(int argc, char **argv)
 	char text[200] = "";
 	int opt;
 
-	command_start("postkick");
+	command_start("postkick", EXIT_FAILURE);
 	while ((opt = getopt(argc, argv, "+c:v")) != -1) {
 		if (opt == 'c')
 			dir = optarg;
@@ -41,8 +47,7 @@ int main(int argc, char **argv)
 			optind = argc + 1;
 	}
 	if (argc - optind != 3)
-		command_fatal(EX_USAGE,
-			      "usage: postkick [-c config_dir] [-v] class service request");
+		command_fatal("usage: postkick [-c config_dir] [-v] class service request");
 	const char *class_name = argv[optind], *service = argv[optind + 1],
 		   *request = argv[optind + 2];
 	struct conf *c = command_conf(dir);
@@ -56,7 +61,7 @@ int main(int argc, char **argv)
 			"postkick: warning: Cannot contact class %s service %s - perhaps the mail "
 			"system is down\n",
 			class_name, service);
-		return EX_UNAVAILABLE;
+		return EXIT_FAILURE;
 	}
 	/* D: scan the deferred queue; A: whatever its time; F: forget dead destinations */
 	bool all = strcmp(service, "qmgr") == 0 && strpbrk(request, "DAF") != NULL;
@@ -65,6 +70,6 @@ int main(int argc, char **argv)
 	control_disconnect(&conn);
 	conf_free(&c);
 	if (err != 0)
-		command_fatal(EX_UNAVAILABLE, "%s", err < 0 ? err_str(err) : text);
+		command_fatal("%s", err < 0 ? err_str(err) : text);
 	return EX_OK;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * postmap, postalias, newaliases: build, query and change lookup tables (one program, three names).
+ * postmap, postalias: build, query and change lookup tables (one program, two names).
  * Run by operators and scripts; messages have Postfix's form "postmap: warning: ...".
  */
 #include <errno.h>
@@ -20,13 +20,14 @@
 #include "lib/base64.h"
 #include "lib/err.h"
 #include "lib/io.h"
+#include "lib/log.h"
 
 #define SOURCE_MAX_BYTES ((size_t)4 << 30)
 #define DEFAULT_MODE     0644
 #define FILES_MAX_BYTES  ((size_t)64 << 20) /* of one value with -F */
 
 struct options {
-	bool alias;         /* postalias, newaliases */
+	bool alias;         /* postalias */
 	bool incremental;   /* -i */
 	bool keep_root;     /* -o */
 	bool plain_mode;    /* -p */
@@ -67,6 +68,13 @@ PRINTF_LIKE(1, 2) NORETURN static void fatal(const char *fmt, ...)
 	say("fatal", fmt, ap);
 	va_end(ap);
 	exit(1);
+}
+
+/* What the code below says, without the process id that log lines have. */
+static void say_line(void *ctx UNUSED, enum log_level level UNUSED, const char *name,
+		     const char *text, size_t len)
+{
+	fprintf(stderr, "%s: %.*s\n", name, (int)len, text);
 }
 
 /* Lines that are warnings say so themselves. */
@@ -143,13 +151,10 @@ static bool is_compiled(const char *type)
 	return false;
 }
 
-static void need_compiled(const struct table *t, const char *what)
+static void need_known(const struct table *t)
 {
-	if (is_compiled(t->type))
-		return;
 	if (!map_type_is_known(t->type))
 		fatal("unsupported dictionary type: %s", t->type);
-	fatal("table %s:%s: %s is not possible for this type", t->type, t->name, what);
 }
 
 static void fold(const struct options *o, struct buf *key)
@@ -306,8 +311,9 @@ static void build(struct options *o, const char *arg)
 	mode_t mode;
 	char *why;
 
-	need_compiled(&t, "building a table");
 	read_source(o, &t, &data, &mode);
+	if (!is_compiled(t.type))
+		fatal("unsupported map type for this operation: %s", t.type);
 	if (kch_build_begin(t.name, count_lines(buf_sv(&data)), mode, o->incremental, &b, &why) < 0)
 		fatal("%s", why);
 	conf_diag_init(&d);
@@ -422,7 +428,7 @@ static void put_entry(const struct options *o, const char *spec, struct sv key, 
 		puts("}");
 	} else {
 		if (with_key)
-			printf("%.*s\t", (int)key.len, key.p);
+			printf("%.*s%s\t", (int)key.len, key.p, o->alias ? ":" : "");
 		fwrite(buf_cstr(&value), 1, value.len, stdout);
 		putchar('\n');
 	}
@@ -430,21 +436,40 @@ static void put_entry(const struct options *o, const char *spec, struct sv key, 
 }
 
 struct query {
-	const struct options *o;
-	struct map **maps;
+	struct options *o;
+	char **args;
+	struct map **maps; /* NULL: not asked yet, and not open */
 	int map_count;
 };
 
+static struct map *map_of(struct query *q, int i)
+{
+	if (q->maps[i] != NULL)
+		return q->maps[i];
+	struct table t = table_of(q->o, q->args[i]);
+
+	need_known(&t);
+	q->maps[i] = open_map(&t);
+	if (map_is_remote(q->maps[i])) {
+		load_conf(q->o);
+		map_ask_install(conf);
+	}
+	table_free(&t);
+	return q->maps[i];
+}
+
 static bool query_key(void *ctx, struct sv key, bool many)
 {
-	const struct query *q = ctx;
+	struct query *q = ctx;
 	struct buf out = BUF_INIT;
 	bool found = false;
 
 	for (int i = 0; i < q->map_count && !found; i++) {
-		found = query_one(q->o, q->maps[i], key, &out);
+		struct map *m = map_of(q, i);
+
+		found = query_one(q->o, m, key, &out);
 		if (found)
-			put_entry(q->o, map_spec(q->maps[i]), key, many, buf_sv(&out));
+			put_entry(q->o, map_spec(m), key, many, buf_sv(&out));
 	}
 	buf_fini(&out);
 	return found;
@@ -468,19 +493,9 @@ static bool query_message(struct query *q)
 
 static void query(struct options *o, char **args, int count)
 {
-	struct query q = { .o = o, .map_count = count };
+	struct query q = { .o = o, .args = args, .map_count = count };
 
 	q.maps = xcalloc((size_t)count, sizeof(struct map *));
-	for (int i = 0; i < count; i++) {
-		struct table t = table_of(o, args[i]);
-
-		q.maps[i] = open_map(&t);
-		if (map_is_remote(q.maps[i])) {
-			load_conf(o);
-			map_ask_install(conf);
-		}
-		table_free(&t);
-	}
 	bool any = o->headers || o->body ? query_message(&q) : for_keys(o->query, query_key, &q);
 
 	trouble = trouble || !any;
@@ -517,7 +532,9 @@ static void delete_from(struct options *o, const char *arg)
 	struct stat st;
 	char *why, *path = xasprintf("%s.kch", t.name);
 
-	need_compiled(&t, "deleting an entry");
+	need_known(&t);
+	if (!is_compiled(t.type))
+		fatal("%s:%s map requires O_RDONLY access mode", t.type, t.name);
 	if (stat(path, &st) < 0)
 		fatal("open %s: %s", path, strerror(errno));
 	become_owner(o, &st);
@@ -553,30 +570,36 @@ static void list(struct options *o, const char *arg)
 	struct table t = table_of(o, arg);
 	char *why;
 
-	need_compiled(&t, "listing");
+	need_known(&t);
 	char *spec = xasprintf("%s:%s", t.type, t.name);
+	struct listing l = { o, spec };
 
-	if (kch_each(t.name, print_entry, &(struct listing){ o, spec }, &why) < 0)
-		fatal("%s", why);
+	if (is_compiled(t.type)) {
+		if (kch_each(t.name, print_entry, &l, &why) < 0)
+			fatal("%s", why);
+	} else {
+		struct map *m = open_map(&t);
+
+		if (!map_each(m, print_entry, &l))
+			fatal("table %s: sequence operation is not supported", spec);
+		map_close(&m);
+	}
 	free(spec);
 	table_free(&t);
 }
 
 /* ---- command line ---- */
 
-static void usage(void)
+static NORETURN void usage(const struct options *o)
 {
-	fatal("usage: %s [-bfFhijmNnoprsuUvw] [-c config_dir] [-d key] [-q key] [map_type:]file...",
-	      program);
+	fatal("usage: %s [-%s] [-c config_dir] [-d key] [-q key] [map_type:]file...", program,
+	      o->alias ? "NfijnoprsuUvw" : "bfFhijmnNoprsuUvw");
 }
 
-/* postalias has none of -b, -h, -m and -F. */
 static void check_message_options(const struct options *o)
 {
 	bool message = o->body || o->headers || o->mime;
 
-	if (o->alias && (message || o->files))
-		usage();
 	if (message && (o->query == NULL || strcmp(o->query, "-") != 0))
 		fatal("specify -b -h or -m only with \"-q -\"");
 	if (o->mime && !o->body && !o->headers)
@@ -589,7 +612,9 @@ static void parse_options(int argc, char **argv, struct options *o)
 {
 	int c;
 
-	while ((c = getopt(argc, argv, "Nbc:d:fFhijmnopq:rsuUvw")) != -1) {
+	const char *letters = o->alias ? "Nc:d:fijnopq:rsuUvw" : "Nbc:d:fFhijmnopq:rsuUvw";
+
+	while ((c = getopt(argc, argv, letters)) != -1) {
 		switch (c) {
 		case 'c':
 			o->conf_dir = optarg;
@@ -645,7 +670,7 @@ static void parse_options(int argc, char **argv, struct options *o)
 		case 'v':
 			break;
 		default:
-			usage();
+			usage(o);
 		}
 	}
 	if ((o->query != NULL) + (o->delete != NULL) + o->list > 1)
@@ -655,43 +680,25 @@ static void parse_options(int argc, char **argv, struct options *o)
 	check_message_options(o);
 }
 
-/* newaliases: what alias_database names. */
-static void build_alias_database(struct options *o)
-{
-	struct sv rest, item;
-	bool group;
-
-	load_conf(o);
-	const char *specs = conf_get(conf, "alias_database");
-
-	rest = sv_from(specs == NULL ? "" : specs);
-	while (map_item_next(&rest, &item, &group) > 0) {
-		char *arg = xstrndup(item.p, item.len);
-
-		build(o, arg);
-		free(arg);
-	}
-}
-
 int main(int argc, char **argv)
 {
 	struct options o = { .alias = false };
 
 	program = basename(argv[0]);
-	bool newaliases = strcmp(program, "newaliases") == 0;
-
-	o.alias = newaliases || strcmp(program, "postalias") == 0;
+	o.alias = strcmp(program, "postalias") == 0;
 	umask(022);
+	log_set_program(program);
+	log_set_sink(say_line, NULL);
 	parse_options(argc, argv, &o);
-	if (newaliases)
-		build_alias_database(&o);
-	else if (optind == argc)
-		usage();
-	if (o.query != NULL && !newaliases) {
+	if (optind == argc)
+		usage(&o);
+	if (o.conf_dir != NULL)
+		load_conf(&o);
+	if (o.query != NULL) {
 		query(&o, argv + optind, argc - optind);
 		optind = argc;
 	}
-	for (; !newaliases && optind < argc; optind++) {
+	for (; optind < argc; optind++) {
 		if (o.delete != NULL)
 			delete_from(&o, argv[optind]);
 		else if (o.list)

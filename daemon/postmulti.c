@@ -29,8 +29,8 @@ struct choice {
 
 static NORETURN void usage(void)
 {
-	command_fatal(EX_USAGE, "usage: postmulti -l|-p|-x [-aRv] [-g group] [-i name] [command "
-				"...], or -e action [-aGIgiv] [name=value ...]");
+	command_fatal("usage: postmulti -l|-p|-x [-aRv] [-g group] [-i name] [command "
+		      "...], or -e action [-aGIgiv] [name=value ...]");
 }
 
 /* ---- instances ---- */
@@ -136,12 +136,12 @@ int instance_run(const struct instance *in, const char *path, char *const *argv)
 	int status;
 
 	if (pid < 0)
-		command_fatal(EX_OSERR, "fork: %s", strerror(errno));
+		command_fatal("fork: %s", strerror(errno));
 	if (pid == 0) {
 		export_instance(in);
 		execvp(path, argv);
 		fprintf(stderr, "postmulti: fatal: execute %s: %s\n", path, strerror(errno));
-		_exit(EX_UNAVAILABLE);
+		_exit(EXIT_FAILURE);
 	}
 	while (waitpid(pid, &status, 0) < 0) {
 		if (errno != EINTR)
@@ -211,10 +211,9 @@ static int iterate(const struct choice *ch, const struct instances *list, int ar
 		result = status != 0 ? status : result;
 	}
 	if (!any)
-		command_fatal(EX_USAGE, "no instance is called %s",
-			      ch->name != NULL    ? ch->name
-			      : ch->group != NULL ? ch->group
-						  : "so");
+		command_fatal("no instance is called %s", ch->name != NULL    ? ch->name
+							  : ch->group != NULL ? ch->group
+									      : "so");
 	return result;
 }
 
@@ -273,7 +272,7 @@ int main(int argc, char **argv)
 	const char *dir = NULL;
 	int opt, status;
 
-	command_start("postmulti");
+	command_start("postmulti", EXIT_FAILURE);
 	while ((opt = getopt(argc, argv, "+ac:e:g:G:i:I:lpRvx")) != -1) {
 		if (opt == 'c')
 			dir = optarg;

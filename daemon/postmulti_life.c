@@ -30,10 +30,10 @@ PRINTF_LIKE(2, 3) static void set(const struct instance *in, const char *fmt, ..
 
 	va_start(ap, fmt);
 	if (vasprintf(&setting, fmt, ap) < 0)
-		command_fatal(EX_OSERR, "no memory");
+		command_fatal("no memory");
 	va_end(ap);
 	if (instance_run(in, path, (char *[]){ name, c, in->dir, e, setting, NULL }) != 0)
-		command_fatal(EX_UNAVAILABLE, "cannot set %s in %s/main.cf", setting, in->dir);
+		command_fatal("cannot set %s in %s/main.cf", setting, in->dir);
 	free(setting);
 	free(path);
 }
@@ -65,10 +65,9 @@ static void check_fresh_name(const struct instances *list, const char *name)
 	if (name == NULL || name[0] == '\0')
 		return;
 	if (!name_is_good(name))
-		command_fatal(EX_USAGE, "instance name must begin with posthaste- or postfix-: %s",
-			      name);
+		command_fatal("instance name must begin with posthaste- or postfix-: %s", name);
 	if (instances_find(list, name) != NULL)
-		command_fatal(EX_USAGE, "there is an instance of this name: %s", name);
+		command_fatal("there is an instance of this name: %s", name);
 }
 
 /* ---- actions ---- */
@@ -99,7 +98,7 @@ static char *beside(const struct life_options *o, const char *param, const char 
 	char *path = given != NULL ? xstrdup(given) : xasprintf("%s/%s", dirname(copy), o->name);
 
 	if (path[0] != '/')
-		command_fatal(EX_USAGE, "%s must be an absolute path: %s", param, path);
+		command_fatal("%s must be an absolute path: %s", param, path);
 	free(copy);
 	return path;
 }
@@ -110,7 +109,7 @@ static void write_new(const char *dir, const char *name, const char *text)
 	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
 
 	if (fd < 0 || io_write_all(fd, text, strlen(text)) != 0 || fsync(fd) < 0)
-		command_fatal(EX_CANTCREAT, "create %s: %s", path, strerror(errno));
+		command_fatal("create %s: %s", path, strerror(errno));
 	close(fd);
 	free(path);
 }
@@ -132,7 +131,7 @@ static void act_create(const struct instances *list, const struct life_options *
 	const struct instance *p = &list->v[0];
 
 	if (o->name == NULL)
-		command_fatal(EX_USAGE, "-e create needs -I name");
+		command_fatal("-e create needs -I name");
 	struct instance in = *p;
 	struct buf main_cf = BUF_INIT, master_cf = BUF_INIT;
 
@@ -140,9 +139,9 @@ static void act_create(const struct instances *list, const struct life_options *
 	in.queue = beside(o, "queue_directory", p->queue);
 	in.data = beside(o, "data_directory", p->data);
 	if (instances_find(list, in.dir) != NULL)
-		command_fatal(EX_USAGE, "there is an instance in %s", in.dir);
+		command_fatal("there is an instance in %s", in.dir);
 	if (io_mkdir_p(in.dir, 0755) != 0)
-		command_fatal(EX_CANTCREAT, "create directory %s", in.dir);
+		command_fatal("create directory %s", in.dir);
 	char *path = xasprintf("%s/master.cf", p->dir);
 
 	if (io_read_file(path, FILE_MAX_BYTES, &master_cf) != 0)
@@ -170,9 +169,9 @@ static void act_import(const struct instances *list, const struct life_options *
 	struct instance in = list->v[0];
 
 	if (dir == NULL || dir[0] != '/')
-		command_fatal(EX_USAGE, "-e import needs config_directory=/path");
+		command_fatal("-e import needs config_directory=/path");
 	if (instances_find(list, dir) != NULL)
-		command_fatal(EX_USAGE, "there is an instance in %s", dir);
+		command_fatal("there is an instance in %s", dir);
 	struct conf *c = command_conf(dir); /* says what is wrong with it */
 
 	conf_free(&c);
@@ -186,11 +185,11 @@ static void act_import(const struct instances *list, const struct life_options *
 static const struct instance *chosen(const struct instances *list, const struct life_options *o)
 {
 	if (o->chosen == NULL)
-		command_fatal(EX_USAGE, "this action needs -i name");
+		command_fatal("this action needs -i name");
 	const struct instance *in = instances_find(list, o->chosen);
 
 	if (in == NULL)
-		command_fatal(EX_USAGE, "no instance is called %s", o->chosen);
+		command_fatal("no instance is called %s", o->chosen);
 	return in;
 }
 
@@ -199,7 +198,7 @@ static const struct instance *secondary(const struct instances *list, const stru
 	const struct instance *in = chosen(list, o);
 
 	if (in->primary)
-		command_fatal(EX_USAGE, "not for the primary instance");
+		command_fatal("not for the primary instance");
 	return in;
 }
 
@@ -208,7 +207,7 @@ static const struct instance *disabled(const struct instances *list, const struc
 	const struct instance *in = secondary(list, o);
 
 	if (in->enabled)
-		command_fatal(EX_USAGE, "the instance is enabled: disable it first");
+		command_fatal("the instance is enabled: disable it first");
 	return in;
 }
 
@@ -227,7 +226,7 @@ static void act_assign(const struct instances *list, const struct life_options *
 	const struct instance *in = chosen(list, o);
 
 	if (o->name == NULL && o->group == NULL)
-		command_fatal(EX_USAGE, "-e assign needs -I name or -G group");
+		command_fatal("-e assign needs -I name or -G group");
 	set_given(in, &(struct life_options){ .name = o->name, .group = o->group });
 }
 
@@ -263,7 +262,7 @@ static bool says_nothing(const struct instance *in, const char *name, char *cons
 	int keep = dup(STDOUT_FILENO), ends[2];
 
 	if (keep < 0 || pipe2(ends, O_CLOEXEC) < 0)
-		command_fatal(EX_OSERR, "pipe: %s", strerror(errno));
+		command_fatal("pipe: %s", strerror(errno));
 	/* a pipe takes some thousand bytes before anybody reads: more than one line is no matter */
 	fcntl(ends[1], F_SETFL, O_NONBLOCK);
 	fflush(stdout);
@@ -310,9 +309,9 @@ static void act_destroy(const struct instances *list, const struct life_options 
 	char *master_cf = xasprintf("%s/master.cf", in->dir);
 
 	if (is_running(in))
-		command_fatal(EX_UNAVAILABLE, "the instance is running");
+		command_fatal("the instance is running");
 	if (has_mail(in))
-		command_fatal(EX_UNAVAILABLE, "%s is not empty: there may be mail", in->queue);
+		command_fatal("%s is not empty: there may be mail", in->queue);
 	set_directories(list, NULL, in->dir);
 	nftw(in->queue, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
 	nftw(in->data, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
@@ -341,16 +340,15 @@ int life_action(const struct instances *list, const char *action, const struct l
 		if (strcmp(actions[i].name, action) != 0)
 			continue;
 		if (!actions[i].unmanaged && !list->managed)
-			command_fatal(EX_USAGE, "multi-instance support is not enabled: postmulti "
-						"-e init comes first");
+			command_fatal("multi-instance support is not enabled: postmulti "
+				      "-e init comes first");
 		for (unsigned k = 0; k < o->setting_count; k++) {
 			if (strchr(o->settings[k], '=') == NULL)
-				command_fatal(EX_USAGE, "expected name=value, found: %s",
-					      o->settings[k]);
+				command_fatal("expected name=value, found: %s", o->settings[k]);
 		}
 		check_fresh_name(list, o->name);
 		actions[i].run(list, o);
 		return EX_OK;
 	}
-	command_fatal(EX_USAGE, "unknown action: %s", action);
+	command_fatal("unknown action: %s", action);
 }

@@ -8,6 +8,7 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -19,13 +20,14 @@
 #include "daemon/qwire.h"
 #include "lib/err.h"
 #include "lib/log.h"
+#include "lib/mailaddr.h"
 
-static int usage(void)
+#define QUEUE_ID_MAX 100 /* bytes of any name of a message */
+
+static NORETURN void usage(void)
 {
-	fputs("usage: postqueue [-c config_dir] [-v] -D [-j] | -f | -i queue_id | -j | -p | -s "
-	      "site\n",
-	      stderr);
-	return EX_USAGE;
+	command_fatal("usage: postqueue -f | postqueue -i queueid | postqueue -j | postqueue -p | "
+		      "postqueue -s site | postqueue -D [-j]");
 }
 
 /* Whom the control socket does not serve asks showq instead. */
@@ -60,9 +62,14 @@ static int ask(const struct params *p, const char *control_verb, const char *ver
 	return status;
 }
 
+static NORETURN void down(void)
+{
+	command_fatal("Cannot flush mail queue - mail system is down");
+}
+
 /* 0, or an exit status. */
 static int flush(const struct params *p, const char *control_verb, const char *verb,
-		 const char *arg, const char *what)
+		 const char *arg)
 {
 	char text[200] = "";
 	int status = ask(p, control_verb, verb, arg, text, sizeof(text));
@@ -70,11 +77,8 @@ static int flush(const struct params *p, const char *control_verb, const char *v
 	if (status == 0)
 		return 0;
 	if (status == E_NOENT || status == -ECONNREFUSED)
-		fprintf(stderr, "postqueue: fatal: Cannot flush %s - mail system is down\n", what);
-	else
-		fprintf(stderr, "postqueue: fatal: Cannot flush %s: %s\n", what,
-			status < 0 ? err_str(status) : text);
-	return EX_UNAVAILABLE;
+		down();
+	command_fatal("Cannot flush mail queue: %s", status < 0 ? err_str(status) : text);
 }
 
 static void warn_damaged(const struct params *p, uint64_t damaged)
@@ -162,11 +166,8 @@ static int list(const struct params *p, bool doubts, bool json)
 			control_disconnect(&c);
 		return list_public(p, json);
 	}
-	if (err != 0) {
-		fprintf(stderr, "postqueue: fatal: queue directory %s: %s\n", p->queue_directory,
-			err_str(err));
-		return EX_NOPERM;
-	}
+	if (err != 0)
+		command_fatal("queue directory %s: %s", p->queue_directory, err_str(err));
 	if (up == 0) {
 		err = control_call(c, 1, request, qlist_add_items, l, NULL, 0);
 		control_disconnect(&c);
@@ -190,25 +191,45 @@ static int list(const struct params *p, bool doubts, bool json)
 	return err == 0 && fflush(stdout) == 0 ? 0 : EX_UNAVAILABLE;
 }
 
+/* A well-formed name of a message that Postfix had, or that is gone by now, is no mistake. */
 static int flush_one(const struct params *p, const char *id)
 {
+	struct control_conn *c;
 	struct qid parsed;
 
-	if (qid_parse(sv_from(id), &parsed) != 0) {
-		fprintf(stderr, "postqueue: fatal: invalid mail queue id: %s\n", id);
-		return EX_USAGE;
-	}
-	return flush(p, "queue-flush", "flush-message", id, "queue file");
+	if (qid_parse(sv_from(id), &parsed) == 0)
+		return flush(p, "queue-flush", "flush-message", id);
+	size_t len = strspn(id, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_");
+
+	if (len == 0 || len > QUEUE_ID_MAX || id[len] != '\0')
+		command_fatal("Cannot flush queue ID - invalid name: \"%s\"", id);
+	int err = control_connect_public(p->queue_directory, &c);
+
+	if (err == E_NOENT || err == -ECONNREFUSED)
+		down();
+	if (err == 0)
+		control_disconnect(&c);
+	return 0;
+}
+
+/* A host name or an address, bare or in brackets. */
+static bool is_site(struct sv site)
+{
+	if (site.len > 2 && site.p[0] == '[' && site.p[site.len - 1] == ']')
+		site = (struct sv){ site.p + 1, site.len - 2 };
+	return mail_hostname_is_valid(site) || mail_hostaddr_is_valid(site);
 }
 
 static int flush_site(const struct params *p, const char *site)
 {
-	return flush(p, "queue-flush-site", "flush-site", site, "mail for the site");
+	if (!is_site(sv_from(site)))
+		command_fatal("Cannot flush mail queue - invalid destination: \"%s\"", site);
+	return flush(p, "queue-flush-site", "flush-site", site);
 }
 
 static int flush_all(const struct params *p)
 {
-	return flush(p, "queue-flush", "flush", NULL, "mail queue");
+	return flush(p, "queue-flush", "flush", NULL);
 }
 
 static void check_user(const struct conf *c, bool lists)
@@ -217,9 +238,8 @@ static void check_user(const struct conf *c, bool lists)
 
 	if (command_user_may(c, lists ? "authorized_mailq_users" : "authorized_flush_users", uid))
 		return;
-	fprintf(stderr, "postqueue: fatal: User %s(%u) is not allowed to %s the mail queue\n",
-		command_user(uid), (unsigned)uid, lists ? "view" : "flush");
-	exit(EX_NOPERM);
+	command_fatal("User %s(%u) is not allowed to %s the mail queue", command_user(uid),
+		      (unsigned)uid, lists ? "view" : "flush");
 }
 
 int main(int argc, char **argv)
@@ -228,7 +248,7 @@ int main(int argc, char **argv)
 	int mode = 0, opt;
 	bool doubts = false;
 
-	command_start("postqueue");
+	command_start("postqueue", EX_UNAVAILABLE);
 	while ((opt = getopt(argc, argv, "Dc:fi:jps:v")) != -1) {
 		if (opt == 'c') {
 			dir = optarg;
@@ -236,7 +256,7 @@ int main(int argc, char **argv)
 			doubts = true;
 		} else if (opt != 'v') {
 			if (opt == '?' || mode != 0)
-				return usage();
+				usage();
 			mode = opt;
 			arg = optarg;
 		}
@@ -244,7 +264,7 @@ int main(int argc, char **argv)
 	if (mode == 0 && doubts)
 		mode = 'p';
 	if (mode == 0 || optind < argc || (doubts && mode != 'p' && mode != 'j'))
-		return usage();
+		usage();
 	struct conf *conf = command_conf(dir);
 	const struct params *p = conf_params(conf);
 

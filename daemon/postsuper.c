@@ -15,10 +15,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "conf/conf.h"
+#include "conf/command.h"
 #include "daemon/control.h"
 #include "daemon/offline.h"
-#include "daemon/qcmd.h"
 #include "lib/buf.h"
 #include "lib/err.h"
 #include "lib/log.h"
@@ -76,18 +75,6 @@ struct run {
 		unsigned long long messages, busy;
 	} of[ACTION_COUNT];
 };
-
-static NORETURN PRINTF_LIKE(1, 2) void fatal(const char *fmt, ...)
-{
-	va_list args;
-
-	va_start(args, fmt);
-	fputs("postsuper: fatal: ", stderr);
-	vfprintf(stderr, fmt, args);
-	fputc('\n', stderr);
-	va_end(args);
-	exit(1);
-}
 
 /* ---- the log ---- */
 
@@ -168,16 +155,16 @@ static void open_queue(struct run *r)
 		if (!is_down(err))
 			break;
 		if (access(dir, F_OK) < 0)
-			fatal("queue directory %s: %s", dir, err_str(err_errno()));
+			command_fatal("queue directory %s: %s", dir, err_str(err_errno()));
 		err = offline_open(r->conf, &r->offline, &what);
 		if (err != E_AGAIN || r->offline != NULL)
 			break;
 		poll(NULL, 0, UP_WAIT_MS);
 	}
 	if (err == -EACCES || err == -EPERM)
-		fatal("use of this command is reserved for the superuser");
+		command_fatal("use of this command is reserved for the superuser");
 	if (err != 0)
-		fatal("%s: %s", what, err_str(err));
+		command_fatal("%s: %s", what, err_str(err));
 }
 
 static void print_done(const char *names, size_t len, const struct action *a)
@@ -204,7 +191,7 @@ static void offline_request(struct run *r, unsigned which, unsigned queues, unsi
 	print_done(buf_cstr(&names), names.len, a);
 	buf_fini(&names);
 	if (err != 0)
-		fatal("%s: %s", a->verb, err_str(err));
+		command_fatal("%s: %s", a->verb, err_str(err));
 	r->of[which].messages += res.messages;
 }
 
@@ -236,9 +223,9 @@ static void request(struct run *r, unsigned which, unsigned count, const char *c
 		control_call(r->c, argc, argv, on_names, (void *)(uintptr_t)a, text, sizeof(text));
 
 	if (status == -EPIPE || status == -ECONNRESET || status == E_EOF)
-		fatal("%s: the mail system has ended meanwhile", a->verb);
+		command_fatal("%s: the mail system has ended meanwhile", a->verb);
 	if (status != 0)
-		fatal("%s: %s", a->verb, status < 0 ? err_str(status) : text);
+		command_fatal("%s: %s", a->verb, status < 0 ? err_str(status) : text);
 	if (sscanf(text, "%llu %llu", &messages, &busy) == 2) {
 		r->of[which].messages += messages;
 		r->of[which].busy += busy;
@@ -251,14 +238,16 @@ static bool is_id(const char *text)
 {
 	struct qid id;
 
-	if (qid_parse(sv_from(text), &id) == 0)
-		return true;
-	/* one of Postfix's own may be well-formed, but it is not here */
+	return qid_parse(sv_from(text), &id) == 0;
+}
+
+/* One of Postfix's own may be well-formed, but it is not here. */
+static void complain(const char *text)
+{
 	if (*text == '\0' || strlen(text) > 100 ||
 	    text[strspn(text, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_")] !=
 		    '\0')
 		fprintf(stderr, "postsuper: warning: invalid mail queue id: %s\n", text);
-	return false;
 }
 
 static void each(struct run *r, char opt, unsigned count, const char *const *ids)
@@ -269,7 +258,8 @@ static void each(struct run *r, char opt, unsigned count, const char *const *ids
 	}
 }
 
-/* Ids on stdin, one per line; what follows the first word is ignored, as in a mailq listing. */
+/* Ids on stdin, one per line and nothing else: a listing of the queue that was not reduced to them
+ * is a mistake, which must not delete anything. */
 static void from_stdin(struct run *r, char opt)
 {
 	char line[1024], ids[IDS_PER_REQUEST][QID_TEXT_SIZE];
@@ -277,17 +267,21 @@ static void from_stdin(struct run *r, char opt)
 	unsigned count = 0;
 
 	while (fgets(line, sizeof(line), stdin) != NULL) {
-		char *id = line + strspn(line, " \t");
+		line[strcspn(line, "\r\n")] = '\0';
+		bool good = is_id(line);
 
-		id[strcspn(id, " \t\r\n*!#")] = '\0';
-		if (*id == '\0' || !is_id(id))
-			continue;
-		snprintf(ids[count], sizeof(ids[count]), "%s", id);
-		list[count] = ids[count];
-		if (++count == IDS_PER_REQUEST) {
+		if (good) {
+			str_copy(ids[count], sizeof(ids[count]), sv_from(line));
+			list[count] = ids[count];
+			count++;
+		}
+		/* what is told stands in the order of what was read */
+		if (count == IDS_PER_REQUEST || (count > 0 && !good)) {
 			each(r, opt, count, list);
 			count = 0;
 		}
+		if (!good)
+			complain(line);
 	}
 	if (count > 0)
 		each(r, opt, count, list);
@@ -310,6 +304,8 @@ static void act(struct run *r, char opt, const char *arg)
 		each(r, opt, 0, NULL);
 	else if (is_id(arg))
 		each(r, opt, 1, &arg);
+	else
+		complain(arg);
 }
 
 static void summary(const struct run *r)
@@ -342,7 +338,7 @@ static unsigned named_queues(int argc, char **argv)
 		while (k < ARRAY_LEN(queue_names) && strcmp(argv[i], queue_names[k].name) != 0)
 			k++;
 		if (k == ARRAY_LEN(queue_names))
-			fatal("invalid directory name: %s", argv[i]);
+			command_fatal("invalid directory name: %s", argv[i]);
 		queues |= queue_names[k].queue;
 	}
 	return argc == 0 ? SCHED_IN_ALL : queues;
@@ -356,21 +352,23 @@ int main(int argc, char **argv)
 	bool changes = false;
 	int opt;
 
+	command_start("postsuper", EXIT_FAILURE);
 	while ((opt = getopt(argc, argv, options)) != -1) {
 		if (opt == '?')
-			fatal("usage: postsuper [-c config_dir] [-d queue_id (delete)] "
-			      "[-e queue_id (expire)] [-f queue_id (expire and/or un-hold)] "
-			      "[-h queue_id (hold)] [-H queue_id (un-hold)] "
-			      "[-p (purge temporary files)] [-r queue_id (requeue)] "
-			      "[-s (structure fix)] [-S (redundant structure fix)] "
-			      "[-v (verbose)] [queue...]");
+			command_fatal(
+				"usage: postsuper [-c config_dir] [-d queue_id (delete)] "
+				"[-e queue_id (expire)] [-f queue_id (expire and/or un-hold)] "
+				"[-h queue_id (hold)] [-H queue_id (un-hold)] "
+				"[-p (purge temporary files)] [-r queue_id (requeue)] "
+				"[-s (structure fix)] [-S (redundant structure fix)]"
+				"[-v (verbose)] [queue...]");
 		if (opt == 'c')
 			dir = optarg;
 		changes = changes || strchr("defhHr", opt) != NULL;
 	}
 	if (dir != NULL && *dir != '/')
-		fatal("-c requires absolute pathname");
-	struct conf *conf = qcmd_conf("postsuper", dir);
+		command_fatal("-c requires absolute pathname");
+	struct conf *conf = command_conf(dir);
 
 	r.conf = conf;
 	r.params = conf_params(conf);

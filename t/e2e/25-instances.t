@@ -16,15 +16,15 @@ sub listed { my ($rc, $out) = multi('-l', @_); return join '; ', map { s/ +/ /gr
 
 is listed(), "- - y $dir/conf", 'one instance at first';
 my ($rc, $out) = multi('-e', 'create', '-I', 'posthaste-two');
-is $rc, 64, 'create before init is refused';
+is $rc, 1, 'create before init is refused';
 like $out, qr/postmulti -e init comes first/, '... with what to do';
 is((multi('-e', 'init'))[0], 0, 'init');
 like slurp("$dir/conf/main.cf"), qr/^multi_instance_enable = yes$/m, '... enables it';
 
-for my $bad ([ 64, '-e', 'create' ], [ 64, '-e', 'create', '-I', 'two' ], [ 64, '-e', 'create', '-I', 'posthaste-a b' ],
-	[ 64, '-e', 'nothing' ], [ 64, '-e', 'enable', '-i', 'none' ], [ 64, '-e', 'disable', '-i', '-' ], [64],
-	[ 64, '-l', '-p', 'x' ], [ 64, '-p' ], [ 64, '-l', '-i', 'none' ], [ 64, '-e', 'import', 'config_directory=relative' ],
-	[ 64, '-e', 'import', "config_directory=$dir/conf2", '-I', 'posthaste-x' ], [ 78, '-e', 'import', "config_directory=$dir/missing" ]) {
+for my $bad ([ 1, '-e', 'create' ], [ 1, '-e', 'create', '-I', 'two' ], [ 1, '-e', 'create', '-I', 'posthaste-a b' ],
+	[ 1, '-e', 'nothing' ], [ 1, '-e', 'enable', '-i', 'none' ], [ 1, '-e', 'disable', '-i', '-' ], [1],
+	[ 1, '-l', '-p', 'x' ], [ 1, '-p' ], [ 1, '-l', '-i', 'none' ], [ 1, '-e', 'import', 'config_directory=relative' ],
+	[ 1, '-e', 'import', "config_directory=$dir/conf2", '-I', 'posthaste-x' ], [ 1, '-e', 'import', "config_directory=$dir/missing" ]) {
 	my ($status, @args) = @$bad;
 	is((multi(@args))[0], $status, "refused: @args");
 }
@@ -38,7 +38,7 @@ is listed(), "- - y $dir/conf; posthaste-two out n $two", '... is in the list, n
 is listed('-R'), "posthaste-two out n $two; - - y $dir/conf", '-R';
 is listed('-g', 'out'), "posthaste-two out n $two", '-g';
 is listed('-i', $two), "posthaste-two out n $two", '-i with a directory';
-is((multi('-e', 'create', '-I', 'posthaste-two'))[0], 64, 'a name is given once');
+is((multi('-e', 'create', '-I', 'posthaste-two'))[0], 1, 'a name is given once');
 spew("$two/master.cf", "127.0.0.1:$port inet n - n - - smtpd\n");
 
 ($rc, $out) = multi('-x', 'sh', '-c', 'echo $multi_instance_name:$config_directory:$queue_directory:$MAIL_CONFIG');
@@ -58,10 +58,10 @@ my $smtp = $mta->smtp($port);
 like $smtp->{banner}, qr/^220 /, 'it serves';
 $smtp->quit;
 ok wait_until(sub { slurp("$dir/log2") =~ m{ posthaste-two/master\[\d+\]: daemon started} }, 10), '... and logs under its name';
-is((multi('-e', 'destroy', '-i', 'posthaste-two'))[0], 64, 'one that is enabled is not destroyed');
+is((multi('-e', 'destroy', '-i', 'posthaste-two'))[0], 1, 'one that is enabled is not destroyed');
 multi('-e', 'disable', '-i', 'posthaste-two');
 ($rc, $out) = multi('-e', 'destroy', '-i', 'posthaste-two');
-is $rc, 69, 'nor one that runs';
+is $rc, 1, 'nor one that runs';
 multi('-e', 'enable', '-i', 'posthaste-two');
 ($rc, $out) = multi('-p', '-i', 'posthaste-two', 'stop');
 is $rc, 0, '-p stop' or diag $out;
@@ -78,7 +78,7 @@ is((multi('-e', 'import', '-I', 'posthaste-two', "config_directory=$two"))[0], 0
 is listed('-i', 'posthaste-two'), "posthaste-two in n $two", '... takes it in again';
 spew("$dir/spool2/maildrop/mail", 'x');
 ($rc, $out) = multi('-e', 'destroy', '-i', 'posthaste-two');
-is $rc, 69, 'one that has mail is not destroyed';
+is $rc, 1, 'one that has mail is not destroyed';
 like $out, qr/is not empty: there may be mail/, '... and it says why';
 unlink "$dir/spool2/maildrop/mail";
 ($rc, $out) = multi('-e', 'destroy', '-i', 'posthaste-two');

@@ -81,12 +81,12 @@ wait;
 is $?, 0, 'a user cannot open the socket himself';
 $mta->configure(command_directory => $own, authorized_mailq_users => '!games, static:all', authorized_flush_users => 'root');
 ($rc, $out) = as_user('games', "$own/postqueue", '-p');
-is $rc, 77, 'authorized_mailq_users';
+is $rc, 69, 'authorized_mailq_users';
 is $out, 'postqueue: fatal: User games(' . (getpwnam 'games')[2] . ") is not allowed to view the mail queue\n", '... says so';
 ($rc, $out) = as_user('bin', "$own/mailq");
 is $out, $roots, 'another user is shown it';
 ($rc, $out) = as_user('bin', "$own/postqueue", '-f');
-is $rc, 77, 'authorized_flush_users';
+is $rc, 69, 'authorized_flush_users';
 is $out, 'postqueue: fatal: User bin(' . (getpwnam 'bin')[2] . ") is not allowed to flush the mail queue\n", '... says so';
 $mta->configure(command_directory => $own);
 

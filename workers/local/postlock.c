@@ -35,6 +35,7 @@ static unsigned parse_styles(const char *text)
 		{ { "fcntl", 5 }, LOCK_FCNTL },
 		{ { "dotlock", 7 }, LOCK_DOT },
 	};
+	const char *all = text;
 	unsigned styles = 0;
 
 	for (size_t n; text += strspn(text, ", \t\r\n"), *text != '\0'; text += n) {
@@ -44,7 +45,8 @@ static unsigned parse_styles(const char *text)
 		while (i < ARRAY_LEN(words) && !sv_eq_nocase((struct sv){ text, n }, words[i].name))
 			i++;
 		if (i == ARRAY_LEN(words))
-			command_fatal(EX_USAGE, "unknown lock style: %.*s", (int)n, text);
+			command_fatal("unknown mailbox_delivery_lock value \"%.*s\" in \"%s\"",
+				      (int)n, text, all);
 		styles |= words[i].bit;
 	}
 	return styles;
@@ -61,7 +63,7 @@ static bool try_dot(const char *file, int64_t stale_ms)
 	    clock_wall().us / 1000 - (int64_t)st.st_mtime * 1000 > stale_ms)
 		unlink(name);
 	else if (fd < 0 && errno != EEXIST)
-		command_fatal(EX_TEMPFAIL, "create %s: %s", name, strerror(errno));
+		command_fatal("create %s: %s", name, strerror(errno));
 	if (fd < 0) {
 		free(name);
 		return false;
@@ -107,18 +109,18 @@ static int run(char **argv)
 	int status;
 
 	if (pid < 0)
-		command_fatal(EX_TEMPFAIL, "fork: %s", strerror(errno));
+		command_fatal("fork: %s", strerror(errno));
 	if (pid == 0) {
 		signal(SIGPIPE, SIG_DFL);
 		execvp(argv[0], argv);
-		fprintf(stderr, "postlock: fatal: %s: %s\n", argv[0], strerror(errno));
-		_exit(EX_TEMPFAIL);
+		fprintf(stderr, "postlock: fatal: execvp %s: %s\n", argv[0], strerror(errno));
+		_exit(EXIT_FAILURE);
 	}
 	while (waitpid(pid, &status, 0) < 0) {
 		if (errno != EINTR)
 			return EX_TEMPFAIL;
 	}
-	return WIFEXITED(status) ? WEXITSTATUS(status) : EX_TEMPFAIL;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE;
 }
 
 int main(int argc, char **argv)
@@ -126,19 +128,19 @@ int main(int argc, char **argv)
 	const char *dir = NULL, *style = NULL;
 	int opt;
 
-	command_start("postlock");
+	command_start("postlock", EX_TEMPFAIL);
 	while ((opt = getopt(argc, argv, "+c:l:v")) != -1) {
 		if (opt == 'c')
 			dir = optarg;
 		else if (opt == 'l')
 			style = optarg;
 		else if (opt == '?')
-			command_fatal(EX_USAGE, "usage: postlock [-c config_dir] [-l lock_style] "
-						"[-v] file command...");
+			command_fatal("usage: postlock [-c config_dir] [-l lock_style] "
+				      "[-v] folder command...");
 	}
 	if (argc - optind < 2)
-		command_fatal(EX_USAGE, "usage: postlock [-c config_dir] [-l lock_style] [-v] "
-					"file command...");
+		command_fatal("usage: postlock [-c config_dir] [-l lock_style] [-v] "
+			      "folder command...");
 	struct conf *c = command_conf(dir);
 	const struct params *p = conf_params(c);
 	const char *file = argv[optind];
@@ -147,9 +149,9 @@ int main(int argc, char **argv)
 	int fd = open(file, O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY, 0600);
 
 	if (fd < 0)
-		command_fatal(EX_TEMPFAIL, "open file %s: %s", file, strerror(errno));
+		command_fatal("open file %s: %s", file, strerror(errno));
 	if (!lock(p, file, fd, styles))
-		command_fatal(EX_TEMPFAIL, "unable to lock for exclusive access: %s", file);
+		command_fatal("unable to lock for exclusive access: %s", file);
 	atexit(remove_dot);
 	int status = run(argv + optind + 1);
 

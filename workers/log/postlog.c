@@ -52,7 +52,7 @@ static void set_level(const char *name)
 			return;
 		}
 	}
-	command_fatal(EX_USAGE, "unknown severity: %s", name);
+	command_fatal("bad severity: \"%s\"", name);
 }
 
 static void open_log(const struct params *p)
@@ -72,7 +72,7 @@ static void open_log(const struct params *p)
 	if (out.syslog >= 0 && connect(out.syslog, (struct sockaddr *)&sa, sizeof(sa)) < 0)
 		io_close(&out.syslog);
 	if (out.syslog < 0 && !out.terminal)
-		command_fatal(EX_UNAVAILABLE, "neither maillog_file nor syslog can be written to");
+		command_fatal("neither maillog_file nor syslog can be written to");
 }
 
 static void log_line(const char *given)
@@ -136,7 +136,7 @@ int main(int argc, char **argv)
 	const char *dir = NULL, *tag = NULL;
 	int opt;
 
-	command_start("postlog");
+	command_start("postlog", EXIT_FAILURE);
 	tzset();
 	while ((opt = getopt(argc, argv, "+c:ip:t:v")) != -1) {
 		if (opt == 'c')
@@ -146,8 +146,8 @@ int main(int argc, char **argv)
 		else if (opt == 't')
 			tag = optarg;
 		else if (opt == '?')
-			command_fatal(EX_USAGE, "usage: postlog [-c config_dir] [-i] [-p priority] "
-						"[-t tag] [-v] [text]");
+			command_fatal("usage: postlog [-c config_dir] [-i] [-p priority] "
+				      "[-t tag] [-v] [text]");
 	}
 	struct conf *c = command_conf(dir);
 

@@ -144,7 +144,7 @@ bool compose_next_header(struct sv header, size_t *pos, struct sv *name_r, struc
 	return false;
 }
 
-unsigned compose_addresses(struct sv list, compose_rcpt_fn fn, void *ctx)
+static unsigned well_formed(struct sv list, compose_rcpt_fn fn, void *ctx)
 {
 	struct mail_addrlist l;
 	struct mail_addrlist_item item;
@@ -157,6 +157,75 @@ unsigned compose_addresses(struct sv list, compose_rcpt_fn fn, void *ctx)
 		n++;
 	}
 	buf_fini(&addr);
+	return n;
+}
+
+/* Up to the separator that stands in no string, comment or angle brackets. */
+static size_t element_len(struct sv s)
+{
+	bool quoted = false, angle = false;
+	unsigned depth = 0;
+
+	for (size_t i = 0; i < s.len; i++) {
+		char c = s.p[i];
+
+		if (c == '\\' && (quoted || depth > 0))
+			i++;
+		else if (c == '"' && depth == 0)
+			quoted = !quoted;
+		else if (quoted)
+			continue;
+		else if (c == '(')
+			depth++;
+		else if (c == ')' && depth > 0)
+			depth--;
+		else if (depth == 0 && (c == '<' || c == '>'))
+			angle = c == '<';
+		else if (depth == 0 && !angle && (c == ',' || c == ';'))
+			return i;
+	}
+	return s.len;
+}
+
+static bool has_any(struct sv s, const char *chars)
+{
+	for (size_t i = 0; i < s.len; i++) {
+		if (s.p[i] != '\0' && strchr(chars, s.p[i]) != NULL)
+			return true;
+	}
+	return false;
+}
+
+static unsigned words(struct sv s, compose_rcpt_fn fn, void *ctx)
+{
+	unsigned n = 0;
+
+	while (s.len > 0) {
+		size_t len = 0;
+
+		while (len < s.len && strchr(" \t\r\n", s.p[len]) == NULL)
+			len++;
+		n += well_formed((struct sv){ s.p, len }, fn, ctx);
+		len += len < s.len;
+		s = (struct sv){ s.p + len, s.len - len };
+	}
+	return n;
+}
+
+unsigned compose_addresses(struct sv list, compose_rcpt_fn fn, void *ctx)
+{
+	unsigned n = 0;
+
+	while (list.len > 0) {
+		struct sv element = { list.p, element_len(list) };
+		size_t taken = element.len + (element.len < list.len);
+		unsigned found = well_formed(element, fn, ctx);
+
+		if (found == 0 && !has_any(element, "\"()<>:"))
+			found = words(element, fn, ctx);
+		n += found;
+		list = (struct sv){ list.p + taken, list.len - taken };
+	}
 	return n;
 }
 

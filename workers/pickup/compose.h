@@ -38,7 +38,8 @@ void compose_end(struct compose *c);
 bool compose_next_header(struct sv header, size_t *pos, struct sv *name_r, struct sv *value_r);
 
 typedef void (*compose_rcpt_fn)(void *ctx, struct sv addr); /* internal form */
-/* The addresses of a list as a header or a command line has it. Returns how many. */
+/* The addresses of a list as a header or a command line has it; of an element that is none, its
+ * words, as Postfix reads it: "a@x b@y" is meant for both. Returns how many. */
 unsigned compose_addresses(struct sv list, compose_rcpt_fn fn, void *ctx);
 /* Recipients of a message: those of Resent-To, -Cc and -Bcc when there is a Resent- one of them,
  * else those of To, Cc and Bcc. */

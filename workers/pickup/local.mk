@@ -16,10 +16,12 @@ SUBMIT_LIBS = libph_pickup.a libph_mail.a $(CONF_LIBS)
 sbin_PROGRAMS += workers/pickup/postdrop
 workers_pickup_postdrop_SOURCES = workers/pickup/postdrop.c
 workers_pickup_postdrop_LDADD = $(SUBMIT_LIBS)
-# one program, two names
-sbin_PROGRAMS += workers/pickup/sendmail workers/pickup/mailq
+# one program, three names
+sbin_PROGRAMS += workers/pickup/sendmail workers/pickup/mailq workers/pickup/newaliases
 SENDMAIL_SOURCES = workers/pickup/sendmail.c workers/pickup/sendmail.h workers/pickup/sendmail_send.c
 workers_pickup_sendmail_SOURCES = $(SENDMAIL_SOURCES)
 workers_pickup_sendmail_LDADD = $(SUBMIT_LIBS)
 workers_pickup_mailq_SOURCES = $(SENDMAIL_SOURCES)
 workers_pickup_mailq_LDADD = $(SUBMIT_LIBS)
+workers_pickup_newaliases_SOURCES = $(SENDMAIL_SOURCES)
+workers_pickup_newaliases_LDADD = $(SUBMIT_LIBS)

@@ -2,7 +2,8 @@
 /*
  * postdrop: takes one message from standard input (workers/pickup/maildrop.h) into the maildrop.
  * Set-gid setgid_group, started by sendmail; everything it reads is its caller's. Exit status 0
- * means: on stable storage.
+ * means: on stable storage. Smtpd on standard input tells EX_UNAVAILABLE (too big), EX_DATAERR and
+ * EX_NOPERM apart from what another try may mend.
  */
 #include <errno.h>
 #include <signal.h>
@@ -39,7 +40,7 @@ static void get(char *out, size_t n)
 			if (got < 0 && errno == EINTR)
 				continue;
 			if (got <= 0)
-				command_fatal(EX_DATAERR, "malformed input: it was cut off");
+				command_fatal_as(EX_DATAERR, "malformed input: it was cut off");
 			input.pos = 0;
 			input.len = (size_t)got;
 		}
@@ -60,7 +61,7 @@ static uint32_t get_length(uint32_t max)
 	uint32_t len = maildrop_get_u32(head);
 
 	if (len > max)
-		command_fatal(EX_DATAERR, "malformed input: a length is out of bounds");
+		command_fatal_as(EX_DATAERR, "malformed input: a length is out of bounds");
 	return len;
 }
 
@@ -72,7 +73,7 @@ static void check_space(const struct params *p, int dir_fd)
 		u64_max((uint64_t)p->queue_minfree, (uint64_t)p->message_size_limit * 3 / 2);
 
 	if (fstatvfs(dir_fd, &vfs) == 0 && (uint64_t)vfs.f_bavail * vfs.f_frsize < want)
-		command_fatal(EX_TEMPFAIL, "Insufficient system storage");
+		command_fatal("Insufficient system storage");
 }
 
 /* ---- local_login_sender_maps ---- */
@@ -105,9 +106,9 @@ static void check_sender(const struct conf *c, struct sv sender, uid_t uid)
 		return;
 	conf_diag_init(&d);
 	if (map_list_open(c, p->local_login_sender_maps, "local_login_sender_maps", &maps, &d) != 0)
-		command_fatal(EX_CONFIG, "local_login_sender_maps: %s", buf_cstr(&d.text));
+		command_fatal("local_login_sender_maps: %s", buf_cstr(&d.text));
 	if (map_list_get(maps, sv_from(user), &patterns) == MAP_ERROR)
-		command_fatal(EX_TEMPFAIL, "local_login_sender_maps lookup error");
+		command_fatal("local_login_sender_maps lookup error");
 	for (const char *at = buf_cstr(&patterns); !ok && *at != '\0';) {
 		size_t n = strcspn(at, ", \t");
 
@@ -116,8 +117,8 @@ static void check_sender(const struct conf *c, struct sv sender, uid_t uid)
 		at += strspn(at, ", \t");
 	}
 	if (!ok)
-		command_fatal(EX_NOPERM, "User %s(%u) is not allowed to send as <%.*s>", user,
-			      (unsigned)uid, (int)sender.len, sender.p);
+		command_fatal_as(EX_NOPERM, "User %s(%u) is not allowed to send as <%.*s>", user,
+				 (unsigned)uid, (int)sender.len, sender.p);
 }
 
 /* ---- the message ---- */
@@ -134,18 +135,18 @@ static void take_envelope(const struct conf *c, struct buf *out)
 	get(data, len);
 	arena_init(&arena, ARENA_CHUNK, ARENA_LIMIT);
 	if (dropenv_decode((struct sv){ data, len }, &arena, &e, &why) != 0)
-		command_fatal(EX_DATAERR, "%s", why);
+		command_fatal_as(EX_DATAERR, "%s", why);
 	check_sender(c, e.sender, getuid());
 	e.arrival_us = clock_wall().us;
 	if (env_encode(&e, out) != 0)
-		command_fatal(EX_SOFTWARE, "envelope");
+		command_fatal("envelope");
 	arena_fini(&arena);
 	free(data);
 }
 
 static NORETURN void write_failed(int err)
 {
-	command_fatal(EX_TEMPFAIL, "queue file write error: %s", err_str(err));
+	command_fatal("queue file write error: %s", err_str(err));
 }
 
 /* Size as the message will have with CRLF. */
@@ -163,7 +164,7 @@ static void take_content(const struct params *p, struct maildrop_writer *w)
 			size++;
 		if (limit > 0 && size > limit) {
 			maildrop_abort(w);
-			command_fatal(EX_UNAVAILABLE, "message file too big");
+			command_fatal_as(EX_UNAVAILABLE, "message file too big");
 		}
 		int err = maildrop_add(w, piece, len);
 
@@ -196,12 +197,11 @@ static void take_message(const struct conf *c)
 	int dir_fd = maildrop_open_dir(p->queue_directory, MAILDROP_DIR);
 
 	if (dir_fd < 0)
-		command_fatal(EX_TEMPFAIL, "%s/%s: %s", p->queue_directory, MAILDROP_DIR,
-			      err_str(dir_fd));
+		command_fatal("%s/%s: %s", p->queue_directory, MAILDROP_DIR, err_str(dir_fd));
 	check_space(p, dir_fd);
 	get(magic, sizeof(magic));
 	if (memcmp(magic, MAILDROP_PIPE_MAGIC, sizeof(magic)) != 0)
-		command_fatal(EX_DATAERR, "malformed input: not from the sendmail command");
+		command_fatal_as(EX_DATAERR, "malformed input: not from the sendmail command");
 	take_envelope(c, &env);
 	int err = maildrop_create(&writer, dir_fd, buf_sv(&env));
 
@@ -220,22 +220,22 @@ int main(int argc, char **argv)
 	bool tell = false;
 	int opt;
 
-	command_start("postdrop");
+	command_start("postdrop", EXIT_FAILURE);
 	while ((opt = getopt(argc, argv, "c:rv")) != -1) {
 		if (opt == 'c')
 			dir = optarg;
 		else if (opt == 'r')
 			tell = true;
 		else if (opt == '?')
-			command_fatal(EX_USAGE, "usage: postdrop [-c config_dir] [-rv]");
+			command_fatal("usage: postdrop [-c config_dir] [-v]");
 	}
 	if (optind < argc)
-		command_fatal(EX_USAGE, "usage: postdrop [-c config_dir] [-rv]");
+		command_fatal("usage: postdrop [-c config_dir] [-v]");
 	struct conf *c = command_conf(dir);
 
 	if (!command_user_may(c, "authorized_submit_users", getuid()))
-		command_fatal(EX_NOPERM, "User %s(%u) is not allowed to submit mail",
-			      command_user(getuid()), (unsigned)getuid());
+		command_fatal_as(EX_NOPERM, "User %s(%u) is not allowed to submit mail",
+				 command_user(getuid()), (unsigned)getuid());
 	atexit(forget);
 	signal(SIGINT, on_signal);
 	signal(SIGTERM, on_signal);

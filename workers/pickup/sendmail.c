@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * sendmail, mailq, newaliases: the command that programs and users send mail with, with the options
- * of Postfix's. Has no rights of its own: mail goes to postdrop, the queue is listed by postqueue,
- * aliases are made by postalias, SMTP on standard input is smtpd's.
+ * sendmail, mailq, newaliases (one program, three names): the command that programs and users send
+ * mail with, with the options of Postfix's. Has no rights of its own: mail goes to postdrop, the
+ * queue is listed by postqueue, aliases are made by postalias, SMTP on standard input is smtpd's.
  */
 #include "workers/pickup/sendmail.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -14,13 +15,16 @@
 #include <unistd.h>
 
 #include "conf/command.h"
+#include "conf/map_text.h"
 #include "lib/err.h"
+#include "lib/log.h"
 #include "workers/mail/verp.h"
 
 enum mode { MODE_SEND, MODE_LIST, MODE_ALIASES, MODE_SMTP, MODE_DAEMON, MODE_FLUSH };
 
 struct command {
 	struct sendmail s;
+	const char *name; /* by which it was called */
 	enum mode mode;
 	bool queue_run;   /* -q, -q30m */
 	const char *id;   /* -qI */
@@ -30,7 +34,7 @@ struct command {
 
 static NORETURN void usage(const char *text)
 {
-	command_fatal(EX_USAGE, "%s", text);
+	command_fatal("%s", text);
 }
 
 /* ---- option values ---- */
@@ -59,7 +63,7 @@ static void set_mode(struct command *c, const char *arg)
 		c->s.probe = true;
 		break;
 	default:
-		command_fatal(EX_USAGE, "unsupported: -b%s", arg);
+		command_fatal("unsupported: -b%c", arg[0]);
 	}
 }
 
@@ -70,13 +74,13 @@ static void set_body(struct command *c, const char *arg)
 	else if (str_eq_nocase(arg, "7BIT"))
 		c->s.body = BODY_7BIT;
 	else
-		command_fatal(EX_USAGE, "-B option needs 8BITMIME or 7BIT, not: %s", arg);
+		command_fatal("-B option needs 8BITMIME or 7BIT");
 }
 
 /* As Postfix: such values are no reason to lose a message. */
 static void ignored(const char *text)
 {
-	fprintf(stderr, "sendmail: warning: %s -- ignored\n", text);
+	log_warn("%s -- ignored", text);
 }
 
 /* 0 when it is not one. */
@@ -182,19 +186,23 @@ static void set_long_option(struct command *c, const char *arg)
 		    strcmp(c->s.smtputf8, "auto") != 0)
 			usage("-O smtputf8= needs yes, no or auto");
 	} else if (str_starts_nocase(arg, "requiretls=")) {
-		command_fatal(EX_UNAVAILABLE, "-O requiretls is not supported");
+		command_fatal("-O requiretls is not supported");
 	}
 }
 
 static void set_queue_run(struct command *c, const char *arg)
 {
 	c->queue_run = true;
-	if (arg[0] == 'I' && arg[1] != '\0') {
+	if (arg[0] == 'I') {
 		c->id = arg + 1;
-	} else if (arg[0] == 'R' && arg[1] != '\0') {
+		if (*c->id == '\0')
+			usage("specify: -qIqueueid");
+	} else if (arg[0] == 'R') {
 		c->site = arg + 1;
-	} else if (arg[0] == 'S') {
-		usage("-qS is not implemented");
+		if (*c->site == '\0')
+			usage("specify: -qRsitename");
+	} else if (arg[0] < '0' || arg[0] > '9') {
+		command_fatal("-q%c is not implemented", arg[0]);
 	}
 }
 
@@ -226,6 +234,8 @@ static void option(struct command *c, int opt, const char *arg)
 	case 'N':
 		set_notify(c, arg);
 		break;
+	case 'n':
+		usage("-n option not supported");
 	case 'o':
 		set_old_option(c, arg);
 		break;
@@ -245,23 +255,24 @@ static void option(struct command *c, int opt, const char *arg)
 		set_envid(c, arg);
 		break;
 	case 'X':
-		if (arg[0] == 'V')
-			c->s.verp = arg + 1;
+		if (arg[0] != 'V')
+			command_fatal("unsupported: -X%c", arg[0]);
+		c->s.verp = arg + 1;
 		break;
 	case 'v':
 		c->s.report = true;
 		break;
 	case '?':
-		usage("usage: sendmail [options]");
+		command_fatal("usage: %s [options]", c->name);
 	default:
 		break; /* accepted for programs that give them to Sendmail */
 	}
 }
 
-/* Options as Postfix reads them: "-q" alone, "-V id" and "-XV" are none of getopt's. */
+/* Options as Postfix reads them: "-q" alone is none of getopt's. */
 static void read_options(struct command *c, int argc, char **argv)
 {
-	static char queue_run[] = "-q0", old_verp[] = "-XV";
+	static char queue_run[] = "-q0";
 	int opt;
 
 	for (int i = 1; i < argc; i++) {
@@ -269,11 +280,8 @@ static void read_options(struct command *c, int argc, char **argv)
 			break;
 		if (strcmp(argv[i], "-q") == 0)
 			argv[i] = queue_run;
-		else if (strcmp(argv[i], "-V") == 0 && i + 1 == argc)
-			argv[i] = old_verp;
 	}
-	while ((opt = getopt(argc, argv,
-			     "+A:B:C:F:GIL:M:N:O:R:UV:X:b:cd:e:f:h:imno:p:q:r:s:tvx")) != -1)
+	while ((opt = getopt(argc, argv, "+A:B:C:F:GIL:N:O:R:UV:X:b:ce:f:h:imno:p:q:r:tvx")) != -1)
 		option(c, opt, optarg != NULL ? optarg : "");
 }
 
@@ -286,7 +294,7 @@ static NORETURN void become(const struct command *c, const char *name, char *con
 	if (c->s.conf_dir != NULL)
 		setenv("MAIL_CONFIG", c->s.conf_dir, 1);
 	execv(path, argv);
-	command_fatal(EX_UNAVAILABLE, "execute %s: %s", path, strerror(errno));
+	command_fatal("execute %s: %s", path, strerror(errno));
 }
 
 static NORETURN void list_queue(const struct command *c)
@@ -306,19 +314,42 @@ static NORETURN void flush_queue(const struct command *c)
 			   : (char *[]){ name, c->id != NULL ? i : s, arg, NULL });
 }
 
-/* The tables of alias_database, as `newaliases` does it. */
+/* The tables of alias_database. */
 static NORETURN void make_aliases(const struct command *c)
 {
-	static char name[] = "newaliases";
+	static char name[] = "postalias", end[] = "--";
+	const struct conf *conf = c->s.conf;
+	const char *list = conf_get(conf, "alias_database");
+	struct sv rest = sv_from(list == NULL ? "" : list), item;
+	char **argv = xcalloc(rest.len + 3, sizeof(*argv));
+	size_t n = 0;
+	bool group;
 
-	become(c, "newaliases", (char *[]){ name, NULL });
+	argv[n++] = name;
+	argv[n++] = end;
+	while (map_item_next(&rest, &item, &group) > 0)
+		argv[n++] = xstrndup(item.p, item.len);
+	if (n == 2)
+		exit(EX_OK);
+	become(c, name, argv);
 }
 
+/* As Postfix's, in the background: the mail system says in its log how the start went. */
 static NORETURN void start_daemon(const struct command *c)
 {
-	static char name[] = "posthaste", start[] = "start";
+	static char name[] = "postfix", start[] = "start";
+	pid_t pid = fork();
 
-	become(c, "posthaste", (char *[]){ name, start, NULL });
+	if (pid < 0)
+		command_fatal("fork: %s", strerror(errno));
+	if (pid > 0)
+		exit(EX_OK);
+	int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+	setsid();
+	if (!isatty(STDERR_FILENO))
+		dup2(null, STDERR_FILENO);
+	become(c, name, (char *[]){ name, start, NULL });
 }
 
 static NORETURN void serve_smtp(const struct command *c)
@@ -328,7 +359,18 @@ static NORETURN void serve_smtp(const struct command *c)
 	if (c->s.conf_dir != NULL)
 		setenv("MAIL_CONFIG", c->s.conf_dir, 1);
 	execl(path, "smtpd", "-S", (char *)NULL);
-	command_fatal(EX_UNAVAILABLE, "execute %s: %s", path, strerror(errno));
+	command_fatal("execute %s: %s", path, strerror(errno));
+}
+
+/* postdrop asks the same again, with rights that this program has not: here it is for the exit
+ * status, of a failure that more tries may mend. */
+static void check_user(const struct command *c)
+{
+	uid_t uid = getuid();
+
+	if (!command_user_may(c->s.conf, "authorized_submit_users", uid))
+		command_fatal("User %s(%u) is not allowed to submit mail", command_user(uid),
+			      (unsigned)uid);
 }
 
 static int send_message(struct command *c, int argc, char **argv)
@@ -338,15 +380,16 @@ static int send_message(struct command *c, int argc, char **argv)
 					    : NULL;
 
 	if (why != NULL)
-		command_fatal(EX_USAGE, "-V requires two characters from %s",
-			      c->s.p->verp_delimiter_filter);
+		command_fatal("-V requires two characters from %s", c->s.p->verp_delimiter_filter);
 	if (c->s.probe && c->s.extract)
 		usage("-t option cannot be used with -bv");
 	c->s.rcpts = argv + optind;
 	c->s.rcpt_count = (unsigned)(argc - optind);
 	if (c->s.rcpt_count == 0 && !c->s.extract)
-		usage("Recipient addresses must be specified on the command line or via the -t "
-		      "option");
+		command_fatal("%s(%u): Recipient addresses must be specified on the command line "
+			      "or via the -t option",
+			      command_user(getuid()), (unsigned)getuid());
+	check_user(c);
 	return sendmail_send(&c->s);
 }
 
@@ -359,7 +402,7 @@ static void check_combination(const struct command *c, int rcpts)
 	};
 
 	if (c->mode != MODE_SEND && rcpts > 0)
-		command_fatal(EX_USAGE, "%s mode requires no recipient", modes[c->mode]);
+		command_fatal("%s mode requires no recipient", modes[c->mode]);
 	if (c->mode != MODE_SEND && c->s.extract)
 		usage("-t can be used only in delivery mode");
 }
@@ -367,14 +410,26 @@ static void check_combination(const struct command *c, int rcpts)
 int main(int argc, char **argv)
 {
 	struct command c = { .mode = MODE_SEND };
+	static const struct {
+		const char *name;
+		enum mode mode;
+	} names[] = {
+		{ "sendmail", MODE_SEND },
+		{ "mailq", MODE_LIST },
+		{ "newaliases", MODE_ALIASES },
+	};
 	const char *base = strrchr(argv[0], '/');
+	size_t called = 0;
 
 	base = base == NULL ? argv[0] : base + 1;
-	command_start("sendmail");
-	if (strcmp(base, "mailq") == 0)
-		c.mode = MODE_LIST;
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		called = strcmp(base, names[i].name) == 0 ? i : called;
+	c.name = names[called].name;
+	c.mode = names[called].mode;
+	/* pipe(8), and whoever else has a message to get rid of, tries again */
+	command_start(c.name, EX_TEMPFAIL);
 	read_options(&c, argc, argv);
-	if (c.queue_run && c.mode == MODE_SEND)
+	if (c.queue_run && (c.mode == MODE_SEND || c.mode == MODE_LIST))
 		c.mode = MODE_FLUSH;
 	check_combination(&c, argc - optind);
 	c.s.conf = command_conf(c.s.conf_dir);

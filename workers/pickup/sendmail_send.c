@@ -11,6 +11,7 @@
 
 #include "conf/command.h"
 #include "lib/err.h"
+#include "lib/log.h"
 #include "lib/mailaddr.h"
 #include "workers/pickup/compose.h"
 #include "workers/pickup/dropenv.h"
@@ -37,9 +38,9 @@ static void add_rcpt(void *ctx, struct sv addr)
 	const char *why;
 
 	if (!dropenv_address_ok(addr, &why))
-		command_fatal(EX_DATAERR, "%s: %.*s", why, (int)size_min(addr.len, 200), addr.p);
+		command_fatal("%s: %.*s", why, (int)size_min(addr.len, 200), addr.p);
 	if (se->env.rcpt_count >= MAILDROP_RCPT_MAX)
-		command_fatal(EX_DATAERR, "too many recipients");
+		command_fatal("too many recipients");
 	r.addr = (struct sv){ arena_strndup(&se->arena, addr.p, addr.len), addr.len };
 	env_add_rcpt(&se->env, &se->arena, &r);
 }
@@ -50,16 +51,21 @@ static void add_extracted(void *ctx, struct sv addr)
 	int64_t limit = se->s->p->extract_recipient_limit;
 
 	if (limit > 0 && ++se->extracted > (uint64_t)limit)
-		command_fatal(EX_DATAERR, "too many recipients in message header");
+		command_fatal("too many recipients in message header");
 	add_rcpt(ctx, addr);
 }
 
-static void keep_one(void *ctx, struct sv addr)
-{
-	struct buf *b = ctx;
+struct first {
+	struct buf addr;
+	unsigned count;
+};
 
-	buf_reset(b);
-	buf_add_sv(b, addr);
+static void keep_first(void *ctx, struct sv addr)
+{
+	struct first *f = ctx;
+
+	if (f->count++ == 0)
+		buf_add_sv(&f->addr, addr);
 }
 
 /* Of the command line: a line end there is an attempt at a header or a command. */
@@ -67,33 +73,37 @@ static void check_argument(const char *what, const char *text)
 {
 	for (const char *at = text; *at != '\0'; at++) {
 		if ((unsigned char)*at < ' ' || *at == 0x7f)
-			command_fatal(EX_DATAERR, "%s: control character in an address", what);
+			command_fatal("%s: control character in an address", what);
 	}
 }
 
-/* -f: an address in any form, "" and "<>" for none. */
+/* -f: an address in any form, "" and "<>" for none; of anything else what begins it, as Postfix
+ * does: a sender that nobody can read is no reason to lose a message. */
 static struct sv sender_of(struct sending *se)
 {
 	const char *given = se->s->sender;
+	struct first f = { .addr = BUF_INIT };
 	const struct passwd *pw;
-	struct buf b = BUF_INIT;
 	const char *why;
 
 	if (given == NULL) {
 		pw = getpwuid(getuid());
 		if (pw == NULL)
-			command_fatal(EX_OSERR, "unable to find your login name");
+			command_fatal("unable to find your login name");
 		return sv_from(arena_strdup(&se->arena, pw->pw_name));
 	}
 	check_argument("sender", given);
-	if (strspn(given, " \t<>") != strlen(given) &&
-	    compose_addresses(sv_from(given), keep_one, &b) == 0)
-		command_fatal(EX_USAGE, "bad sender address: %s", given);
-	struct sv sender = { arena_strndup(&se->arena, buf_cstr(&b), b.len), b.len };
+	bool empty = strspn(given, " \t<>") == strlen(given);
 
-	buf_fini(&b);
+	if (!empty)
+		compose_addresses(sv_from(given), keep_first, &f);
+	if (!empty && f.count != 1)
+		log_warn("-f option specified malformed sender: %s", given);
+	struct sv sender = { arena_strndup(&se->arena, buf_cstr(&f.addr), f.addr.len), f.addr.len };
+
+	buf_fini(&f.addr);
 	if (!dropenv_address_ok(sender, &why))
-		command_fatal(EX_USAGE, "sender: %s", why);
+		command_fatal("sender: %s", why);
 	return sender;
 }
 
@@ -165,17 +175,16 @@ static void make_envelope(struct sending *se)
 	for (unsigned i = 0; i < s->rcpt_count; i++) {
 		check_argument("recipient", s->rcpts[i]);
 		if (compose_addresses(sv_from(s->rcpts[i]), add_rcpt, se) == 0)
-			command_fatal(EX_USAGE, "bad recipient address: %s", s->rcpts[i]);
+			command_fatal("bad recipient address: %s", s->rcpts[i]);
 	}
 	if (s->extract) {
 		compose_recipients(buf_sv(&se->text.header), add_extracted, se);
 		if (se->env.rcpt_count == 0)
-			command_fatal(EX_USAGE,
-				      "%s(%u): No recipient addresses found in message header",
+			command_fatal("%s(%u): No recipient addresses found in message header",
 				      command_user(getuid()), (unsigned)getuid());
 	}
 	if (s->verp != NULL && se->env.sender.len == 0)
-		command_fatal(EX_USAGE, "%s(%u): -V option requires non-null sender address",
+		command_fatal("%s(%u): -V option requires non-null sender address",
 			      command_user(getuid()), (unsigned)getuid());
 	if (s->verp != NULL)
 		se->env.verp = sv_from(s->verp);
@@ -197,7 +206,7 @@ static bool read_more(struct sending *se)
 		n = read(STDIN_FILENO, data, sizeof(data));
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
-		command_fatal(EX_DATAERR, "%s(%u): error reading input: %s", command_user(getuid()),
+		command_fatal("%s(%u): error reading input: %s", command_user(getuid()),
 			      (unsigned)getuid(), strerror(errno));
 	if (n == 0)
 		compose_end(&se->text);
@@ -265,7 +274,7 @@ int sendmail_send(const struct sendmail *s)
 	int err = droppipe_start(&se.pipe, s->p, s->conf_dir, buf_sv(&env));
 
 	if (err != 0)
-		command_fatal(EX_OSERR, "cannot start postdrop: %s", err_str(err));
+		command_fatal("cannot start postdrop: %s", err_str(err));
 	put_content(&se, &se.text.header);
 	put_content(&se, &se.text.body);
 	while (more && !se.pipe.failed) {
@@ -279,5 +288,6 @@ int sendmail_send(const struct sendmail *s)
 	buf_fini(&env);
 	compose_fini(&se.text);
 	arena_fini(&se.arena);
-	return status;
+	/* of postdrop's reasons none is passed on: Postfix's has one status for all */
+	return status == 0 ? EX_OK : EX_TEMPFAIL;
 }

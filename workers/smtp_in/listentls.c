@@ -278,6 +278,7 @@ int listener_tls_new(const struct conf *c, const struct params *p, struct conf_d
 	m.t->max_depth = (unsigned)p->smtpd_tls_ccert_verifydepth;
 	m.t->log_level = log_level_of(p->smtpd_tls_loglevel);
 	m.t->digest = p->smtpd_tls_fingerprint_digest;
+	m.t->purpose = p->tls_trust_server_ccerts ? TLS_FOR_ANY : TLS_FOR_CLIENT;
 	if (p->smtpd_tls_req_ccert && !m.t->enforce)
 		conf_diag_add(d, false, NULL, 0,
 			      "Can't require client certs unless TLS is required");

@@ -22,8 +22,9 @@ struct listener_tls {
 	bool wrapper; /* smtpd_tls_wrappermode */
 	bool ask_cert, require_cert;
 	unsigned log_level, max_depth;
-	const char *digest;  /* smtpd_tls_fingerprint_digest */
-	struct tls_ctx *ctx; /* NULL: there are no keys */
+	enum tls_purpose purpose; /* tls_trust_server_ccerts */
+	const char *digest;       /* smtpd_tls_fingerprint_digest */
+	struct tls_ctx *ctx;      /* NULL: there are no keys */
 	struct tls_keys *keys;
 	struct tls_trust *trust;
 	struct map_list *sni_maps;

@@ -13,6 +13,7 @@ libph_smtpin_a_SOURCES = \
 	workers/smtp_in/listener.c workers/smtp_in/listener.h \
 	workers/smtp_in/listentls.c workers/smtp_in/listentls.h \
 	workers/smtp_in/overrides.c \
+	workers/smtp_in/peertls.c workers/smtp_in/peertls.h \
 	workers/smtp_in/peername.c workers/smtp_in/peername.h \
 	workers/smtp_in/proxy.c workers/smtp_in/proxy.h \
 	workers/smtp_in/received.c \

@@ -754,6 +754,7 @@ static void take_records(struct screentalk *t, const char *data, size_t len)
 		t->tls = screentls_new(t->k->tls, t->peer, t->k->service_name);
 	int err = screentls_feed(t->tls, data, len);
 
+	log_speak_as(t->k->log_name);
 	if (err == E_AGAIN)
 		return;
 	if (err == 0 && t->starttls)

@@ -18,7 +18,8 @@ struct screentls *screentls_new(const struct listener_tls *conf, const char *pee
 /* Logs the end. */
 void screentls_free(struct screentls **x);
 bool screentls_is_on(const struct screentls *x); /* the handshake is done */
-/* E_AGAIN: the handshake goes on; 0: it is done, see screentls_read(); E_PEER: it has failed. */
+/* E_AGAIN: the handshake goes on; 0: it is done, see screentls_read(); E_PEER: it has failed. The
+ * log is spoken to as tlsproxy afterwards. */
 int screentls_feed(struct screentls *x, const char *data, size_t len);
 /* > 0: bytes of plain text. E_AGAIN: no more. E_EOF, E_PEER: the client has gone. */
 int screentls_read(struct screentls *x, char *to, size_t size);

@@ -10,7 +10,7 @@
 #include "shm/counters.h"
 #include "workers/smtp_in/auth.h"
 #include "workers/smtp_in/command.h"
-#include "workers/smtp_in/listentls.h"
+#include "workers/smtp_in/peertls.h"
 #include "workers/smtp_in/sessmilter.h"
 
 #define READ_BYTES 16384u
@@ -21,8 +21,7 @@ struct session_tls {
 	bool is_refused; /* smtpd_tls_req_ccert: the next command is the last */
 	bool was_asked;  /* for a certificate */
 	struct policy_tls view;
-	char *subject, *issuer, *fingerprint, *key_fingerprint; /* of the client's; NULL = none */
-	struct tls_info info;
+	struct peertls peer;
 };
 
 static const struct listener_tls *conf_of(const struct session *s)
@@ -52,10 +51,7 @@ void session_tls_free(struct session *s)
 	if (x == NULL)
 		return;
 	tls_free(&x->t);
-	free(x->subject);
-	free(x->issuer);
-	free(x->fingerprint);
-	free(x->key_fingerprint);
+	peertls_fini(&x->peer);
 	free(x);
 	s->tls = NULL;
 }
@@ -132,85 +128,7 @@ void session_tls_begin(struct session *s)
 	s->tls->t = tls_new(conf->ctx);
 }
 
-/* ---- the client's certificate ---- */
-
-static char *common_name(struct sv dn)
-{
-	struct buf text = BUF_INIT;
-	int err = x509_common_name(dn, &text);
-	char *name = xstrdup(err == 0 ? buf_cstr(&text) : "");
-
-	buf_fini(&text);
-	str_make_printable(name, strlen(name));
-	return name;
-}
-
-static char *print_of(const char *digest, struct sv data)
-{
-	struct buf text = BUF_INIT;
-
-	(void)!tls_fingerprint(digest, data, &text);
-	char *print = xstrdup(buf_cstr(&text));
-
-	buf_fini(&text);
-	return print;
-}
-
-static void look_at_cert(struct session *s)
-{
-	const struct listener_tls *conf = conf_of(s);
-	struct session_tls *x = s->tls;
-	const struct sv *chain;
-	size_t count = tls_peer_chain(x->t, &chain);
-	struct x509 cert;
-
-	if (count == 0 || x509_parse(chain[0], &cert) != 0)
-		return;
-	enum tls_purpose purpose =
-		s->listener->p->tls_trust_server_ccerts ? TLS_FOR_ANY : TLS_FOR_CLIENT;
-	unsigned wrong = tls_judge(conf->trust, chain, count, conf->max_depth, purpose, NULL);
-
-	x->subject = common_name(cert.subject);
-	x->issuer = common_name(cert.issuer);
-	x->fingerprint = print_of(conf->digest, chain[0]);
-	x->key_fingerprint = print_of(conf->digest, cert.spki);
-	x->view.has_cert = true;
-	x->view.is_trusted = wrong == 0;
-	if (wrong != 0 && conf->log_level >= 1)
-		log_info("certificate verification failed for %s: %s", s->namaddr,
-			 (wrong & TLS_CERT_UNTRUSTED) != 0 && (wrong & TLS_CERT_SELF_SIGNED) == 0
-				 ? "untrusted issuer"
-				 : tls_judge_text(wrong));
-	if (conf->log_level >= 1)
-		log_info("%s: subject_CN=%s, issuer_CN=%s, fingerprint=%s, pkey_fingerprint=%s",
-			 s->namaddr, x->subject, x->issuer, x->fingerprint, x->key_fingerprint);
-}
-
 /* ---- the handshake is over ---- */
-
-static void add_key_exchange(const struct tls_info *info, const char *begin, struct buf *out)
-{
-	if (strcmp(info->protocol, "TLSv1.3") == 0 && info->key_exchange[0] != '\0')
-		buf_printf(out, "%s key-exchange %s", begin, info->key_exchange);
-	tls_info_add_signatures(info, begin, out);
-}
-
-static void log_summary(struct session *s)
-{
-	const struct session_tls *x = s->tls;
-	const char *how = !x->view.has_cert    ? "Anonymous"
-			  : x->view.is_trusted ? "Trusted"
-					       : "Untrusted";
-	struct buf line = BUF_INIT;
-
-	buf_printf(&line, "%s TLS connection %s from %s%s%s: %s with cipher %s (%u/%u bits)", how,
-		   x->info.resumed ? "reused" : "established", s->namaddr,
-		   x->info.name[0] != '\0' ? " to " : "", x->info.name, x->info.protocol,
-		   x->info.cipher, x->info.bits, x->info.alg_bits);
-	add_key_exchange(&x->info, "", &line);
-	log_info("%s", buf_cstr(&line));
-	buf_fini(&line);
-}
 
 static const char *text_or_empty(const char *text)
 {
@@ -219,14 +137,18 @@ static const char *text_or_empty(const char *text)
 
 static void fill_view(struct session_tls *x)
 {
-	x->view.protocol = x->info.protocol;
-	x->view.cipher = x->info.cipher;
-	x->view.sni = x->info.name;
-	x->view.bits = x->info.bits;
-	x->view.subject = text_or_empty(x->subject);
-	x->view.issuer = text_or_empty(x->issuer);
-	x->view.fingerprint = text_or_empty(x->fingerprint);
-	x->view.key_fingerprint = text_or_empty(x->key_fingerprint);
+	const struct peertls *p = &x->peer;
+
+	x->view.has_cert = p->has_cert;
+	x->view.is_trusted = p->is_trusted;
+	x->view.protocol = p->info.protocol;
+	x->view.cipher = p->info.cipher;
+	x->view.sni = p->info.name;
+	x->view.bits = p->info.bits;
+	x->view.subject = text_or_empty(p->subject);
+	x->view.issuer = text_or_empty(p->issuer);
+	x->view.fingerprint = text_or_empty(p->fingerprint);
+	x->view.key_fingerprint = text_or_empty(p->key_fingerprint);
 }
 
 /* What was said in plain text is forgotten (RFC 3207 4.2). */
@@ -242,7 +164,7 @@ static void forget_plain_text(struct session *s)
 
 static bool check_rate(struct session *s)
 {
-	if (s->tls->info.resumed || s->ops->rate == NULL)
+	if (s->tls->peer.info.resumed || s->ops->rate == NULL)
 		return true;
 	unsigned rate = s->ops->rate(s->ops->ctx, s, RATE_TLS_SESSIONS);
 
@@ -260,15 +182,12 @@ static void handshake_done(struct session *s)
 {
 	struct session_tls *x = s->tls;
 
-	tls_info_get(x->t, &x->info);
 	x->on = true;
+	peertls_look(&x->peer, conf_of(s), x->t, s->namaddr);
 	counter_add(session_counters, CTR_smtpd_tls_sessions, 1);
-	if (x->info.resumed)
+	if (x->peer.info.resumed)
 		counter_add(session_counters, CTR_smtpd_tls_resumed, 1);
-	look_at_cert(s);
 	fill_view(x);
-	if (conf_of(s)->log_level >= 1)
-		log_summary(s);
 	x->is_refused = conf_of(s)->require_cert && !x->view.is_trusted;
 	if (!check_rate(s))
 		return;
@@ -413,9 +332,9 @@ void session_tls_received(const struct session *s, struct buf *out)
 
 	if (!session_is_encrypted(s) || !s->listener->p->smtpd_tls_received_header)
 		return;
-	buf_printf(out, "\t(using %s with cipher %s (%u/%u bits)", x->info.protocol, x->info.cipher,
-		   x->info.bits, x->info.alg_bits);
-	add_key_exchange(&x->info, "\r\n\t", out);
+	buf_printf(out, "\t(using %s with cipher %s (%u/%u bits)", x->peer.info.protocol,
+		   x->peer.info.cipher, x->peer.info.bits, x->peer.info.alg_bits);
+	peertls_add_key_exchange(&x->peer.info, "\r\n\t", out);
 	buf_add_str(out, ")\r\n");
 	if (x->view.has_cert) {
 		buf_add_str(out, "\t(Client CN \"");

@@ -219,18 +219,18 @@ int standalone_main(void)
 	struct alone *a = &the_alone;
 	struct conf_diag d;
 
-	command_start("smtpd");
+	command_start("smtpd", EX_TEMPFAIL);
 	log_set_sink(only_warnings, NULL);
 	struct conf *c = command_conf(NULL);
 
 	if (!command_user_may(c, "authorized_submit_users", getuid()))
-		command_fatal(EX_NOPERM, "User %s(%u) is not allowed to submit mail",
-			      command_user(getuid()), (unsigned)getuid());
+		command_fatal("User %s(%u) is not allowed to submit mail", command_user(getuid()),
+			      (unsigned)getuid());
 	a->p = conf_params(c);
 	a->ids.life = 1;
 	conf_diag_init(&d);
 	if (listener_init_alone(&a->listener, c, &d) != 0)
-		command_fatal(EX_CONFIG, "%s", buf_cstr(&d.text));
+		command_fatal("%s", buf_cstr(&d.text));
 	conf_diag_fini(&d);
 	serve(a);
 	listener_fini(&a->listener);

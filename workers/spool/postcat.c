@@ -17,6 +17,8 @@
 #include "lib/util.h"
 #include "workers/spool/postcat.h"
 
+#define ID_CHARS "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"
+
 struct options {
 	const char *conf_dir;
 	unsigned show;
@@ -123,9 +125,12 @@ static void queue_open(const struct options *o, struct spool_dirs *d)
 	if (dir == NULL)
 		dir = PH_CONFIG_DIR;
 	conf_diag_init(&diag);
-	if (conf_load_dir(dir, &conf, &diag) < 0)
-		fatal("%s%s", diag.text.len > 0 ? "" : "cannot read the configuration in ",
-		      diag.text.len > 0 ? buf_cstr(&diag.text) : dir);
+	if (conf_load_dir(dir, &conf, &diag) < 0) {
+		struct sv why = sv_trim(buf_sv(&diag.text));
+
+		fatal("%s%.*s", why.len > 0 ? "" : "cannot read the configuration", (int)why.len,
+		      why.p);
+	}
 	int err = spool_dirs_open(conf_params(conf)->queue_directory, false, d);
 
 	if (err != 0)
@@ -153,8 +158,11 @@ static void show_queued(const struct options *o, const struct spool_dirs *d, con
 	struct wanted w = { .found = false };
 	struct postcat_source src = { .fd = -1, .name = id };
 
-	if (qid_parse(sv_from(id), &w.qid) != 0)
-		fatal("bad mail queue id: %s", id);
+	if (qid_parse(sv_from(id), &w.qid) != 0) {
+		if (*id == '\0' || id[strspn(id, ID_CHARS)] != '\0')
+			fatal("bad mail queue ID: %s", id);
+		fatal("open queue file %s: No such file or directory", id); /* one of Postfix's */
+	}
 	/* between finding and opening it, the message may be delivered or copied elsewhere */
 	for (int attempt = 0;; attempt++) {
 		w.found = false;

@@ -503,7 +503,7 @@ static void test_files(void)
 	conf_diag_fini(&diag);
 	conf_diag_init(&diag);
 	is_int(conf_load_dir("/nonexistent", &c, &diag), E_NOENT, "no directory");
-	ok(strstr(buf_cstr(&diag.text), "/nonexistent/main.cf: cannot read: ") != NULL, "says so");
+	ok(strstr(buf_cstr(&diag.text), "open /nonexistent/main.cf: ") != NULL, "says so");
 	c = load("", "", &err);
 	conf_free(&c);
 	put_file("main.cf", "a = b\n\0c = d\n", 12);

@@ -358,7 +358,7 @@ file 'nothing was changed by them' master.cf <before
 
 rm main.cf
 gives 'no main.cf' -n <<'EOF'
-postconf: fatal: ./main.cf: cannot read: No such file or directory
+postconf: fatal: open ./main.cf: No such file or directory
 status 1
 EOF
 

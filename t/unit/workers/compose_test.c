@@ -118,7 +118,13 @@ static void test_recipients(void)
 		    "Resent- recipients count alone");
 	check_rcpts("To: undisclosed-recipients:;\nCc: list: a@x, b@x;, c@x\n", "a@x|b@x|c@x|",
 		    "groups");
-	check_rcpts("To: , <>, two words, ok@x\n", "ok@x|", "what is no address");
+	check_rcpts("To: , <>, (a b), ok@x\n", "ok@x|", "what is no address");
+	check_rcpts("To: a@x b@x\n\tc@x, ok@x;d@x\n", "a@x|b@x|c@x|ok@x|d@x|",
+		    "words without commas");
+	check_rcpts("To: two words, ok@x\n", "two|words|ok@x|", "words without an @");
+	check_rcpts("To: \"a, b\" <c@x>, (x, \\) y) d@x, <e@x>,,;\n", "c@x|d@x|e@x|",
+		    "separators in strings, comments and brackets");
+	check_rcpts("To: ok@x, \"a b@x, c@x\n", "ok@x|", "a string without an end");
 	check_rcpts("To : a@x\nTo:\nTo\n: b@x\n", "a@x|", "odd headers");
 	check_rcpts("", "", "nothing");
 }

@@ -487,6 +487,9 @@ static struct listener_tls *server_tls(bool enforce)
 	setup.suites = "ECDHE-ECDSA-AES128-GCM-SHA256";
 	is_int(tls_ctx_new(&setup, &l->ctx, &why), 0, "context");
 	l->enforce = enforce;
+	l->digest = "sha256";
+	l->max_depth = 9;
+	l->purpose = TLS_FOR_CLIENT;
 	l->log_level = 1;
 	buf_fini(&pem);
 	buf_fini(&why);
@@ -515,6 +518,68 @@ static const char *ask_tls(struct tls *c, const char *line)
 	n = tls_read(c, text, sizeof(text) - 1);
 	text[n > 0 ? n : 0] = '\0';
 	return text;
+}
+
+/* A client with a certificate, or without (cert NULL), for a listener that asks for one. */
+static void meet(const char *cert, bool required)
+{
+	struct tls_setup setup = { .versions = TLS_1_3, .suites = "ECDHE-ECDSA-AES128-GCM-SHA256" };
+	struct buf why = BUF_INIT, pem = BUF_INIT;
+	struct listener_tls *l = server_tls(true);
+	struct tls_keys *keys = NULL;
+	struct tls_setup server = { .is_server = true,
+				    .versions = TLS_ALL_VERSIONS,
+				    .suites = setup.suites,
+				    .keys = l->keys,
+				    .ask_peer = true };
+	struct tls_ctx *ctx;
+
+	tls_ctx_free(&l->ctx);
+	l->ask_cert = true;
+	l->require_cert = required;
+	is_int(tls_ctx_new(&server, &l->ctx, &why), 0, "context");
+	is_int(tls_trust_add(&l->trust, sv_from(tls_rig_ca_crt)), 0, "authority");
+	listener_tls_free(&r.k.tls);
+	r.k.tls = l;
+	if (cert != NULL) {
+		buf_add_str(&pem, tls_rig_client_key);
+		buf_add_str(&pem, cert);
+		buf_add_str(&pem, tls_rig_inter_crt);
+		is_int(tls_keys_parse(buf_sv(&pem), &keys, &why), 0, "keys: %s", buf_cstr(&why));
+	}
+	setup.keys = keys;
+	is_int(tls_ctx_new(&setup, &ctx, &why), 0, "client");
+	struct tls *c = tls_new(ctx);
+
+	begin();
+	ask("STARTTLS\r\n");
+	for (int i = 0; i < 5; i++) {
+		(void)!tls_handshake(c);
+		to_server(c);
+	}
+	tls_free(&c);
+	tls_ctx_free(&ctx);
+	tls_keys_free(&keys);
+	buf_fini(&pem);
+	buf_fini(&why);
+}
+
+static void test_client_certs(void)
+{
+	meet(tls_rig_client_crt, true);
+	is_int(screentalk_state(r.t), SCREENTALK_ON, "a client that has a certificate");
+	ok(has_logged("tlsproxy: [192.0.2.7]:4321: subject_CN=client.example.test, issuer_CN=Test "
+		      "Intermediate, fingerprint="),
+	   "is described");
+	ok(has_logged("tlsproxy: Trusted TLS connection established from [192.0.2.7]:4321: "),
+	   "and trusted: %s", buf_cstr(&r.log));
+	meet(NULL, true);
+	is_int(screentalk_state(r.t), SCREENTALK_HANGUP, "one that has none");
+	ok(has_logged("tlsproxy: TLS handshake failed for service=smtp peer=[192.0.2.7]:4321\n"),
+	   "logged");
+	meet(NULL, false);
+	is_int(screentalk_state(r.t), SCREENTALK_ON, "but where none is needed");
+	screentalk_free(&r.t);
 }
 
 static void test_tls(void)
@@ -593,6 +658,7 @@ int main(void)
 	test_texts();
 	test_tables();
 	test_tls();
+	test_client_certs();
 	talk_fini(&r);
 	conf_free(&conf);
 	return tap_done();
