@@ -17,7 +17,7 @@ struct peertls {
 /* After the handshake. Logs as much as smtpd_tls_loglevel asks for; `namaddr` is who it is. */
 void peertls_look(struct peertls *p, const struct listener_tls *conf, struct tls *t,
 		  const char *namaddr);
-/* "BEGIN key-exchange X25519" when there is something to say. */
+/* "BEGIN key-exchange X25519 server-signature ..." when there is something to say. */
 void peertls_add_key_exchange(const struct tls_info *info, const char *begin, struct buf *out);
 void peertls_fini(struct peertls *p);
 
