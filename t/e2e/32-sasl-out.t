@@ -260,6 +260,7 @@ unlike $mta->log, qr/secret-/, 'no password is in the log';
 my $stats = $mta->http('/stats');
 like $stats, qr/"deliver_logins":\s*[1-9]/, 'logins are counted';
 like $stats, qr/"deliver_login_failures":\s*[1-9]/, '... and failures';
+like $stats, qr/"deliver_logins_not_tried":\s*[1-9]/, '... and what was not tried';
 unlike $stats, qr/secret-/, 'no password in the statistics';
 
 is join("\n", grep { !/saslclient pid $asked->{pid} killed by signal 9/ } split /\n/, $mta->crashes), '', 'nothing crashed';

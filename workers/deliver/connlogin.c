@@ -126,6 +126,7 @@ static void recalled(void *ctx, const struct sasl_said_text *t)
 	struct conn *c = ctx;
 	bool known = t->what == SASL_SAID_KNOWN && t->mechanism.len > 0;
 
+	counter_add(c->d->counters, CTR_deliver_logins_not_tried, known);
 	client_login_recalled(&c->client, known ? t->mechanism : (struct sv){ "", 0 }, t->text);
 	conn_go_on(c);
 }
