@@ -38,7 +38,8 @@ spew("$dir/mbox", '');
 
 # ---- one command line, on one side ----
 
-# Words before the program: user=NAME; tty, it has a terminal.
+# Words before the program: user=NAME; tty, it has a terminal. What result() needs.
+my $runs = 0;
 sub run {
 	my ($whose, $input, @words) = @_;
 	my (@before, $tty);
@@ -55,7 +56,7 @@ sub run {
 	push @cmd, 'bash', '-c', 'path=$1 name=$2; shift 2; exec -a "$name" "$path" "$@"', 'sh', $path, $program, @words;
 	@cmd = ('script', '-qec', join(' ', map { "'" . s/'/'\\''/gr . "'" } @cmd), '/dev/null') if $tty;
 	unshift @cmd, 'nsenter', "--mount=/proc/$keeper/ns/mnt", "--wd=$dir" if $whose eq 'theirs';
-	my $at = "$dir/run.$whose";
+	my $at = "$dir/run." . $runs++;
 	spew("$at.in", $input // '');
 	my $pid = fork // die "fork: $!";
 	if (!$pid) {
@@ -65,7 +66,7 @@ sub run {
 		open STDERR, '>', "$at.err" or POSIX::_exit(71);
 		exec { $cmd[0] } @cmd or POSIX::_exit(71);
 	}
-	return $pid;
+	return { whose => $whose, pid => $pid, at => $at };
 }
 
 # ---- what both may call differently ----
@@ -117,25 +118,42 @@ sub normal {
 }
 
 sub result {
-	my ($whose, $pid) = @_;
-	waitpid $pid, 0;
-	my $at = "$dir/run.$whose";
-	return 'status ' . ($? >> 8) . "\n" . normal($whose, slurp("$at.out")) . "-- \n" . normal($whose, slurp("$at.err"));
+	my ($run) = @_;
+	waitpid $run->{pid}, 0;
+	return 'status ' . ($? >> 8) . "\n" . normal($run->{whose}, slurp("$run->{at}.out")) . "-- \n" . normal($run->{whose}, slurp("$run->{at}.err"));
 }
 
-sub same {
-	my ($input, @words) = @_;
-	my %got;
-	my %pid = map { my $w = $_; ($w => run($w, defined $input ? with_ids($w, $input) : undef, map { with_ids($w, $_) } @words)) } qw(theirs ours);
-	$got{$_} = result($_, $pid{$_}) for qw(theirs ours);
-	my $name = join(' ', map { length ? $_ : "''" } @words) =~ s/[^ -~]/?/gr;
+sub begin {
+	my ($whose, $input, @words) = @_;
+	return run($whose, defined $input ? with_ids($whose, $input) : undef, map { with_ids($whose, $_) } @words);
+}
+
+sub compare {
+	my ($words, %got) = @_;
+	my $name = join(' ', map { length ? $_ : "''" } @$words) =~ s/[^ -~]/?/gr;
 	return if ok $got{ours} eq $got{theirs}, substr $name, 0, 80;
 	spew("$dir/$_.text", $got{$_}) for qw(theirs ours);
 	my (undef, $diff) = Posthaste::run_ok('diff', '-U2', "$dir/theirs.text", "$dir/ours.text");
 	diag $diff =~ s/\A---.*\n.*\n//r;
 	return;
 }
-sub both { same(undef, @$_) for @_; return }
+
+# Command lines that do not depend on each other: Postfix's programs wait a second after each failure, so all of
+# them run at once.
+sub together {
+	my (@cases) = @_;
+	my @theirs = map { begin('theirs', @$_) } @cases;
+	for my $case (@cases) {
+		my (undef, @words) = @$case;
+		my $ours = result(begin('ours', @$case));
+		compare(\@words, ours => $ours, theirs => result(shift @theirs));
+	}
+	return;
+}
+sub both { return together(map { [ undef, @$_ ] } @_) }
+
+# One after the other.
+sub in_turn { together([ undef, @$_ ]) for @_; return }
 
 # ---- mail in both queues ----
 
@@ -173,25 +191,23 @@ both([ 'postcat', '-q', 'NOSUCH' ], [ 'postcat', '-q', '../x' ], [ 'postcat', '/
 # ---- postsuper ----
 
 both(['postsuper'], [ 'postsuper', '-c', 'conf' ], [ 'postsuper', '-c', '/nonexistent', '-s' ], [ 'postsuper', '-d' ], [ 'postsuper', '-d', 'NOSUCH' ],
-	[ 'postsuper', '-d', '../x' ], [ 'postsuper', '-d', '' ], [ 'postsuper', '-h', 'ID1' ], [ 'postsuper', '-h', 'ID1' ], [ 'postsuper', '-H', 'ID1' ],
-	[ 'postsuper', '-H', 'ID1' ], [ 'postsuper', '-e', 'ID2' ], [ 'postsuper', '-d', 'ID4', '-h', 'ID5', '-d', 'ID6' ], [ 'postsuper', '-d', 'ALL', 'nosuch' ],
-	[ 'postsuper', '-s' ], [ 'postsuper', '-z' ], [ 'postsuper', '-h', 'all' ], [ 'user=daemon', 'postsuper', '-s' ], [ 'user=daemon', 'postsuper', '-d', 'ALL' ],
-);
-same("ID1\n ID2\nID3 \nID3*\nno id\n\n", 'postsuper', '-h', '-');
-both([ 'postsuper', '-d', 'ALL', 'hold' ], [ 'postsuper', '-d', 'ALL' ], ['mailq']);
+	[ 'postsuper', '-d', '../x' ], [ 'postsuper', '-d', '' ], [ 'postsuper', '-d', 'ALL', 'nosuch' ], [ 'postsuper', '-z' ], [ 'postsuper', '-h', 'all' ],
+	[ 'user=daemon', 'postsuper', '-s' ], [ 'user=daemon', 'postsuper', '-d', 'ALL' ]);
+in_turn([ 'postsuper', '-h', 'ID1' ], [ 'postsuper', '-h', 'ID1' ], [ 'postsuper', '-H', 'ID1' ],
+	[ 'postsuper', '-H', 'ID1' ], [ 'postsuper', '-e', 'ID2' ], [ 'postsuper', '-d', 'ID4', '-h', 'ID5', '-d', 'ID6' ], [ 'postsuper', '-s' ]);
+together([ "ID1\n ID2\nID3 \nID3*\nno id\n\n", 'postsuper', '-h', '-' ]);
+in_turn([ 'postsuper', '-d', 'ALL', 'hold' ], [ 'postsuper', '-d', 'ALL' ], ['mailq']);
 
 # ---- sendmail ----
 
 my $text = "Subject: x\n\nbody\n";
-same($text, 'sendmail', @$_) for [], [ '-t', '-bv' ], [ '-bx' ], [ '-bt' ], [ '-b' ], [ '-B', 'foo', 'a@far.test' ], [ '-oA', 'a@far.test' ], [ '-V' ], [ '-XVxx', 'a@far.test' ],
+together(map({ [ $text, 'sendmail', @$_ ] } [], [ '-t', '-bv' ], [ '-bx' ], [ '-bt' ], [ '-b' ], [ '-B', 'foo', 'a@far.test' ], [ '-oA', 'a@far.test' ], [ '-V' ], [ '-XVxx', 'a@far.test' ],
 	[ '-Xz', 'a@far.test' ], [ '-qS', 'x' ], [ '-qS' ], [ '-qI' ], [ '-qR' ], [ '-qfoo' ], [ '-q', 'x@y' ], [ '-bs', 'x@y' ], [ '-bp', 'x@y' ], [ '-bi', 'x' ], [ '-bd', 'x' ], [ '-t', '-bs' ],
-	[ '-I', 'x' ], [ '-f' ], [ '-Z', 'a@far.test' ], [ '-n', 'a@far.test' ], [ '-s', 'x', 'a@far.test' ], [ '-C', '/nonexistent', 'a@far.test' ], [ '-bl' ];
-same($text, 'sendmail', @$_, 'a@far.test') for [ '-R', 'foo' ], [ '-XV' ], [ '-oAfoo' ], [ '-O', 'foo' ], [ '-f', 'a@b.test, c@d.test' ], [ '-f', 'a b' ], [ '-C', 'CONF/main.cf' ],
-	[ '-bv' ], [ 'a@x.test b@x.test' ], [ '-oem', '-odq', '-G', '-h', '9', '-L', 't', '-p', 'x', '-A', 'c' ];
-same("To: \n\nx\n", 'sendmail', '-t');
-same("To: a\@x.test b\@x.test\n\nx\n", 'sendmail', '-t');
-same('', 'sendmail', '-bs');
-same("EHLO me\r\nMAIL FROM:<a\@x.test>\r\nRCPT TO:<b\@x.test>\r\nRSET\r\nQUIT\r\n", 'sendmail', '-bs');
+	[ '-I', 'x' ], [ '-f' ], [ '-Z', 'a@far.test' ], [ '-n', 'a@far.test' ], [ '-s', 'x', 'a@far.test' ], [ '-C', '/nonexistent', 'a@far.test' ], [ '-bl' ]),
+	map({ [ $text, 'sendmail', @$_, 'a@far.test' ] } [ '-R', 'foo' ], [ '-XV' ], [ '-oAfoo' ], [ '-O', 'foo' ], [ '-f', 'a@b.test, c@d.test' ], [ '-f', 'a b' ], [ '-C', 'CONF/main.cf' ],
+	[ '-bv' ], [ 'a@x.test b@x.test' ], [ '-oem', '-odq', '-G', '-h', '9', '-L', 't', '-p', 'x', '-A', 'c' ]),
+	[ "To: \n\nx\n", 'sendmail', '-t' ], [ "To: a\@x.test b\@x.test\n\nx\n", 'sendmail', '-t' ], [ '', 'sendmail', '-bs' ],
+	[ "EHLO me\r\nMAIL FROM:<a\@x.test>\r\nRCPT TO:<b\@x.test>\r\nRSET\r\nQUIT\r\n", 'sendmail', '-bs' ]);
 both([ 'newaliases', 'x' ], ['newaliases'], [ 'newaliases', '-C', '/nonexistent' ], [ 'newaliases', '-z' ], [ 'mailq', '-z' ], [ 'mailq', '-bs' ]);
 my %rcpts;
 for my $whose (qw(theirs ours)) { # what the senders and words above have become
@@ -209,7 +225,7 @@ for my $whose (qw(theirs ours)) { # what the senders and words above have become
 is $rcpts{ours}, $rcpts{theirs}, 'the same senders and recipients';
 both([ 'postsuper', '-d', 'NOSUCH' ], [ 'postalias', '-q', 'root', 'hash:CONF/aliases' ], [ 'postalias', '-b', '-q', '-', 'hash:CONF/aliases' ], [ 'postalias', '-z' ], ['postalias'],
 	[ 'postalias', 'CONF/nosuch' ], [ 'postalias', 'bad:CONF/aliases' ]);
-same("root\njoe\nnone\n", 'postalias', '-q', '-', 'hash:CONF/aliases');
+together([ "root\njoe\nnone\n", 'postalias', '-q', '-', 'hash:CONF/aliases' ]);
 both(map { [ 'postmap', @$_ ] } [], [ '-z' ], [ 'regexp:CONF/aliases' ], [ 'bad:CONF/aliases' ], [ '-d', 'x', 'regexp:CONF/aliases' ], [ '-d', 'x', 'inline:{a=b}' ],
 	[ '-q', 'x', 'bad:y' ], [ '-q', 'a', 'inline:{a=b}', '/nonexistent' ], [ '-s', 'static:x' ], [ '-s', 'inline:{{a = b c}}' ], [ '-s', 'texthash:CONF/aliases.one' ],
 	[ '-c', '/nonexistent', '-q', 'a', 'static:x' ]);
@@ -218,12 +234,10 @@ both(map { [ 'postmap', @$_ ] } [], [ '-z' ], [ 'regexp:CONF/aliases' ], [ 'bad:
 
 for my $list ('root', 'static:any') {
 	for my $whose (qw(theirs ours)) {
-		my $pid = run($whose, undef, 'postconf', '-e', map { "authorized_${_}_users=$list" } qw(submit mailq flush));
-		waitpid $pid, 0;
+		result(run($whose, undef, 'postconf', '-e', map { "authorized_${_}_users=$list" } qw(submit mailq flush)));
 	}
 	last if $list ne 'root';
-	same($text, 'user=daemon', 'sendmail', 'a@far.test');
-	both(map { [ 'user=daemon', @$_ ] } ['mailq'], [ 'postqueue', '-j' ], [ 'postqueue', '-f' ], [ 'postqueue', '-i', 'ABC' ], [ 'postqueue', '-s', 'x' ], [ 'sendmail', '-q' ]);
+	together([ $text, 'user=daemon', 'sendmail', 'a@far.test' ], map { [ undef, 'user=daemon', @$_ ] } ['mailq'], [ 'postqueue', '-j' ], [ 'postqueue', '-f' ], [ 'postqueue', '-i', 'ABC' ], [ 'postqueue', '-s', 'x' ], [ 'sendmail', '-q' ]);
 }
 
 # ---- small ones ----
@@ -237,7 +251,8 @@ both([ 'qshape', 'hold' ], [ 'qshape', '-b', '3', '-t', '7', '-s', 'hold' ], [ '
 
 # ---- postfix, and everything when it is down ----
 
-both(map { [ 'tty', 'postfix', @$_ ] } [], [ '-z', 'start' ], [ '-c', 'conf', 'status' ], ['status'], [ 'status', 'x' ], ['nonsense'], ['flush'], ['reload'], ['stop']);
+both(map { [ 'tty', 'postfix', @$_ ] } [], [ '-z', 'start' ], [ '-c', 'conf', 'status' ], ['status'], [ 'status', 'x' ], ['nonsense']);
+in_turn(map { [ 'tty', 'postfix', @$_ ] } ['flush'], ['reload'], ['stop']);
 delete $mta->{running};
 both(map { [ 'tty', @$_ ] } [qw(postfix status)], [qw(postfix stop)], [qw(postfix reload)], [qw(postfix flush)], [qw(postqueue -f)], [qw(postqueue -i ABC)], [qw(postqueue -i ID1)],
 	[qw(postkick public qmgr D)]);
