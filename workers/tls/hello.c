@@ -62,7 +62,7 @@ static void take_name(struct reader list, struct tls_hello *h)
 		for (size_t i = 0; i < name.left; i++) {
 			char c = ascii_lower((char)name.p[i]);
 
-			if (!ascii_is_alnum(c) && strchr("-._", c) == NULL) {
+			if (c == '\0' || (!ascii_is_alnum(c) && strchr("-._", c) == NULL)) {
 				h->name[0] = '\0';
 				return;
 			}
