@@ -578,6 +578,8 @@ int tx_one_piece(struct rewrite *r, struct peer *peer, const struct proto_submit
 	if (good && m->open) {
 		tx = tx_open(r, peer, s);
 		begin_message(peer, &tx->m, s, p);
+		if (filter_applies(r, peer, s->flags, &tx->m.env))
+			tx_set_filtered(peer, tx);
 		peer_give_back(r, peer, s);
 	}
 	if (good && tx == NULL)
