@@ -442,11 +442,11 @@ enum map_status map_get_as_is(struct map *m, struct sv key, struct buf *out)
 	return status;
 }
 
-enum map_status map_get(struct map *m, struct sv key, struct buf *out)
+static enum map_status get(struct map *m, struct sv key, bool fold, struct buf *out)
 {
 	char folded[MAP_KEY_MAX];
 
-	if (m->type->fold && key.len <= sizeof(folded)) {
+	if (fold && key.len <= sizeof(folded)) {
 		for (size_t i = 0; i < key.len; i++)
 			folded[i] = ascii_lower(key.p[i]);
 		key.p = folded;
@@ -460,6 +460,16 @@ bool map_each(const struct map *m, map_each_fn fn, void *ctx)
 		return false;
 	m->type->each(m->impl, fn, ctx);
 	return true;
+}
+
+enum map_status map_get(struct map *m, struct sv key, struct buf *out)
+{
+	return get(m, key, m->type->fold, out);
+}
+
+enum map_status map_get_cased(struct map *m, struct sv key, struct buf *out)
+{
+	return get(m, key, m->type->fold && !m->type->pattern, out);
 }
 
 void map_lookup(struct map *m, struct sv key, map_fn fn, void *ctx)

@@ -68,6 +68,10 @@ struct map_list;
 int map_list_open(const struct conf *c, const char *specs, const char *param_name,
 		  struct map_list **l_r, struct conf_diag *d);
 void map_list_close(struct map_list **l);
+/* Servers (tcp, socketmap) are asked for addresses as they are written: as Postfix's cleanup asks,
+ * where smtpd asks in lower case. An address of SRS goes back to the sender whose letters are in
+ * it. NULL = nothing to do. */
+void map_list_keep_case(struct map_list *l);
 bool map_list_is_empty(const struct map_list *l);
 bool map_list_is_remote(const struct map_list *l); /* has a remote table */
 enum map_status map_list_get(struct map_list *l, struct sv key, struct buf *out);

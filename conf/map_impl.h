@@ -89,6 +89,8 @@ enum map_source map_type_source(const char *type); /* NONE for unknown types */
 
 /* map_get without folding the key (postmap -f). */
 enum map_status map_get_as_is(struct map *m, struct sv key, struct buf *out);
+/* map_get that leaves the key to tables of whole keys (tcp, socketmap) as it is. */
+enum map_status map_get_cased(struct map *m, struct sv key, struct buf *out);
 
 /* All entries of a table whose type can list them (postmap -s); false when it cannot. */
 bool map_each(const struct map *m, map_each_fn fn, void *ctx);

@@ -11,6 +11,7 @@
 struct map_list {
 	size_t count;
 	struct map **maps;
+	bool cased;
 };
 
 int map_list_open(const struct conf *c, const char *specs, const char *param_name,
@@ -72,6 +73,12 @@ void map_list_close(struct map_list **lp)
 	free(l);
 }
 
+void map_list_keep_case(struct map_list *l)
+{
+	if (l != NULL)
+		l->cased = true;
+}
+
 bool map_list_is_empty(const struct map_list *l)
 {
 	return l == NULL || l->count == 0;
@@ -93,7 +100,8 @@ static enum map_status ask(struct map_list *l, struct sv key, bool whole, struct
 	for (size_t i = 0; l != NULL && i < l->count; i++) {
 		if (!whole && !map_has_fixed_keys(l->maps[i]))
 			continue;
-		enum map_status status = map_get(l->maps[i], key, out);
+		enum map_status status = l->cased ? map_get_cased(l->maps[i], key, out)
+						  : map_get(l->maps[i], key, out);
 
 		if (status != MAP_NOT_FOUND)
 			return status;

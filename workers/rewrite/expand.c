@@ -63,6 +63,9 @@ int expander_open(const struct conf *c, const struct params *p, const struct add
 	if (err == 0)
 		err = map_list_open(c, p->recipient_bcc_maps, "recipient_bcc_maps",
 				    &x->recipient_bcc, d);
+	map_list_keep_case(x->virtual_alias_maps);
+	map_list_keep_case(x->sender_bcc);
+	map_list_keep_case(x->recipient_bcc);
 	if (err < 0)
 		expander_close(&x);
 	*x_r = x;

@@ -83,6 +83,8 @@ static int open_all(struct mapping *m, const struct conf *c, const struct params
 		err = parse_classes(rows[i].classes, rows[i].classes_name, rows[i].uses, d);
 		if (err == 0)
 			err = map_list_open(c, rows[i].maps, rows[i].maps_name, rows[i].list, d);
+		if (err == 0)
+			map_list_keep_case(*rows[i].list);
 		if (err == 0 && map_list_is_empty(*rows[i].list))
 			*rows[i].uses = 0;
 	}
