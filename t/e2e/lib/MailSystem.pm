@@ -200,16 +200,40 @@ sub dns {
 	wait_until(sub { -e "$self->{dir}/zone.log" }, 30) or croak 'no DNS';
 	return;
 }
+
+# Instead of it a name server with a signed zone (NAME, and its records as a zone file has them), which MailSystem's
+# resolver trusts; $zone is all the rest, as dns.pl wants it. Returns what main.cf needs for it, or nothing: no nsd.
+sub signed_dns {
+	my ($self, $zone, $name, $signed) = @_;
+	return unless -x '/usr/sbin/nsd' && -x '/usr/bin/ldns-signzone';
+	my $dir = "$self->{dir}/nsd";
+	my $head = "\$TTL 60\n\@ SOA ns.test. hostmaster.test. 1 3600 600 86400 60\n\@ NS ns.test.\n";
+	mkdir $dir;
+	$zone =~ s/^(\S+)/$1./mg;
+	$zone =~ s/ (MX \d+|PTR|NS) (\S+)$/ $1 $2./mg;
+	spew("$dir/root", "\$ORIGIN .\n${head}ns.test. A 127.0.0.1\n$zone");
+	spew("$dir/signed", "\$ORIGIN $name.\n$head$signed");
+	my ($rc, $key) = run_ok('sh', '-ec', 'cd "$0"; k=$(ldns-keygen -a ECDSAP256SHA256 -k "$1"); ldns-signzone -n signed "$k"; echo "$k"', $dir, $name);
+	croak $key if $rc;
+	($key) = $key =~ /(\S+)\s*\z/;
+	spew("$dir/conf", "server:\n\tip-address: 127.0.0.1\n\tdo-ip6: no\n\tserver-count: 1\n\tusername: \"\"\n\tchroot: \"\"\n\tzonesdir: \"$dir\"\n\tdatabase: \"\"\n"
+		. "\tpidfile: \"$dir/pid\"\n\txfrdfile: \"$dir/xfrd\"\n\tzonelistfile: \"$dir/zones\"\n\tlogfile: \"$dir/log\"\nremote-control:\n\tcontrol-enable: no\n"
+		. "zone:\n\tname: \".\"\n\tzonefile: \"root\"\nzone:\n\tname: \"$name\"\n\tzonefile: \"signed.signed\"\n");
+	Posthaste::end_child($self->{dns});
+	$self->{dns} = spawn("$dir/out", '/usr/sbin/nsd', '-d', '-c', "$dir/conf");
+	listens('127.0.0.1:53', 'nsd');
+	return (resolver_trust_anchor_file => "$dir/$key.key");
+}
 sub asked { my ($self) = @_; return slurp("$self->{dir}/zone.log") }
 
-# On a port of 127.0.0.1 or at a path. $script: as milter.pl says. Returns the name of its log.
+# At ADDRESS:PORT, a port of 127.0.0.1, or a path. $script: as milter.pl says. Returns the name of its log.
 sub milter {
 	my ($self, $where, $script) = @_;
 	my $file = "$self->{dir}/milter" . ++$self->{count};
 	spew($file, $script);
 	spew("$file.log", '');
-	$self->script('milter', $where, $file, "$file.log");
-	listens($where =~ m{^/} ? $where : "127.0.0.1:$where", 'a milter');
+	$self->{last_milter} = $self->script("milter", $where, $file, "$file.log");
+	listens($where =~ m{^/|:} ? $where : "127.0.0.1:$where", 'a milter');
 	return "$file.log";
 }
 
@@ -286,6 +310,14 @@ sub client {
 	$opt{to} //= ($opt{from} // '127.') =~ /^127\./ ? '127.0.0.1' : '192.0.2.25';
 	my $begin = sub { my $how = $opt{tls} ? 'tls' : 'plain'; return MailSystem::Client->$how(%opt) };
 	return outside($opt{from} // '') ? in_world($begin) : $begin->();
+}
+
+# A client that is not yet greeted: it comes from there, to port 25.
+sub newcomer {
+	my ($self, $from) = @_;
+	my $s = in_world(sub { return IO::Socket::INET->new(PeerAddr => '192.0.2.25:25', LocalAddr => $from, Timeout => 20) }) or croak "no connection: $!";
+	$s->autoflush(1);
+	return bless { sock => $s }, 'MailSystem::Client';
 }
 
 # The log's lines of the message with this queue id or reply.

@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 # SPDX-License-Identifier: GPL-3.0-or-later
 # A milter that does what a script says. usage: milter.pl LISTEN SCRIPT LOG
-# LISTEN is a port of 127.0.0.1 or the path of a socket. Each connection is a child of its own, which reads
+# LISTEN is ADDRESS:PORT, a port of 127.0.0.1 or the path of a socket. Each connection is a child of its own, which reads
 # SCRIPT when it begins. Its lines are
 #	EVENT [/pattern/] ACTION; ACTION ...
 # EVENT: NEG, CONNECT, HELO, MAIL, RCPT, DATA, UNKNOWN, HEADER, EOH, BODY, EOM; the pattern is matched with what the
@@ -20,7 +20,7 @@ my %letter = (continue => 'c', accept => 'a', reject => 'r', tempfail => 't', di
 	progress => 'p');
 my %nr = (C => 12, H => 13, M => 14, R => 15, T => 16, U => 17, L => 7, N => 18, B => 19);
 my $server = $listen =~ m{^/} ? IO::Socket::UNIX->new(Local => $listen, Listen => 100)
-	: IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $listen, Listen => 100, ReuseAddr => 1);
+	: IO::Socket::INET->new(LocalAddr => $listen =~ /:/ ? $listen : "127.0.0.1:$listen", Listen => 100, ReuseAddr => 1);
 die "listen on $listen: $!\n" unless $server;
 chmod 0777, $listen if $listen =~ m{^/};
 $SIG{CHLD} = 'IGNORE';

@@ -1,6 +1,6 @@
 #!/usr/bin/perl
 # SPDX-License-Identifier: GPL-3.0-or-later
-# A server of lookup tables for tests. usage: tableserver.pl PORT FILE tcp|socketmap
+# A server of lookup tables for tests. usage: tableserver.pl PORT|/SOCKET FILE tcp|socketmap
 # FILE has "table:key<TAB>value" lines (of tcp: "key<TAB>value") and is read at each question. Each
 # question is written to FILE.asked. Values: "=TEMP text" is a temporary failure, "=GARBAGE" no
 # answer of the protocol.
@@ -8,10 +8,13 @@ use strict;
 use warnings;
 use IO::Select;
 use IO::Socket::INET;
+use IO::Socket::UNIX;
 
 my ($port, $file, $kind) = @ARGV;
-my $listen = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 64,
-	ReuseAddr => 1) or die "port $port: $!";
+my $listen = $port =~ m{^/} ? IO::Socket::UNIX->new(Local => $port, Listen => 64)
+	: IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 64, ReuseAddr => 1);
+die "port $port: $!" unless $listen;
+chmod 0666, $port if $port =~ m{^/};
 my $select = IO::Select->new($listen);
 my %in;
 
