@@ -74,7 +74,7 @@ for my $name (qw(relay_recipients sasl_passwd app_senders_login_maps)) {
 	$sys->command('postmap', "hash:/etc/postfix/tables/$name");
 }
 $sys->command('postmap', '-F', 'hash:/etc/postfix/tables/sni');
-my ($rc, $out) = $sys->command('newaliases');
+my ($rc, $out) = run_ok(Posthaste::prefix() . '/sbin/newaliases', '-C', '/etc/postfix');
 $sys->saw('alias_database', $rc == 0 && glob('/etc/postfix/tables/aliases.*'), 'newaliases makes its file') or diag $rc, $out, glob '/etc/postfix/tables/*';
 $slapd->start;
 $sys->launch;
@@ -98,8 +98,8 @@ sub rcpt {
 # Waits, and lets time pass in steps: mail for a destination goes every five seconds.
 sub in_time {
 	my ($what) = @_;
-	for (1 .. 3) {
-		my $found = wait_until($what, 0.7);
+	for (1 .. 8) {
+		my $found = wait_until($what, 0.25);
 		return $found if $found;
 		$sys->advance(6);
 	}
