@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "conf/ports.h"
 #include "lib/err.h"
 #include "lib/io.h"
 #include "lib/log.h"
@@ -196,6 +197,7 @@ static void build(struct conf *c, struct conf_diag *d)
 	c->global.diag = d;
 	scope_fill(&c->global);
 	services_fill(c, d);
+	ports_know(c->global.params.known_tcp_ports, d);
 	transports_build(c, d);
 	c->global.diag = NULL;
 	listeners_build(c, d);

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "conf/ports.h"
 #include "conf/spawn.h"
 #include "daemon/priv_plan.h"
 #include "lib/err.h"
@@ -39,7 +40,7 @@ static int add(struct planner *pl, const char *class_name, unsigned index, const
 					       : pl->v6         ? AF_INET6
 								: AF_INET };
 	struct addrinfo *list;
-	int rc = getaddrinfo(host[0] == '\0' ? NULL : host, port, &hints, &list);
+	int rc = getaddrinfo(host[0] == '\0' ? NULL : host, ports_known(port), &hints, &list);
 
 	if (rc != 0) {
 		conf_diag_add(pl->diag, true, NULL, 0, "%s: cannot listen on %s port %s: %s", where,

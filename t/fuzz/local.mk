@@ -96,7 +96,7 @@ t_fuzz_tableanswer_fuzz_LDFLAGS = -Wl,--wrap=stream_connect
 t_fuzz_dns_fuzz_SOURCES = t/fuzz/dns_fuzz.c workers/resolver/packet.c workers/resolver/hosts.c
 t_fuzz_dns_fuzz_LDADD = $(FUZZ_MAIN) libph_dns.a libph_shm.a $(CONF_LIBS)
 t_fuzz_client_fuzz_SOURCES = t/fuzz/client_fuzz.c $(DELIVER_ENGINE) workers/deliver/nexthop.c
-t_fuzz_client_fuzz_LDADD = $(FUZZ_MAIN) libph_mail.a libph_smtp.a $(LIB_LIBS) $(WOLFSSL_LIBS)
+t_fuzz_client_fuzz_LDADD = $(FUZZ_MAIN) libph_mail.a libph_smtp.a $(CONF_LIBS) $(WOLFSSL_LIBS)
 t_fuzz_submit_fuzz_SOURCES = t/fuzz/submit_fuzz.c $(REWRITE_RIG)
 t_fuzz_submit_fuzz_LDADD = $(FUZZ_MAIN) $(REWRITE_LIBS)
 t_fuzz_smtpcommand_fuzz_SOURCES = t/fuzz/smtpcommand_fuzz.c t/unit/workers/smtpin_fake.h

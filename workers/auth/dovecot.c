@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "conf/ports.h"
 #include "conf/sasl.h"
 #include "lib/clock.h"
 #include "lib/err.h"
@@ -614,7 +615,8 @@ static int set_inet(struct dovecot *dc, const char *text)
 		host[n - 1] = '\0';
 		name++;
 	}
-	if (getaddrinfo(name[0] != '\0' ? name : "localhost", colon + 1, &hints, &list) != 0)
+	if (getaddrinfo(name[0] != '\0' ? name : "localhost", ports_known(colon + 1), &hints,
+			&list) != 0)
 		return E_CONFIG;
 	memcpy(&dc->addr, list->ai_addr, list->ai_addrlen);
 	dc->addr_len = list->ai_addrlen;

@@ -2,47 +2,12 @@
 /* Parsing next hop text; see workers/deliver/nexthop.h. */
 #include "workers/deliver/nexthop.h"
 
-#include <netdb.h>
-#include <netinet/in.h>
 #include <string.h>
 
+#include "conf/ports.h"
 #include "lib/err.h"
 #include "lib/mailaddr.h"
 #include "lib/util.h"
-
-static const struct port_name {
-	const char *name;
-	uint16_t port;
-} port_names[] = {
-	/* known without /etc/services, which a chroot may lack */
-	{ "smtp", 25 },         { "lmtp", 24 },   { "submission", 587 },
-	{ "submissions", 465 }, { "smtps", 465 },
-};
-
-static int parse_port(struct sv text, uint16_t *port_r)
-{
-	char name[64];
-	struct servent *se;
-	uint64_t n;
-
-	if (str_to_u64(text, 65535, &n) == 0 && n > 0) {
-		*port_r = (uint16_t)n;
-		return 0;
-	}
-	for (size_t i = 0; i < ARRAY_LEN(port_names); i++) {
-		if (sv_eq_nocase(text, sv_from(port_names[i].name))) {
-			*port_r = port_names[i].port;
-			return 0;
-		}
-	}
-	if (text.len == 0 || ascii_is_digit(text.p[0]) || !str_copy(name, sizeof(name), text))
-		return E_SYNTAX;
-	se = getservbyname(name, "tcp");
-	if (se == NULL)
-		return E_SYNTAX;
-	*port_r = ntohs((uint16_t)se->s_port);
-	return 0;
-}
 
 static bool take_prefix(struct sv *text, const char *prefix)
 {
@@ -107,7 +72,7 @@ static int parse_one(struct sv text, bool mx, uint16_t default_port, struct next
 	take_prefix(&text, "inet:");
 	if (split_port(&text, &port, &bracket) != 0)
 		return E_SYNTAX;
-	if (port.p != NULL && parse_port(port, &alt->port) != 0)
+	if (port.p != NULL && ports_find(port, &alt->port) != 0)
 		return E_SYNTAX;
 	take_prefix(&text, "ipv6:");
 	if (text.len > 1 && text.p[text.len - 1] == '.')

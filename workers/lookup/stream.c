@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "conf/ports.h"
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/util.h"
@@ -121,7 +122,7 @@ static int connect_inet(struct stream *s, const char *where, const char *port)
 
 	if (!split_host(where, port, host, service))
 		return E_CONFIG;
-	int rc = getaddrinfo(host, service, &hints, &list);
+	int rc = getaddrinfo(host, ports_known(service), &hints, &list);
 
 	if (rc != 0)
 		return rc == EAI_AGAIN ? E_AGAIN : rc == EAI_SERVICE ? E_CONFIG : E_NOENT;

@@ -2,14 +2,13 @@
 /* Milters and macros of the configuration; see workers/milter/spec.h. */
 #include "workers/milter/spec.h"
 
-#include <netdb.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/un.h>
 
 #include "conf/conf_priv.h"
 #include "conf/map_text.h"
+#include "conf/ports.h"
 #include "lib/err.h"
 #include "lib/util.h"
 
@@ -131,24 +130,7 @@ static int set_path(const struct reader *r, struct milter_spec *m, struct sv pat
 
 static int set_port(const struct reader *r, struct milter_spec *m, struct sv text)
 {
-	uint64_t port = 0;
-
-	if (str_to_u64(text, 65535, &port) != 0) {
-		char *name = xstrndup(text.p, text.len);
-		struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *list = NULL;
-
-		if (getaddrinfo(NULL, name, &hints, &list) == 0 && list != NULL) {
-			struct sockaddr_in sin; /* the port is at the same place in both families */
-
-			memcpy(&sin, list->ai_addr, sizeof(sin));
-			port = ntohs(sin.sin_port);
-		}
-		if (list != NULL)
-			freeaddrinfo(list);
-		free(name);
-	}
-	m->port = (uint16_t)port;
-	return port != 0 ? 0 : bad(r, "unknown port of a milter", text);
+	return ports_find(text, &m->port) == 0 ? 0 : bad(r, "unknown port of a milter", text);
 }
 
 /* "host:port", "[address]:port", "port". */

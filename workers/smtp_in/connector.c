@@ -14,6 +14,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "conf/ports.h"
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/io.h"
@@ -116,7 +117,7 @@ static void look_up(struct place *p)
 	p->error = connector_split(p->text, host, service);
 	if (p->error != 0)
 		return;
-	int rc = getaddrinfo(host, service, &hints, &p->list);
+	int rc = getaddrinfo(host, ports_known(service), &hints, &p->list);
 
 	if (rc != 0) {
 		p->error = rc == EAI_AGAIN ? E_AGAIN : E_NOENT;
