@@ -606,7 +606,9 @@ static void apply_result(struct sched *s, const struct proto_result *r, uint32_t
 	}
 	part_notify(s, e, report, r->deferred | r->bounced, BOUNCE_SUCCESS);
 	part_notify(s, e, r->bounced, r->deferred, BOUNCE_FAILURE);
-	if (r->deferred != 0)
+	if (r->deferred != 0 && r->health == JOB_HEALTH_PASS)
+		sched_entry_pass(s, e);
+	else if (r->deferred != 0)
 		apply_deferred(s, e);
 }
 
@@ -619,7 +621,7 @@ int input_result(struct sched *s, struct sched_worker *w, const struct proto_res
 		return err == E_STALE ? stale(s) : E_PEER;
 	struct qentry *q = sched_entry(s, r->entry);
 
-	if (r->health > JOB_HEALTH_NONE || (r->sent & r->deferred) != 0 ||
+	if (r->health > JOB_HEALTH_PASS || (r->sent & r->deferred) != 0 ||
 	    (r->sent & r->bounced) != 0 || (r->deferred & r->bounced) != 0 ||
 	    (r->sent | r->deferred | r->bounced) != q->mask || (r->report & ~r->sent) != 0 ||
 	    r->unsure > (r->deferred != 0))
@@ -632,7 +634,8 @@ int input_result(struct sched *s, struct sched_worker *w, const struct proto_res
 	struct sdest *d = &s->dests[row];
 
 	d->sent_add += (unsigned)__builtin_popcountll(r->sent);
-	d->deferred_add += (unsigned)__builtin_popcountll(r->deferred);
+	if (r->health != JOB_HEALTH_PASS)
+		d->deferred_add += (unsigned)__builtin_popcountll(r->deferred);
 	d->bounced_add += (unsigned)__builtin_popcountll(r->bounced);
 	dest_job_end(s, row, share, (enum job_health)r->health, r->jref);
 	if (r->unsure)

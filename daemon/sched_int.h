@@ -47,7 +47,9 @@
 #define DEST_TIMER_MS     5     /* resolution of rate delays */
 
 /* supervisor-only marks in qmsg.flags, next to MSGF_* */
-#define SCHED_DUE_FLUSH UINT32_MAX /* due_s of an entry that is loaded because of a flush */
+/* due_s of an entry that is loaded because of a flush, or to go to best_mx_transport */
+#define SCHED_DUE_FLUSH   UINT32_MAX
+#define SCHED_DUE_BEST_MX (UINT32_MAX - 1)
 
 #define MSGM_DOOMED  0x0040u /* deleted: drop what comes back */
 #define MSGM_REQUEUE 0x0080u /* requeued or flushed: try at once what comes back */
@@ -316,6 +318,8 @@ void sched_entry_unlist(struct sched *s, uint32_t e);
 /* The same, and nothing holds it back. */
 void sched_entry_flush(struct sched *s, uint32_t e);
 void sched_entry_load(struct sched *s, uint32_t e);
+/* The same, for best_mx_transport. */
+void sched_entry_pass(struct sched *s, uint32_t e);
 void sched_entry_hold(struct sched *s, uint32_t e);
 void sched_entry_ready(struct sched *s, uint32_t e, unsigned list);
 void sched_entry_defer_at(struct sched *s, uint32_t e, int64_t due_s);

@@ -250,6 +250,14 @@ void sched_entry_flush(struct sched *s, uint32_t e)
 		sched_entry(s, e)->due_s = SCHED_DUE_FLUSH;
 }
 
+void sched_entry_pass(struct sched *s, uint32_t e)
+{
+	sched_entry_defer_at(s, e, s->now_s); /* from a worker's hands there is no shorter way */
+	sched_entry_load(s, e);
+	if (qword_state(qtab_entry_word(s->q, e)) == QS_LOAD)
+		sched_entry(s, e)->due_s = SCHED_DUE_BEST_MX;
+}
+
 void sched_entry_hold(struct sched *s, uint32_t e)
 {
 	sched_entry_unlist(s, e);

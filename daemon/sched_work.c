@@ -53,7 +53,8 @@ static int send_load(struct sched *s, struct sched_worker *w, uint32_t e)
 
 	if (sched_entry(s, e)->due_s == SCHED_DUE_FLUSH)
 		r.flags = LOAD_FLUSH;
-
+	else if (sched_entry(s, e)->due_s == SCHED_DUE_BEST_MX)
+		r.flags = LOAD_BEST_MX;
 	sched_proto_ref(s, e, next_word(s, e, QS_LOADING, w), &r.ref);
 	int err = send_to(s, w, &r, sizeof(r));
 

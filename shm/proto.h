@@ -196,11 +196,14 @@ struct proto_ref {
 	struct proto_place place;
 };
 
-enum { LOAD_FLUSH = 1 }; /* somebody wants it tried now: defer_transports does not hold it back */
+enum {
+	LOAD_FLUSH = 1,   /* somebody wants it tried now: defer_transports does not hold it back */
+	LOAD_BEST_MX = 2, /* this host is its best MX host: best_mx_transport of its transport */
+};
 
 struct proto_load {
 	uint32_t kind;
-	uint32_t flags; /* LOAD_FLUSH */
+	uint32_t flags; /* LOAD_FLUSH, LOAD_BEST_MX */
 	struct proto_ref ref;
 };
 
@@ -296,6 +299,8 @@ enum job_health {
 	JOB_HEALTH_OK,   /* the site answered: window may grow */
 	JOB_HEALTH_SITE, /* connect or handshake failed: counts against the destination */
 	JOB_HEALTH_NONE, /* says nothing about the site (worker had no memory, cancelled) */
+	JOB_HEALTH_PASS, /* so, too: those deferred are at their best MX host, and go on at once by
+			    its transport's best_mx_transport (LOAD_BEST_MX) */
 };
 
 struct proto_result {

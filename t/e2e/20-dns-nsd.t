@@ -48,6 +48,7 @@ nodata TXT "nothing here"
 noaddr MX 10 nodata
 noaddr MX 20 gone
 self MX 10 $me
+own MX 10 $me
 self MX 20 two
 backup MX 10 one
 backup MX 20 $me
@@ -99,13 +100,16 @@ my $mta = Posthaste->prepare(main => { resolver_nameservers => "127.0.0.1:$dns",
 	smtpd_dns_reply_filter => 'regexp:{{/^spam2\.test\. [0-9]+ IN MX / IGNORE}}' });
 my @ported = ((map { "$_.test" } qw(order best plain addrs alias tocname big sieved emptied null nodata noaddr gone)),
 	"b\xc3\xbccher.test", 'refused.example');
-spew("$mta->{dir}/transport", join '', (map { "$_ smtp:$_:$port\n" } @ported), map { "$_ smtp:$_:submission\n" } 'srv.test', 'nosrv.test', 'none.test');
+spew("$mta->{dir}/transport", join '', (map { "$_ smtp:$_:$port\n" } @ported), (map { "$_ smtp:$_:submission\n" } 'srv.test', 'nosrv.test', 'none.test'),
+	"own.test best:\nround.test round:own.test\n");
 $mta->configure(transport_maps => "texthash:$mta->{dir}/transport", smtpd_delay_reject => 'no',
 	smtpd_helo_restrictions => 'reject_rhsbl_helo bl.test=127.0.0.[4..6]',
 	smtpd_sender_restrictions => 'check_sender_mx_access inline:{{127.0.9=REJECT not with that mail server}}, '
 		. 'check_sender_ns_access inline:{{ns.test=PREPEND X-Servers: ours}}',
 	smtpd_client_restrictions => 'reject_rbl_client bl.test, permit_dnswl_client wl.test, reject',
 	smtpd_log_access_permit_actions => 'permit_dnswl_client');
+spew("$mta->{dir}/conf/master.cf", slurp("$mta->{dir}/conf/master.cf")
+	. "best unix - - n - - smtp -o best_mx_transport=discard:taken\nround unix - - n - - smtp -o best_mx_transport=round\n");
 $mta->launch;
 my $smtp = $mta->smtp;
 $smtp->ok('EHLO client.test');
@@ -170,6 +174,10 @@ ok $mta->wait_log(qr/NOQUEUE: permit: CONNECT from \S+: action=permit_dnswl_clie
 
 note 'port 25: mail that would come back';
 logged('self.test', qr/relay=none, .*dsn=5\.4\.6, status=bounced \(mail for self\.test loops back to myself\)/, 'we are the best MX');
+logged('own.test', qr/relay=none, .*dsn=2\.0\.0, status=sent \(taken\)/, '... and best_mx_transport takes it');
+is $mta->count_log(qr{/smtp\[\d+\]: \S+: passing <user\@own\.test> to transport=discard\n}), 1, '... which is logged once';
+is $mta->count_log(qr/to=<user\@own\.test>/), 1, '... and nothing else is';
+logged('round.test', qr/relay=none, .*dsn=5\.4\.6, status=bounced \(mail for own\.test loops back to myself\)/, 'a best_mx_transport that goes round');
 logged('backup.test', qr/relay=none, .*dsn=4\.4\.1, status=deferred \(connect to one\.test\[127\.0\.2\.1\]:25: Connection refused\)/, 'we are a backup: only better hosts');
 is $mta->count_log(qr/connect to two\.test\[127\.0\.2\.2\]:25/), 0, 'none worse than us is tried';
 logged('lost.test', qr/relay=none, .*dsn=4\.4\.4, status=deferred \(unable to find primary relay for lost\.test\)/, 'we are a backup of nobody');

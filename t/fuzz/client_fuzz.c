@@ -118,8 +118,13 @@ static void end_login(void)
 	buf_fini(&w.login.offered);
 }
 
+static unsigned on_pix(void *ctx UNUSED)
+{
+	return CLIENT_PIX_NO_ESMTP | CLIENT_PIX_DELAY_DOT;
+}
+
 static const struct client_ops ops = { on_starttls, on_ready, on_begin,     on_sent, on_failed,
-				       on_end,      on_next,  on_untouched, on_dead };
+				       on_end,      on_next,  on_untouched, on_dead, on_pix };
 
 static void take_output(size_t max)
 {

@@ -209,6 +209,14 @@ struct client_ops {
 	/* The handshake failed or the connection is lost; comes after failed()/untouched(). NULL
 	 * fault: an idle connection ended. No further calls. */
 	void (*dead)(void *ctx, const struct client_fault *f);
+	/* The greeting is that of a firewall which hides most of it: CLIENT_PIX_*, or 0. NULL: 0.
+	 */
+	unsigned (*pix)(void *ctx);
+};
+
+enum { /* smtp_pix_workarounds */
+       CLIENT_PIX_NO_ESMTP = 1,
+       CLIENT_PIX_DELAY_DOT = 2, /* the caller's: the end of a message goes out alone, and later */
 };
 
 enum client_state {
@@ -240,6 +248,7 @@ struct client {
 	struct client_login *login;
 	enum client_state state;
 	unsigned features;
+	unsigned pix;
 	unsigned discard;    /* client_conf's, or what is said of this server */
 	uint64_t size_limit; /* 0 = none announced */
 	uint64_t progress;   /* replies taken, and contents written to their end */

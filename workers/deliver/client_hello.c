@@ -57,13 +57,27 @@ static bool banner_is_esmtp(struct client *c)
 	return false;
 }
 
+/* "220 ****************": some firewalls let no more through. */
+static bool banner_is_masked(struct client *c)
+{
+	const char *text = buf_cstr(&c->parser.text);
+
+	return text[strspn(text, "20 *\t\n")] == '\0';
+}
+
 void client_on_greeting(struct client *c, unsigned rcpt UNUSED)
 {
-	if (c->parser.code / 100 != 2)
+	bool esmtp;
+
+	if (c->parser.code / 100 != 2) {
 		refused(c, c->conf->skip_5xx_greeting);
-	else
-		say_hello(c, c->conf->lmtp || (!c->conf->never_ehlo &&
-					       (c->conf->always_ehlo || banner_is_esmtp(c))));
+		return;
+	}
+	if (c->ops->pix != NULL && banner_is_masked(c))
+		c->pix = c->ops->pix(c->ctx);
+	esmtp = !c->conf->never_ehlo && (c->conf->always_ehlo || banner_is_esmtp(c)) &&
+		(c->pix & CLIENT_PIX_NO_ESMTP) == 0;
+	say_hello(c, c->conf->lmtp || esmtp);
 }
 
 static void loops_back(struct client *c)

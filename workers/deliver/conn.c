@@ -26,6 +26,7 @@
 #include "lib/util.h"
 #include "workers/deliver/changed.h"
 #include "workers/deliver/connlogin.h"
+#include "workers/deliver/conntalk.h"
 #include "workers/deliver/conntls.h"
 #include "workers/deliver/deliver.h"
 
@@ -111,6 +112,10 @@ void conn_set_timer(struct conn *c)
 {
 	int64_t ms = 0;
 
+	if (c->pause_until_ms > 0) {
+		twheel_set(&c->d->wheel, &c->timer, c->pause_until_ms);
+		return;
+	}
 	if (c->state == CONN_CONNECTING)
 		ms = c->dest->t->client.connect_ms;
 	else if (c->state == CONN_OPEN)
@@ -188,6 +193,7 @@ void conn_close_socket(struct conn *c)
 	conn_login_close(c);
 	c->client_on = false;
 	c->dead = false;
+	c->pause_until_ms = 0;
 }
 
 void conn_free(struct conn *c)
@@ -345,8 +351,10 @@ static void on_dead(void *ctx, const struct client_fault *f)
 		return;
 	}
 	/* before the session was ready: the job has more hosts, or this is its result */
-	if (f->diag.len > 0 && c->fd >= 0 && !c->encrypts)
+	if (f->diag.len > 0 && c->fd >= 0 && !c->encrypts) {
+		conn_talk_said(c, SV("QUIT"));
 		(void)!send(c->fd, "QUIT\r\n", 6, MSG_DONTWAIT | MSG_NOSIGNAL);
+	}
 	if (!f->permanent) {
 		c->job->site_failed |= f->site || !c->encrypts;
 		log_as(c->job->t->program, LOG_LEVEL_INFO, "%.*s", (int)f->text.len, f->text.p);
@@ -364,6 +372,7 @@ static const struct client_ops engine_ops = {
 	.next = on_next,
 	.untouched = on_untouched,
 	.dead = on_dead,
+	.pix = conn_talk_pix,
 };
 
 /* ---- socket ---- */
@@ -437,7 +446,7 @@ static ssize_t send_small(struct conn *c, size_t left)
 		iov[msg.msg_iovlen++] = (struct iovec){ k->head.p, k->head.len };
 	if (left > 0)
 		iov[msg.msg_iovlen++] = (struct iovec){ content, left };
-	if (k->tail.len > 0)
+	if (k->tail.len > 0 && (left == 0 || !conn_talk_splits(c)))
 		iov[msg.msg_iovlen++] = (struct iovec){ k->tail.p, k->tail.len };
 	return send_out(c, &msg, MSG_NOSIGNAL);
 }
@@ -492,7 +501,7 @@ static ssize_t send_changed(struct conn *c)
 		iov[msg.msg_iovlen++] = (struct iovec){ k->head.p, k->head.len };
 	if (out.len > 0)
 		iov[msg.msg_iovlen++] = (struct iovec){ (void *)(uintptr_t)out.p, out.len };
-	if (last && k->tail.len > 0)
+	if (last && k->tail.len > 0 && (out.len == 0 || !conn_talk_splits(c)))
 		iov[msg.msg_iovlen++] = (struct iovec){ k->tail.p, k->tail.len };
 	return send_out(c, &msg, MSG_NOSIGNAL | (last ? 0 : MSG_MORE));
 }
@@ -533,11 +542,14 @@ static void wrote(struct conn *c, size_t n)
 	struct client *k = &c->client;
 	uint64_t before = k->content_off;
 
+	conn_talk_wrote(c, n);
 	client_wrote(k, n);
 	if (c->changed != NULL)
 		changed_wrote(c->changed, (size_t)(k->content_off - before));
-	if (k->content == NULL)
+	if (k->content == NULL) {
 		changed_free(&c->changed);
+		c->pause_until_ms = 0;
+	}
 }
 
 /* Is what was encrypted on its way? Only then more is made. */
@@ -557,7 +569,7 @@ static void flush(struct conn *c)
 
 	while (!c->dead && may_write(c)) {
 		client_top_up(k);
-		if (!client_has_output(k))
+		if (!client_has_output(k) || conn_talk_pauses(c))
 			return;
 		ssize_t n = send_some(c);
 
@@ -633,60 +645,6 @@ static void read_replies(struct conn *c, unsigned events)
 			&c->client); /* half a megabyte of replies at once is no conversation */
 }
 
-/* Then replies may repeat what is secret. */
-static bool is_logging_in(const struct conn *c)
-{
-	return c->client.login != NULL && c->client.state == CLIENT_HELLO;
-}
-
-/* smtp_reply_filter sees each line of a reply. */
-static int filter_reply(void *ctx, struct buf *line)
-{
-	struct conn *c = ctx;
-	struct buf *value = &c->d->scratch;
-	enum map_status st = map_list_get(c->dest->t->reply_filter, buf_sv(line), value);
-
-	if (st == MAP_ERROR) {
-		log_warn("smtp_reply_filter lookup error for %s",
-			 is_logging_in(c) ? c->relay : buf_cstr(line));
-		return E_AGAIN;
-	}
-	if (st == MAP_FOUND) {
-		if (!is_logging_in(c))
-			log_as(c->dest->t->program, LOG_LEVEL_INFO,
-			       "%s: replacing server reply \"%s\" with \"%s\"", c->relay,
-			       buf_cstr(line), buf_cstr(value));
-		buf_reset(line);
-		buf_add_sv(line,
-			   (struct sv){ value->p, size_min(value->len, SMTP_REPLY_LINE_MAX) });
-	}
-	return 0;
-}
-
-/* No reply is of use: what is to be heard of it cannot be known. */
-static int refuse_reply(void *ctx UNUSED, struct buf *line UNUSED)
-{
-	return E_AGAIN;
-}
-
-/* smtp_discard_ehlo_keyword_address_maps: what this server says and does not mean. */
-static void look_up_discard(struct conn *c)
-{
-	struct buf *words = &c->d->scratch;
-
-	switch (map_list_get(c->dest->t->discard_maps, sv_from(c->ip), words)) {
-	case MAP_FOUND:
-		c->client.discard = client_keywords_parse(buf_sv(words));
-		break;
-	case MAP_NOT_FOUND:
-		break;
-	case MAP_ERROR:
-		log_warn("smtp_discard_ehlo_keyword_address_maps map lookup error for %s", c->ip);
-		c->client.parser.filter = refuse_reply;
-		break;
-	}
-}
-
 static void start_session(struct conn *c)
 {
 	c->state = CONN_OPEN;
@@ -697,12 +655,7 @@ static void start_session(struct conn *c)
 	client_init(&c->client, &c->dest->t->client, &engine_ops, c, sv_from(c->namaddr), alt->host,
 		    c->dest->t->kind == TRANSPORT_SMTP && alt->port == 25);
 	c->client_on = true;
-	if (!map_list_is_empty(c->dest->t->reply_filter)) {
-		c->client.parser.filter = filter_reply;
-		c->client.parser.filter_ctx = c;
-	}
-	if (!map_list_is_empty(c->dest->t->discard_maps))
-		look_up_discard(c);
+	conn_talk_begin(c);
 	conn_login_attach(c);
 	if (c->tls != NULL)
 		conn_tls_attach(c);
@@ -841,6 +794,8 @@ void conn_timer_fired(void *ctx UNUSED, struct twheel_node *n)
 
 		conn_close_idle(c);
 		dest_pump(dest);
+	} else if (c->pause_until_ms > 0) {
+		after_engine(c);
 	} else {
 		if (c->encrypts)
 			conn_tls_lost(c, strerror(ETIMEDOUT));

@@ -173,6 +173,8 @@ static void route_fault(struct job *j, const struct route *r)
 				  .text = sv_from(r->text) };
 
 	memcpy(f.dsn, r->dsn, 3);
+	if (r->loops && job_pass(j, &f))
+		return;
 	if (!f.permanent)
 		f.dsn[0] = 4;
 	else

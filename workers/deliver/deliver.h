@@ -118,6 +118,7 @@ struct job {
 	bool started;               /* OUTCOME_STARTED is journaled */
 	bool unrecorded;            /* ... or cannot be, because the disk is full */
 	uint64_t started_at;        /* its number in the journal */
+	bool passed;                /* to best_mx_transport */
 	bool finished;              /* only the report is missing */
 	int64_t start_us, ready_us; /* wall: taken in hand, session ready */
 	struct conn *conn;
@@ -144,6 +145,9 @@ void job_rcpt_failed(struct job *j, unsigned tx_rcpt, struct sv relay, unsigned 
 		     const struct client_fault *f);
 /* All recipients that are not done. */
 void job_failed(struct job *j, struct sv relay, const struct client_fault *f);
+/* Mail for the next hop would come back to us. True: best_mx_transport takes all recipients that
+ * are not done; job_finish() comes next. */
+bool job_pass(struct job *j, const struct client_fault *f);
 /* Another host may still take it; otherwise job_finish() comes next. */
 bool job_has_more_hosts(const struct job *j);
 /* Defer what is left, journal, report, free. */
@@ -212,6 +216,7 @@ struct conn {
 	bool encrypts;    /* what the socket takes and gives goes through tls */
 	bool plain;       /* to go without TLS, where it has failed: for this job alone */
 	bool plain_again; /* the same server once more, without TLS */
+	bool verbose;     /* debug_peer_list: the log gets what is said */
 	bool in_engine;   /* a call into the engine is running */
 	int fd;
 	struct loop_fd lf;
@@ -219,6 +224,7 @@ struct conn {
 	uint64_t timed_progress; /* of the client, when the timer was set; 0: not for the client */
 	uint64_t timed_written;  /* bytes that are accounted for in deadline_ms */
 	int64_t deadline_ms;
+	int64_t pause_until_ms; /* of a message that waits for its dot (conntalk.c); 0: of none */
 	struct client client;
 	bool client_on;                     /* client is initialised */
 	struct changed *changed;            /* changed.h; NULL: content goes out as it is */

@@ -620,7 +620,8 @@ static void count_results(struct job *j, const struct proto_result *r)
 	struct counters_shm *c = j->d->counters;
 
 	counter_add(c, CTR_deliver_sent, (uint64_t)__builtin_popcountll(r->sent));
-	counter_add(c, CTR_deliver_deferred, (uint64_t)__builtin_popcountll(r->deferred));
+	counter_add(c, j->passed ? CTR_deliver_passed : CTR_deliver_deferred,
+		    (uint64_t)__builtin_popcountll(r->deferred));
 	counter_add(c, CTR_deliver_bounced, (uint64_t)__builtin_popcountll(r->bounced));
 }
 
@@ -688,7 +689,9 @@ static bool report(struct job *j)
 			res.report |= bit;
 	}
 	ASSERT((res.sent | res.deferred | res.bounced) == j->pj.ref.mask);
-	res.health = j->site_failed && !j->handshake_ok ? JOB_HEALTH_SITE : JOB_HEALTH_OK;
+	res.health = j->passed                            ? JOB_HEALTH_PASS
+		     : j->site_failed && !j->handshake_ok ? JOB_HEALTH_SITE
+							  : JOB_HEALTH_OK;
 	o.sent = res.sent;
 	o.deferred = res.deferred;
 	o.bounced = res.bounced;

@@ -13,9 +13,10 @@ DELIVER_LOGIN = workers/deliver/connlogin.c workers/deliver/connlogin.h workers/
 	workers/deliver/login.h workers/deliver/sasllink.c workers/deliver/sasllink.h
 workers_deliver_deliver_SOURCES = $(DELIVER_ENGINE) workers/deliver/changed.c workers/deliver/changed.h \
 	workers/deliver/conn.c \
+	workers/deliver/conntalk.c workers/deliver/conntalk.h \
 	workers/deliver/connect.c workers/deliver/convert.c workers/deliver/convert.h \
 	workers/deliver/convert_act.c workers/deliver/convert_int.h \
-	workers/deliver/deliver.h workers/deliver/generic.c workers/deliver/generic.h \
+	workers/deliver/deliver.h workers/deliver/pass.c workers/deliver/generic.c workers/deliver/generic.h \
 	workers/deliver/dest.c workers/deliver/job.c workers/deliver/main.c \
 	workers/deliver/nexthop.c workers/deliver/nexthop.h workers/deliver/route.c \
 	workers/deliver/route.h workers/deliver/tconf.c workers/deliver/tconf.h \

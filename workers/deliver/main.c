@@ -86,6 +86,14 @@ static int open_tables(const struct conf *c, const struct conf_transport *ct, st
 					 : "smtp_discard_ehlo_keyword_address_maps",
 				    &t->discard_maps, diag);
 	if (err == 0)
+		err = map_list_open(
+			c, lmtp ? p->lmtp_pix_workaround_maps : p->smtp_pix_workaround_maps,
+			lmtp ? "lmtp_pix_workaround_maps" : "smtp_pix_workaround_maps",
+			&t->pix_maps, diag);
+	if (err == 0 && p->debug_peer_list[0] != '\0')
+		err = matchlist_open(c, p->debug_peer_list, "debug_peer_list", MATCHLIST_ADDRESS,
+				     &t->debug_peers, diag);
+	if (err == 0)
 		err = map_list_open(c, lmtp ? p->lmtp_dns_reply_filter : p->smtp_dns_reply_filter,
 				    lmtp ? "lmtp_dns_reply_filter" : "smtp_dns_reply_filter",
 				    &t->dns_filter, diag);

@@ -189,6 +189,7 @@ static bool drop_own(struct route_lookup *l)
 		return false;
 	const char *name = l->r->by_srv ? l->service : l->domain;
 
+	l->r->loops = (!l->by_mx && !l->r->by_srv) || best >= own;
 	if ((l->by_mx || l->r->by_srv) && best < own)
 		fail(l, ROUTE_TEMP, 4, 4, "unable to find primary relay for %s", name);
 	else
@@ -568,7 +569,7 @@ static void start_without_srv(struct route_lookup *l)
 	l->fail_text[0] = '\0';
 	l->ask_count = 0;
 	r->count = r->host_count = 0;
-	r->by_srv = false;
+	r->by_srv = r->loops = false;
 	start_plain(l);
 }
 

@@ -39,6 +39,7 @@ struct route { /* counted: jobs keep the one they work along */
 	uint16_t ports[ROUTE_HOST_MAX];
 	uint16_t weights[ROUTE_HOST_MAX];
 	bool by_srv; /* equal preferences go by weight */
+	bool loops;  /* not OK because the best host is this one */
 };
 
 struct route_env {

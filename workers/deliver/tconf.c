@@ -67,6 +67,9 @@ static void read_bind(const char *name, const char *text, union net_addr *a, boo
 		t->min_data_rate =                                                                 \
 			p->prefix##_per_request_deadline ? p->prefix##_min_data_rate : 0;          \
 		t->bind_enforce = p->prefix##_bind_address_enforce;                                \
+		t->pix_words = p->prefix##_pix_workarounds;                                        \
+		t->pix_delay_ms = p->prefix##_pix_workaround_delay_time;                           \
+		t->pix_threshold_ms = p->prefix##_pix_workaround_threshold_time;                   \
 		port = p->prefix##_tcp_port;                                                       \
 		read_bind(#prefix "_bind_address", p->prefix##_bind_address, &t->bind4,            \
 			  &t->bind4_set);                                                          \
@@ -120,6 +123,7 @@ void tconf_load(struct tconf *t, const struct conf *c UNUSED, const struct conf_
 			strcmp(p->smtp_dns_support_level, "disabled") != 0;
 		read_port(t, port, 25);
 	}
+	t->best_mx = t->kind == TRANSPORT_SMTP ? p->best_mx_transport : "";
 	t->service = port;
 	t->srv_fallback = p->allow_srv_lookup_fallback;
 	t->srv_ignore_error = p->ignore_srv_lookup_error;

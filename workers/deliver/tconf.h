@@ -38,7 +38,8 @@ struct tconf {
 	bool srv_ignore_error; /* ignore_srv_lookup_error */
 	int preference;        /* enum conf_address_preference */
 	int64_t mx_address_limit, mx_session_limit;
-	bool balance; /* smtp_balance_inet_protocols: the limit leaves some of each family */
+	bool balance;        /* smtp_balance_inet_protocols: the limit leaves some of each family */
+	const char *best_mx; /* best_mx_transport; "": mail that comes back bounces */
 	const char *fallback_relay;
 	const char *queue_directory;   /* relative LMTP socket paths start here */
 	int64_t idle_ms;               /* smtp_connection_cache_time_limit */
@@ -54,6 +55,10 @@ struct tconf {
 	struct map_list *reply_filter; /* smtp_reply_filter */
 	struct map_list *dns_filter;   /* smtp_dns_reply_filter */
 	struct map_list *discard_maps; /* smtp_discard_ehlo_keyword_address_maps */
+	struct map_list *pix_maps;     /* smtp_pix_workaround_maps */
+	const char *pix_words;         /* smtp_pix_workarounds */
+	int64_t pix_delay_ms, pix_threshold_ms;
+	struct matchlist *debug_peers; /* debug_peer_list; NULL: empty */
 	struct convert_conf *convert;  /* convert.h: how content is changed on its way out */
 	bool bind4_set, bind6_set;
 	bool send_xforward; /* smtp_send_xforward_command */

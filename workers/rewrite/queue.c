@@ -90,9 +90,11 @@ static uint32_t load(struct rewrite *r, const struct proto_load *l, struct plan 
 			rules_router(&r->rules, rules_chain(&r->rules, env.cleanup), env.verify);
 
 		resolver_flush(router, (l->flags & LOAD_FLUSH) != 0);
+		resolver_best_mx(router, (l->flags & LOAD_BEST_MX) != 0);
 		err = plan_again(r->rules.conf, router, &env, l->ref.rcpt_first, l->ref.mask,
 				 &r->load_arena, plan);
 		resolver_flush(router, false);
+		resolver_best_mx(router, false);
 	}
 	if (err == E_CORRUPT || err == E_SYNTAX || err == E_NOENT || err == E_EOF) {
 		return keep_damaged(r, id, l->ref.place, err) ? LOAD_DAMAGED : LOAD_RETRY;

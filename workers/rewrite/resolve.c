@@ -26,6 +26,7 @@ struct resolver {
 	struct map_list *sender_relayhost;
 	struct map_list *sender_transport;
 	bool transport_parents; /* transport_maps is in parent_domain_matches_subdomains */
+	bool best_mx;           /* what is resolved is at its best MX host */
 	bool flush;             /* what is resolved was asked for: defer_transports is for others */
 	struct buf value;       /* of the table asked last */
 };
@@ -369,6 +370,23 @@ void resolver_flush(struct resolver *r, bool flush)
 	r->flush = flush;
 }
 
+void resolver_best_mx(struct resolver *r, bool best_mx)
+{
+	r->best_mx = best_mx;
+}
+
+/* Its client has found that the mail would come back to it. */
+static void take_best_mx(const struct resolver *r, struct route *route)
+{
+	char name[TRANSPORT_NAME_SIZE];
+	const struct conf_transport *t = str_copy(name, sizeof(name), route->transport)
+						 ? conf_transport_find(r->conf, name)
+						 : NULL;
+
+	if (t != NULL && t->kind == TRANSPORT_SMTP)
+		apply_spec(route, sv_from(t->params->best_mx_transport), route->nexthop);
+}
+
 static void hold_back(const struct resolver *r, struct route *route)
 {
 	char name[TRANSPORT_NAME_SIZE];
@@ -404,7 +422,9 @@ int resolve(struct resolver *r, struct sv sender, struct sv rcpt, struct sv filt
 	}
 	if (!asked) /* or not yet: then nobody looks at this route */
 		route_retry(route, "4.3.0 Address lookup failure");
-	else
+	else if (r->best_mx)
+		take_best_mx(r, route);
+	if (asked)
 		check_transport(r, rcpt, route);
 	hold_back(r, route);
 	return a->full ? E_LIMIT : 0;

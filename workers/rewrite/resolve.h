@@ -47,6 +47,8 @@ int resolve(struct resolver *r, struct sv sender, struct sv rcpt, struct sv filt
 
 /* What is resolved from now on was asked for by a flush: defer_transports does not apply to it. */
 void resolver_flush(struct resolver *r, bool flush);
+/* ... or is at its best MX host: best_mx_transport of its transport takes it. */
+void resolver_best_mx(struct resolver *r, bool best_mx);
 
 /* Is the domain one of ours in the sense of the local class ($mydestination, our own [address])?
  * 1, 0, or negative when a table could not be asked. */

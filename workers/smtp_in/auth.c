@@ -8,6 +8,7 @@
 #include "lib/log.h"
 #include "shm/counters.h"
 #include "workers/smtp_in/command.h"
+#include "workers/smtp_in/sesstalk.h"
 #include "workers/smtp_in/sesstls.h"
 
 #define OFFER_WAIT_MS   10000      /* of an EHLO for the first auth worker */
@@ -368,6 +369,7 @@ size_t auth_input(struct session *s, const char *p, size_t len)
 	struct sv line = { p, used - 1 };
 
 	session_restart_request(s);
+	session_talk_in(s, SV("***"));
 	if (session_take_line_end(s, &line))
 		take_line(s, line);
 	return used;

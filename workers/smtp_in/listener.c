@@ -145,6 +145,7 @@ static int open_matchlists(struct listener *l, const struct conf *c, struct conf
 		  MATCHLIST_ADDRESS, &l->xforward_hosts },
 		{ "smtpd_sasl_exceptions_networks", p->smtpd_sasl_exceptions_networks,
 		  MATCHLIST_ADDRESS, &l->sasl_exceptions },
+		{ "debug_peer_list", p->debug_peer_list, MATCHLIST_ADDRESS, &l->debug_peers },
 		{ "smtpd_noop_commands", p->smtpd_noop_commands, MATCHLIST_STRING,
 		  &l->noop_commands },
 		{ "smtpd_forbidden_commands", p->smtpd_forbidden_commands, MATCHLIST_STRING,
@@ -314,6 +315,7 @@ void listener_fini(struct listener *l)
 	matchlist_close(&l->xclient_hosts);
 	matchlist_close(&l->xforward_hosts);
 	matchlist_close(&l->sasl_exceptions);
+	matchlist_close(&l->debug_peers);
 	map_list_close(&l->discard_maps);
 	map_list_close(&l->reject_filter_maps);
 	map_list_close(&l->dns_filter);

@@ -60,16 +60,17 @@ struct listener {
 	struct map_list *reject_filter_maps, *reject_footer_maps, *command_filter, *dns_filter;
 	struct listener_tls *tls; /* NULL = none */
 	uint32_t discard_mask;
-	const char *stress;   /* "yes" while it is overloaded, else "" */
-	const char *cleanup;  /* cleanup_service_name, "" for the usual one */
-	uint32_t env_flags;   /* ENVF_* that receive_override_options gives every message */
-	unsigned index;       /* conf_listener() */
-	bool sasl;            /* clients may log in */
-	bool milters;         /* sessions may have some */
-	unsigned notify_mask; /* notify_classes: TROUBLE_* */
-	bool has_filter;      /* smtpd_proxy_filter */
-	bool speed_adjust;    /* smtpd_proxy_options */
-	bool borrowed;        /* all but p belongs to another one */
+	const char *stress;  /* "yes" while it is overloaded, else "" */
+	const char *cleanup; /* cleanup_service_name, "" for the usual one */
+	uint32_t env_flags;  /* ENVF_* that receive_override_options gives every message */
+	unsigned index;      /* conf_listener() */
+	bool sasl;           /* clients may log in */
+	bool milters;        /* sessions may have some */
+	struct matchlist *debug_peers; /* debug_peer_list */
+	unsigned notify_mask;          /* notify_classes: TROUBLE_* */
+	bool has_filter;               /* smtpd_proxy_filter */
+	bool speed_adjust;             /* smtpd_proxy_options */
+	bool borrowed;                 /* all but p belongs to another one */
 };
 
 /* Problems go to d. E_CONFIG when there were errors. */

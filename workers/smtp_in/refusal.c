@@ -195,7 +195,7 @@ void session_reply(struct session *s, const char *fmt, ...)
 	}
 	if (strncmp(text, "421", 3) == 0 || strncmp(text, "521", 3) == 0)
 		s->hangup = true;
-	if (s->talk != NULL || text[0] >= '4')
+	if (s->talk != NULL || s->verbose || text[0] >= '4')
 		session_talk_out(s, (struct sv){ text, s->out.len - at });
 	buf_add(&s->out, "\r\n", 2);
 }
@@ -217,7 +217,7 @@ void session_reply_text(struct session *s, const char *text)
 		change_refusal(s, at);
 	if (strncmp(s->out.p + at, "421", 3) == 0 || strncmp(s->out.p + at, "521", 3) == 0)
 		s->hangup = true;
-	if (s->talk != NULL || s->out.p[at] >= '4')
+	if (s->talk != NULL || s->verbose || s->out.p[at] >= '4')
 		session_talk_out(s, (struct sv){ s->out.p + at, s->out.len - at });
 	buf_add(&s->out, "\r\n", 2);
 }

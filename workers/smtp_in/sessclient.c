@@ -89,6 +89,7 @@ static void ask_about_client(struct session *s)
 	s->auth_hidden =
 		s->listener->sasl_exceptions != NULL &&
 		matchlist_has_client(s->listener->sasl_exceptions, sv_from(s->name), s->addr) != 0;
+	s->verbose = matchlist_has_client(s->listener->debug_peers, sv_from(s->name), s->addr) > 0;
 	s->may_verp = matchlist_has_client(s->listener->verp_clients, sv_from(s->name), s->addr);
 	s->is_local =
 		s->listener->policy == NULL ? 0 : policy_is_local_rewrite(s->listener->policy, &v);

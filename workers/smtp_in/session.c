@@ -471,7 +471,7 @@ static void command_line(struct session *s, struct sv line, struct sv rest)
 	struct buf filtered = BUF_INIT;
 
 	counter_add(session_counters, CTR_smtpd_commands, 1);
-	if (s->talk != NULL)
+	if (s->talk != NULL || s->verbose)
 		session_talk_in(s, line);
 	if (map_list_is_empty(s->listener->command_filter)) {
 		run_line(s, line, rest);

@@ -221,6 +221,7 @@ struct session {
 	 * could not be asked */
 	int may_verp, is_local;
 	bool auth_hidden;             /* smtpd_sasl_exceptions_networks */
+	bool verbose;                 /* debug_peer_list */
 	bool client_known;            /* what tables say of the client is known: session_client() */
 	struct map_memo *client_memo; /* while it is being asked for */
 	uint32_t discard_mask;        /* EHLO keywords not offered */

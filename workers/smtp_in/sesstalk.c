@@ -5,12 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/log.h"
 #include "workers/smtp_in/session.h"
 
-#define TALK_BYTES  16384u /* beyond, what is oldest goes */
-#define TALK_LINES  100u   /* then it begins anew with the next message */
-#define WRAP_COLUMN 78u
-#define WRAP_INDENT 4u
+#define TALK_BYTES   16384u /* beyond, what is oldest goes */
+#define LOGGED_BYTES 900u
+#define WRAP_COLUMN  78u
+#define WRAP_INDENT  4u
 /* without one of these a transcript begins with the first error */
 #define WHOLE (TROUBLE_BOUNCE | TROUBLE_DATA | TROUBLE_POLICY | TROUBLE_PROTOCOL)
 
@@ -129,18 +130,31 @@ void session_talk_in(struct session *s, struct sv line)
 {
 	struct sv verb = sv_trim(line);
 
-	if (s->talk == NULL)
-		return;
 	/* a password may follow */
 	if (verb.len > 4 && sv_eq_nocase((struct sv){ verb.p, 4 }, SV("AUTH")))
 		line = SV("AUTH ***");
-	add(s->talk, "In:  ", line);
+	if (s->verbose)
+		log_info("< %s: %.*s", s->namaddr, (int)size_min(line.len, LOGGED_BYTES), line.p);
+	if (s->talk != NULL)
+		add(s->talk, "In:  ", line);
+}
+
+/* debug_peer_list */
+static void log_reply(const struct session *s, struct sv reply)
+{
+	while (reply.len > 0) {
+		struct sv line = sv_trim(sv_next_part(&reply, '\n'));
+
+		log_info("> %s: %.*s", s->namaddr, (int)size_min(line.len, LOGGED_BYTES), line.p);
+	}
 }
 
 void session_talk_out(struct session *s, struct sv reply)
 {
 	unsigned mask = s->listener->notify_mask, kind = 0;
 
+	if (s->verbose)
+		log_reply(s, reply);
 	if (mask == 0 || s->ops->notice == NULL)
 		return;
 	if (reply.len > 0 && (reply.p[0] >= '4' || reply.p[0] == '2')) {
@@ -242,7 +256,7 @@ void session_talk_message(struct session *s, bool good)
 		return;
 	if (good)
 		t->trouble = 0;
-	if (t->lines <= TALK_LINES)
+	if (t->lines <= s->listener->p->smtpd_history_flush_threshold)
 		return;
 	if (t->trouble != 0)
 		send_notice(s);

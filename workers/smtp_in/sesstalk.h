@@ -2,8 +2,9 @@
 /*
  * What client and server have said, for the postmaster: when a session had errors of a kind that
  * notify_classes names, a notice with the transcript goes to error_notice_recipient (for mail that
- * was refused for good as it cannot be delivered: bounce_notice_recipient), as from Postfix. A
- * session that nobody wants to hear of has none of this.
+ * was refused for good as it cannot be delivered: bounce_notice_recipient), as from Postfix. What
+ * is said with a client of debug_peer_list goes to the log as well. A session that nobody wants to
+ * hear of has none of this.
  */
 #ifndef PH_WORKERS_SMTP_IN_SESSTALK_H
 #define PH_WORKERS_SMTP_IN_SESSTALK_H

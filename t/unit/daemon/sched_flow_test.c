@@ -218,6 +218,46 @@ static void test_mixed(void)
 	world_fini(&w);
 }
 
+/* Mail at its best MX host is resolved again at once, with a flag that says so. */
+static void test_best_mx(void)
+{
+	struct world w;
+	struct new_rec r = { 0 };
+	struct proto_result res = { .kind = PROTO_RESULT, .health = JOB_HEALTH_PASS };
+
+	begin(&w, "");
+	r.n = (struct proto_new){ .kind = PROTO_NEW,
+				  .qid = { .time_us = 1700000000000001, .life = 9 },
+				  .place = { .seg = 1, .len = 8 },
+				  .rcpt_count = 3,
+				  .entry_total = 1,
+				  .entry_count = 1 };
+	r.e[0] = (struct proto_entry){ .dest = 0, .mask = 7 };
+	is_int(sched_input(w.s, CLASS_REWRITE, 0, RW, &r, sizeof(r.n) + sizeof(r.e[0])), 0,
+	       "three recipients");
+	world_turn(&w);
+	struct sent_rec *job = world_next(&w);
+
+	res.word = job->u.job.ref.word;
+	res.entry = job->u.job.ref.entry;
+	res.sent = 1;
+	res.deferred = 6;
+	res.health = JOB_HEALTH_PASS + 1;
+	is_int(sched_input(w.s, CLASS_DELIVER, 0, DW, &res, sizeof(res)), E_PEER,
+	       "no health beyond it");
+	res.health = JOB_HEALTH_PASS;
+	is_int(sched_input(w.s, CLASS_DELIVER, 0, DW, &res, sizeof(res)), 0,
+	       "one sent, two pass on");
+	is_int(w.s->count[QS_LOAD], 1, "to be resolved again");
+	world_turn(&w);
+	struct sent_rec *load = world_next(&w);
+
+	ok(load != NULL && load->u.load.kind == PROTO_LOAD && load->u.load.flags == LOAD_BEST_MX &&
+		   load->u.load.ref.mask == 6,
+	   "by best_mx_transport");
+	world_fini(&w);
+}
+
 static void test_notify_fails(void)
 {
 	struct world w;
@@ -401,6 +441,7 @@ int main(void)
 	test_verify();
 	test_warning();
 	test_mixed();
+	test_best_mx();
 	test_notify_fails();
 	test_load_answers();
 	test_clock_jumps();

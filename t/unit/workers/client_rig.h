@@ -98,8 +98,16 @@ static void on_dead(void *ctx, const struct client_fault *f)
 			   (int)f->text.len, f->text.p);
 }
 
+static unsigned on_pix(void *ctx)
+{
+	struct world *w = ctx;
+
+	buf_add_str(&w->log, "pix;");
+	return CLIENT_PIX_NO_ESMTP | CLIENT_PIX_DELAY_DOT;
+}
+
 static const struct client_ops test_ops = { on_starttls, on_ready, on_begin,     on_sent, on_failed,
-					    on_end,      on_next,  on_untouched, on_dead };
+					    on_end,      on_next,  on_untouched, on_dead, on_pix };
 
 /* Up to `max` bytes go out, as a socket would take them. */
 static void take_output_max(struct world *w, size_t max)

@@ -39,6 +39,32 @@ static void test_plain(void)
 	close_world(&w);
 }
 
+static void test_pix(void)
+{
+	static const char *const masked[] = { "220 ****************02******0*\r\n",
+					      "220-***\r\n220 **\r\n" };
+	struct world w;
+
+	open_world(&w, false);
+	say(&w, masked[0]);
+	is_str(events(&w), "pix;", "a greeting of stars");
+	is_str(wire(&w), "HELO me.example\r\n", "HELO, even with smtp_always_send_ehlo");
+	is_int(w.c.pix, CLIENT_PIX_NO_ESMTP | CLIENT_PIX_DELAY_DOT, "noted");
+	close_world(&w);
+	open_world(&w, false);
+	say(&w, masked[1]);
+	is_str(events(&w), "", "as of Postfix, several lines do not count");
+	close_world(&w);
+	open_world(&w, false);
+	say(&w, "220 2** x\r\n");
+	is_str(wire(&w), "EHLO me.example\r\n", "one letter is a name");
+	close_world(&w);
+	open_world(&w, true);
+	say(&w, masked[0]);
+	is_str(wire(&w), "LHLO me.example\r\n", "LMTP has one greeting");
+	close_world(&w);
+}
+
 static void test_pipelining(void)
 {
 	struct world w;
@@ -493,6 +519,7 @@ static void test_hostile(void)
 int main(void)
 {
 	test_plain();
+	test_pix();
 	test_pipelining();
 	test_addresses();
 	test_lost();

@@ -23,8 +23,8 @@ t_unit_workers_client_tls_test_LDADD = libph_mail.a libph_smtp.a $(LIB_LIBS) $(W
 check_PROGRAMS += t/unit/workers/deliver_test
 UNIT_TESTS += t/unit/workers/deliver_test
 t_unit_workers_deliver_test_SOURCES = t/unit/workers/deliver_test.c $(DELIVER_ENGINE) \
-	workers/deliver/changed.c workers/deliver/conn.c workers/deliver/connect.c \
-	workers/deliver/convert.c workers/deliver/convert_act.c workers/deliver/dest.c workers/deliver/generic.c workers/deliver/job.c \
+	workers/deliver/changed.c workers/deliver/conn.c workers/deliver/conntalk.c workers/deliver/connect.c \
+	workers/deliver/convert.c workers/deliver/convert_act.c workers/deliver/dest.c workers/deliver/generic.c workers/deliver/job.c workers/deliver/pass.c \
 	workers/deliver/nexthop.c workers/deliver/route.c workers/deliver/tconf.c $(DELIVER_TLS) $(DELIVER_LOGIN)
 t_unit_workers_deliver_test_LDADD = libph_tls.a $(WORKER_LIBS) $(WOLFSSL_LIBS)
 check_PROGRAMS += t/unit/workers/convert_test
