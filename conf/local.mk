@@ -37,6 +37,7 @@ libph_conf_a_SOURCES += \
 	conf/map_text.c conf/map_text.h \
 	conf/map_watch.c conf/map_watch.h \
 	conf/matchlist.c \
+	conf/peermap.c conf/peermap.h \
 	conf/policy_spec.c conf/policy_spec.h
 
 sbin_PROGRAMS += conf/postconf

@@ -219,6 +219,7 @@ const char *map_remote_refusal(const char *param_name)
 		"it would be asked for each line of every message: use pcre, regexp or cidr";
 	static const char each_reply[] = "it would be asked for each line of a dialogue";
 	static const char old_form[] = "use smtp_tls_policy_maps, which may be one";
+	static const char handshake[] = "handshakes do not wait";
 	static const char program[] = "programs of users ask it, which reach no servers";
 	static const struct {
 		const char *param, *why;
@@ -239,6 +240,7 @@ const char *map_remote_refusal(const char *param_name)
 		{ "lmtp_nested_header_checks", each_line },
 		{ "lmtp_reply_filter", each_reply },
 		{ "lmtp_sasl_mechanism_filter", each_reply },
+		{ "lmtp_tls_loglevel_maps", handshake },
 		{ "lmtp_tls_per_site", old_form },
 		{ "local_delivery_status_filter", each_reply },
 		{ "local_login_sender_maps", program },
@@ -259,8 +261,9 @@ const char *map_remote_refusal(const char *param_name)
 		{ "smtp_nested_header_checks", each_line },
 		{ "smtp_reply_filter", each_reply },
 		{ "smtp_sasl_mechanism_filter", each_reply },
+		{ "smtp_tls_loglevel_maps", handshake },
 		{ "smtp_tls_per_site", old_form },
-		{ "tls_server_sni_maps", "handshakes do not wait" },
+		{ "tls_server_sni_maps", handshake },
 		{ "smtpd_command_filter", each_reply },
 		{ "smtpd_dns_reply_filter", each_reply },
 		{ "smtpd_forbidden_commands", each_reply },
@@ -268,6 +271,7 @@ const char *map_remote_refusal(const char *param_name)
 		{ "smtpd_noop_commands", each_reply },
 		{ "smtpd_reject_filter_maps", each_reply },
 		{ "smtpd_reject_footer_maps", each_reply },
+		{ "smtpd_tls_loglevel_maps", handshake },
 		{ "use_srv_lookup", each_reply },
 		{ "virtual_delivery_status_filter", each_reply },
 	};

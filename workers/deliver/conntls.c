@@ -28,6 +28,7 @@ struct conn_tls {
 	enum site_level level;
 	struct dane *dane;
 	bool shaking, established, saved;
+	unsigned log; /* TLS_LOG_* */
 	char nexthop[DNS_NAME_SIZE];
 	char name[DNS_NAME_SIZE]; /* SNI; "" = none */
 	struct buf key;           /* of the session */
@@ -248,6 +249,10 @@ void conn_tls_start(void *ctx)
 		x->ctx = tls_client_ctx_get(x->tc, c->site, x->level);
 	if (x->ctx == NULL)
 		return;
+	x->log = tls_client_log(x->tc, c->host, c->ip);
+	if ((x->log & TLS_LOG_VERBOSE) != 0)
+		log_as(c->dest->t->program, LOG_LEVEL_INFO, "setting up TLS connection to %s",
+		       c->relay);
 	x->t = tls_new(x->ctx->ctx);
 	if (x->name[0] != '\0')
 		tls_set_name(x->t, x->name);
@@ -363,13 +368,14 @@ static bool is_right_server(const struct conn *c, const struct conn_tls *x, stru
 	size_t count = tls_peer_chain(x->t, &chain);
 	struct buf name = BUF_INIT;
 	bool must = x->level > SITE_ENCRYPT;
+	const unsigned matched = TLS_LOG_VERBOSE | TLS_LOG_CERTMATCH | TLS_LOG_PEERCERT;
 
 	*v = (struct tls_verdict){ .present = count > 0 };
-	if (must || x->tc->loglevel > 0)
+	if (must || x->log != 0)
 		tls_verify(&demand, chain, count, v, &name);
-	if (must && !v->matched)
+	if ((must || (x->log & TLS_LOG_UNTRUSTED) != 0) && !v->matched)
 		log_mistrust(c, x, v, chain);
-	else if (must && x->tc->loglevel > 1 && name.len > 0)
+	else if (must && (x->log & matched) != 0 && name.len > 0)
 		log_as(c->dest->t->program, LOG_LEVEL_INFO, "%s: matched peername: %s", c->relay,
 		       buf_cstr(&name));
 	buf_fini(&name);
@@ -386,7 +392,7 @@ static void established(struct conn *c, struct conn_tls *x)
 	tls_info_get(x->t, &info);
 	counter_add(c->d->counters, CTR_deliver_tls_sessions, 1);
 	counter_add(c->d->counters, CTR_deliver_tls_resumed, info.resumed);
-	if (x->tc->loglevel > 0)
+	if ((x->log & TLS_LOG_SUMMARY) != 0)
 		log_summary(c, x, &v);
 	if (right) {
 		c->client.verified = x->level > SITE_ENCRYPT && v.matched;

@@ -58,7 +58,7 @@ unsigned tls_client_words(const char *list, char more, struct sv *out, unsigned 
 		tc->secure_match = p->prefix##_tls_secure_cert_match;                              \
 		tc->force_tlsa = p->prefix##_tls_force_insecure_host_tlsa_lookup;                  \
 		tc->depth = (unsigned)p->prefix##_tls_scert_verifydepth;                           \
-		tc->loglevel = atoi(p->prefix##_tls_loglevel);                                     \
+		tc->log = tls_log_parse(#prefix "_tls_loglevel", p->prefix##_tls_loglevel);        \
 		tc->keeps_sessions = *p->prefix##_tls_session_cache_database != '\0';              \
 		tc->session_ms = p->prefix##_tls_session_cache_timeout;                            \
 		anchors = p->prefix##_tls_trust_anchor_file;                                       \
@@ -75,6 +75,9 @@ unsigned tls_client_words(const char *list, char more, struct sv *out, unsigned 
 				 },                                                                \
 				 #prefix "_tls_CAfile", p->prefix##_tls_CAfile,                    \
 				 p->prefix##_tls_CApath, p->tls_append_default_CA, &problems);     \
+		if (peermap_open(c, p->prefix##_tls_loglevel_maps, #prefix "_tls_loglevel_maps",   \
+				 &tc->log_maps, &problems) != 0)                                   \
+			err = E_CONFIG;                                                            \
 	} while (0)
 
 static int load_files(struct tls_client *tc, const struct tls_key_files *files, const char *param,
@@ -225,10 +228,25 @@ void tls_client_free(struct tls_client **tcp)
 	while (tc->first != NULL)
 		session_drop(tc, tc->first);
 	strmap_free(&tc->sessions);
+	peermap_close(&tc->log_maps);
 	tls_keys_free(&tc->keys);
 	tls_trust_free(&tc->trust);
 	tls_trust_free(&tc->anchors);
 	free(tc);
+}
+
+unsigned tls_client_log(const struct tls_client *tc, const char *host, const char *addr)
+{
+	struct buf value = BUF_INIT;
+	unsigned log = tc->log;
+	enum map_status st = peermap_get(tc->log_maps, host, addr, &value);
+
+	if (st == MAP_FOUND)
+		log = tls_log_parse("smtp_tls_loglevel_maps", buf_cstr(&value));
+	else if (st == MAP_ERROR)
+		log_warn("smtp_tls_loglevel_maps: lookup error for %s[%s]", host, addr);
+	buf_fini(&value);
+	return log;
 }
 
 /* ---- contexts ---- */

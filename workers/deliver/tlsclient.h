@@ -7,6 +7,7 @@
 #ifndef PH_WORKERS_DELIVER_TLSCLIENT_H
 #define PH_WORKERS_DELIVER_TLSCLIENT_H
 
+#include "conf/peermap.h"
 #include "lib/hash.h"
 #include "workers/deliver/tlspolicy.h"
 #include "workers/tls/tls.h"
@@ -40,7 +41,8 @@ struct tls_client {
 	enum site_level insecure_mx; /* smtp_tls_dane_insecure_mx_policy */
 	bool force_tlsa;             /* smtp_tls_force_insecure_host_tlsa_lookup */
 	unsigned depth;
-	int loglevel;
+	unsigned log;                /* smtp_tls_loglevel: TLS_LOG_* */
+	struct peermap *log_maps;    /* smtp_tls_loglevel_maps */
 	struct tls_client_ctx *ctxs; /* most recently used first */
 	unsigned ctx_count, ctx_number;
 	bool keeps_sessions;
@@ -50,6 +52,8 @@ struct tls_client {
 	size_t session_bytes;
 };
 
+/* What is logged of a server: TLS_LOG_*. */
+unsigned tls_client_log(const struct tls_client *tc, const char *host, const char *addr);
 /* NULL when the transport has no network or can never speak TLS. Problems of files are told in d
  * and make TLS unavailable, as in Postfix; the mail that needs it waits. */
 struct tls_client *tls_client_new(const struct conf *c, const struct conf_transport *ct,

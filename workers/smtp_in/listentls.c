@@ -141,11 +141,6 @@ static enum level level_of(const struct params *p)
 	return LEVEL_BAD;
 }
 
-static unsigned log_level_of(const char *text)
-{
-	return ascii_is_digit(text[0]) ? (unsigned)(text[0] - '0') : 0;
-}
-
 struct making {
 	const struct params *p;
 	struct conf_diag *d;
@@ -276,12 +271,15 @@ int listener_tls_new(const struct conf *c, const struct params *p, struct conf_d
 	m.t->require_cert = m.t->enforce && p->smtpd_tls_req_ccert;
 	m.t->ask_cert = m.t->require_cert || p->smtpd_tls_ask_ccert;
 	m.t->max_depth = (unsigned)p->smtpd_tls_ccert_verifydepth;
-	m.t->log_level = log_level_of(p->smtpd_tls_loglevel);
+	m.t->log = tls_log_parse("smtpd_tls_loglevel", p->smtpd_tls_loglevel);
 	m.t->digest = p->smtpd_tls_fingerprint_digest;
 	m.t->purpose = p->tls_trust_server_ccerts ? TLS_FOR_ANY : TLS_FOR_CLIENT;
 	if (p->smtpd_tls_req_ccert && !m.t->enforce)
 		conf_diag_add(d, false, NULL, 0,
 			      "Can't require client certs unless TLS is required");
+	if (peermap_open(c, p->smtpd_tls_loglevel_maps, "smtpd_tls_loglevel_maps", &m.t->log_maps,
+			 d) != 0)
+		m.status = E_CONFIG;
 	if (map_list_open(c, p->tls_server_sni_maps, "tls_server_sni_maps", &m.t->sni_maps, d) != 0)
 		m.status = E_CONFIG;
 	load_files(&m);
@@ -291,6 +289,25 @@ int listener_tls_new(const struct conf *c, const struct params *p, struct conf_d
 		listener_tls_free(&m.t);
 	*t_r = m.t;
 	return m.status;
+}
+
+unsigned listener_tls_log(const struct listener_tls *t, const char *name, const char *addr)
+{
+	struct buf value = BUF_INIT;
+	unsigned log = t->log;
+
+	switch (peermap_get(t->log_maps, name, addr, &value)) {
+	case MAP_FOUND:
+		log = tls_log_parse("smtpd_tls_loglevel_maps", buf_cstr(&value));
+		break;
+	case MAP_NOT_FOUND:
+		break;
+	case MAP_ERROR:
+		log_warn("smtpd_tls_loglevel_maps: lookup error for %s", addr);
+		break;
+	}
+	buf_fini(&value);
+	return log | (t->require_cert ? TLS_LOG_UNTRUSTED : 0);
 }
 
 void listener_tls_free(struct listener_tls **tp)
@@ -303,6 +320,7 @@ void listener_tls_free(struct listener_tls **tp)
 	tls_keys_free(&t->keys);
 	tls_trust_free(&t->trust);
 	map_list_close(&t->sni_maps);
+	peermap_close(&t->log_maps);
 	for (size_t i = 0; i < LISTENER_TLS_NAMES; i++)
 		forget_name(&t->names[i]);
 	free(t);

@@ -29,8 +29,18 @@ static char *print_of(const char *digest, struct sv data)
 	return print;
 }
 
+static void log_untrusted(const char *namaddr, unsigned wrong, const char *issuer)
+{
+	if ((wrong & TLS_CERT_UNTRUSTED) != 0 && (wrong & TLS_CERT_SELF_SIGNED) == 0)
+		log_info("certificate verification failed for %s: untrusted issuer /CN=%s", namaddr,
+			 issuer);
+	else
+		log_info("certificate verification failed for %s: %s", namaddr,
+			 tls_judge_text(wrong));
+}
+
 static void look_at_cert(struct peertls *p, const struct listener_tls *conf, struct tls *t,
-			 const char *namaddr)
+			 const char *namaddr, unsigned log)
 {
 	const struct sv *chain;
 	size_t count = tls_peer_chain(t, &chain);
@@ -46,15 +56,11 @@ static void look_at_cert(struct peertls *p, const struct listener_tls *conf, str
 	p->key_fingerprint = print_of(conf->digest, cert.spki);
 	p->has_cert = true;
 	p->is_trusted = wrong == 0;
-	if (conf->log_level < 1)
-		return;
-	if (wrong != 0)
-		log_info("certificate verification failed for %s: %s", namaddr,
-			 (wrong & TLS_CERT_UNTRUSTED) != 0 && (wrong & TLS_CERT_SELF_SIGNED) == 0
-				 ? "untrusted issuer"
-				 : tls_judge_text(wrong));
-	log_info("%s: subject_CN=%s, issuer_CN=%s, fingerprint=%s, pkey_fingerprint=%s", namaddr,
-		 p->subject, p->issuer, p->fingerprint, p->key_fingerprint);
+	if ((log & (TLS_LOG_VERBOSE | TLS_LOG_PEERCERT)) != 0)
+		log_info("%s: subject_CN=%s, issuer=%s, fingerprint=%s, pkey_fingerprint=%s",
+			 namaddr, p->subject, p->issuer, p->fingerprint, p->key_fingerprint);
+	if (wrong != 0 && (log & TLS_LOG_UNTRUSTED) != 0)
+		log_untrusted(namaddr, wrong, p->issuer);
 }
 
 void peertls_add_key_exchange(const struct tls_info *info, const char *begin, struct buf *out)
@@ -79,11 +85,11 @@ static void log_summary(const struct peertls *p, const char *namaddr)
 }
 
 void peertls_look(struct peertls *p, const struct listener_tls *conf, struct tls *t,
-		  const char *namaddr)
+		  const char *namaddr, unsigned log)
 {
 	tls_info_get(t, &p->info);
-	look_at_cert(p, conf, t, namaddr);
-	if (conf->log_level >= 1)
+	look_at_cert(p, conf, t, namaddr, log);
+	if ((log & TLS_LOG_SUMMARY) != 0)
 		log_summary(p, namaddr);
 }
 

@@ -14,9 +14,9 @@ struct peertls {
 	char *subject, *issuer, *fingerprint, *key_fingerprint; /* NULL without a certificate */
 };
 
-/* After the handshake. Logs as much as smtpd_tls_loglevel asks for; `namaddr` is who it is. */
+/* After the handshake. `log`: of listener_tls_log(); `namaddr`: who it is, in log lines. */
 void peertls_look(struct peertls *p, const struct listener_tls *conf, struct tls *t,
-		  const char *namaddr);
+		  const char *namaddr, unsigned log);
 /* "BEGIN key-exchange X25519 server-signature ..." when there is something to say. */
 void peertls_add_key_exchange(const struct tls_info *info, const char *begin, struct buf *out);
 void peertls_fini(struct peertls *p);

@@ -751,7 +751,7 @@ static void take_records(struct screentalk *t, const char *data, size_t len)
 	int n = 0;
 
 	if (t->tls == NULL)
-		t->tls = screentls_new(t->k->tls, t->peer, t->k->service_name);
+		t->tls = screentls_new(t->k->tls, t->client.addr, t->peer, t->k->service_name);
 	int err = screentls_feed(t->tls, data, len);
 
 	log_speak_as(t->k->log_name);

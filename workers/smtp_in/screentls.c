@@ -17,10 +17,11 @@ struct screentls {
 	const char *peer, *service_name;
 	struct tls *t;
 	struct peertls client;
+	unsigned log; /* TLS_LOG_* */
 	bool on, has_failed, said_goodbye;
 };
 
-struct screentls *screentls_new(const struct listener_tls *conf, const char *peer,
+struct screentls *screentls_new(const struct listener_tls *conf, const char *addr, const char *peer,
 				const char *service_name)
 {
 	struct screentls *x = xcalloc(1, sizeof(*x));
@@ -28,7 +29,10 @@ struct screentls *screentls_new(const struct listener_tls *conf, const char *pee
 	x->conf = conf;
 	x->peer = peer;
 	x->service_name = service_name;
+	x->log = listener_tls_log(conf, "", addr);
 	log_as(PROGRAM, LOG_LEVEL_INFO, "CONNECT from %s", peer);
+	if ((x->log & TLS_LOG_VERBOSE) != 0)
+		log_as(PROGRAM, LOG_LEVEL_INFO, "setting up TLS connection from %s", peer);
 	x->t = tls_new(conf->ctx);
 	return x;
 }
@@ -72,7 +76,7 @@ static int handshake_done(struct screentls *x)
 	}
 	x->on = true;
 	counter_add(session_counters, CTR_smtpd_tls_sessions, 1);
-	peertls_look(&x->client, x->conf, x->t, x->peer);
+	peertls_look(&x->client, x->conf, x->t, x->peer, x->log);
 	if (x->client.info.resumed)
 		counter_add(session_counters, CTR_smtpd_tls_resumed, 1);
 	return 0;

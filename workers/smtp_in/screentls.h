@@ -12,8 +12,8 @@
 struct listener_tls;
 struct screentls;
 
-/* `peer`: "[address]:port". Both texts outlive it. */
-struct screentls *screentls_new(const struct listener_tls *conf, const char *peer,
+/* `peer`: "[address]:port". It and the name outlive it. */
+struct screentls *screentls_new(const struct listener_tls *conf, const char *addr, const char *peer,
 				const char *service_name);
 /* Logs the end. */
 void screentls_free(struct screentls **x);

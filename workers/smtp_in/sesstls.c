@@ -20,6 +20,7 @@ struct session_tls {
 	bool on, said_goodbye, wraps;
 	bool is_refused; /* smtpd_tls_req_ccert: the next command is the last */
 	bool was_asked;  /* for a certificate */
+	unsigned log;    /* TLS_LOG_* */
 	struct policy_tls view;
 	struct peertls peer;
 };
@@ -123,7 +124,9 @@ void session_tls_begin(struct session *s)
 		session_broken(s);
 		return;
 	}
-	if (conf->log_level >= 2)
+	s->tls->log =
+		listener_tls_log(conf, s->name_status == POLICY_NAME_OK ? s->name : "", s->addr);
+	if ((s->tls->log & TLS_LOG_VERBOSE) != 0)
 		log_info("setting up TLS connection from %s", s->namaddr);
 	s->tls->t = tls_new(conf->ctx);
 }
@@ -183,7 +186,7 @@ static void handshake_done(struct session *s)
 	struct session_tls *x = s->tls;
 
 	x->on = true;
-	peertls_look(&x->peer, conf_of(s), x->t, s->namaddr);
+	peertls_look(&x->peer, conf_of(s), x->t, s->namaddr, x->log);
 	counter_add(session_counters, CTR_smtpd_tls_sessions, 1);
 	if (x->peer.info.resumed)
 		counter_add(session_counters, CTR_smtpd_tls_resumed, 1);

@@ -4,6 +4,7 @@ libph_tls_a_SOURCES = \
 	workers/tls/ctx.c \
 	workers/tls/hello.c \
 	workers/tls/keys.c \
+	workers/tls/loglevel.c \
 	workers/tls/suites.c \
 	workers/tls/tickets.c \
 	workers/tls/tls.c workers/tls/tls.h workers/tls/tls_int.h \

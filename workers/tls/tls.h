@@ -40,6 +40,18 @@ struct tls_tickets;
 #define TLS_CHAIN_BYTES_MAX 65536u /* of all of them */
 #define TLS_NAME_MAX        255
 
+/* ---- what is logged ---- */
+
+enum { /* smtpd_tls_loglevel and its like */
+       TLS_LOG_SUMMARY = 1,
+       TLS_LOG_UNTRUSTED = 2, /* why a certificate is not trusted, though nobody asks for that */
+       TLS_LOG_PEERCERT = 4,
+       TLS_LOG_CERTMATCH = 8,
+       TLS_LOG_VERBOSE = 16,
+};
+/* Numbers and words of Postfix; 0, with a warning about `param`, when one is none of them. */
+unsigned tls_log_parse(const char *param, const char *text);
+
 /* ---- configuration ---- */
 
 enum { TLS_1_2 = 1, TLS_1_3 = 2, TLS_ALL_VERSIONS = 3 };

@@ -35,3 +35,7 @@ UNIT_TESTS += $(srcdir)/t/unit/conf/postconf.t
 EXTRA_DIST += t/unit/conf/postconf.t
 UNIT_TESTS += $(srcdir)/t/unit/conf/effects.t
 EXTRA_DIST += t/unit/conf/effects.t t/systems
+check_PROGRAMS += t/unit/conf/peermap_test
+UNIT_TESTS += t/unit/conf/peermap_test
+t_unit_conf_peermap_test_SOURCES = t/unit/conf/peermap_test.c t/unit/workers/testconf.h
+t_unit_conf_peermap_test_LDADD = $(CONF_LIBS)

@@ -490,7 +490,7 @@ static struct listener_tls *server_tls(bool enforce)
 	l->digest = "sha256";
 	l->max_depth = 9;
 	l->purpose = TLS_FOR_CLIENT;
-	l->log_level = 1;
+	l->log = TLS_LOG_SUMMARY | TLS_LOG_VERBOSE;
 	buf_fini(&pem);
 	buf_fini(&why);
 	return l;
@@ -568,7 +568,7 @@ static void test_client_certs(void)
 {
 	meet(tls_rig_client_crt, true);
 	is_int(screentalk_state(r.t), SCREENTALK_ON, "a client that has a certificate");
-	ok(has_logged("tlsproxy: [192.0.2.7]:4321: subject_CN=client.example.test, issuer_CN=Test "
+	ok(has_logged("tlsproxy: [192.0.2.7]:4321: subject_CN=client.example.test, issuer=Test "
 		      "Intermediate, fingerprint="),
 	   "is described");
 	ok(has_logged("tlsproxy: Trusted TLS connection established from [192.0.2.7]:4321: "),

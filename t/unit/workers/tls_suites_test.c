@@ -104,8 +104,25 @@ static void test_grades(void)
 	ok(!has("HIGH:MEDIUM", "", "RC4"), "!has(\"HIGH:MEDIUM\", \"\", \"RC4\")");
 }
 
+static void test_log(void)
+{
+	static const unsigned all = TLS_LOG_SUMMARY | TLS_LOG_VERBOSE;
+
+	is_int(tls_log_parse("p", "0"), 0, "0");
+	is_int(tls_log_parse("p", ""), 0, "empty");
+	is_int(tls_log_parse("p", "1"), TLS_LOG_SUMMARY, "1");
+	is_int(tls_log_parse("p", "2"), all, "2");
+	is_int(tls_log_parse("p", "4"), all, "4");
+	is_int(tls_log_parse("p", "Routine, untrusted peercert"),
+	       TLS_LOG_SUMMARY | TLS_LOG_UNTRUSTED | TLS_LOG_PEERCERT, "words");
+	is_int(tls_log_parse("p", "certmatch verbose cache"), TLS_LOG_CERTMATCH | TLS_LOG_VERBOSE,
+	       "words without a counterpart");
+	is_int(tls_log_parse("p", "summary, nonsense"), 0, "a word that is none");
+}
+
 int main(void)
 {
+	test_log();
 	test_versions();
 	test_suites();
 	test_grades();
