@@ -213,6 +213,28 @@ static void say_diag(const struct postconf *pc, const struct conf_diag *d, bool 
 		say_line(pc, sv_next_part(&rest, '\n'), early);
 }
 
+/* "name = value: expected ...": Postfix's leaves values to the programs that use them, but ends at
+ * a line that is none. */
+static bool is_about_value(struct sv line)
+{
+	return memmem(line.p, line.len, " = ", 3) != NULL &&
+	       memmem(line.p, line.len, ": expected ", 11) != NULL;
+}
+
+static bool is_broken(const struct conf_diag *d)
+{
+	struct sv rest = buf_sv(&d->text);
+	bool broken = false;
+
+	while (rest.len > 0 && d->errors > 0) {
+		struct sv line = sv_next_part(&rest, '\n');
+		bool warning = line.len > 9 && memcmp(line.p, "warning: ", 9) == 0;
+
+		broken = broken || (line.len > 0 && !warning && !is_about_value(line));
+	}
+	return broken;
+}
+
 static void load(struct postconf *pc, struct conf_diag *d)
 {
 	struct conf_load_opts opts = {
@@ -334,7 +356,7 @@ static int show_or_edit(struct postconf *pc)
 		status = show(pc);
 		if (!pc->defaults) {
 			say_diag(pc, &d, false);
-			status = d.errors > 0 ? 1 : status;
+			status = is_broken(&d) ? 1 : status;
 		}
 	}
 	conf_free(&pc->conf);

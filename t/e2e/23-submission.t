@@ -154,8 +154,8 @@ is join(' ', sort $got =~ /^RCPT TO:<(\w+)\@x/mg), 'r s', '-t: Resent- headers c
 like $got, qr/^To: a\@x\.test$/m, '... the others stay';
 unlike $got, qr/Resent-Bcc/i, '... but for Resent-Bcc';
 
-sendmail("Subject: dsn\n\nx\n", '-N', 'success,failure', '-R', 'hdrs', '-V', 'env-1', 'a@x.test');
-like received('dsn'), qr/^MAIL FROM:<\S+>.* RET=HDRS.* ENVID=env-1.*\nRCPT TO:<a\@x\.test> (?=.*NOTIFY=SUCCESS,FAILURE)(?=.*ORCPT=rfc822;a\@x\.test)/m, 'DSN options';
+sendmail("Subject: dsn\n\nx\n", '-N', 'success,failure', '-R', 'hdrs', '-V', 'env 1', 'a@x.test');
+like received('dsn'), qr/^MAIL FROM:<\S+>.* RET=HDRS.* ENVID=env\+201.*\nRCPT TO:<a\@x\.test> (?=.*NOTIFY=SUCCESS,FAILURE)(?=.*ORCPT=rfc822;a\@x\.test)/m, 'DSN options';
 
 # ---- refusals ----
 
@@ -166,7 +166,7 @@ for my $case (
 	[ 0, qr/bad -N option value -- ignored$/m, [ '-N', 'sometimes', 'a@x.test' ] ],
 	[ 0, qr/bad -N option value -- ignored$/m, [ '-N', 'never,delay', 'a@x.test' ] ],
 	[ 0, qr/bad -R option value -- ignored$/m, [ '-R', 'half', 'a@x.test' ] ],
-	[ 0, qr/bad -V option value -- ignored$/m, [ '-V', "a\nb", 'a@x.test' ] ],
+	[ 0, qr/bad syntax in -V option value -- ignored$/m, [ '-V', "a\nb", 'a@x.test' ] ],
 	[ 75, qr/display queue mode requires no recipient/, [ '-bp', 'a@x.test' ] ],
 	[ 75, qr/-t can be used only in delivery mode/, [ '-bs', '-t' ] ],
 	[ 75, qr/control character in an address/, [ "\"a\nRCPT TO:<x>\"\@x.test" ] ],

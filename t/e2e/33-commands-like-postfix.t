@@ -204,7 +204,7 @@ my $text = "Subject: x\n\nbody\n";
 together(map({ [ $text, 'sendmail', @$_ ] } [], [ '-t', '-bv' ], [ '-bx' ], [ '-bt' ], [ '-b' ], [ '-B', 'foo', 'a@far.test' ], [ '-oA', 'a@far.test' ], [ '-V' ], [ '-XVxx', 'a@far.test' ],
 	[ '-Xz', 'a@far.test' ], [ '-qS', 'x' ], [ '-qS' ], [ '-qI' ], [ '-qR' ], [ '-qfoo' ], [ '-q', 'x@y' ], [ '-bs', 'x@y' ], [ '-bp', 'x@y' ], [ '-bi', 'x' ], [ '-bd', 'x' ], [ '-t', '-bs' ],
 	[ '-I', 'x' ], [ '-f' ], [ '-Z', 'a@far.test' ], [ '-n', 'a@far.test' ], [ '-s', 'x', 'a@far.test' ], [ '-C', '/nonexistent', 'a@far.test' ], [ '-bl' ]),
-	map({ [ $text, 'sendmail', @$_, 'a@far.test' ] } [ '-R', 'foo' ], [ '-XV' ], [ '-oAfoo' ], [ '-O', 'foo' ], [ '-f', 'a@b.test, c@d.test' ], [ '-f', 'a b' ], [ '-C', 'CONF/main.cf' ],
+	map({ [ $text, 'sendmail', @$_, 'a@far.test' ] } [ '-R', 'foo' ], [ '-V', '' ], [ '-V', 'a b' ], [ '-V', 'x' x 101 ], [ '-XV' ], [ '-oAfoo' ], [ '-O', 'foo' ], [ '-f', 'a@b.test, c@d.test' ], [ '-f', 'a b' ], [ '-C', 'CONF/main.cf' ],
 	[ '-bv' ], [ 'a@x.test b@x.test' ], [ '-oem', '-odq', '-G', '-h', '9', '-L', 't', '-p', 'x', '-A', 'c' ]),
 	[ "To: \n\nx\n", 'sendmail', '-t' ], [ "To: a\@x.test b\@x.test\n\nx\n", 'sendmail', '-t' ], [ '', 'sendmail', '-bs' ],
 	[ "EHLO me\r\nMAIL FROM:<a\@x.test>\r\nRCPT TO:<b\@x.test>\r\nRSET\r\nQUIT\r\n", 'sendmail', '-bs' ]);
@@ -247,6 +247,16 @@ both([ 'tty', 'postlog', 'hello' ], [ 'tty', 'postlog', '-p', 'warn', 'a', 'b' ]
 	['postlock'], [ 'postlock', $box ], [ 'postlock', '-l', 'bad', $box, 'true' ], [ 'postlock', $box, 'sh', '-c', 'exit 3' ], [ 'postlock', $box, '/nonexistent' ],
 	[ 'postlock', $box, 'sh', '-c', 'kill -9 $$' ], [ 'postlock', '-z' ], [ 'postlock', '-c', '/nonexistent', $box, 'true' ],
 	['postkick'], [ 'postkick', 'a', 'b' ], [ 'postkick', 'public', 'qmgr', 'D' ], [ 'postkick', 'private', 'smtp', 'x' ], [ 'postdrop', '-z' ], [ 'postdrop', '-c', '/nonexistent' ]);
+for my $value ('foo', '10240000') { # what is told of it differs
+	result(run($_, undef, 'postconf', '-e', "message_size_limit=$value")) for qw(theirs ours);
+	last if $value ne 'foo';
+	my @cases = (['mailq'], [ 'postqueue', '-f' ], [ 'postsuper', '-s' ], [ 'postlock', $box, 'true' ], [ 'postkick', 'public', 'qmgr', 'D' ], [ 'postconf', 'message_size_limit' ]);
+	my @theirs = map { run('theirs', undef, @$_) } @cases;
+	for my $case (@cases) {
+		my ($ours, $theirs) = map { result($_) =~ s/-- \n.*\z//sr } run('ours', undef, @$case), shift @theirs;
+		is $ours, $theirs, "@$case: a bad value in main.cf" =~ s/\Q$dir\E\S*/FILE/r;
+	}
+}
 both([ 'qshape', 'hold' ], [ 'qshape', '-b', '3', '-t', '7', '-s', 'hold' ], [ 'qshape', '-w', '100', 'hold' ]);
 
 # ---- postfix, and everything when it is down ----

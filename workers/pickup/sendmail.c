@@ -20,6 +20,8 @@
 #include "lib/log.h"
 #include "workers/mail/verp.h"
 
+#define ENVID_MAX 100 /* bytes: RFC 3461 4.4 */
+
 enum mode { MODE_SEND, MODE_LIST, MODE_ALIASES, MODE_SMTP, MODE_DAEMON, MODE_FLUSH };
 
 struct command {
@@ -131,14 +133,16 @@ static void set_ret(struct command *c, const char *arg)
 static void set_envid(struct command *c, const char *arg)
 {
 	size_t len = strlen(arg);
-	bool good = len > 0 && len <= 100;
+	bool printable = len > 0;
 
 	for (size_t i = 0; i < len; i++)
-		good = good && (unsigned char)arg[i] > ' ' && (unsigned char)arg[i] <= '~';
-	if (good)
-		c->s.envid = arg;
+		printable = printable && arg[i] >= ' ' && arg[i] <= '~';
+	if (len > ENVID_MAX)
+		ignored("too long -V option value");
+	else if (!printable)
+		ignored("bad syntax in -V option value");
 	else
-		ignored("bad -V option value");
+		c->s.envid = arg;
 }
 
 /* -C: a configuration directory, or main.cf in it. */

@@ -72,8 +72,9 @@ static void show_rcpt(FILE *out, const struct env_rcpt *r)
 {
 	show_attr(out, "dsn_orig_rcpt", r->orcpt);
 	show_attr_number(out, "notify_flags", r->notify);
-	if (r->orig_addr.len > 0)
-		fprintf(out, "original_recipient: %.*s\n", (int)r->orig_addr.len, r->orig_addr.p);
+	struct sv orig = r->orig_addr.len > 0 ? r->orig_addr : r->addr;
+
+	fprintf(out, "original_recipient: %.*s\n", (int)orig.len, orig.p);
 	fprintf(out, "recipient: %.*s\n", (int)r->addr.len, r->addr.p);
 }
 

@@ -122,8 +122,16 @@ else
 fi
 
 echo 'soft_bounce = perhaps' >>main.cf
-gives 'bad values: the rest is shown, the status says so' -h myhostname <<'EOF'
+gives 'bad values: they are told of, and shown like all' -h myhostname soft_bounce <<'EOF'
 h.example.com
+perhaps
+postconf: error: ./main.cf, line 10: soft_bounce = perhaps: expected yes or no
+EOF
+
+echo 'no line' >>main.cf
+gives 'lines that are none: the rest is shown, the status says so' -h myhostname <<'EOF'
+h.example.com
+postconf: error: ./main.cf, line 11: missing '=' after attribute name: "no line"; expected name = value
 postconf: error: ./main.cf, line 10: soft_bounce = perhaps: expected yes or no
 status 1
 EOF

@@ -81,6 +81,7 @@ static const char envelope_text[] = "message_arrival_time: Tue Nov 14 22:13:20 2
 				    "named_attribute: notify_flags=4\n"
 				    "original_recipient: alias@dest.example\n"
 				    "recipient: a@dest.example\n"
+				    "original_recipient: b@dest.example\n"
 				    "recipient: b@dest.example\n"
 				    "*** MESSAGE CONTENTS %s ***\n";
 
@@ -144,8 +145,11 @@ static void test_damaged(struct qid id)
 
 static void test_errors(void)
 {
-	is_int(run("-q 4zzzNOSUCH"), 1, "bad queue id");
-	ok(strstr(out, "postcat: fatal: bad mail queue id") != NULL, "says so");
+	is_int(run("-q ../4zzz"), 1, "bad queue id");
+	is_str(out, "postcat: fatal: bad mail queue ID: ../4zzz\n", "says so");
+	is_int(run("-q 4zzzNOSUCH"), 1, "one that is none of ours");
+	is_str(out, "postcat: fatal: open queue file 4zzzNOSUCH: No such file or directory\n",
+	       "is not there");
 	char text[QID_TEXT_SIZE], args[128];
 
 	snprintf(args, sizeof(args), "-q %s", qid_format(fx_qid(999), text));
