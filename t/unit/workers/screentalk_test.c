@@ -539,6 +539,7 @@ static void meet(const char *cert, bool required)
 	l->require_cert = required;
 	is_int(tls_ctx_new(&server, &l->ctx, &why), 0, "context");
 	is_int(tls_trust_add(&l->trust, sv_from(tls_rig_ca_crt)), 0, "authority");
+	screentalk_free(&r.t);
 	listener_tls_free(&r.k.tls);
 	r.k.tls = l;
 	if (cert != NULL) {
