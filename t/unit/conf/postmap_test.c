@@ -109,7 +109,7 @@ static void test_refusals(void)
 	run_says("postmap foo:t", 1, "unsupported map type for this operation: foo");
 	run_says("postmap -q x foo:t", 1, "unsupported dictionary type: foo");
 	run_says("postmap -s static:t", 1, "sequence operation is not supported");
-	run_is("postmap -s 'inline:{ b = 1 2, a=3 }'", 0, "b\t1 2\na\t3\n");
+	run_is("postmap -s 'inline:{ { b = 1 2 }, a=3 }'", 0, "b\t1 2\na\t3\n");
 	run_says("postmap -q x hash:none", 1, "run \"postmap hash:none\"");
 	run_says("postmap -q x fail:y", 1, "query error");
 	run_says("postmap -d x hash:none", 1, "No such file");
