@@ -83,6 +83,21 @@ static bool crack_operators(const struct policy_conf *pc, struct buf *a)
 	return percent != NULL;
 }
 
+/* resolve_dequoted_address = no: what stands in quotes is no routing. (A local part that needs none
+ * has operators for everybody to see.) */
+static bool is_opaque(const struct policy_conf *pc, const struct buf *local)
+{
+	struct buf quoted = BUF_INIT;
+	bool opaque;
+
+	if (pc->p->resolve_dequoted_address)
+		return false;
+	mail_addr_quote(buf_sv(local), &quoted);
+	opaque = quoted.len > 0 && quoted.p[0] == '"';
+	buf_fini(&quoted);
+	return opaque;
+}
+
 static void cut(struct buf *a, size_t len)
 {
 	a->len = len;
@@ -101,8 +116,11 @@ static bool strip_local(struct policy_conf *pc, struct addr_resolved *out, bool 
 	*local_r = false;
 	str_copy(stripped, MAIL_HOSTNAME_MAX_BYTES + 1, sv_from(pc->p->myhostname));
 	for (size_t rounds = a->len + 100; rounds > 0; rounds--) {
-		char *at = memrchr(a->p, '@', a->len);
+		bool opaque = *local_r && is_opaque(pc, a);
+		char *at = opaque ? NULL : memrchr(a->p, '@', a->len);
 
+		if (opaque)
+			return true;
 		if (at != NULL) {
 			size_t off = (size_t)(at - a->p) + 1;
 
@@ -137,6 +155,26 @@ static bool strip_local(struct policy_conf *pc, struct addr_resolved *out, bool 
 		}
 	}
 	return false;
+}
+
+/* resolve_numeric_domain: user@192.0.2.1 is user@[192.0.2.1]. */
+static void put_brackets(struct policy_conf *pc, struct addr_resolved *out, bool *local_r)
+{
+	struct buf *a = &out->addr;
+	size_t off = out->domain_off;
+	int hit;
+
+	if (!pc->p->resolve_numeric_domain ||
+	    !mail_hostaddr_is_valid((struct sv){ a->p + off, a->len - off }))
+		return;
+	char *domain = xstrndup(a->p + off, a->len - off);
+
+	cut(a, off);
+	buf_printf(a, mail_hostaddr_is_v6(sv_from(domain)) ? "[IPv6:%s]" : "[%s]", domain);
+	free(domain);
+	hit = policy_is_local_domain(pc, (struct sv){ a->p + off, a->len - off });
+	*local_r = hit > 0;
+	out->tempfail = out->tempfail || hit < 0;
 }
 
 static void check_syntax(const struct policy_conf *pc, struct addr_resolved *out, struct sv domain)
@@ -177,6 +215,7 @@ void policy_resolve(struct policy_conf *pc, const char *addr, struct addr_resolv
 	char *at = memrchr(a->p, '@', a->len);
 
 	out->domain_off = (size_t)(at - a->p) + 1;
+	put_brackets(pc, out, &local);
 	struct sv domain = { a->p + out->domain_off, a->len - out->domain_off };
 
 	check_syntax(pc, out, domain);

@@ -91,18 +91,19 @@ static int parse_local(struct sv s, struct buf *out, size_t *len_r)
 	return quoted || out->len == 0 ? E_SYNTAX : 0; /* "" is not the null address */
 }
 
-static int parse_domain(struct sv domain, struct buf *out)
+static int parse_domain(struct sv domain, unsigned flags, struct buf *out)
 {
 	struct sv addr;
 
 	if (domain.len > 1 && domain.p[domain.len - 1] == '.')
 		domain.len--;
-	if (!mail_hostname_is_valid(domain) && !mail_literal_parse(domain, &addr))
+	if (!mail_hostname_is_valid(domain) && !mail_literal_parse(domain, &addr) &&
+	    ((flags & MAIL_PATH_NUMERIC) == 0 || !mail_hostaddr_is_valid(domain)))
 		return E_SYNTAX;
 	return buf_add_c(out, '@') && buf_add_sv(out, domain) ? 0 : E_LIMIT;
 }
 
-static int parse_mailbox(struct sv path, struct buf *out)
+static int parse_mailbox(struct sv path, unsigned flags, struct buf *out)
 {
 	size_t local_len;
 
@@ -119,11 +120,13 @@ static int parse_mailbox(struct sv path, struct buf *out)
 		return err;
 	if (local_len == path.len) /* a lone "a@b" in quotes must not become the address a@b */
 		return memchr(out->p, '@', out->len) == NULL ? 0 : E_SYNTAX;
-	return parse_domain((struct sv){ path.p + local_len + 1, path.len - local_len - 1 }, out);
+	return parse_domain((struct sv){ path.p + local_len + 1, path.len - local_len - 1 }, flags,
+			    out);
 }
 
-int mail_addr_parse_path(struct sv text, bool strict, struct buf *addr, struct sv *rest_r)
+int mail_addr_parse_path(struct sv text, unsigned flags, struct buf *addr, struct sv *rest_r)
 {
+	bool strict = (flags & MAIL_PATH_STRICT) != 0;
 	struct buf mine;
 	struct sv path;
 
@@ -149,7 +152,7 @@ int mail_addr_parse_path(struct sv text, bool strict, struct buf *addr, struct s
 	if (!strict)
 		path = sv_trim(path);
 	buf_init(&mine, MAIL_ADDR_MAX_BYTES);
-	int err = parse_mailbox(path, &mine);
+	int err = parse_mailbox(path, flags, &mine);
 
 	if (err == 0 && !buf_add_sv(addr, buf_sv(&mine)))
 		err = E_LIMIT;

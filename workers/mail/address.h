@@ -16,17 +16,22 @@
 
 /* ---- SMTP paths ---- */
 
+enum {
+	MAIL_PATH_STRICT = 1,  /* strict_rfc821_envelopes: brackets are needed */
+	MAIL_PATH_NUMERIC = 2, /* resolve_numeric_domain: user@192.0.2.1 */
+};
+
 /*
  * Parse what follows "MAIL FROM:" or "RCPT TO:": white space, "<path>", and the parameters.
  *   addr    gets the internal form ("" for <>), appended
  *   rest_r  the parameters, without white space before and behind
  * Source routes are dropped, the domain keeps its case, one final dot of it is dropped. A missing
- * domain is accepted (<postmaster>), but not with a quoted '@' in the local part. Unless `strict`
- * (strict_rfc821_envelopes) the brackets may be missing. Control characters are refused even inside
- * quotes; non-ASCII must be UTF-8 (the caller decides, with str_is_ascii(), whether the session may
- * use it). E_SYNTAX, or E_LIMIT past MAIL_ADDR_MAX_BYTES.
+ * domain is accepted (<postmaster>), but not with a quoted '@' in the local part. Unless
+ * MAIL_PATH_STRICT is in `flags` the brackets may be missing. Control characters are refused even
+ * inside quotes; non-ASCII must be UTF-8 (the caller decides, with str_is_ascii(), whether the
+ * session may use it). E_SYNTAX, or E_LIMIT past MAIL_ADDR_MAX_BYTES.
  */
-int mail_addr_parse_path(struct sv text, bool strict, struct buf *addr, struct sv *rest_r);
+int mail_addr_parse_path(struct sv text, unsigned flags, struct buf *addr, struct sv *rest_r);
 
 /* site!user -> user@site (swap_bangpath) and user%dom -> user@dom (allow_percent_hack), when there
  * is no '@' yet. Appends the result to out and returns true, or appends nothing. The site must be a

@@ -148,8 +148,27 @@ static bool is_duplicate(struct expand_work *w, const struct env_rcpt *r)
 
 /* ---- adding a final recipient ---- */
 
+/* resolve_numeric_domain: user@192.0.2.1 goes to user@[192.0.2.1]. */
+static struct sv with_brackets(struct expand_work *w, struct sv addr)
+{
+	struct sv local, domain;
+	const char *text;
+
+	if (!mail_addr_split(addr, &local, &domain) || !mail_hostaddr_is_valid(domain))
+		return addr;
+	text = arena_printf(w->a, mail_hostaddr_is_v6(domain) ? "%.*s@[IPv6:%.*s]" : "%.*s@[%.*s]",
+			    (int)local.len, local.p, (int)domain.len, domain.p);
+	if (text == NULL) {
+		w->verdict = EXPAND_MEMORY;
+		return addr;
+	}
+	return sv_from(text);
+}
+
 static void add_final(struct expand_work *w, struct env_rcpt r)
 {
+	if (w->x->p->resolve_numeric_domain)
+		r.addr = with_brackets(w, r.addr);
 	if (sv_eq(r.addr, r.orig_addr))
 		r.orig_addr.len = 0;
 	if (is_duplicate(w, &r))

@@ -42,7 +42,7 @@ static bool take_address(struct filter *f, struct sv text, struct sv *addr_r)
 {
 	struct buf addr = BUF_INIT;
 	struct sv rest;
-	bool good = mail_addr_parse_path(sv_trim(text), false, &addr, &rest) == 0;
+	bool good = mail_addr_parse_path(sv_trim(text), 0, &addr, &rest) == 0;
 	const char *kept = good ? arena_strndup(&f->tx->m.arena, buf_cstr(&addr), addr.len) : NULL;
 
 	if (kept != NULL)

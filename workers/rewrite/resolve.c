@@ -397,6 +397,17 @@ static void hold_back(const struct resolver *r, struct route *route)
 		route_retry(route, "4.3.2 deferred transport");
 }
 
+/* What the SMTP server refuses may still come from a table or from sendmail. */
+static bool domain_is_valid(const struct resolver *r, struct sv domain)
+{
+	struct sv addr;
+
+	if (domain.p[0] == '[')
+		return mail_literal_parse(domain, &addr);
+	return mail_hostname_is_valid(domain) &&
+	       (r->p->smtputf8_enable || str_is_ascii(domain.p, domain.len));
+}
+
 int resolve(struct resolver *r, struct sv sender, struct sv rcpt, struct sv filter, struct arena *a,
 	    struct route *route)
 {
@@ -416,7 +427,8 @@ int resolve(struct resolver *r, struct sv sender, struct sv rcpt, struct sv filt
 		asked = set_transport_map(r, rcpt, domain, a, route);
 	if (asked && filter.len == 0 && !map_list_is_empty(r->relocated_maps))
 		asked = set_relocated(r, rcpt, a, route);
-	if (!r->p->allow_min_user && rcpt.len > 0 && rcpt.p[0] == '-') {
+	if ((!r->p->allow_min_user && rcpt.len > 0 && rcpt.p[0] == '-') ||
+	    !domain_is_valid(r, domain)) {
 		route->transport = SV("error");
 		route->nexthop = SV("5.1.3 bad address syntax");
 	}

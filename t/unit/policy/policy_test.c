@@ -49,6 +49,44 @@ static void test_fixed(void)
 	      "554 5.7.1 " RCPT_REJECT "Access denied");
 }
 
+/* What an address resolves to: "class address", "bad" when it is none. */
+static void resolves(const char *main_cf, const char *addr, const char *want)
+{
+	static const char *const classes[] = { [ADDR_LOCAL] = "local",
+					       [ADDR_VIRTUAL_ALIAS] = "alias",
+					       [ADDR_VIRTUAL_MAILBOX] = "box",
+					       [ADDR_RELAY] = "relay",
+					       [ADDR_DEFAULT] = "far" };
+	struct addr_resolved r = { 0 };
+	struct buf text = BUF_INIT;
+	struct bench b;
+
+	bench_open(&b, main_cf);
+	policy_resolve(b.f.listener.policy, addr, &r);
+	buf_printf(&text, "%s %s", r.invalid ? "bad" : classes[r.class_id], buf_cstr(&r.addr));
+	is_str(buf_cstr(&text), want, "%s with %s", addr, *main_cf != '\0' ? main_cf : "defaults");
+	buf_fini(&text);
+	buf_fini(&r.addr);
+	bench_close(&b);
+}
+
+static void test_resolve(void)
+{
+	static const char numeric[] = "resolve_numeric_domain = yes",
+			  opaque[] = "resolve_dequoted_address = no";
+
+	resolves("", "u@192.0.2.1", "bad u@192.0.2.1");
+	resolves(numeric, "u@192.0.2.1", "far u@[192.0.2.1]");
+	resolves(numeric, "u@127.0.0.1", "local u@[127.0.0.1]");
+	resolves(numeric, "u@2001:db8::1", "far u@[IPv6:2001:db8::1]");
+	resolves(numeric, "u@192.0.2", "bad u@192.0.2");
+	resolves("", "a b%far.test@local.test", "far a b@far.test");
+	resolves(opaque, "v@far.test@local.test", "local v@far.test@local.test");
+	resolves(opaque, "a b%far.test@local.test", "local a b%far.test@local.test");
+	resolves(opaque, "v%far.test@local.test", "far v@far.test");
+	resolves(opaque, "v@far.test@elsewhere.test", "far v@far.test@elsewhere.test");
+}
+
 static void test_warn(void)
 {
 	struct bench b;
@@ -712,6 +750,7 @@ int main(void)
 {
 	clock_fake_set(1000000);
 	test_fixed();
+	test_resolve();
 	test_warn();
 	test_classes();
 	test_actions();

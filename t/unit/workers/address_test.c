@@ -68,12 +68,34 @@ static void test_paths(void)
 
 		if (rows[i / 2].addr == NULL)
 			continue;
-		is_int(mail_addr_parse_path(sv_from(text), strict, &addr, &rest), want, "%s (%s)",
-		       text, strict ? "strict" : "lenient");
+		is_int(mail_addr_parse_path(sv_from(text), strict ? MAIL_PATH_STRICT : 0, &addr,
+					    &rest),
+		       want, "%s (%s)", text, strict ? "strict" : "lenient");
 		if (want == 0) {
 			is_str(buf_cstr(&addr), rows[i / 2].addr, "  address");
 			ok(sv_eq_str(rest, rows[i / 2].rest), "  rest");
 		}
+		buf_fini(&addr);
+	}
+}
+
+static void test_numeric(void)
+{
+	static const struct {
+		const char *text;
+		int want;
+	} rows[] = {
+		{ "<a@192.0.2.1>", 0 },           { "<a@2001:db8::1>", 0 },
+		{ "<a@192.0.2>", E_SYNTAX },      { "<a@192.0.2.1.>", 0 },
+		{ "<a@192.0.2.1000>", E_SYNTAX }, { "<a@[192.0.2.1]>", 0 },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct buf addr = BUF_INIT;
+		struct sv rest;
+
+		is_int(mail_addr_parse_path(sv_from(rows[i].text), MAIL_PATH_NUMERIC, &addr, &rest),
+		       rows[i].want, "%s, where numbers are domains", rows[i].text);
 		buf_fini(&addr);
 	}
 }
@@ -87,8 +109,7 @@ static void test_limits(void)
 	for (int i = 0; i < 2000; i++)
 		buf_add_c(&text, 'a');
 	buf_add_str(&text, "@b.example>");
-	is_int(mail_addr_parse_path(buf_sv(&text), false, &addr, &rest), E_LIMIT,
-	       "over-long address");
+	is_int(mail_addr_parse_path(buf_sv(&text), 0, &addr, &rest), E_LIMIT, "over-long address");
 	is_int(addr.len, 0, "nothing is added on failure");
 	buf_fini(&addr);
 	buf_fini(&text);
@@ -302,6 +323,7 @@ static void test_list_monsters(void)
 int main(void)
 {
 	test_paths();
+	test_numeric();
 	test_limits();
 	test_forms();
 	test_ext();
