@@ -60,6 +60,8 @@ enum conf_address_preference {
 	ADDRESS_PREFERENCE_IPV4,
 	ADDRESS_PREFERENCE_IPV6
 }; /* {smtp,lmtp}_address_preference */
+/* non_empty_end_of_header_action */
+enum conf_unended { UNENDED_FIX, UNENDED_ADD, UNENDED_REJECT };
 enum conf_header_from { HEADER_FROM_STANDARD, HEADER_FROM_OBSOLETE }; /* header_from_format */
 enum conf_line_endings {
 	LINE_ENDINGS_ALWAYS,

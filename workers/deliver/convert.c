@@ -75,6 +75,20 @@ int convert_conf_open(const struct conf *c, const struct conf_transport *ct,
 	return err;
 }
 
+struct convert_conf *convert_conf_input(const struct params *p)
+{
+	struct convert_conf *cc = xcalloc(1, sizeof(*cc));
+
+	cc->program = "cleanup";
+	cc->downgrade = cc->deep_is_body = true;
+	cc->piece_bytes = (size_t)p->line_length_limit;
+	/* what is too long is for who reads the header then to cut */
+	cc->header_bytes = 2 * size_max((size_t)p->header_size_limit, MIME_NAME_MAX_BYTES);
+	cc->mime = (struct mime_limits){ .nesting = (size_t)p->mime_nesting_limit,
+					 .boundary_bytes = (size_t)p->mime_boundary_length_limit };
+	return cc;
+}
+
 void convert_conf_close(struct convert_conf **ccp)
 {
 	struct convert_conf *cc = *ccp;
@@ -194,9 +208,9 @@ static void flush_head(struct convert *cv)
 	buf_reset(&cv->head);
 }
 
-static void headers_end(struct convert *cv, bool blank)
+static void headers_end(struct convert *cv, struct sv bad)
 {
-	bool primary = cv->mime.place == MIME_PRIMARY;
+	bool primary = cv->mime.place == MIME_PRIMARY, blank = bad.len == 0;
 
 	flush_head(cv);
 	if (cv->downgrade && cv->mime.eight)
@@ -205,11 +219,13 @@ static void headers_end(struct convert *cv, bool blank)
 				   ? SV("Content-Transfer-Encoding: quoted-printable")
 				   : SV("Content-Transfer-Encoding: 7bit"),
 			   true);
-	if (cv->downgrade && cv->mime.too_deep)
+	if (cv->downgrade && cv->mime.too_deep && !cv->conf->deep_is_body)
 		cv->err = E_LIMIT;
 	mime_headers_end(&cv->mime, blank);
-	if (primary && !blank)
+	if (primary && !blank) {
 		convert_put(cv, SV(""), true);
+		buf_add(&cv->bad_end, bad.p, size_min(bad.len, CONVERT_END_BYTES));
+	}
 }
 
 /* What is past header_size_limit is dropped, as when mail is received. */
@@ -242,7 +258,7 @@ static bool head_line(struct convert *cv, struct sv text, bool cont)
 		head_add(cv, (struct sv){ text.p + colon, text.len - colon });
 		return true;
 	}
-	headers_end(cv, text.len == 0);
+	headers_end(cv, text);
 	return false;
 }
 
@@ -414,7 +430,7 @@ void convert_end(struct convert *cv)
 		take_text(cv, buf_sv(&cv->line), true);
 	buf_reset(&cv->line);
 	if (cv->mime.place != MIME_BODY)
-		headers_end(cv, true);
+		headers_end(cv, SV(""));
 	if (cv->out_mid)
 		convert_put(cv, SV(""), true);
 }
@@ -444,4 +460,5 @@ void convert_fini(struct convert *cv)
 	buf_fini(&cv->encoded);
 	buf_fini(&cv->value);
 	buf_fini(&cv->text);
+	buf_fini(&cv->bad_end);
 }

@@ -4,10 +4,13 @@
  * smtp_header_checks and its kin, smtp_body_checks (the lmtp_ ones, too), quoted-printable for a
  * server without 8BITMIME (RFC 6152, RFC 2045), lines broken at smtp_line_length_limit.
  *
+ * The same is done to what comes in with force_mime_input_conversion, without tables.
+ *
  * A stream: wire form goes in piece by piece as it is read from the spool, wire form comes out.
  * Memory is one logical header (header_size_limit), one piece of a line (line_length_limit), and
  * the open MIME boundaries. Most mail needs none of this and never comes here: convert_is_needed()
- * tells by what the record says and what the transport's tables are. Called by changed.c.
+ * tells by what the record says and what the transport's tables are. Called by changed.c and by
+ * workers/rewrite/message.c.
  */
 #ifndef PH_WORKERS_DELIVER_CONVERT_H
 #define PH_WORKERS_DELIVER_CONVERT_H
@@ -38,7 +41,10 @@ struct convert_conf {        /* of one transport */
 	size_t piece_bytes;  /* line_length_limit */
 	size_t header_bytes; /* header_size_limit */
 	struct mime_limits mime;
+	bool deep_is_body; /* parts beyond mime_nesting_limit are no error */
 };
+
+#define CONVERT_END_BYTES 100u
 
 struct convert { /* one message */
 	const struct convert_conf *conf;
@@ -54,13 +60,18 @@ struct convert { /* one message */
 	struct buf encoded; /* a line in quoted-printable */
 	struct buf value, text;
 	struct arena arena; /* addresses of one header */
-	bool broke_line;    /* and said so */
-	bool out_mid;       /* the last byte put out is inside a line */
-	size_t room;        /* bytes that this line may still have */
+	/* the message's own header ends with this line, not with an empty one, which is put there;
+	 * at most CONVERT_END_BYTES of it, "" when all is well */
+	struct buf bad_end;
+	bool broke_line; /* and said so */
+	bool out_mid;    /* the last byte put out is inside a line */
+	size_t room;     /* bytes that this line may still have */
 };
 
 int convert_conf_open(const struct conf *c, const struct conf_transport *ct,
 		      struct convert_conf **cc_r, struct conf_diag *d);
+/* For what comes in: 8-bit parts become quoted-printable, nothing else changes. */
+struct convert_conf *convert_conf_input(const struct params *p);
 void convert_conf_close(struct convert_conf **cc);
 
 /* `longest`: bytes of the message's longest line, 0 = not known. */

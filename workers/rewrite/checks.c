@@ -35,8 +35,11 @@ int checks_open(const struct conf *c, const struct params *p, struct checks *k, 
 			       (p->strict_8bitmime || p->strict_8bitmime_body),
 		.strict_domain =
 			!p->disable_mime_input_processing && p->strict_mime_encoding_domain,
+		.unended = p->disable_mime_input_processing ? UNENDED_FIX
+							    : p->non_empty_end_of_header_action,
 	};
-	k->any = k->chars != NULL || k->strict_header || k->strict_body || k->strict_domain;
+	k->any = k->unended != UNENDED_FIX || k->chars != NULL || k->strict_header ||
+		 k->strict_body || k->strict_domain;
 	for (unsigned i = 0; i < CHECK_CLASSES && err == 0; i++) {
 		err = map_list_open(c, specs[i], check_class_names[i], &k->tables[i], d);
 		k->any |= err == 0 && i != CHECK_MILTER && !map_list_is_empty(k->tables[i]);

@@ -51,6 +51,7 @@ struct checks { /* from the configuration */
 	struct map_list *tables[CHECK_CLASSES];
 	bool any;
 	bool strict_header, strict_body, strict_domain; /* 8 bits in them; encodings */
+	int unended; /* non_empty_end_of_header_action, UNENDED_FIX when nobody is to know */
 	struct badchars *chars; /* what content may not have, NULL = nothing */
 	struct mime_limits mime;
 	uint64_t body_bytes; /* body_checks_size_limit, UINT64_MAX = none */
@@ -113,6 +114,9 @@ bool checks_milter_header(struct check_run *run, struct buf *header);
 /* One logical header of the message itself in wire form, with its line ends. PREPENDed lines go to
  * run->out at once; with CHECK_REPLACED, run->text has the new one, in wire form too. */
 enum check_result checks_header(struct check_run *run, struct sv header);
+/* The header section ends with a line that is neither a header nor empty: what is said about that,
+ * in the header (put out at once) or by a refusal. `line` is as much of it as is there. */
+void checks_unended(struct check_run *run, struct sv line);
 /* The header section is over (header.c has put out the empty line). */
 void checks_headers_end(struct check_run *run, bool blank);
 /* Body in wire form, as it comes; what remains of it goes to run->out. */
@@ -130,6 +134,7 @@ enum mime_fault { /* the first one is what the client is told */
 		  FAULT_HEADER_8BIT,
 		  FAULT_BODY_8BIT,
 		  FAULT_DOMAIN,
+		  FAULT_UNENDED,
 		  FAULT_KINDS
 };
 

@@ -369,11 +369,22 @@ static void process(struct header_state *h, struct sv whole, size_t name_len, si
 
 /* ---- bytes ---- */
 
-/* The header section is over; `blank`: by an empty line, which is taken. */
-static void finish(struct header_state *h, bool blank)
+/* The header section is over; `bad`: by this line of the body, else by an empty one, which is
+ * taken.
+ */
+static void finish(struct header_state *h, struct sv bad)
 {
+	bad = bad.len == 0 ? h->facts->bad_end : bad;
+	bool blank = bad.len == 0;
+
 	h->done = true;
 	add_missing(h);
+	if (!blank && h->facts->checks != NULL) {
+		size_t mark = h->out->len;
+
+		checks_unended(h->facts->checks, bad);
+		note_lines(h, mark);
+	}
 	buf_add_str(h->out, "\r\n");
 	h->section_bytes = h->out->len;
 	if (h->facts->checks != NULL)
@@ -407,7 +418,7 @@ static void carry_add(struct header_state *h, const char *p, size_t len)
 /* The carried bytes turn out to be no header: they are the first line of the body. */
 static void carry_is_body(struct header_state *h)
 {
-	finish(h, false);
+	finish(h, buf_sv(&h->carry));
 	if (h->facts->checks != NULL)
 		checks_body(h->facts->checks, buf_sv(&h->carry));
 	else
@@ -424,7 +435,7 @@ static bool judge_carry(struct header_state *h)
 		return true;
 	if (h->carry.len == 2 && h->carry.p[0] == '\r' && h->carry.p[1] == '\n') {
 		buf_reset(&h->carry);
-		finish(h, true);
+		finish(h, (struct sv){ "", 0 });
 		return false;
 	}
 	if (h->carry.len == 1 && h->carry.p[0] == '\r')
@@ -500,12 +511,12 @@ size_t header_feed(struct header_state *h, const char *data, size_t len)
 			continue;
 		}
 		if (data[pos] == '\r' && pos + 1 < len && data[pos + 1] == '\n') {
-			finish(h, true);
+			finish(h, (struct sv){ "", 0 });
 			return pos + 2;
 		}
 		v = mime_header_name((struct sv){ data + pos, len - pos }, &name_len, &colon);
 		if (v == MIME_NAME_NO && data[pos] != '\r') {
-			finish(h, false);
+			finish(h, (struct sv){ data + pos, len - pos });
 			return pos;
 		}
 		end = v == MIME_NAME_YES ? logical_end(data, pos, len) : 0;

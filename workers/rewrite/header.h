@@ -54,6 +54,8 @@ struct header_facts {  /* of the message */
 	bool no_mapping;          /* receive_override_options: no_address_mappings */
 	struct arena *arena;      /* for mapped addresses */
 	struct check_run *checks; /* header_checks; NULL = none for this message */
+	/* not "": the empty line that ends the header was put there, in front of this line */
+	struct sv bad_end;
 };
 
 struct header_state {

@@ -6,6 +6,7 @@ libph_rewrite_a_SOURCES = \
 	workers/rewrite/checks.c workers/rewrite/checks.h \
 	workers/rewrite/badchars.c workers/rewrite/badchars.h \
 	workers/rewrite/checks_act.c workers/rewrite/checks_strict.c \
+	workers/deliver/convert.c workers/deliver/convert_act.c workers/deliver/generic.c \
 	workers/rewrite/dsn.c workers/rewrite/dsn.h \
 	workers/rewrite/expand.c workers/rewrite/expand.h \
 	workers/rewrite/fromname.c workers/rewrite/fromname.h \

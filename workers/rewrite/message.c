@@ -57,6 +57,15 @@ void message_init(struct message *m, const struct rules *rules)
 	arena_init(&m->arena, ARENA_CHUNK, ARENA_LIMIT);
 }
 
+static void end_conversion(struct message *m)
+{
+	if (m->convert == NULL)
+		return;
+	convert_fini(m->convert);
+	free(m->convert);
+	m->convert = NULL;
+}
+
 void message_fini(struct message *m)
 {
 	arena_fini(&m->arena);
@@ -65,6 +74,8 @@ void message_fini(struct message *m)
 	buf_fini(&m->env_out);
 	buf_fini(&m->raw);
 	header_fini(&m->header);
+	end_conversion(m);
+	buf_fini(&m->converted);
 	buf_fini(&m->stripped);
 	checks_fini(&m->checks);
 }
@@ -87,6 +98,8 @@ static void begin(struct message *m, struct qid qid)
 	m->wire = (struct wire){ 0 };
 	m->chars_at = BADCHARS_BEGIN;
 	recycle(&m->stripped);
+	recycle(&m->converted);
+	m->converts = m->converted_all = false;
 	m->in_bytes = 0;
 	m->put_longest = 0;
 	m->failed = verdict_ok;
@@ -99,6 +112,18 @@ static struct sv sender_for_header(void *ctx)
 	struct message *m = ctx;
 
 	return expand_sender(m->chain->expander, &m->env, &m->arena);
+}
+
+/* force_mime_input_conversion: in front of all that looks at the content. */
+static void begin_conversion(struct message *m)
+{
+	end_conversion(m);
+	m->converts = rules_chain(m->rules, m->env.cleanup)->convert != NULL;
+	if (!m->converts)
+		return;
+	m->convert = xcalloc(1, sizeof(*m->convert));
+	convert_begin(m->convert, rules_chain(m->rules, m->env.cleanup)->convert, m->qid_text, true,
+		      &m->converted);
 }
 
 static void begin_header(struct message *m)
@@ -122,6 +147,7 @@ static void begin_header(struct message *m)
 		.no_mapping = (m->env.flags & ENVF_NO_RECIPIENT_MAPS) != 0,
 		.arena = &m->arena,
 		.checks = m->checked ? &m->checks : NULL,
+		.bad_end = m->converts ? buf_sv(&m->convert->bad_end) : SV(""),
 	};
 	header_begin(&m->header, &m->chain->header, &m->facts, &m->out);
 	m->held = false;
@@ -187,6 +213,7 @@ int message_begin(struct message *m, struct qid qid, struct sv env)
 	if (m->env.arrival_us <= 0 || m->env.arrival_us > now)
 		m->env.arrival_us = now;
 	m->env_begun = m->env;
+	begin_conversion(m);
 	begin_header(m);
 	return 0;
 }
@@ -199,6 +226,7 @@ int message_begin_shown(struct message *m, struct qid qid, struct sv env)
 		return E_INVAL;
 	m->is_shown = true;
 	m->env_begun = m->env;
+	begin_conversion(m);
 	begin_header(m);
 	return 0;
 }
@@ -249,14 +277,45 @@ static void take_body(struct message *m, struct sv *body_r)
 							 m->out.p + mark, m->out.len - mark }));
 		body_r->len = 0;
 		take_refusal(m);
+	} else if (m->converts) {
+		buf_add_sv(&m->out, *body_r);
+		body_r->len = 0;
 	}
 	if (m->header.too_many_hops)
 		m->failed = verdict_hops;
 }
 
+/* What came, as all further steps see it. */
+static void take_text(struct message *m, struct sv text, struct sv *body_r)
+{
+	size_t used = 0;
+
+	if (m->open)
+		buf_add_sv(&m->raw, text);
+	if (m->held || m->failed.verdict != SUBMIT_OK)
+		return;
+	if (!m->header.done)
+		used = header_feed(&m->header, text.p, text.len);
+	if ((m->header.done && !header_is_settled(m)) || m->open)
+		return;
+	*body_r = (struct sv){ text.p + used, text.len - used };
+	take_body(m, body_r);
+}
+
+/* The same by way of the conversion; `last`: nothing follows. */
+static void convert_text(struct message *m, struct sv text, bool last, struct sv *body_r)
+{
+	buf_reset(&m->converted);
+	convert_feed(m->convert, text);
+	if (last)
+		convert_end(m->convert);
+	m->facts.bad_end = buf_sv(&m->convert->bad_end);
+	take_text(m, buf_sv(&m->converted), body_r);
+}
+
 int message_feed(struct message *m, char *data, size_t len, struct sv *body_r)
 {
-	size_t usable, used = 0;
+	size_t usable;
 	struct sv text;
 
 	*body_r = (struct sv){ data, 0 };
@@ -270,16 +329,10 @@ int message_feed(struct message *m, char *data, size_t len, struct sv *body_r)
 	text = (struct sv){ data, usable };
 	if (m->checked && !checks_characters(&m->checks, &text, &m->chars_at, &m->stripped))
 		take_refusal(m);
-	if (m->open)
-		buf_add_sv(&m->raw, text);
-	if (m->held || m->failed.verdict != SUBMIT_OK)
-		return 0;
-	if (!m->header.done)
-		used = header_feed(&m->header, text.p, text.len);
-	if ((m->header.done && !header_is_settled(m)) || m->open)
-		return 0;
-	*body_r = (struct sv){ text.p + used, text.len - used };
-	take_body(m, body_r);
+	if (m->converts)
+		convert_text(m, text, false, body_r);
+	else
+		take_text(m, text, body_r);
 	return 0;
 }
 
@@ -352,7 +405,7 @@ static void note_content(struct message *m)
 	if (m->wire.lines == 0) /* our own: m->out has all of it */
 		wire_note(&m->wire, buf_sv(&m->out));
 	m->env.longest = u64_max(u64_max(m->wire.longest, m->header.longest), m->put_longest);
-	if (m->wire.eight && m->chain->detect_8bit)
+	if (m->wire.eight && m->chain->detect_8bit && !m->converts)
 		m->env.body = BODY_8BIT;
 }
 
@@ -391,6 +444,12 @@ const struct message_verdict *message_close(struct message *m, int *err_r)
 	*err_r = wire_end(&m->wire);
 	if (*err_r < 0)
 		return &verdict_write_error;
+	if (m->converts && !m->converted_all && m->failed.verdict == SUBMIT_OK) {
+		struct sv none;
+
+		m->converted_all = true;
+		convert_text(m, SV(""), true, &none);
+	}
 	if (m->failed.verdict != SUBMIT_OK)
 		return &m->failed;
 	m->ended = true;
@@ -426,6 +485,7 @@ void message_content_changed(struct message *m, struct buf *out)
 	m->out = *out;
 	*out = BUF_INIT;
 	m->wire = (struct wire){ 0 }; /* note_content() looks at it anew */
+	m->converts = false;
 	m->header.longest = m->put_longest = 0;
 }
 

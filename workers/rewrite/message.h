@@ -17,6 +17,7 @@
 
 #include "lib/qid.h"
 #include "shm/proto.h"
+#include "workers/deliver/convert.h"
 #include "workers/mail/envelope.h"
 #include "workers/rewrite/header.h"
 #include "workers/rewrite/plan.h"
@@ -53,6 +54,10 @@ struct message {
 	struct envelope env_begun; /* as it was before the header */
 	enum badchars_at chars_at; /* message_strip_characters */
 	struct buf stripped;
+	struct convert *convert; /* force_mime_input_conversion; NULL: it never was needed */
+	bool converts;           /* this message goes through it, its body to `out`, too */
+	bool converted_all;
+	struct buf converted;
 	struct wire wire;
 	struct qid qid;
 	char qid_text[QID_TEXT_SIZE];

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "conf/verify_use.h"
+#include "lib/err.h"
 #include "lib/util.h"
 
 /* p: of the cleanup service; rp: of the trivial-rewrite service that completes addresses for it. */
@@ -135,6 +136,20 @@ static int open_router(struct rules *r, struct chain *ch, const struct params *p
 	return ch->shares_router ? 0 : resolver_open(r->conf, p, &ch->router, d);
 }
 
+static int open_convert(struct chain *ch, struct conf_diag *d)
+{
+	if (!ch->p->force_mime_input_conversion)
+		return 0;
+	if (ch->p->disable_mime_input_processing) {
+		conf_diag_add(d, true, NULL, 0,
+			      "do not specify both disable_mime_input_processing = yes and "
+			      "force_mime_input_conversion = yes");
+		return E_CONFIG;
+	}
+	ch->convert = convert_conf_input(ch->p);
+	return 0;
+}
+
 /* s: a cleanup service, or NULL for what main.cf says. */
 static int chain_open(struct rules *r, const struct conf_service *s,
 		      const struct params **router_params, struct conf_diag *d)
@@ -157,7 +172,9 @@ static int chain_open(struct rules *r, const struct conf_service *s,
 	ch->detect_8bit = p->detect_8bit_encoding_header;
 	ch->message_size_limit =
 		p->message_size_limit > 0 ? (uint64_t)p->message_size_limit : UINT64_MAX;
-	err = open_router(r, ch, router, router_params, d);
+	err = open_convert(ch, d);
+	if (err == 0)
+		err = open_router(r, ch, router, router_params, d);
 	r->chain_count++; /* what is open is closed with it */
 	if (err == 0)
 		err = resolver_open(c, p, &ch->own, d);
@@ -181,6 +198,7 @@ static void chain_close(struct chain *ch)
 	resolver_close(&ch->own);
 	if (!ch->shares_router)
 		resolver_close(&ch->router);
+	convert_conf_close(&ch->convert);
 	free(ch->log_name);
 	free(ch->log_qmgr);
 }

@@ -8,6 +8,7 @@
 
 #include "conf/bounce_text.h"
 #include "conf/conf.h"
+#include "workers/deliver/convert.h"
 #include "workers/rewrite/checks.h"
 #include "workers/rewrite/expand.h"
 #include "workers/rewrite/header.h"
@@ -39,8 +40,9 @@ struct chain {
 	bool remote_mapping; /* it asks remote tables */
 	struct checks checks;
 	struct expander *expander;
-	uint64_t message_size_limit; /* UINT64_MAX = none */
-	bool detect_8bit;            /* detect_8bit_encoding_header */
+	uint64_t message_size_limit;  /* UINT64_MAX = none */
+	bool detect_8bit;             /* detect_8bit_encoding_header */
+	struct convert_conf *convert; /* force_mime_input_conversion; NULL = no */
 };
 
 struct rules {

@@ -80,7 +80,7 @@ static void tx_count_memory(struct peer *peer, struct tx *tx)
 {
 	size_t now = sizeof(*tx) + tx->m.out.cap + tx->m.env_in.cap +
 		     size_max(tx->m.arena.used_bytes, TX_ARENA_CHUNK) + tx->m.header.carry.cap +
-		     tx->m.raw.cap + checks_memory(&tx->m.checks);
+		     tx->m.raw.cap + tx->m.converted.cap + checks_memory(&tx->m.checks);
 
 	*memory_of(peer, tx) = *memory_of(peer, tx) - tx->counted + now;
 	tx->counted = now;

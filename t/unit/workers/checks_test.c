@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* header_checks and body_checks: what tables see, every action, and messages in pieces. */
 #include "lib/clock.h"
+#include "lib/err.h"
 #include "lib/util.h"
 #include "t/unit/tap.h"
 #include "t/unit/workers/testconf.h"
@@ -399,6 +400,121 @@ static void test_strict(void)
 	is_str(m.failed.text, "MIME nesting exceeds safety limit", "and why");
 }
 
+static void with_rules(const char *text, void (*test)(void))
+{
+	struct conf *c = test_conf(text);
+	struct conf_diag d;
+
+	conf_diag_init(&d);
+	if (!ok(c != NULL && rules_open(c, &rules, &d) == 0, "configuration: %s", text))
+		printf("# %s", buf_cstr(&d.text));
+	message_init(&m, &rules);
+	test();
+	message_fini(&m);
+	rules_close(&rules);
+	conf_diag_fini(&d);
+	conf_free(&c);
+}
+
+/* non_empty_end_of_header_action */
+static const char unended[] = "A: b\r\n..no header\r\nC: d\r\n";
+
+static void test_unended_add(void)
+{
+	for (size_t step = 1; step < 40; step += 3) {
+		is_int(submit_flags(unended, step, 0), 250, "taken by %zu", step);
+		is_str(buf_cstr(&got),
+		       "A: b\r\nMIME-Error: message header was not terminated by empty line\r\n\r\n"
+		       "..no header\r\nC: d\r\n",
+		       "and marked");
+	}
+	submit("A: b\r\n\r\nx\r\n");
+	is_str(buf_cstr(&got), "A: b\r\n\r\nx\r\n", "a good one is not");
+	submit("A: b\r\n");
+	is_str(buf_cstr(&got), "A: b\r\n", "nor one without a body");
+	submit_flags(unended, 100, ENVF_NO_CHECKS);
+	is_str(buf_cstr(&got), "A: b\r\n\r\n..no header\r\nC: d\r\n", "no_header_body_checks");
+}
+
+static void test_unended_reject(void)
+{
+	for (size_t step = 1; step < 21; step += 19) {
+		is_int(submit_flags(unended, step, 0), 550, "refused by %zu", step);
+		is_str(m.failed.text, "primary header was terminated with non-empty line",
+		       "and why");
+	}
+	submit(unended);
+	ok(strstr(buf_cstr(&logged), ": reject: mime-error primary header was terminated with "
+				     "non-empty line: .no header from client.test[192.0.2.1]; "
+				     "from=<s@s.test> to=<b@far.test>\n") != NULL,
+	   "logged as cleanup does");
+	is_int(submit("A: b\r\n\r\nx\r\n"), 250, "a good one is taken");
+	is_int(submit("A: b\r\nContent-Transfer-Encoding: 8bit\r\n\xe9\x20x: y\r\n"), 550,
+	       "refused with 8 bits in it");
+}
+
+/* force_mime_input_conversion */
+static void test_force(void)
+{
+	static const struct {
+		const char *name, *in, *out;
+	} cases[] = {
+		{ "nothing to convert", "A: b\r\n\r\nx=\xe9\r\n", "A: b\r\n\r\nx=\xe9\r\n" },
+		{ "text", "A: b\r\nContent-Transfer-Encoding: 8bit\r\n\r\nx=\xe9 \r\n..y\r\n",
+		  "A: b\r\nContent-Transfer-Encoding: "
+		  "quoted-printable\r\n\r\nx=3D=E9=20\r\n..y\r\n" },
+		{ "no body", "A: b\r\nContent-Transfer-Encoding: 8bit\r\n",
+		  "A: b\r\nContent-Transfer-Encoding: quoted-printable\r\n" },
+		{ "no empty line", "Content-Transfer-Encoding: 8bit\r\n\xe9 a: b\r\n",
+		  "Content-Transfer-Encoding: quoted-printable\r\n\r\n=E9 a: b\r\n" },
+		{ "parts",
+		  "Content-Type: multipart/mixed; boundary=q\r\nContent-Transfer-Encoding: "
+		  "8bit\r\n\r\n--q\r\nContent-Transfer-Encoding: 8bit\r\n\r\n\xe9\r\n--q\r\n"
+		  "Content-Transfer-Encoding: base64\r\n\r\n6Q==\r\n--q--\r\n",
+		  "Content-Type: multipart/mixed; boundary=q\r\nContent-Transfer-Encoding: "
+		  "7bit\r\n\r\n--q\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n=E9\r\n"
+		  "--q\r\nContent-Transfer-Encoding: base64\r\n\r\n6Q==\r\n--q--\r\n" },
+	};
+	bool checked = rules.chains[0].checks.any;
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		for (size_t step = 1; step < 5000; step = step * 3 + 1) {
+			is_int(submit_flags(cases[i].in, step, 0), 250, "%s, by %zu%s",
+			       cases[i].name, step, checked ? ", with checks" : "");
+			is_str(buf_cstr(&got), cases[i].out, "what is left");
+			ok(m.env.body != BODY_8BIT, "no 8BITMIME is needed");
+		}
+	}
+}
+
+static void test_force_checks(void)
+{
+	test_force();
+	is_int(submit("Content-Transfer-Encoding: 8bit\r\n\r\n\xe9 word\r\n"), 550,
+	       "body_checks see it encoded");
+}
+
+/* Both together: what ends the header is judged as it came. */
+static void test_force_unended(void)
+{
+	is_int(submit("Content-Transfer-Encoding: 8bit\r\n\xe9 x: y\r\n"), 550,
+	       "it is no header once it is encoded");
+	is_int(submit("Content-Transfer-Encoding: 8bit\r\n\xe9x: y\r\n\r\n"), 550, "nor this");
+	is_int(submit("A: b\r\n\r\nx\r\n"), 250, "a good one");
+}
+
+static void test_force_refused(void)
+{
+	struct conf *c = test_conf("force_mime_input_conversion = yes\n"
+				   "disable_mime_input_processing = yes\n");
+	struct conf_diag d;
+
+	conf_diag_init(&d);
+	is_int(rules_open(c, &rules, &d), E_CONFIG, "conversion without MIME is refused");
+	conf_diag_fini(&d);
+	conf_free(&c);
+}
+
 /* The configuration of the tests above, and strict. */
 static void run_strict(void)
 {
@@ -445,6 +561,15 @@ int main(void)
 	conf_diag_fini(&d);
 	conf_free(&c);
 	run_strict();
+	with_rules("non_empty_end_of_header_action = add_header\n", test_unended_add);
+	with_rules("non_empty_end_of_header_action = reject\n", test_unended_reject);
+	with_rules("force_mime_input_conversion = yes\n", test_force);
+	with_rules("force_mime_input_conversion = yes\n"
+		   "body_checks = regexp:{{/=E9 word/ REJECT}}\n",
+		   test_force_checks);
+	with_rules("force_mime_input_conversion = yes\nnon_empty_end_of_header_action = reject\n",
+		   test_force_unended);
+	test_force_refused();
 	buf_fini(&logged);
 	buf_fini(&got);
 	return tap_done();

@@ -149,6 +149,39 @@ static void test_routes(void)
 	warnings[0] = '\0';
 }
 
+static void test_bad_domains(void)
+{
+	static const char *const bad[] = { "joe@192.0.2.1", "joe@[nonsense]", "joe@a..b",
+					   "joe@-a.test" };
+
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		struct envelope e = envelope("s@s.test", bad[i]);
+
+		is_int(submit(&e, "A: b\r\n\r\n", 4096), 250, "<%s> is accepted", bad[i]);
+		is_str(dest_text(0), "error:5.1.3 bad address syntax", "and goes back");
+	}
+}
+
+/* resolve_numeric_domain */
+static void test_numeric(void)
+{
+	static const char *const cases[][2] = {
+		{ "joe@192.0.2.1", "joe@[192.0.2.1]" },
+		{ "joe@[192.0.2.1]", "joe@[192.0.2.1]" },
+		{ "joe@num.192", "joe@num.192" },
+	};
+	struct params *p = (struct params *)(uintptr_t)rules.chains[0].p;
+
+	p->resolve_numeric_domain = true;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct envelope e = envelope("s@s.test", cases[i][0]);
+
+		submit(&e, "A: b\r\n\r\n", 4096);
+		is_str(rcpt_text(0), cases[i][1], "%s, where numbers are domains", cases[i][0]);
+	}
+	p->resolve_numeric_domain = false;
+}
+
 static void test_aliases(void)
 {
 	struct envelope e = envelope("s@x.test", "a@alias.test");
@@ -420,6 +453,8 @@ int main(void)
 	}
 	message_init(&m, &rules);
 	test_routes();
+	test_bad_domains();
+	test_numeric();
 	test_aliases();
 	test_plan();
 	test_content();
