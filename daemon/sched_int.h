@@ -58,6 +58,13 @@
 	(MSGF_NULL_SENDER | MSGF_HOLD | MSGF_DOUBLE_BOUNCE | MSGF_WANT_SUCCESS | MSGF_INTERNAL |   \
 	 MSGF_VERIFY | MSGF_FLOW_MASK)
 
+/* What workers are told of a message's flags. */
+static inline uint32_t sched_flags_out(const struct params *p, uint32_t flags)
+{
+	return flags & ((MSG_FLAGS_IN & ~(unsigned)MSGF_FLOW_MASK) |
+			(p->confirm_delay_cleared ? (unsigned)MSGF_DELAY_WARNED : 0u));
+}
+
 struct elist {
 	uint32_t head, tail, count;
 };

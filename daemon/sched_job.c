@@ -119,7 +119,7 @@ static int send_job(struct sched *s, struct pool *p, uint32_t row, uint32_t e, u
 	r.job.kind = PROTO_JOB;
 	r.job.dest = row;
 	r.job.active_us = (uint64_t)active_us(s, q, m);
-	r.job.msg_flags = m->flags & (MSG_FLAGS_IN & ~(unsigned)MSGF_FLOW_MASK);
+	r.job.msg_flags = sched_flags_out(s->params, m->flags);
 	r.job.transport = index;
 	r.job.window = (uint16_t)share_size(d->window.size, n, share);
 	r.job.nexthop_len = (uint16_t)strnlen(nexthop, DTAB_NEXTHOP_SIZE - 1);

@@ -72,8 +72,7 @@ static int send_bounce(struct sched *s, struct sched_worker *w, uint32_t e)
 	struct proto_bounce r = { .kind = PROTO_BOUNCE };
 
 	r.bounce = (uint16_t)q->due_s;
-	r.msg_flags =
-		(uint16_t)(sched_msg_of(s, q)->flags & (MSG_FLAGS_IN & ~(unsigned)MSGF_FLOW_MASK));
+	r.msg_flags = (uint16_t)sched_flags_out(s->params, sched_msg_of(s, q)->flags);
 	if (s->su.files != NULL)
 		r.jref = files_jref_unpack(s->su.files, q->jref);
 	sched_proto_ref(s, e, next_word(s, e, QS_NOTIFYING, w), &r.ref);

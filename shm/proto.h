@@ -148,9 +148,10 @@ enum {
 	MSGF_NULL_SENDER = 1, /* sender is <>: failures are not bounced */
 	MSGF_HOLD = 2,        /* goes to the hold queue */
 	MSGF_DOUBLE_BOUNCE = 4,
-	MSGF_WANT_SUCCESS = 8,  /* some recipient asked NOTIFY=SUCCESS */
-	MSGF_DELAY_WARNED = 16, /* supervisor only */
-	MSGF_INTERNAL = 32,     /* made by us: bounce, notification */
+	MSGF_WANT_SUCCESS = 8, /* some recipient asked NOTIFY=SUCCESS */
+	MSGF_DELAY_WARNED =
+		16,         /* supervisor only; it tells workers when confirm_delay_cleared is on */
+	MSGF_INTERNAL = 32, /* made by us: bounce, notification */
 	/* bits 6 to 8 belong to the supervisor */
 	MSGF_VERIFY = 0x800, /* a probe of the verify worker: what would be deferred is reported */
 	MSGF_IN_DOUBT =

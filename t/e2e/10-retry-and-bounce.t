@@ -19,6 +19,7 @@ my $mta = Posthaste->prepare(main => {
 	virtual_uid_maps => "static:$uid",
 	virtual_gid_maps => "static:$gid",
 	delay_warning_time => '4h',
+	confirm_delay_cleared => 'yes',
 	maximal_queue_lifetime => '2d',
 	bounce_queue_lifetime => '1d',
 });
@@ -59,5 +60,28 @@ like $text, qr/^the text$/m, 'with the original text';
 ok wait_until(sub { $mta->log =~ /$null: removed/ }, 20), 'the message from the null sender ends';
 is scalar(() = $mta->log =~ /$null: sender non-delivery notification/g), 0, '... without a bounce to anybody';
 ok wait_until(sub { $mta->status->{messages} == 0 }, 20), 'the queue is empty';
+
+# confirm_delay_cleared: who heard of a delay hears of its end, also when the system was stopped in between
+$smtp = $mta->smtp;
+$smtp->ok('EHLO client.example');
+($qid) = $smtp->mail('me@home.example', 'late@far.example', "Subject: late\n\n") =~ /as (\S+)/;
+my $before = $mta->maildir_files('box');
+ok $mta->wait_log(qr/$qid: to=<late\@far\.example>.*status=deferred/), 'deferred';
+for (1 .. 4) { $mta->advance(5 * 3600); wait_until(sub { $mta->log =~ /$qid: sender delay/ }, 0.4) and last }
+ok $mta->wait_log(qr/$qid: sender delay notification: /), 'reported as delayed';
+ok wait_until(sub { $mta->maildir_files('box') == $before + 1 }, 20), '... to its sender';
+my %known = map { $_ => 1 } $mta->maildir_files('box');
+$mta->crash;
+$mta->launch;
+my $hop = Posthaste->recorder("127.0.0.1:$port");
+$mta->command('postqueue', '-f');
+ok $mta->wait_log(qr/$qid: to=<late\@far\.example>.*status=sent/), 'then it is sent';
+ok $mta->wait_log(qr/$qid: sender delivery status notification: /), '... and reported' or diag $mta->log_tail;
+ok wait_until(sub { $mta->maildir_files('box') == $before + 2 }, 20), '... once';
+($bounce) = grep { !$known{$_} } $mta->maildir_files('box');
+$text = slurp($bounce);
+like $text, qr/^Action: relayed$/m, 'it says so';
+like $text, qr/^Final-Recipient: rfc822; ?late\@far\.example$/m, 'for whom';
+$hop->stop;
 $mta->stop;
 done_testing;

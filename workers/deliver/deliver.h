@@ -73,7 +73,7 @@ enum job_rcpt_state { JOB_TODO, JOB_SENT, JOB_BOUNCED, JOB_DEFERRED };
 struct job_rcpt {
 	uint8_t bit;
 	uint8_t state;
-	bool report;    /* sent, and NOTIFY=SUCCESS is ours to report */
+	bool report;    /* sent, and that is ours to report */
 	int16_t reason; /* why not delivered (yet); -1 = none */
 };
 

@@ -291,6 +291,13 @@ static void reason_add_sent(struct job *j, struct job_rcpt *r, struct sv relay,
 	buf_fini(&text);
 }
 
+/* Is the sender to hear of a success, whatever the next host does about DSN? */
+static bool is_reported(const struct job *j, unsigned i)
+{
+	return (j->env.flags & (ENVF_PROBE | ENVF_REPORT)) != 0 ||
+	       env_tells_cleared(j->pj.msg_flags, j->client_rcpts[i].notify);
+}
+
 void job_rcpt_sent(struct job *j, unsigned tx_rcpt, struct sv relay, unsigned conn_use,
 		   struct sv reply, bool dsn_relayed)
 {
@@ -303,7 +310,7 @@ void job_rcpt_sent(struct job *j, unsigned tx_rcpt, struct sv relay, unsigned co
 
 	r->state = JOB_SENT;
 	r->report = (!dsn_relayed && (j->client_rcpts[i].notify & NOTIFY_SUCCESS) != 0) ||
-		    (j->env.flags & (ENVF_PROBE | ENVF_REPORT)) != 0;
+		    is_reported(j, i);
 	/* "250 2.1.5 text" */
 	if (reply.len > 4)
 		code = (struct sv){ reply.p + 4, reply.len - 4 };
@@ -749,8 +756,8 @@ static void discard(struct job *j)
 
 	for (unsigned i = 0; i < j->rcpt_count; i++) {
 		j->rcpts[i].state = JOB_SENT;
-		j->rcpts[i].report = (j->client_rcpts[i].notify & NOTIFY_SUCCESS) != 0 ||
-				     (j->env.flags & (ENVF_PROBE | ENVF_REPORT)) != 0;
+		j->rcpts[i].report =
+			(j->client_rcpts[i].notify & NOTIFY_SUCCESS) != 0 || is_reported(j, i);
 		log_result(j, i, SV("none"), 1, dsn,
 			   (j->env.flags & ENVF_PROBE) != 0 ? "deliverable" : "sent", text);
 	}

@@ -72,7 +72,8 @@ static struct masks job_masks(const struct job *j)
 		if ((j->env.flags & ENVF_PROBE) != 0 ||
 		    (r->verdict.dsn[0] == 2 &&
 		     ((r->rcpt->notify & NOTIFY_SUCCESS && !r->verdict.passed) != 0 ||
-		      (j->env.flags & ENVF_REPORT) != 0)))
+		      (j->env.flags & ENVF_REPORT) != 0 ||
+		      env_tells_cleared(j->p.msg_flags, r->rcpt->notify))))
 			m.report |= bit;
 	}
 	/* bits past the recipients of the record: nothing can be done for them */

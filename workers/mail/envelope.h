@@ -16,6 +16,7 @@
 #include "lib/arena.h"
 #include "lib/buf.h"
 #include "lib/str.h"
+#include "shm/proto.h"
 
 enum { /* RFC 3461 NOTIFY; 0 = not given */
        NOTIFY_NEVER = 1,
@@ -82,6 +83,14 @@ int env_encode(const struct envelope *e, struct buf *out);
 int env_decode(struct sv data, size_t max_rcpts, struct arena *arena, struct envelope *e);
 /* Arena-backed growth. E_LIMIT when the arena is full. */
 int env_add_rcpt(struct envelope *e, struct arena *arena, const struct env_rcpt *r);
+/* confirm_delay_cleared: the sender heard of a delay, and is to hear of its end. `msg_flags` are
+ * those that the supervisor tells (MSGF_*). */
+static inline bool env_tells_cleared(uint32_t msg_flags, uint8_t notify)
+{
+	return (msg_flags & MSGF_DELAY_WARNED) != 0 &&
+	       (notify == 0 || (notify & NOTIFY_DELAY) != 0);
+}
+
 /* "SUCCESS,DELAY" (RFC 3461 4.1) to NOTIFY_* bits; 0: it is not well-formed. */
 unsigned env_notify_parse(struct sv v);
 

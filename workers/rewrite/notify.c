@@ -226,6 +226,8 @@ static bool wants(const struct notify_job *j, const struct env_rcpt *rcpt)
 {
 	if (j->b.bounce == BOUNCE_SUCCESS && (j->env.flags & (ENVF_PROBE | ENVF_REPORT)) != 0)
 		return true;
+	if (j->b.bounce == BOUNCE_SUCCESS && env_tells_cleared(j->b.msg_flags, rcpt->notify))
+		return true;
 	if (rcpt->notify == 0)
 		return bounce_kinds[j->b.bounce].by_default;
 	return (rcpt->notify & bounce_kinds[j->b.bounce].notify) != 0;

@@ -173,6 +173,59 @@ static void test_warning(void)
 	world_fini(&w);
 }
 
+/* confirm_delay_cleared: workers hear that the sender knows of a delay. */
+static void test_cleared(void)
+{
+	for (unsigned on = 0; on < 2; on++) {
+		struct world w;
+		struct sent_rec *r = NULL;
+		bool warned = false;
+
+		begin(&w, on ? "delay_warning_time = 10m\nconfirm_delay_cleared = yes\n"
+			     : "delay_warning_time = 10m\n");
+		w_new(&w, RW, 0, 0, 1, NULL);
+		world_turn(&w);
+		r = world_next(&w);
+		ok((r->u.job.msg_flags & MSGF_DELAY_WARNED) == 0, "nobody was warned yet");
+		w_result(&w, r, DW, 0, 1, 0, JOB_HEALTH_OK);
+		for (unsigned i = 0; i < 1000; i++) {
+			world_pass(&w, 10000);
+			if ((r = world_next(&w)) == NULL)
+				continue;
+			if (r->u.kind == PROTO_BOUNCE) {
+				warned = true;
+				w_bounced(&w, r, RW, 0);
+			} else if (r->u.kind == PROTO_LOAD) {
+				w_loaded(&w, r, RW, 0);
+			} else if (warned) {
+				break;
+			} else {
+				w_result(&w, r, DW, 0, 1, 0, JOB_HEALTH_OK);
+			}
+			world_turn(&w);
+		}
+		ok(warned && r != NULL && r->u.kind == PROTO_JOB, "tried after the warning");
+		is_int(!!(r->u.job.msg_flags & MSGF_DELAY_WARNED), on,
+		       on ? "the worker is told" : "the worker is not told");
+		struct proto_result res = { .kind = PROTO_RESULT,
+					    .word = r->u.job.ref.word,
+					    .entry = r->u.job.ref.entry,
+					    .sent = 1,
+					    .report = on };
+
+		is_int(sched_input(w.s, CLASS_DELIVER, 0, DW, &res, sizeof(res)), 0, "delivered");
+		world_turn(&w);
+		r = world_next(&w);
+		if (on)
+			ok(r != NULL && r->u.bounce.bounce == BOUNCE_SUCCESS &&
+				   (r->u.bounce.msg_flags & MSGF_DELAY_WARNED) != 0,
+			   "and the sender is to hear of it");
+		else
+			ok(r == NULL && live(&w) == 0, "and that is all");
+		world_fini(&w);
+	}
+}
+
 /* sent, reported, deferred and bounced recipients in one result */
 static void test_mixed(void)
 {
@@ -440,6 +493,7 @@ int main(void)
 	test_expiry();
 	test_verify();
 	test_warning();
+	test_cleared();
 	test_mixed();
 	test_best_mx();
 	test_notify_fails();
