@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "conf/command.h"
+#include "conf/map.h"
 #include "lib/err.h"
 
 enum mode { MODE_NONE, MODE_LIST, MODE_SYSTEM, MODE_COMMAND, MODE_LIFE };
@@ -67,7 +68,10 @@ void instances_load(struct instances *list, const char *primary_dir)
 	char *others = value_of(c, "multi_instance_directories"), *save = NULL;
 	char *enabled = value_of(c, "multi_instance_enable");
 
-	*list = (struct instances){ .managed = str_eq_nocase(enabled, "yes") };
+	*list = (struct instances){ .managed = str_eq_nocase(enabled, "yes"),
+				    .start_commands = value_of(c, "postmulti_start_commands"),
+				    .stop_commands = value_of(c, "postmulti_stop_commands"),
+				    .control_commands = value_of(c, "postmulti_control_commands") };
 	add_instance(list, c, true);
 	conf_free(&c);
 	for (char *d = strtok_r(others, ", \t\r\n", &save); d != NULL && list->managed;
@@ -91,6 +95,9 @@ void instances_free(struct instances *list)
 			free(strings[k]);
 	}
 	free(list->v);
+	free(list->start_commands);
+	free(list->stop_commands);
+	free(list->control_commands);
 	*list = (struct instances){ 0 };
 }
 
@@ -150,20 +157,9 @@ int instance_run(const struct instance *in, const char *path, char *const *argv)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : EX_SOFTWARE;
 }
 
-static bool is_word(const char *word, const char *list)
-{
-	size_t n = strlen(word);
-
-	for (const char *at = list; (at = strstr(at, word)) != NULL; at += n) {
-		if ((at == list || at[-1] == ' ') && (at[n] == ' ' || at[n] == '\0'))
-			return true;
-	}
-	return false;
-}
-
 /* A command of `posthaste`. What is not enabled is checked, not started, and otherwise left alone.
  */
-static int run_system(const struct instance *in, int argc, char **argv)
+static int run_system(const struct instances *all, const struct instance *in, int argc, char **argv)
 {
 	static char name[] = "posthaste", c[] = "-c", check[] = "check";
 	char *path = xasprintf("%s/posthaste", in->command_dir);
@@ -171,11 +167,12 @@ static int run_system(const struct instance *in, int argc, char **argv)
 	char **args = xcalloc((size_t)argc + 4, sizeof(*args));
 	int status = 0;
 
-	if (!in->enabled && is_word(argv[0], "start start-fg"))
+	if (!in->enabled && matchlist_word_in(all->start_commands, argv[0]))
 		list[3] = check;
 	memcpy(args, list, sizeof(list));
 	memcpy(args + 4, argv + 1, ((size_t)argc - 1) * sizeof(*args));
-	if (in->enabled || !is_word(argv[0], "reload flush stop abort"))
+	if (in->enabled || (!matchlist_word_in(all->stop_commands, argv[0]) &&
+			    !matchlist_word_in(all->control_commands, argv[0])))
 		status = instance_run(in, path, args);
 	free(args);
 	free(path);
@@ -191,7 +188,8 @@ static void print(const struct instance *in)
 static int iterate(const struct choice *ch, const struct instances *list, int argc, char **argv)
 {
 	/* what is ended goes the other way round */
-	bool reverse = ch->reverse != (ch->mode == MODE_SYSTEM && is_word(argv[0], "stop abort"));
+	bool reverse = ch->reverse !=
+		       (ch->mode == MODE_SYSTEM && matchlist_word_in(list->stop_commands, argv[0]));
 	int result = 0;
 	bool any = false;
 
@@ -205,10 +203,14 @@ static int iterate(const struct choice *ch, const struct instances *list, int ar
 		if (ch->mode == MODE_LIST)
 			print(in);
 		else if (ch->mode == MODE_SYSTEM)
-			status = run_system(in, argc, argv);
+			status = run_system(list, in, argc, argv);
 		else
 			status = instance_run(in, argv[0], argv);
 		result = status != 0 ? status : result;
+		/* of a group, what comes later may need what has failed */
+		if (status != 0 && ch->group != NULL && ch->mode == MODE_SYSTEM &&
+		    matchlist_word_in(list->start_commands, argv[0]))
+			break;
 	}
 	if (!any)
 		command_fatal("no instance is called %s", ch->name != NULL    ? ch->name

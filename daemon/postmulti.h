@@ -17,6 +17,7 @@ struct instances { /* the primary one first */
 	struct instance *v;
 	size_t count;
 	bool managed; /* multi_instance_enable of the primary one */
+	char *start_commands, *stop_commands, *control_commands; /* postmulti_..._commands */
 };
 
 struct life_options {

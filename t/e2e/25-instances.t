@@ -67,6 +67,18 @@ multi('-e', 'enable', '-i', 'posthaste-two');
 is $rc, 0, '-p stop' or diag $out;
 multi('-e', 'disable', '-i', 'posthaste-two');
 
+# ---- postmulti_..._commands ----
+
+isnt((multi('-p', '-i', 'posthaste-two', 'status'))[0], 0, 'status of one that does not run');
+my $settings = slurp("$dir/conf/main.cf");
+spew("$dir/conf/main.cf", "${settings}postmulti_control_commands = reload, status\n");
+is((multi('-p', '-i', 'posthaste-two', 'status'))[0], 0, '... is not asked when it controls what is enabled');
+spew("$dir/conf/main.cf", "${settings}postmulti_start_commands = start status\n");
+is((multi('-p', '-i', 'posthaste-two', 'status'))[0], 0, '... and checks when it is said to start');
+spew("$dir/conf/main.cf", "${settings}postmulti_stop_commands = status\n");
+is((multi('-p', '-i', 'posthaste-two', 'status'))[0], 0, '... or to stop');
+spew("$dir/conf/main.cf", $settings);
+
 # ---- the end of one ----
 
 is((multi('-e', 'assign', '-i', 'posthaste-two', '-I', 'postfix-new', '-G', 'in'))[0], 0, 'assign');
