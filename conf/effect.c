@@ -251,11 +251,14 @@ static const struct {
 	const char *program;
 	unsigned bit;
 } program_bits[] = {
-	{ "cleanup", IN_CLEANUP }, { "discard", IN_CLIENT }, { "error", IN_CLIENT },
-	{ "lmtp", IN_CLIENT },     { "local", IN_AGENT },    { "nqmgr", IN_QMGR },
-	{ "oqmgr", IN_QMGR },      { "pickup", IN_PICKUP },  { "pipe", IN_AGENT },
-	{ "qmgr", IN_QMGR },       { "retry", IN_CLIENT },   { "smtp", IN_CLIENT },
-	{ "smtpd", IN_SMTPD },     { "spawn", IN_SPAWN },    { "trivial-rewrite", IN_REWRITE },
+	{ "cleanup", IN_CLEANUP }, { "discard", IN_CLIENT },
+	{ "error", IN_CLIENT },    { "lmtp", IN_CLIENT },
+	{ "local", IN_AGENT },     { "nqmgr", IN_QMGR },
+	{ "oqmgr", IN_QMGR },      { "pickup", IN_PICKUP },
+	{ "pipe", IN_AGENT },      { "qmgr", IN_QMGR },
+	{ "qmqpd", IN_SMTPD },     { "retry", IN_CLIENT },
+	{ "smtp", IN_CLIENT },     { "smtpd", IN_SMTPD },
+	{ "spawn", IN_SPAWN },     { "trivial-rewrite", IN_REWRITE },
 	{ "virtual", IN_AGENT },
 };
 
@@ -334,26 +337,19 @@ static const struct {
 	const char *program;
 	enum reason_id id;
 } programs[] = {
-	{ "anvil", REASON_SERVICES },
-	{ "bounce", REASON_SERVICES },
-	{ "dnsblog", REASON_POSTSCREEN },
-	{ "flush", REASON_SERVICES },
-	{ "nbdb_reindexd", REASON_MIGRATION },
-	{ "postlogd", REASON_SERVICES },
-	{ "postscreen", REASON_POSTSCREEN },
-	{ "proxymap", REASON_SERVICES },
-	{ "qmqpd", REASON_QMQP },
-	{ "scache", REASON_SERVICES },
-	{ "showq", REASON_SERVICES },
-	{ "tlsmgr", REASON_SERVICES },
-	{ "tlsproxy", REASON_TLS_PROXY },
+	{ "anvil", REASON_SERVICES },          { "bounce", REASON_SERVICES },
+	{ "dnsblog", REASON_POSTSCREEN },      { "flush", REASON_SERVICES },
+	{ "nbdb_reindexd", REASON_MIGRATION }, { "postlogd", REASON_SERVICES },
+	{ "postscreen", REASON_POSTSCREEN },   { "proxymap", REASON_SERVICES },
+	{ "scache", REASON_SERVICES },         { "showq", REASON_SERVICES },
+	{ "tlsmgr", REASON_SERVICES },         { "tlsproxy", REASON_TLS_PROXY },
 	{ "verify", REASON_SERVICES },
 };
 
-static const char *const acting[] = { "cleanup", "discard", "error",           "lmtp",
-				      "local",   "nqmgr",   "oqmgr",           "pickup",
-				      "pipe",    "qmgr",    "retry",           "smtp",
-				      "smtpd",   "spawn",   "trivial-rewrite", "virtual" };
+static const char *const acting[] = { "cleanup",         "discard", "error",  "lmtp",  "local",
+				      "nqmgr",           "oqmgr",   "pickup", "pipe",  "qmgr",
+				      "qmqpd",           "retry",   "smtp",   "smtpd", "spawn",
+				      "trivial-rewrite", "virtual" };
 
 void effect_service(const struct conf_service *s, struct effect_info *info_r)
 {

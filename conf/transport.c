@@ -272,11 +272,12 @@ static const struct conf_service *behind_postscreen(struct conf *c, struct conf_
 	return pass != NULL ? pass : &s->pub;
 }
 
-/* The service that answers at this one's address; NULL when it is no SMTP listener. */
+/* The service that answers at this one's address; NULL when it is no listener for mail. */
 static const struct conf_service *listener_service(struct conf *c, struct conf_diag *d,
 						   const struct service *s)
 {
-	if (s->pub.type == SERVICE_INET && strcmp(s->pub.program, "smtpd") == 0)
+	if (s->pub.type == SERVICE_INET &&
+	    (strcmp(s->pub.program, "smtpd") == 0 || strcmp(s->pub.program, "qmqpd") == 0))
 		return &s->pub;
 	if (s->pub.type == SERVICE_INET && strcmp(s->pub.program, "postscreen") == 0)
 		return behind_postscreen(c, d, s);

@@ -19,7 +19,7 @@ FUZZ_TARGETS = \
 	t/fuzz/smtpdata_fuzz \
 	t/fuzz/reply_fuzz \
 	t/fuzz/smtpcommand_fuzz \
-	t/fuzz/smtpsession_fuzz \
+	t/fuzz/smtpsession_fuzz t/fuzz/qmqp_fuzz \
 	t/fuzz/map_fuzz \
 	t/fuzz/header_fuzz \
 	t/fuzz/dns_fuzz \
@@ -103,6 +103,8 @@ t_fuzz_smtpcommand_fuzz_SOURCES = t/fuzz/smtpcommand_fuzz.c t/unit/workers/smtpi
 t_fuzz_smtpcommand_fuzz_LDADD = $(FUZZ_MAIN) libph_smtpin.a libph_tls.a $(WORKER_LIBS) $(WOLFSSL_LIBS)
 t_fuzz_smtpsession_fuzz_SOURCES = t/fuzz/smtpsession_fuzz.c t/unit/workers/smtpin_fake.h
 t_fuzz_smtpsession_fuzz_LDADD = $(FUZZ_MAIN) libph_smtpin.a libph_tls.a $(WORKER_LIBS) $(WOLFSSL_LIBS)
+t_fuzz_qmqp_fuzz_SOURCES = t/fuzz/qmqp_fuzz.c t/unit/workers/smtpin_fake.h
+t_fuzz_qmqp_fuzz_LDADD = $(FUZZ_MAIN) libph_smtpin.a libph_tls.a $(WORKER_LIBS) $(WOLFSSL_LIBS)
 t_fuzz_segment_fuzz_SOURCES = t/fuzz/segment_fuzz.c
 t_fuzz_segment_fuzz_LDADD = $(FUZZ_MAIN) $(SPOOL_LIBS)
 t_fuzz_index_fuzz_SOURCES = t/fuzz/index_fuzz.c

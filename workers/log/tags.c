@@ -19,6 +19,7 @@ static const struct {
 	{ "bounce", 1u << CLASS_REWRITE },
 	{ "error", 1u << CLASS_REWRITE | 1u << CLASS_DELIVER },
 	{ "smtpd", 1u << CLASS_SMTP_IN },
+	{ "qmqpd", 1u << CLASS_SMTP_IN },
 	{ "stats", 1u << CLASS_STATS },
 	{ "pickup", 1u << CLASS_PICKUP },
 	{ "proxymap", 1u << CLASS_LOOKUP },

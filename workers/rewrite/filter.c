@@ -586,6 +586,12 @@ static void begin_content(struct filter *f)
 	f->verdict = verdict_ok;
 }
 
+/* Mail of a QMQP client has no session that milters could have seen. */
+static bool is_qmqp(const struct envelope *env)
+{
+	return sv_eq(env->proto, SV("QMQP"));
+}
+
 bool filter_applies(const struct rewrite *r, const struct peer *peer, uint32_t flags,
 		    const struct envelope *env)
 {
@@ -594,9 +600,9 @@ bool filter_applies(const struct rewrite *r, const struct peer *peer, uint32_t f
 	if ((env->flags & ENVF_INTERNAL) != 0)
 		return (r->rules.filter_classes & FILTER_CLASS_NOTIFY) != 0 &&
 		       filters_of_mail(&r->filters, env->cleanup)->list.count > 0;
-	if (peer->wp->class_id == CLASS_SMTP_IN)
+	if (peer->wp->class_id == CLASS_SMTP_IN && !is_qmqp(env))
 		return (flags & SUBMIT_MILTER) != 0;
-	return peer->wp->class_id == CLASS_PICKUP &&
+	return (peer->wp->class_id == CLASS_PICKUP || peer->wp->class_id == CLASS_SMTP_IN) &&
 	       filters_of_mail(&r->filters, env->cleanup)->list.count > 0;
 }
 
@@ -613,7 +619,7 @@ static const struct message_verdict *message_of_session(struct filter *f)
 const struct message_verdict *filter_message(struct rewrite *r, struct peer *peer, struct tx *tx)
 {
 	bool by_smtp = peer != NULL && peer->wp->class_id == CLASS_SMTP_IN &&
-		       (tx->m.env.flags & ENVF_INTERNAL) == 0;
+		       (tx->m.env.flags & ENVF_INTERNAL) == 0 && !is_qmqp(&tx->m.env);
 	struct filter *f = NULL;
 
 	if (by_smtp) {

@@ -11,6 +11,7 @@
 #include "shm/counters.h"
 #include "workers/smtp_in/auth.h"
 #include "workers/smtp_in/command.h"
+#include "workers/smtp_in/qmqp.h"
 #include "workers/smtp_in/sessfilter.h"
 #include "workers/smtp_in/sessmilter.h"
 #include "workers/smtp_in/sesstalk.h"
@@ -208,7 +209,7 @@ static void check_size(struct session *s)
 }
 
 /* Scan in to wherever it goes. Returns bytes used; with s->wait set there was no room. */
-static size_t store(struct session *s, const char *in, size_t len)
+size_t session_store(struct session *s, const char *in, size_t len)
 {
 	static char nowhere[16384];
 	struct tx *t = s->tx;
@@ -268,7 +269,7 @@ static bool store_prefix(struct session *s)
 	struct tx *t = s->tx;
 
 	while (t->prefix.len > 0) {
-		size_t n = store(s, t->prefix.p, t->prefix.len);
+		size_t n = session_store(s, t->prefix.p, t->prefix.len);
 
 		t->prefix = (struct sv){ t->prefix.p + n, t->prefix.len - n };
 		if (s->wait != WAIT_NONE)
@@ -311,7 +312,7 @@ size_t data_input(struct session *s, const char *data, size_t len)
 		return 0;
 	if (len == 0 && smtp_data_pending(&t->scan) == 0)
 		return 0;
-	size_t used = store(s, data, len);
+	size_t used = session_store(s, data, len);
 
 	note_newlines(s);
 	if (t->scan.done)
@@ -466,6 +467,10 @@ void session_submit_done(struct session *s, enum submit_verdict v, unsigned code
 		return;
 	s->tx->begun = false;
 	s->wait = WAIT_NONE;
+	if (s->state == SESSION_QMQP) {
+		qmqp_done(s, v, dsn, text);
+		return;
+	}
 	if (v == SUBMIT_OK || v == SUBMIT_DISCARDED) {
 		say_queued(s, text);
 	} else if (code != 0 && dsn[0] == 0 && text.len > 0) { /* a milter's, as it is */
@@ -693,7 +698,7 @@ static void chunk_over(struct session *s)
 			smtp_data_end_chunks(&t->scan);
 		}
 		if (smtp_data_pending(&t->scan) > 0)
-			store(s, "", 0);
+			session_store(s, "", 0);
 		if (s->wait == WAIT_NONE)
 			end_of_content(s);
 		return;
@@ -711,7 +716,8 @@ static void chunk_over(struct session *s)
 size_t chunk_input(struct session *s, const char *data, size_t len)
 {
 	size_t want = s->chunk_left < len ? (size_t)s->chunk_left : len;
-	size_t used = want > 0 || smtp_data_pending(&s->tx->scan) > 0 ? store(s, data, want) : 0;
+	size_t used =
+		want > 0 || smtp_data_pending(&s->tx->scan) > 0 ? session_store(s, data, want) : 0;
 
 	note_newlines(s);
 	s->tx->chunk_bytes += used;

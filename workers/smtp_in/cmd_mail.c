@@ -212,6 +212,12 @@ static bool take_prefix(struct sv *args, const char *word)
 	return args->len > 0;
 }
 
+unsigned cmd_path_flags(const struct params *p)
+{
+	return (p->strict_rfc821_envelopes ? MAIL_PATH_STRICT : 0u) |
+	       (p->resolve_numeric_domain ? MAIL_PATH_NUMERIC : 0u);
+}
+
 /* Into pending.addr; refuses what the resolver could not use. */
 static bool take_address(struct session *s, struct sv args, bool utf8, struct sv *params)
 {
@@ -221,7 +227,7 @@ static bool take_address(struct session *s, struct sv args, bool utf8, struct sv
 
 	buf_reset(addr);
 	buf_reset(&s->pending.extra);
-	if (mail_addr_parse_path(args, p->strict_rfc821_envelopes, addr, params) != 0) {
+	if (mail_addr_parse_path(args, cmd_path_flags(p), addr, params) != 0) {
 		log_warn("Illegal address syntax from %s in %s command: %.*s", s->namaddr, s->where,
 			 (int)size_min(args.len, 200), args.p);
 		return false;
@@ -265,9 +271,8 @@ bool cmd_too_often(struct session *s, enum client_rate kind, int64_t limit, cons
 static struct tx *spare_txs;
 static unsigned spare_tx_count;
 
-static struct tx *new_tx(const struct session *s)
+struct tx *tx_new(int64_t limit)
 {
-	int64_t limit = s->listener->p->smtpd_recipient_limit;
 	size_t room = TX_MOST_BYTES;
 	struct tx *t = spare_txs;
 
@@ -360,7 +365,7 @@ bool cmd_mail_check(struct session *s, struct sv args)
 	}
 	if (q->verp[0] != '\0' && q->addr.len == 0)
 		return bad_param(s, "503 5.5.4 Error: XVERP requires non-null sender");
-	s->tx = new_tx(s);
+	s->tx = tx_new(p->smtpd_recipient_limit);
 	session_filter_keep(s, "MAIL", all);
 	return true;
 }

@@ -334,7 +334,8 @@ bool cmd_vrfy_check(struct session *s, struct sv args)
 	buf_reset(&s->pending.addr);
 	buf_reset(&s->pending.extra);
 	buf_add_sv(&s->pending.extra, args);
-	if (mail_addr_parse_path(args, false, &s->pending.addr, &rest) != 0 ||
+	if (mail_addr_parse_path(args, cmd_path_flags(p) & ~(unsigned)MAIL_PATH_STRICT,
+				 &s->pending.addr, &rest) != 0 ||
 	    s->pending.addr.len == 0 || rest.len > 0 ||
 	    (!p->allow_min_user && s->pending.addr.p[0] == '-')) {
 		session_reply(s, "501 5.1.3 Bad recipient address syntax");

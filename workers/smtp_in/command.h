@@ -66,6 +66,8 @@ enum cmd_outcome cmd_etrn_apply(struct session *s);
 enum cmd_outcome cmd_quit_apply(struct session *s);
 enum cmd_outcome cmd_help_apply(struct session *s);
 
+/* MAIL_PATH_* (workers/mail/address.h) by the parameters. */
+unsigned cmd_path_flags(const struct params *p);
 /* One more event of the client: is that more than `limit`? Then it is in the log. */
 bool cmd_too_often(struct session *s, enum client_rate kind, int64_t limit, const char *what);
 
@@ -84,6 +86,8 @@ void cmd_forwarded_free(struct forwarded **f);
 void cmd_forwarded_log(const struct session *s, struct buf *line);
 void cmd_forwarded_envelope(const struct session *s, struct envelope *e);
 
+/* A transaction with memory for so many recipients; 0 = as many as fit. */
+struct tx *tx_new(int64_t rcpt_limit);
 /* What MAIL began is over: the memory is kept for the next one. */
 void tx_free(struct tx *t);
 
@@ -92,6 +96,9 @@ void tx_free(struct tx *t);
 size_t data_input(struct session *s, const char *data, size_t len);
 size_t chunk_input(struct session *s, const char *data, size_t len);
 size_t skip_input(struct session *s, const char *data, size_t len);
+/* Octets through the transaction's scanner into the room there is; how many were used. With s->wait
+ * set afterwards there is none. */
+size_t session_store(struct session *s, const char *in, size_t len);
 /* Go on after a wait: end of data, its policy. */
 void data_resume(struct session *s);
 

@@ -356,7 +356,7 @@ static void learn_name(struct conn *c)
 	const struct sockaddr *addr = (const struct sockaddr *)&c->sa;
 
 	c->name_deadline_ms = clock_now().ms + PEERNAME_LIMIT_MS;
-	if (!c->session.listener->p->smtpd_peername_lookup) {
+	if (!c->session.listener->p->smtpd_peername_lookup && !c->session.listener->qmqp) {
 		struct peername unknown = { NULL, NULL, POLICY_NAME_PERM, POLICY_NAME_PERM };
 
 		name_known(c, &unknown);
@@ -459,7 +459,7 @@ void conn_accept(struct server *sv, const struct listener *l, int fd,
 	c->client = limits_connect(sv->limits, addr);
 	loop_fd_add(sv->loop, &c->lf, fd, LOOP_READ | LOOP_WRITE | LOOP_HUP | LOOP_EDGE, on_socket,
 		    c);
-	if (l->p->smtpd_upstream_proxy_protocol[0] != '\0')
+	if (l->p->smtpd_upstream_proxy_protocol[0] != '\0' && !l->qmqp)
 		await_proxy(c);
 	else
 		learn_name(c);

@@ -137,7 +137,8 @@ static int open_matchlists(struct listener *l, const struct conf *c, struct conf
 		  MATCHLIST_ADDRESS, &l->bare_newline_exclusions },
 		{ "smtpd_client_event_limit_exceptions", p->smtpd_client_event_limit_exceptions,
 		  MATCHLIST_ADDRESS, &l->limit_exceptions },
-		{ "smtpd_authorized_verp_clients", p->smtpd_authorized_verp_clients,
+		{ l->qmqp ? "qmqpd_authorized_clients" : "smtpd_authorized_verp_clients",
+		  l->qmqp ? p->qmqpd_authorized_clients : p->smtpd_authorized_verp_clients,
 		  MATCHLIST_ADDRESS, &l->verp_clients },
 		{ "smtpd_authorized_xclient_hosts", p->smtpd_authorized_xclient_hosts,
 		  MATCHLIST_ADDRESS, &l->xclient_hosts },
@@ -228,11 +229,12 @@ int listener_init(struct listener *l, const struct conf *c, const struct conf_se
 	struct sv bad;
 
 	*l = (struct listener){ .service = s, .p = s != NULL ? s->params : conf_params(c) };
+	l->qmqp = s != NULL && strcmp(s->program, "qmqpd") == 0;
 	l->cleanup = conf_cleanup_name(l->p);
 	l->service_name = xstrdup(s != NULL ? s->name : "smtp");
 	l->stress = stress_of(c, s);
 	l->notify_mask = session_talk_classes(l->p->notify_classes);
-	l->log_name = conf_log_name(c, l->p, "smtpd");
+	l->log_name = conf_log_name(c, l->p, l->qmqp ? "qmqpd" : "smtpd");
 	l->discard_mask = listener_discard_mask(l->p->smtpd_discard_ehlo_keywords, &bad);
 	if (bad.len > 0)
 		conf_diag_add(d, false, NULL, 0,
@@ -243,7 +245,7 @@ int listener_init(struct listener *l, const struct conf *c, const struct conf_se
 	int err3 = policy_conf_new(c, s, &l->policy, d);
 	int err4 = listener_overrides(l->p, d, &l->env_flags);
 	int err5 = read_filter(l, d);
-	int err6 = listener_tls_new(c, l->p, d, &l->tls);
+	int err6 = l->qmqp ? 0 : listener_tls_new(c, l->p, d, &l->tls);
 
 	if (l->p->smtpd_upstream_proxy_protocol[0] != '\0' &&
 	    strcmp(l->p->smtpd_upstream_proxy_protocol, "haproxy") != 0) {
@@ -253,8 +255,10 @@ int listener_init(struct listener *l, const struct conf *c, const struct conf_se
 			      l->p->smtpd_upstream_proxy_protocol);
 		err4 = E_CONFIG;
 	}
-	l->sasl = l->p->smtpd_sasl_auth_enable;
-	l->milters = (l->env_flags & ENVF_NO_MILTERS) == 0 &&
+	if (l->qmqp)
+		l->notify_mask = 0;
+	l->sasl = l->p->smtpd_sasl_auth_enable && !l->qmqp;
+	l->milters = (l->env_flags & ENVF_NO_MILTERS) == 0 && !l->qmqp &&
 		     (l->p->smtpd_milter_maps[0] != '\0' ||
 		      (l->p->smtpd_milters[0] != '\0' &&
 		       !str_eq_nocase(l->p->smtpd_milters, "DISABLE")));

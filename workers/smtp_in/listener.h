@@ -70,6 +70,7 @@ struct listener {
 	unsigned notify_mask;          /* notify_classes: TROUBLE_* */
 	bool has_filter;               /* smtpd_proxy_filter */
 	bool speed_adjust;             /* smtpd_proxy_options */
+	bool qmqp;                     /* it speaks QMQP (qmqp.h) */
 	bool borrowed;                 /* all but p belongs to another one */
 };
 

@@ -5,7 +5,7 @@ libph_smtpin_a_SOURCES = \
 	workers/smtp_in/auth.c workers/smtp_in/auth.h \
 	workers/smtp_in/cmd_data.c \
 	workers/smtp_in/cmd_mail.c \
-	workers/smtp_in/cmd_x.c \
+	workers/smtp_in/cmd_x.c workers/smtp_in/qmqp.c workers/smtp_in/qmqp.h \
 	workers/smtp_in/command.c workers/smtp_in/command.h \
 	workers/smtp_in/connector.c workers/smtp_in/connector.h \
 	workers/smtp_in/content.c workers/smtp_in/content.h \

@@ -70,7 +70,8 @@ void session_name_known(struct session *s, const char *name, enum policy_name_st
 	free(s->namaddr);
 	s->name = xstrdup(name != NULL ? name : "unknown");
 	s->reverse_name = xstrdup(reverse != NULL ? reverse : "unknown");
-	s->namaddr = s->listener->p->smtpd_client_port_logging
+	s->namaddr = (s->listener->qmqp ? s->listener->p->qmqpd_client_port_logging
+					: s->listener->p->smtpd_client_port_logging)
 			     ? xasprintf("%s[%s]:%s", s->name, s->addr, s->port)
 			     : xasprintf("%s[%s]", s->name, s->addr);
 	s->name_status = name_status;

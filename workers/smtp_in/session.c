@@ -16,6 +16,7 @@
 #include "shm/counters.h"
 #include "workers/smtp_in/auth.h"
 #include "workers/smtp_in/command.h"
+#include "workers/smtp_in/qmqp.h"
 #include "workers/smtp_in/sessfilter.h"
 #include "workers/smtp_in/sessmilter.h"
 #include "workers/smtp_in/sesstalk.h"
@@ -106,6 +107,7 @@ void session_fini(struct session *s)
 	session_auth_fini(s);
 	session_policy_free(s);
 	session_tls_free(s);
+	qmqp_free(s);
 	policy_state_fini(&s->policy);
 	pending_fini(&s->pending);
 	buf_fini(&s->in);
@@ -151,7 +153,9 @@ void session_close(struct session *s)
 
 static void restart_clock(struct session *s)
 {
-	s->deadline_ms = clock_now().ms + s->listener->p->smtpd_timeout;
+	const struct params *p = s->listener->p;
+
+	s->deadline_ms = clock_now().ms + (s->listener->qmqp ? p->qmqpd_timeout : p->smtpd_timeout);
 }
 
 /* Input came. With smtpd_per_request_deadline only content buys more time, by its amount. */
@@ -160,7 +164,7 @@ static void input_came(struct session *s, size_t len)
 	const struct params *p = s->listener->p;
 	bool content = s->state == SESSION_DATA || s->state == SESSION_CHUNK;
 
-	if (!p->smtpd_per_request_deadline) {
+	if (!p->smtpd_per_request_deadline || s->listener->qmqp) {
 		restart_clock(s);
 	} else if (content && p->smtpd_min_data_rate > 0) {
 		int64_t bought = (int64_t)(len * 1000 / (size_t)p->smtpd_min_data_rate);
@@ -195,7 +199,9 @@ static void gone(struct session *s, const char *reason)
 static void too_slow(struct session *s)
 {
 	gone(s, "timeout");
-	session_reply(s, "421 4.4.2 %s Error: timeout exceeded", s->listener->p->myhostname);
+	if (!s->listener->qmqp)
+		session_reply(s, "421 4.4.2 %s Error: timeout exceeded",
+			      s->listener->p->myhostname);
 }
 
 /* ---- one command ---- */
@@ -616,7 +622,7 @@ static size_t (*const input_by_state[])(struct session *s, const char *p, size_t
 	[SESSION_LONG_LINE] = long_line_input, [SESSION_DATA] = data_input,
 	[SESSION_CHUNK] = chunk_input,         [SESSION_SKIP] = skip_input,
 	[SESSION_AUTH] = auth_input,           [SESSION_STARTTLS] = session_tls_discard,
-	[SESSION_CLOSING] = no_input,
+	[SESSION_QMQP] = qmqp_input,           [SESSION_CLOSING] = no_input,
 };
 _Static_assert(ARRAY_LEN(input_by_state) == SESSION_STATE_COUNT, "a row for every state");
 
@@ -712,6 +718,8 @@ static void wake(struct session *s)
 		session_auth_resume(s);
 	else if (s->state == SESSION_DATA || s->state == SESSION_CHUNK)
 		data_resume(s);
+	else if (s->state == SESSION_QMQP)
+		qmqp_resume(s);
 	if (s->wait == WAIT_NONE)
 		session_pump(s);
 }
@@ -856,7 +864,7 @@ void session_greet(struct session *s)
 {
 	log_speak_as(s->listener->log_name);
 	greet(s);
-	if (s->state == SESSION_COMMAND)
+	if (s->state == SESSION_COMMAND || s->state == SESSION_QMQP)
 		session_pump(s);
 }
 
@@ -866,6 +874,10 @@ static void greet(struct session *s)
 	s->wait = WAIT_NONE;
 	if (!session_client_is_known(s))
 		return;
+	if (s->listener->qmqp) {
+		qmqp_greet(s);
+		return;
+	}
 	if (!s->greeted) {
 		s->greeted = true;
 		if (s->ops->crowd != NULL && s->ops->crowd(s->ops->ctx, s)) {

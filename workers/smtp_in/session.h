@@ -15,6 +15,7 @@
  *   SESSION_SKIP         octets of a BDAT that was refused
  *   SESSION_AUTH         a line of a login
  *   SESSION_STARTTLS     nothing: it is thrown away until the handshake is over (sesstls.h)
+ *   SESSION_QMQP         netstrings (qmqp.h)
  *   SESSION_CLOSING      nothing; close when s->out is written
  *
  * Memory: an idle session is this struct and a few short strings. Buffers, the transaction and the
@@ -48,6 +49,7 @@ enum session_state {
 	SESSION_SKIP,
 	SESSION_AUTH,
 	SESSION_STARTTLS,
+	SESSION_QMQP,
 	SESSION_CLOSING,
 	SESSION_STATE_COUNT
 };
@@ -94,6 +96,7 @@ struct sessfilter;
 struct session_auth;
 struct talk;
 struct session_tls;
+struct qmqp;
 
 /* What a session asks of the process around it. Every call may be answered by a fake. */
 struct session_ops {
@@ -218,7 +221,7 @@ struct session {
 	struct forwarded *forwarded; /* what XFORWARD said, for the next message */
 	struct session_auth *auth;   /* NULL = there was no AUTH */
 	/* smtpd_authorized_verp_clients, local_header_rewrite_clients: 1, 0, negative = a table
-	 * could not be asked */
+	 * could not be asked. Of a QMQP listener, may_verp: qmqpd_authorized_clients. */
 	int may_verp, is_local;
 	bool auth_hidden;             /* smtpd_sasl_exceptions_networks */
 	bool verbose;                 /* debug_peer_list */
@@ -242,6 +245,7 @@ struct session {
 	uint32_t counts_good[CMD_COUNT], counts_total[CMD_COUNT];
 
 	struct session_tls *tls; /* NULL = plain text */
+	struct qmqp *qmqp;       /* NULL = SMTP */
 	struct policy_state policy;
 	struct session_milter milter;
 	unsigned connections; /* of this client; for milters */

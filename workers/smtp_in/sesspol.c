@@ -8,6 +8,7 @@
 #include "lib/mailaddr.h"
 #include "workers/smtp_in/auth.h"
 #include "workers/smtp_in/command.h"
+#include "workers/smtp_in/qmqp.h"
 #include "workers/smtp_in/sesstls.h"
 
 /* A run with what it looks at. One is kept for the next evaluation: most end at once. */
@@ -265,7 +266,9 @@ void session_log_filtered(struct session *s, const char *action, const char *tex
  */
 void session_log_gone(const struct session *s, const char *reason)
 {
-	if (s->state == SESSION_DATA || s->state == SESSION_CHUNK)
+	if (s->listener->qmqp)
+		qmqp_log_gone(s, reason);
+	else if (s->state == SESSION_DATA || s->state == SESSION_CHUNK)
 		log_info("%s: %s after %s (%llu bytes) from %s", session_qid(s), reason,
 			 s->state == SESSION_DATA ? "DATA" : "BDAT",
 			 (unsigned long long)s->act_size, s->namaddr);
@@ -312,8 +315,10 @@ void session_log_disconnect(const struct session *s)
 		add_counts(&line, s->counts_good[i], s->counts_total[i],
 			   s->counts_good[i] != s->counts_total[i]);
 	}
-	buf_add_str(&line, " commands");
-	add_counts(&line, good, total, good != total || total == 0);
+	if (!s->listener->qmqp) {
+		buf_add_str(&line, " commands");
+		add_counts(&line, good, total, good != total || total == 0);
+	}
 	if (s->noted_bare_lf)
 		buf_add_str(&line, " notes=bare_lf");
 	log_speak_as(s->listener->log_name);
@@ -326,6 +331,7 @@ size_t session_memory(const struct session *s)
 		   s->pending.extra.cap + strlen(s->name) + strlen(s->reverse_name) +
 		   strlen(s->namaddr) + 3;
 
+	n += qmqp_memory(s);
 	if (s->helo != NULL)
 		n += strlen(s->helo) + 1;
 	if (s->tx != NULL)

@@ -398,7 +398,7 @@ static inline int fake_conf(struct fake *f, const char *main_cf, struct conf_dia
 		main_cf);
 	fclose(fp);
 	fp = fopen(mpath, "w");
-	fprintf(fp, "smtp inet n - n - - smtpd\n");
+	fprintf(fp, "smtp inet n - n - - smtpd\n628 inet n - n - - qmqpd\n");
 	fclose(fp);
 	int err = conf_load_dir(dir, &f->conf, d);
 
