@@ -210,6 +210,8 @@ struct conf_listener {
 	const struct conf_service *service;
 	const char *host; /* "" = inet_interfaces; an address without brackets */
 	const char *port; /* number or service name */
+	/* of its line: connections to its before-queue filter; 0 = no limit */
+	int64_t maxproc;
 };
 unsigned conf_listener_count(const struct conf *c);
 const struct conf_listener *conf_listener(const struct conf *c, unsigned index);

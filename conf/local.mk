@@ -13,6 +13,7 @@ libph_conf_a_SOURCES = conf/conf.h \
 	conf/names.c \
 	conf/param.c \
 	conf/ports.c conf/ports.h \
+	conf/pool.c conf/pool.h \
 	conf/sasl.c conf/sasl.h \
 	conf/scope.c \
 	conf/spawn.c conf/spawn.h \

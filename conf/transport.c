@@ -186,16 +186,21 @@ static void set_param(struct conf *c, struct conf_diag *d, struct conf_transport
 		set_number(c, d, sv_from(name), suffix, text, (int64_t *)(void *)field);
 }
 
+static int64_t chosen_process_limit(struct conf *c)
+{
+	return scope_raw(&c->global, SV("default_process_limit")).file != NULL
+		       ? c->global.params.default_process_limit
+		       : 0;
+}
+
 /* "-" is default_process_limit where the operator chose one; Postfix's own default is about
  * processes, which only commands are here, and would bound nothing else worth bounding. */
 static int64_t transport_maxproc(struct conf *c, const struct service *s)
 {
 	if (s->pub.maxproc >= 0)
 		return s->pub.maxproc;
-	return kind_of(s) == TRANSPORT_PIPE ||
-			       scope_raw(&c->global, SV("default_process_limit")).file != NULL
-		       ? c->global.params.default_process_limit
-		       : 0;
+	return kind_of(s) == TRANSPORT_PIPE ? c->global.params.default_process_limit
+					    : chosen_process_limit(c);
 }
 
 static const char *transport_log_name(struct conf *c, const struct conf_transport *t)
@@ -334,6 +339,7 @@ void listeners_build(struct conf *c, struct conf_diag *d)
 		}
 		l->host = arena_strndup(&c->arena, host, host_len);
 		l->port = colon != NULL ? colon + 1 : s->pub.name;
+		l->maxproc = s->pub.maxproc >= 0 ? s->pub.maxproc : chosen_process_limit(c);
 	}
 }
 

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "conf/map_watch.h"
+#include "conf/pool.h"
 #include "conf/sasl.h"
 #include "conf/spawn.h"
 #include "conf/verify_use.h"
@@ -13,25 +14,6 @@
 #define KIB 1024u
 #define MIB (1024u * KIB)
 
-/* Asked once: the supervisor plans its processes in every turn, and this opens files. */
-static unsigned cores(void)
-{
-	static long n;
-
-	if (n == 0)
-		n = sysconf(_SC_NPROCESSORS_ONLN);
-	return n < 1 ? 1 : (unsigned)n;
-}
-
-/* A second process of a class pays only when cores are left over: measured, see doc/PERFORMANCE.md.
- */
-static unsigned automatic(int64_t wanted, unsigned cores_each)
-{
-	if (wanted > 0)
-		return wanted > 32 ? 32 : (unsigned)wanted;
-	return cores() / cores_each > 1 ? cores() / cores_each : 1;
-}
-
 static unsigned count_one(const struct conf *c UNUSED)
 {
 	return 1;
@@ -39,22 +21,22 @@ static unsigned count_one(const struct conf *c UNUSED)
 
 static unsigned count_smtp_in(const struct conf *c)
 {
-	return automatic(conf_params(c)->smtpd_workers, 4);
+	return pool_size(conf_params(c)->smtpd_workers, POOL_SMTP_IN_CORES);
 }
 
 static unsigned count_rewrite(const struct conf *c)
 {
-	return automatic(conf_params(c)->rewrite_workers, 6);
+	return pool_size(conf_params(c)->rewrite_workers, 6);
 }
 
 static unsigned count_deliver(const struct conf *c)
 {
-	return automatic(conf_params(c)->deliver_workers, 4);
+	return pool_size(conf_params(c)->deliver_workers, 4);
 }
 
 static unsigned count_local(const struct conf *c)
 {
-	return automatic(conf_params(c)->local_workers, 8);
+	return pool_size(conf_params(c)->local_workers, 8);
 }
 
 static unsigned count_stats(const struct conf *c)

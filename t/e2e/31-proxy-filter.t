@@ -119,10 +119,11 @@ if (!$pid) { # reads slowly, and keeps a digest
 	POSIX::_exit(0);
 }
 wait_until(sub { -S "$dir/filter" }, 10);
-my $adjust = free_port();
+my ($adjust, $single) = (free_port(), free_port());
 my $mta    = Posthaste->prepare;
 $mta->configure(%main, message_size_limit => 0, smtpd_proxy_filter => "unix:$dir/filter", smtpd_proxy_timeout => '20s');
-spew("$mta->{dir}/conf/master.cf", slurp("$mta->{dir}/conf/master.cf") . "127.0.0.1:$adjust inet n - n - - smtpd\n -o smtpd_proxy_options=speed_adjust\n");
+spew("$mta->{dir}/conf/master.cf", slurp("$mta->{dir}/conf/master.cf") . "127.0.0.1:$adjust inet n - n - - smtpd\n -o smtpd_proxy_options=speed_adjust\n"
+	. "127.0.0.1:$single inet n - n - 1 smtpd\n");
 $mta->launch;
 my $big = ("x" x 998 . "\n") x 8000;
 for my $port ($mta->{port}, $adjust) {
@@ -133,6 +134,17 @@ for my $port ($mta->{port}, $adjust) {
 	cmp_ok $size // 0, '>', 8_000_000, 'a big message through a slow filter with a socket in the file system' or diag "$reply\n", $mta->log_tail;
 	$c->quit;
 }
+# maxproc bounds the connections to the filter
+my @c = map { $mta->smtp($single) } 1 .. 2;
+$_->ok('EHLO c.test'), $_->ok('MAIL FROM:<s@x.test>') for @c;
+my $waits = sub { my ($n) = $mta->http('/stats') =~ /"smtpd_filter_waits":\s*(\d+)/; return $n // -1 };
+$c[0]->ok('RCPT TO:<one@here.test>');
+is $waits->(), 0, 'one session has the filter';
+$c[1]->send_raw("RCPT TO:<one\@here.test>\r\n");
+ok wait_until(sub { $waits->() == 1 }, 10), '... a second one waits' or diag $waits->();
+$c[0]->quit;
+like $c[1]->reply, qr/^250 /, '... for its turn';
+$c[1]->quit;
 my ($connector) = grep { slurp("/proc/$_/comm") =~ /^connector/ } map { split ' ', slurp("/proc/$_/task/$_/children") } map { $_->{pid} } grep { $_->{class} =~ m{^smtp} } $mta->workers;
 ok $connector, 'the connector runs beside its worker';
 my $status = slurp("/proc/$connector/status");

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "conf/pool.h"
 #include "lib/err.h"
 #include "lib/io.h"
 #include "lib/log.h"
@@ -20,7 +21,9 @@
 struct filterconn {
 	struct conn *conn; /* NULL: it is not wanted any more */
 	struct server *server;
-	struct filterconn *next; /* among those that wait for the connector */
+	struct filter_gate *gate;
+	struct filterconn *next; /* among those that wait for the gate, or for the connector */
+	bool outside;            /* of the gate */
 	struct loop_fd lf;
 	int fd; /* -1: the connector has it still */
 	bool connecting, sent;
@@ -31,7 +34,67 @@ struct filterconn {
 	int64_t deadline_ms;
 };
 
+/* What maxproc of a listener's line leaves to this process: connections to its filter at a time.
+ * Sessions beyond wait, in order. */
+struct filter_gate {
+	unsigned limit, open; /* limit 0 = none */
+	struct filterconn *head, **tail;
+};
+
 static void step(struct filterconn *f);
+static void enqueue(struct filterconn *f);
+
+/* ---- the gate ---- */
+
+static void restart_clock(struct filterconn *f)
+{
+	f->deadline_ms = clock_now().ms + f->conn->session.listener->p->smtpd_proxy_timeout;
+}
+
+static void gate_enter(struct filterconn *f)
+{
+	struct filter_gate *g = f->gate;
+
+	if (g->limit > 0 && g->open >= g->limit) {
+		f->outside = true;
+		*g->tail = f;
+		g->tail = &f->next;
+		counter_add(session_counters, CTR_smtpd_filter_waits, 1);
+		return;
+	}
+	g->open++;
+	enqueue(f);
+}
+
+/* A connection has ended. */
+static void gate_leave(struct filter_gate *g)
+{
+	struct filterconn *f = g->head;
+
+	g->open--;
+	if (f == NULL)
+		return;
+	g->head = f->next;
+	if (g->head == NULL)
+		g->tail = &g->head;
+	f->next = NULL;
+	f->outside = false;
+	g->open++;
+	restart_clock(f);
+	conn_queue(f->conn);
+	enqueue(f);
+}
+
+static void gate_give_up(struct filterconn *f)
+{
+	struct filterconn **at = &f->gate->head;
+
+	while (*at != f)
+		at = &(*at)->next;
+	*at = f->next;
+	if (f->gate->tail == &f->next)
+		f->gate->tail = at;
+}
 
 /* ---- the connector ---- */
 
@@ -124,6 +187,7 @@ static void have_answer(struct filterconn *f, const struct connector_answer *a, 
 	if (f->conn == NULL) {
 		if (fd >= 0)
 			close(fd);
+		gate_leave(f->gate);
 		free(f);
 		return;
 	}
@@ -168,11 +232,6 @@ static void on_connector(void *ctx, unsigned events UNUSED)
 }
 
 /* ---- bytes ---- */
-
-static void restart_clock(struct filterconn *f)
-{
-	f->deadline_ms = clock_now().ms + f->conn->session.listener->p->smtpd_proxy_timeout;
-}
 
 static bool has_spoken(const struct filterconn *f)
 {
@@ -254,10 +313,11 @@ void filterconn_open(void *ctx, struct session *s)
 
 	f->server = ctx;
 	f->conn = conn_of(s);
+	f->gate = &f->server->filter_gates[s->listener->index];
 	f->fd = -1;
 	f->conn->filter = f;
 	restart_clock(f);
-	enqueue(f);
+	gate_enter(f);
 }
 
 void filterconn_kick(void *ctx, struct session *s)
@@ -297,6 +357,11 @@ void filterconn_close(void *ctx, struct session *s, bool quit)
 		return;
 	conn_of(s)->filter = NULL;
 	f->conn = NULL;
+	if (f->outside) {
+		gate_give_up(f);
+		free(f);
+		return;
+	}
 	if (f->fd < 0 && f->sent)
 		return; /* the connector's answer ends it */
 	if (f->fd < 0) {
@@ -308,6 +373,7 @@ void filterconn_close(void *ctx, struct session *s, bool quit)
 		loop_fd_del(f->server->loop, &f->lf);
 		close(f->fd);
 	}
+	gate_leave(f->gate);
 	free(f);
 }
 
@@ -337,7 +403,28 @@ void filterconn_tick(struct conn *c)
 
 /* ---- start ---- */
 
-int filterconn_init(struct server *sv)
+/* This process's part of a listener's limit; the parts of all are the limit, but each has one. */
+static unsigned part_of(int64_t limit, unsigned slot, unsigned processes)
+{
+	unsigned part = (unsigned)(limit / processes) + (slot < limit % processes);
+
+	return limit <= 0 ? 0 : part > 0 ? part : 1;
+}
+
+static void make_gates(struct server *sv, const struct worker *w)
+{
+	unsigned processes = pool_size(w->params->smtpd_workers, POOL_SMTP_IN_CORES);
+
+	sv->filter_gates = xcalloc(size_max(sv->listener_count, 1), sizeof(*sv->filter_gates));
+	for (unsigned i = 0; i < sv->listener_count; i++) {
+		struct filter_gate *g = &sv->filter_gates[i];
+
+		g->limit = part_of(conf_listener(w->conf, i)->maxproc, w->slot, processes);
+		g->tail = &g->head;
+	}
+}
+
+int filterconn_init(struct server *sv, const struct worker *w)
 {
 	bool any = false;
 
@@ -346,6 +433,7 @@ int filterconn_init(struct server *sv)
 		any = any || sv->listeners[i].has_filter || sv->stress_listeners[i].has_filter;
 	if (!any)
 		return 0;
+	make_gates(sv, w);
 	int err = connector_start(&sv->connector);
 
 	if (err != 0)

@@ -11,9 +11,11 @@
 struct server;
 struct conn;
 struct filterconn;
+struct worker;
 
-/* Before rights are given up: starts the connector when a listener has a filter. */
-int filterconn_init(struct server *sv);
+/* Before rights are given up: starts the connector when a listener has a filter. Of a listener no
+ * more connections are open at a time than maxproc of its line, shared out over the processes. */
+int filterconn_init(struct server *sv, const struct worker *w);
 void filterconn_start(struct server *sv);
 
 /* struct session_ops */

@@ -91,6 +91,7 @@ struct server {
 	struct loop_fd connector_lf;
 	struct filterconn *filter_head, **filter_tail; /* without a connection yet */
 	uint32_t filter_number;
+	struct filter_gate *filter_gates; /* by listener; NULL = no listener has a filter */
 	bool draining;
 	char read_buf[SERVER_READ_BYTES];
 };

@@ -21,7 +21,7 @@ static int smtpd_init(struct worker *w)
 	explicit_bzero(w->seed, sizeof(w->seed));
 	int err = server_load(&the_server, w->conf);
 
-	return err != 0 || w->check_only ? err : filterconn_init(&the_server);
+	return err != 0 || w->check_only ? err : filterconn_init(&the_server, w);
 }
 
 static int smtpd_start(struct worker *w)
