@@ -13,7 +13,7 @@ libph_policy_a_SOURCES = \
 	policy/names.c policy/names.h \
 	policy/own_addr.c policy/own_addr.h \
 	policy/policy.h policy/policy_int.h \
-	policy/rbl.c \
+	policy/rbl.c policy/rbl_pattern.c policy/rbl_pattern.h \
 	policy/resolve.c \
 	policy/run.c \
 	policy/table.c \

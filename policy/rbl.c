@@ -4,13 +4,13 @@
  * (reject_rhsbl_..., permit_rhswl_client), and the replies to those that they name:
  * default_rbl_reply, rbl_reply_maps. A list that does not answer refuses nobody.
  */
-#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "lib/log.h"
 #include "policy/names.h"
 #include "policy/policy_int.h"
+#include "policy/rbl_pattern.h"
 
 #define LIST_SIZE 256
 #define T_A       1
@@ -37,31 +37,6 @@ static const char *split_list(const char *text, char list[LIST_SIZE])
 	return eq != NULL ? eq + 1 : NULL;
 }
 
-/* "d.c.b.a.LIST"; IPv6 by nibbles. */
-static bool name_of_addr(const char *addr, const char *list, char *out, size_t size)
-{
-	struct in6_addr v6;
-	struct in_addr v4;
-	size_t n = 0;
-	int rest;
-
-	if (list[0] == '\0')
-		return false;
-	if (inet_pton(AF_INET, addr, &v4) == 1) {
-		const unsigned char *b = (const unsigned char *)&v4;
-
-		rest = snprintf(out, size, "%u.%u.%u.%u.%s", b[3], b[2], b[1], b[0], list);
-		return rest > 0 && (size_t)rest < size;
-	}
-	if (inet_pton(AF_INET6, addr, &v6) != 1)
-		return false;
-	for (int i = 15; i >= 0 && n + 4 < size; i--)
-		n += (size_t)snprintf(out + n, size - n, "%x.%x.", v6.s6_addr[i] & 15,
-				      v6.s6_addr[i] >> 4);
-	rest = snprintf(out + n, size - n, "%s", list);
-	return rest > 0 && (size_t)rest < size - n;
-}
-
 static bool is_number(const char *s)
 {
 	return s[0] != '\0' && s[strspn(s, "0123456789")] == '\0';
@@ -85,52 +60,12 @@ static bool name_of_domain(const char *what, const char *list, char *out, size_t
 
 /* ---- answers ---- */
 
-/* One part of an answer pattern, "127", "[2..4;8]" or "4"; false when it does not match. */
-static bool octet_matches(const char **at, unsigned octet)
-{
-	const char *p = *at;
-	bool set = *p == '[', hit = false;
-
-	p += set;
-	for (;;) {
-		char *end;
-		unsigned long low = strtoul(p, &end, 10), high = low;
-
-		if (end == p)
-			return false;
-		p = end;
-		if (set && p[0] == '.' && p[1] == '.') {
-			high = strtoul(p + 2, &end, 10);
-			p = end;
-		}
-		hit = hit || (octet >= low && octet <= high);
-		if (!set || *p != ';')
-			break;
-		p++;
-	}
-	if (set && *p++ != ']')
-		return false;
-	*at = p;
-	return hit;
-}
-
-static bool answer_matches(const char *pattern, uint32_t a)
-{
-	for (int shift = 24; shift >= 0; shift -= 8) {
-		if (!octet_matches(&pattern, (a >> shift) & 255))
-			return false;
-		if (shift > 0 && *pattern++ != '.')
-			return false;
-	}
-	return *pattern == '\0';
-}
-
 static bool is_listed(const struct policy_dns *dns, const char *pattern)
 {
 	bool hit = pattern == NULL;
 
 	for (uint32_t i = 0; !hit && i < dns->a_count; i++)
-		hit = answer_matches(pattern, dns->a[i]);
+		hit = rbl_answer_matches(pattern, dns->a[i]);
 	return hit && dns->status == POLICY_DNS_OK;
 }
 
@@ -251,7 +186,7 @@ static bool make_question(const struct policy_item *it, const char *what, bool i
 	q->pattern = split_list(it->text, list);
 	if (what == NULL)
 		return false;
-	return is_addr ? name_of_addr(what, list, q->name, sizeof(q->name))
+	return is_addr ? rbl_name_of_addr(what, list, q->name, sizeof(q->name))
 		       : name_of_domain(what, list, q->name, sizeof(q->name));
 }
 
