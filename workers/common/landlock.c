@@ -60,7 +60,8 @@ enum {
 #define MAILBOX_FILES (READ_DIR | WRITE_FILE | MAKE_REG | MAKE_DIR | REMOVE_FILE | REFER | TRUNCATE)
 #define MAX_PLACES    5
 #define MAX_ALSO      64 /* directories of tables */
-#define VERSION_MIN   2  /* the first that lets a segment be renamed from spare/ to seg/ */
+#define MAX_KEEP      2
+#define VERSION_MIN   2 /* the first that lets a segment be renamed from spare/ to seg/ */
 
 struct ruleset_attr {
 	uint64_t fs, net, scoped;
@@ -107,7 +108,7 @@ static const struct class_rules {
 	[CLASS_SHOWQ] = { .net = NET_BIND | NET_CONNECT,
 			  .places = { { "seg", READ_FILE }, { "journal", READ_FILE } } },
 	[CLASS_SPAWN] = { .net = NET_BIND | NET_CONNECT },
-	/* landlock_also_keep() adds the directory of its cache */
+	/* landlock_also_keep() adds the directories of its caches */
 	[CLASS_VERIFY] = { .net = NET_BIND | NET_CONNECT },
 	/* names of hosts, certificates; landlock_also_read() adds the directories of databases */
 	[CLASS_LOOKUP] = { .net = NET_BIND,
@@ -192,11 +193,14 @@ void landlock_also_connect(void)
 
 static char *also_read[MAX_ALSO];
 static size_t also_count;
-static char *also_keep; /* directory */
+static char *also_keep[MAX_KEEP]; /* directories */
+static size_t keep_count;
 
 void landlock_also_keep(const char *directory)
 {
-	also_keep = xstrdup(directory);
+	if (keep_count == MAX_KEEP)
+		die("file rules: more than %d directories of caches", MAX_KEEP);
+	also_keep[keep_count++] = xstrdup(directory);
 }
 
 void landlock_also_read(const char *path)
@@ -216,11 +220,11 @@ static void add_also(int fd, uint64_t fs)
 		if (err != 0)
 			log_warn("file rules: %s: %s", also_read[i], err_str(err));
 	}
-	if (also_keep != NULL) {
-		int err = add_place(fd, also_keep, OWN_FILES & fs);
+	for (size_t i = 0; i < keep_count; i++) {
+		int err = add_place(fd, also_keep[i], OWN_FILES & fs);
 
 		if (err != 0)
-			log_warn("file rules: %s: %s", also_keep, err_str(err));
+			log_warn("file rules: %s: %s", also_keep[i], err_str(err));
 	}
 }
 

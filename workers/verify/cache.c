@@ -26,7 +26,8 @@
 
 struct cache {
 	KCDB *db;
-	KCCUR *cur; /* of cleaning and making room, one after the other */
+	KCCUR *cur;             /* of cleaning and making room, one after the other */
+	struct cache_kind kind; /* keep NULL: of addresses */
 	struct cache_times times;
 	uint64_t records_max;
 	uint64_t kept, dropped; /* of the cleaning that goes on */
@@ -106,9 +107,9 @@ static void close_db(struct cache *c)
 }
 
 /* What is there is no cache, or a damaged one: nothing in it is needed. */
-static bool open_anew(struct cache *c, const char *param, const char *path)
+static bool open_anew(struct cache *c, const char *path)
 {
-	log_warn("%s: %s: %s; begun anew", param, path, kcdbemsg(c->db));
+	log_warn("%s: %s: %s; begun anew", c->kind.param, path, kcdbemsg(c->db));
 	close_db(c);
 	return unlink(path) == 0 && open_db(c, path);
 }
@@ -116,19 +117,28 @@ static bool open_anew(struct cache *c, const char *param, const char *path)
 struct cache *cache_open(const char *param, const char *path, uint64_t records_max,
 			 const struct cache_times *times)
 {
-	struct cache *c = xcalloc(1, sizeof(*c));
+	const struct cache_kind addresses = { .param = param };
+	struct cache *c = cache_open_kind(path, records_max, &addresses);
 
 	c->times = *times;
+	return c;
+}
+
+struct cache *cache_open_kind(const char *path, uint64_t records_max, const struct cache_kind *kind)
+{
+	struct cache *c = xcalloc(1, sizeof(*c));
+
+	c->kind = *kind;
 	c->records_max = records_max;
 	c->at_start = true;
 	bool good = open_db(c, path);
 
 	if (!good && path != NULL && access(path, F_OK) == 0 &&
 	    kcdbecode(c->db) != KCESYSTEM) /* that would be another owner's lock, or no right */
-		good = open_anew(c, param, path);
+		good = open_anew(c, path);
 	if (!good && path != NULL) {
-		log_warn("%s: open %s: %s; what it would hold is kept in memory", param, path,
-			 kcdbemsg(c->db));
+		log_warn("%s: open %s: %s; what it would hold is kept in memory", c->kind.param,
+			 path, kcdbemsg(c->db));
 		close_db(c);
 		good = open_db(c, NULL);
 	}
@@ -197,7 +207,9 @@ static enum seen look(struct cache *c, int64_t now_s)
 		c->at_start = true;
 		return SEEN_END;
 	}
-	bool good = is_good(c, (struct sv){ value, len }, now_s, &r);
+	struct sv text = { value, len };
+	bool good = c->kind.keep != NULL ? c->kind.keep(c->kind.ctx, text, now_s)
+					 : is_good(c, text, now_s, &r);
 
 	kcfree(key);
 	buf_fini(&r.text);
@@ -261,8 +273,26 @@ int cache_put(struct cache *c, struct sv key, enum verify_status status, int64_t
 	int n = snprintf(value, sizeof(value), "%d:0:%" PRId64 ":%.*s", (int)status, now_s,
 			 (int)len, text.p);
 
+	return cache_put_text(c, key, (struct sv){ value, (size_t)n }, now_s);
+}
+
+int cache_put_text(struct cache *c, struct sv key, struct sv value, int64_t now_s)
+{
 	if (cache_count(c) >= c->records_max && kcdbcheck(c->db, key.p, key.len) < 0)
 		make_room(c, now_s);
 	c->dirty = true;
-	return kcdbset(c->db, key.p, key.len, value, (size_t)n) ? 0 : E_IO;
+	return kcdbset(c->db, key.p, key.len, value.p, value.len) ? 0 : E_IO;
+}
+
+int cache_get_text(struct cache *c, struct sv key, struct buf *out)
+{
+	size_t len;
+	char *value = kcdbget(c->db, key.p, key.len, &len);
+
+	if (value == NULL)
+		return kcdbecode(c->db) == KCENOREC ? 0 : E_IO;
+	buf_reset(out);
+	buf_add(out, value, size_min(len, CACHE_TEXT_MAX));
+	kcfree(value);
+	return 1;
 }

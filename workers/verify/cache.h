@@ -33,6 +33,23 @@ struct cache_record {
  * line, and memory is used. */
 struct cache *cache_open(const char *param, const char *path, uint64_t records_max,
 			 const struct cache_times *times);
+
+/* A cache of other records: which of them are still of use is for `keep` to say. `param` names it
+ * in the log. Then cache_get_text() and cache_put_text() are for it, not cache_get() and
+ * cache_put(). */
+typedef bool (*cache_keep_fn)(const void *ctx, struct sv value, int64_t now_s);
+
+struct cache_kind {
+	const char *param;
+	cache_keep_fn keep;
+	const void *ctx;
+};
+
+struct cache *cache_open_kind(const char *path, uint64_t records_max,
+			      const struct cache_kind *kind);
+/* 1: there is a record, and its text replaces what is in out; 0: none; negative: the file fails. */
+int cache_get_text(struct cache *c, struct sv key, struct buf *out);
+int cache_put_text(struct cache *c, struct sv key, struct sv value, int64_t now_s);
 /* Writes out what is not written yet. */
 void cache_close(struct cache **c);
 
