@@ -174,6 +174,12 @@ static void service_add_stress(struct conf *c, struct service *s, struct conf_di
 	service_fill(c, s->stress, d);
 }
 
+static bool has_stress(const struct conf_service *s)
+{
+	return (s->type == SERVICE_INET || s->type == SERVICE_PASS) &&
+	       (strcmp(s->program, "smtpd") == 0 || strcmp(s->program, "postscreen") == 0);
+}
+
 static void services_fill(struct conf *c, struct conf_diag *d)
 {
 	for (unsigned i = 0; i < c->service_count; i++) {
@@ -183,7 +189,7 @@ static void services_fill(struct conf *c, struct conf_diag *d)
 		s->pub.params = &c->global.params;
 		if (s->pub.override_count > 0 || c->uses_service_name)
 			service_fill(c, s, d);
-		if (s->pub.type == SERVICE_INET && strcmp(s->pub.program, "smtpd") == 0)
+		if (has_stress(&s->pub))
 			service_add_stress(c, s, d->errors == errors ? d : NULL);
 	}
 }

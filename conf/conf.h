@@ -139,7 +139,8 @@ const struct conf_service *conf_service(const struct conf *c, unsigned index);
 const struct conf_service *conf_service_find(const struct conf *c, const char *name,
 					     enum service_type type);
 /* The service under stress: with "-o stress=yes" behind the -o of its line, as Postfix's master
- * starts it when all its processes are busy. NULL when it is no inet service of smtpd. */
+ * starts it when all its processes are busy. NULL when it is no inet or pass service of smtpd or
+ * postscreen. */
 const struct conf_service *conf_service_stress(const struct conf_service *s);
 /* Does a value that the user wrote depend on $stress, and not only defaults of ours? */
 bool conf_uses_stress(const struct conf *c);
@@ -204,12 +205,13 @@ const char *conf_cleanup_name(const struct params *p);
  * freed. */
 char *conf_log_name(const struct conf *c, const struct params *p, const char *program);
 
-/* Listeners: the inet services whose program is smtpd. Host part resolved by the privileged
- * process at bind time; an empty host means the addresses of inet_interfaces. */
+/* Listeners: the inet services whose program is smtpd or postscreen. Host part resolved by the
+ * privileged process at bind time; an empty host means the addresses of inet_interfaces. */
 struct conf_listener {
-	const struct conf_service *service;
-	const char *host; /* "" = inet_interfaces; an address without brackets */
-	const char *port; /* number or service name */
+	const struct conf_service *service; /* the smtpd that serves clients */
+	const struct conf_service *screen;  /* the postscreen before it, or NULL */
+	const char *host;                   /* "" = inet_interfaces; an address without brackets */
+	const char *port;                   /* number or service name */
 	/* of its line: connections to its before-queue filter; 0 = no limit */
 	int64_t maxproc;
 };

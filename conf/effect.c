@@ -236,6 +236,7 @@ enum {
 	IN_AGENT = 32,
 	IN_PICKUP = 64,
 	IN_SPAWN = 128,
+	IN_SCREEN = 256,
 };
 
 static const struct {
@@ -251,14 +252,23 @@ static const struct {
 	const char *program;
 	unsigned bit;
 } program_bits[] = {
-	{ "cleanup", IN_CLEANUP }, { "discard", IN_CLIENT },
-	{ "error", IN_CLIENT },    { "lmtp", IN_CLIENT },
-	{ "local", IN_AGENT },     { "nqmgr", IN_QMGR },
-	{ "oqmgr", IN_QMGR },      { "pickup", IN_PICKUP },
-	{ "pipe", IN_AGENT },      { "qmgr", IN_QMGR },
-	{ "qmqpd", IN_SMTPD },     { "retry", IN_CLIENT },
-	{ "smtp", IN_CLIENT },     { "smtpd", IN_SMTPD },
-	{ "spawn", IN_SPAWN },     { "trivial-rewrite", IN_REWRITE },
+	{ "cleanup", IN_CLEANUP },
+	{ "discard", IN_CLIENT },
+	{ "error", IN_CLIENT },
+	{ "lmtp", IN_CLIENT },
+	{ "local", IN_AGENT },
+	{ "nqmgr", IN_QMGR },
+	{ "oqmgr", IN_QMGR },
+	{ "pickup", IN_PICKUP },
+	{ "pipe", IN_AGENT },
+	{ "postscreen", IN_SCREEN },
+	{ "qmgr", IN_QMGR },
+	{ "qmqpd", IN_SMTPD },
+	{ "retry", IN_CLIENT },
+	{ "smtp", IN_CLIENT },
+	{ "smtpd", IN_SMTPD },
+	{ "spawn", IN_SPAWN },
+	{ "trivial-rewrite", IN_REWRITE },
 	{ "virtual", IN_AGENT },
 };
 
@@ -338,18 +348,17 @@ static const struct {
 	enum reason_id id;
 } programs[] = {
 	{ "anvil", REASON_SERVICES },          { "bounce", REASON_SERVICES },
-	{ "dnsblog", REASON_POSTSCREEN },      { "flush", REASON_SERVICES },
+	{ "dnsblog", REASON_SERVICES },        { "flush", REASON_SERVICES },
 	{ "nbdb_reindexd", REASON_MIGRATION }, { "postlogd", REASON_SERVICES },
-	{ "postscreen", REASON_POSTSCREEN },   { "proxymap", REASON_SERVICES },
-	{ "scache", REASON_SERVICES },         { "showq", REASON_SERVICES },
-	{ "tlsmgr", REASON_SERVICES },         { "tlsproxy", REASON_TLS_PROXY },
-	{ "verify", REASON_SERVICES },
+	{ "proxymap", REASON_SERVICES },       { "scache", REASON_SERVICES },
+	{ "showq", REASON_SERVICES },          { "tlsmgr", REASON_SERVICES },
+	{ "tlsproxy", REASON_TLS_PROXY },      { "verify", REASON_SERVICES },
 };
 
-static const char *const acting[] = { "cleanup",         "discard", "error",  "lmtp",  "local",
-				      "nqmgr",           "oqmgr",   "pickup", "pipe",  "qmgr",
-				      "qmqpd",           "retry",   "smtp",   "smtpd", "spawn",
-				      "trivial-rewrite", "virtual" };
+static const char *const acting[] = { "cleanup", "discard",         "error",  "lmtp", "local",
+				      "nqmgr",   "oqmgr",           "pickup", "pipe", "postscreen",
+				      "qmgr",    "qmqpd",           "retry",  "smtp", "smtpd",
+				      "spawn",   "trivial-rewrite", "virtual" };
 
 void effect_service(const struct conf_service *s, struct effect_info *info_r)
 {

@@ -18,12 +18,13 @@ libph_conf_a_SOURCES = conf/conf.h \
 	conf/scope.c \
 	conf/spawn.c conf/spawn.h \
 	conf/transport.c \
+	conf/screen_use.c conf/screen_use.h \
 	conf/verify_use.c conf/verify_use.h \
 	conf/effect_reasons.inc conf/params_alias.inc conf/params_idle.inc conf/params_where.inc conf/params_inert.inc \
 	conf/params.inc conf/params_bounce.inc conf/params_filter.inc \
 	conf/params_lmtp.inc conf/params_local.inc conf/params_main.inc conf/params_own.inc \
 	conf/params_queue.inc conf/params_rewrite.inc conf/params_smtp.inc \
-	conf/params_smtpd.inc conf/params_tls.inc
+	conf/params_screen.inc conf/params_smtpd.inc conf/params_tls.inc
 libph_conf_a_SOURCES += \
 	conf/map.c conf/map.h conf/map_impl.h \
 	conf/map_cidr.c \

@@ -239,6 +239,7 @@ const char *map_remote_refusal(const char *param_name)
 		{ "lmtp_mime_header_checks", each_line },
 		{ "lmtp_nested_header_checks", each_line },
 		{ "lmtp_reply_filter", each_reply },
+		{ "postscreen_dnsbl_reply_map", each_reply },
 		{ "lmtp_sasl_mechanism_filter", each_reply },
 		{ "lmtp_tls_loglevel_maps", handshake },
 		{ "lmtp_tls_per_site", old_form },

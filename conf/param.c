@@ -182,6 +182,23 @@ static char default_unit(const struct param_desc *pd)
 	return len > 0 && ascii_is_alpha(pd->def[len - 1]) ? pd->def[len - 1] : 's';
 }
 
+/* A default that ends in its unit may have put it behind a value that has one: "5mh". The first
+ * counts. */
+static int parse_time(const struct param_desc *pd, const char *text, int64_t *v_r)
+{
+	int err = value_parse_time_ms(text, default_unit(pd), v_r);
+	size_t len = strlen(text);
+
+	if (err == 0 || len < 2 || text[len - 1] != default_unit(pd) ||
+	    !ascii_is_alpha(text[len - 2]))
+		return err;
+	char *once = xstrndup(text, len - 1);
+
+	err = value_parse_time_ms(once, default_unit(pd), v_r);
+	free(once);
+	return err;
+}
+
 /* The word's number in "no yes normalize"; -1. */
 static int word_index(const char *words, struct sv word)
 {
@@ -218,7 +235,7 @@ static int parse_plain(const struct param_desc *pd, const char *text, int64_t *v
 	case P_INT:
 		return value_parse_int(text, v_r);
 	case P_TIME:
-		return value_parse_time_ms(text, default_unit(pd), v_r);
+		return parse_time(pd, text, v_r);
 	case P_SIZE:
 		return value_parse_size(text, v_r);
 	case P_ENUM:

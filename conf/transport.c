@@ -263,18 +263,20 @@ const char *conf_cleanup_name(const struct params *p)
 
 /* ---- listeners ---- */
 
-/* With postscreen in front, smtpd is the service of type pass that gets its connections; there is
- * no postscreen here, so that service answers at postscreen's address. */
+/* The service of type pass that gets the clients postscreen lets through. */
 static const struct conf_service *behind_postscreen(struct conf *c, struct conf_diag *d,
 						    const struct service *s)
 {
-	const struct conf_service *pass = conf_service_find(c, "smtpd", SERVICE_PASS);
+	const char *name = s->pub.params->smtpd_service_name;
+	const struct conf_service *pass = conf_service_find(c, name, SERVICE_PASS);
 
-	if (!c->no_lines)
-		conf_diag_add(d, false, c->master_path, s->pub.line,
-			      "%s: postscreen is not there, smtpd serves this listener",
-			      s->pub.name);
-	return pass != NULL ? pass : &s->pub;
+	if (pass != NULL)
+		return pass;
+	conf_diag_add(d, false, c->master_path, s->pub.line,
+		      "%s: there is no service %s of type pass behind postscreen: clients are "
+		      "served with the options of this line",
+		      s->pub.name, name);
+	return &s->pub;
 }
 
 /* The service that answers at this one's address; NULL when it is no listener for mail. */
@@ -332,6 +334,7 @@ void listeners_build(struct conf *c, struct conf_diag *d)
 		l->service = service_is_disabled(c, s) ? NULL : listener_service(c, d, s);
 		if (l->service == NULL)
 			continue;
+		l->screen = strcmp(s->pub.program, "postscreen") == 0 ? &s->pub : NULL;
 		c->listener_count++;
 		if (host_len >= 2 && host[0] == '[') {
 			host++;
@@ -339,7 +342,8 @@ void listeners_build(struct conf *c, struct conf_diag *d)
 		}
 		l->host = arena_strndup(&c->arena, host, host_len);
 		l->port = colon != NULL ? colon + 1 : s->pub.name;
-		l->maxproc = s->pub.maxproc >= 0 ? s->pub.maxproc : chosen_process_limit(c);
+		l->maxproc =
+			l->service->maxproc >= 0 ? l->service->maxproc : chosen_process_limit(c);
 	}
 }
 

@@ -7,6 +7,7 @@
 #include "conf/map_watch.h"
 #include "conf/pool.h"
 #include "conf/sasl.h"
+#include "conf/screen_use.h"
 #include "conf/spawn.h"
 #include "conf/verify_use.h"
 #include "lib/util.h"
@@ -100,7 +101,7 @@ static unsigned count_verify(const struct conf *c)
 	static bool used;
 
 	if (c != looked_at) {
-		used = verify_is_used(c);
+		used = verify_is_used(c) || screen_has_cache(c);
 		looked_at = c;
 	}
 	return used ? 1 : 0;

@@ -20,6 +20,6 @@ EXTRA_DIST += doc/spool-format.md
 
 dist_man_MANS += doc/postqueue.1 doc/mailq.1 doc/postsuper.1
 
-EXTRA_DIST += doc/restrictions.md doc/verify.md
+EXTRA_DIST += doc/restrictions.md doc/verify.md doc/postscreen.md
 
 dist_man_MANS += doc/sendmail.1 doc/postdrop.1 doc/postlog.1 doc/postlock.1 doc/postkick.1 doc/postmulti.1 doc/qshape.1

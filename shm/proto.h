@@ -66,6 +66,9 @@ enum proto_kind {
 	/* deliver <-> saslclient */
 	PROTO_SASL_ASK,
 	PROTO_SASL_ANSWER,
+	/* smtp-in <-> verify: what postscreen knows of a client */
+	PROTO_SCREEN_ASK,
+	PROTO_SCREEN_ANSWER,
 	PROTO_KIND_COUNT
 };
 
@@ -420,6 +423,27 @@ struct proto_verify_result {
 	uint32_t addr_len;
 	uint32_t text_len;
 	/* address, text */
+};
+
+/* ---- smtp-in <-> verify: the clients that have passed tests of postscreen ---- */
+
+#define PROTO_SCREEN_TESTS 5u
+
+struct proto_screen_ask {
+	uint32_t kind;
+	uint32_t session; /* smtp-in's number, echoed */
+	uint32_t serial;  /* of the test of this client, echoed; never 0 */
+	uint32_t store;   /* 1: remember, no answer; 0: answer with PROTO_SCREEN_ANSWER */
+	uint8_t addr[16]; /* IPv6, or IPv4-mapped */
+	int64_t expires_s[PROTO_SCREEN_TESTS]; /* with store: wall seconds; 0 and 1 are none */
+};
+
+struct proto_screen_answer {
+	uint32_t kind;
+	uint32_t session;
+	uint32_t serial;
+	uint32_t found; /* 1, or 0: expires_s has nothing */
+	int64_t expires_s[PROTO_SCREEN_TESTS];
 };
 
 /* ---- smtp-in <-> rewrite: milters of a session ---- */

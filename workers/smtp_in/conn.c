@@ -10,6 +10,7 @@
 #include "lib/util.h"
 #include "workers/smtp_in/filterconn.h"
 #include "workers/smtp_in/proxy.h"
+#include "workers/smtp_in/screenconn.h"
 #include "workers/smtp_in/server.h"
 #include "workers/smtp_in/sesstls.h"
 
@@ -72,6 +73,7 @@ void conn_destroy(struct conn *c)
 	uint32_t number = c->session.number;
 
 	peername_cancel(&c->name_query);
+	screenconn_free(c);
 	twheel_cancel(&c->timer);
 	unqueue(c);
 	loop_fd_del(sv->loop, &c->lf);
@@ -80,7 +82,8 @@ void conn_destroy(struct conn *c)
 		session_log_disconnect(&c->session);
 		counter_add(session_counters, CTR_smtpd_disconnects, 1);
 	}
-	limits_disconnect(sv->limits, c->client);
+	if (c->client != NULL)
+		limits_disconnect(sv->limits, c->client);
 	session_fini(&c->session);
 	sv->conns[number] = NULL;
 	sv->free_numbers[sv->free_count++] = number;
@@ -217,6 +220,10 @@ void conn_step(struct conn *c)
 			read_proxy(c);
 		return;
 	}
+	if (c->screen != NULL) {
+		screenconn_step(c);
+		return;
+	}
 	c->busy = true;
 	if (c->filter != NULL)
 		filterconn_run(c);
@@ -258,6 +265,10 @@ void conn_timer(void *ctx UNUSED, struct twheel_node *node)
 		return;
 	if (c->proxy_waits) {
 		proxy_failed(c, "timeout error");
+		return;
+	}
+	if (c->screen != NULL) {
+		screenconn_timer(c);
 		return;
 	}
 	if (c->name_query != NULL && clock_now().ms >= c->name_deadline_ms) {
@@ -373,11 +384,28 @@ static void learn_name(struct conn *c)
 	}
 }
 
+/* The listener's limits are about sessions: a client under test has none. */
+void conn_greet(struct conn *c)
+{
+	c->client = limits_connect(c->server->limits, (const struct sockaddr *)&c->sa);
+	learn_name(c);
+}
+
+static void begin(struct conn *c)
+{
+	if (c->session.listener->screen != NULL)
+		screenconn_begin(c);
+	else
+		conn_greet(c);
+}
+
 /* ---- haproxy in front of us ---- */
 
 static void proxy_failed(struct conn *c, const char *why)
 {
-	log_speak_as(c->session.listener->log_name);
+	const struct listener *l = c->session.listener;
+
+	log_speak_as(l->screen != NULL ? l->screen->log_name : l->log_name);
 	log_warn("haproxy read: %s: from %s", why, c->session.namaddr);
 	counter_add(session_counters, CTR_smtpd_proxy_failures, 1);
 	c->session.is_broken = true;
@@ -392,9 +420,8 @@ static void proxy_said(struct conn *c, const struct proxy_header *h)
 		c->sa = h->client;
 		session_set_client(&c->session, (const struct sockaddr *)&h->client);
 		session_set_server(&c->session, (const struct sockaddr *)&h->server);
-		conn_rekey(c);
 	}
-	learn_name(c);
+	begin(c);
 }
 
 /* No byte behind the header may be taken, so it is looked at first. */
@@ -431,8 +458,11 @@ static void read_proxy(struct conn *c)
 static void await_proxy(struct conn *c)
 {
 	c->proxy_waits = true;
-	c->proxy_deadline_ms =
-		clock_now().ms + c->session.listener->p->smtpd_upstream_proxy_timeout;
+	const struct listener *l = c->session.listener;
+
+	c->proxy_deadline_ms = clock_now().ms +
+			       (l->screen != NULL ? l->screen->p->postscreen_upstream_proxy_timeout
+						  : l->p->smtpd_upstream_proxy_timeout);
 	twheel_set(&c->server->wheel, &c->timer, c->proxy_deadline_ms);
 }
 
@@ -456,11 +486,12 @@ void conn_accept(struct server *sv, const struct listener *l, int fd,
 	sv->conn_count++;
 	counter_add(session_counters, CTR_smtpd_connections, 1);
 	gauge_set(session_counters, GAU_smtpd_sessions, sv->conn_count);
-	c->client = limits_connect(sv->limits, addr);
 	loop_fd_add(sv->loop, &c->lf, fd, LOOP_READ | LOOP_WRITE | LOOP_HUP | LOOP_EDGE, on_socket,
 		    c);
-	if (l->p->smtpd_upstream_proxy_protocol[0] != '\0' && !l->qmqp)
+	if ((l->screen != NULL ? l->screen->p->postscreen_upstream_proxy_protocol
+			       : l->p->smtpd_upstream_proxy_protocol)[0] != '\0' &&
+	    !l->qmqp)
 		await_proxy(c);
 	else
-		learn_name(c);
+		begin(c);
 }

@@ -23,6 +23,7 @@ enum client_rate {
 };
 
 struct listener_tls;
+struct screen_conf;
 
 /* EHLO keywords in the order they are announced; bits of a discard mask. */
 enum ehlo_keyword {
@@ -58,7 +59,8 @@ struct listener {
 		*sasl_exceptions;
 	struct map_list *discard_maps;
 	struct map_list *reject_filter_maps, *reject_footer_maps, *command_filter, *dns_filter;
-	struct listener_tls *tls; /* NULL = none */
+	struct listener_tls *tls;         /* NULL = none */
+	const struct screen_conf *screen; /* postscreen in front; NULL = none; the server's */
 	uint32_t discard_mask;
 	const char *stress;  /* "yes" while it is overloaded, else "" */
 	const char *cleanup; /* cleanup_service_name, "" for the usual one */

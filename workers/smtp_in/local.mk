@@ -21,6 +21,8 @@ libph_smtpin_a_SOURCES = \
 	workers/smtp_in/screentalk.c workers/smtp_in/screentalk.h \
 	workers/smtp_in/screentalk_conf.c \
 	workers/smtp_in/screentls.c workers/smtp_in/screentls.h \
+	workers/smtp_in/screen.c workers/smtp_in/screen.h \
+	workers/smtp_in/screenconf.c workers/smtp_in/screenconf.h \
 	workers/smtp_in/sessclient.c \
 	workers/smtp_in/session.c workers/smtp_in/session.h \
 	workers/smtp_in/sessfilter.c workers/smtp_in/sessfilter.h \
@@ -33,6 +35,7 @@ pkglibexec_PROGRAMS += workers/smtp_in/smtpd
 workers_smtp_in_smtpd_SOURCES = workers/smtp_in/smtpd.c workers/smtp_in/conn.c \
 	workers/smtp_in/filterconn.c workers/smtp_in/filterconn.h \
 	workers/smtp_in/authlink.c workers/smtp_in/authlink.h \
+	workers/smtp_in/screenconn.c workers/smtp_in/screenconn.h \
 	workers/smtp_in/standalone.c workers/smtp_in/standalone.h \
 	workers/smtp_in/server.c workers/smtp_in/server.h
 workers_smtp_in_smtpd_LDADD = libph_smtpin.a libph_pickup.a libph_tls.a $(WORKER_LIBS) $(WOLFSSL_LIBS)

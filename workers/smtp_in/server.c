@@ -18,6 +18,7 @@
 #include "workers/mail/date.h"
 #include "workers/milter/codec.h"
 #include "workers/smtp_in/filterconn.h"
+#include "workers/smtp_in/screenconn.h"
 #include "workers/smtp_in/sessmilter.h"
 
 #define TICK_MS           250
@@ -528,6 +529,17 @@ static uint32_t room_for_sessions(const struct params *p)
 	return room > 0 ? room : 1;
 }
 
+/* Kept until the process ends, as listeners are. */
+static int screen_load(struct server *sv, unsigned i, const struct conf *c, struct conf_diag *d)
+{
+	const struct conf_service *s = conf_listener(c, i)->screen;
+	struct screen_conf *k = NULL;
+	int err = s != NULL ? screen_conf_new(c, s, d, &k) : 0;
+
+	sv->listeners[i].screen = sv->stress_listeners[i].screen = k;
+	return err;
+}
+
 int server_load(struct server *sv, const struct conf *c)
 {
 	struct conf_diag d;
@@ -542,6 +554,8 @@ int server_load(struct server *sv, const struct conf *c)
 	for (unsigned i = 0; i < sv->listener_count; i++) {
 		if (listener_init(&sv->listeners[i], c, conf_listener(c, i)->service, &d) != 0 ||
 		    listener_init_stress(&sv->stress_listeners[i], &sv->listeners[i], c, &d) != 0)
+			status = E_CONFIG;
+		else if (screen_load(sv, i, c, &d) != 0)
 			status = E_CONFIG;
 		sv->listeners[i].index = sv->stress_listeners[i].index = i;
 	}
@@ -636,6 +650,7 @@ int server_start(struct server *sv, struct worker *w)
 	loop_timer_init(sv->loop, &sv->tick, on_tick, sv);
 	loop_timer_set(&sv->tick, TICK_MS);
 	filterconn_start(sv);
+	screenconn_start(sv);
 	start_accepting(sv);
 	return 0;
 }
@@ -659,6 +674,7 @@ void server_attach(struct server *sv, struct worker_peer *peer)
 	if (peer->class_id == CLASS_VERIFY) {
 		sv->verify = peer;
 		tables_client_set_verify(sv->tables, peer->link);
+		screenconn_attached(sv);
 		return;
 	}
 	if (peer->class_id != CLASS_REWRITE)
@@ -791,6 +807,9 @@ void server_record(struct server *sv, struct worker_peer *peer, const void *rec,
 	} else if (peer == sv->verify && kind == PROTO_TABLE_ANSWER) {
 		if (tables_client_verified(sv->tables, rec, len) != 0)
 			worker_accuse(sv->worker, peer, "malformed answer");
+	} else if (peer == sv->verify && kind == PROTO_SCREEN_ANSWER) {
+		if (screenconn_record(sv, rec, len) != 0)
+			worker_accuse(sv->worker, peer, "malformed answer about a client");
 	} else if (index < CONTENT_MAX_PEERS && kind == PROTO_SUBMIT_DONE) {
 		on_done(sv, index, rec, len);
 	} else if (index < CONTENT_MAX_PEERS && kind == PROTO_MILTER_REPLY) {
@@ -843,6 +862,10 @@ void server_drain(struct server *sv)
 
 		if (c == NULL)
 			continue;
+		if (c->screen != NULL) {
+			screenconn_drain(c);
+			continue;
+		}
 		session_drain(&c->session);
 		if (session_is_over(&c->session) || c->session.out.len > 0)
 			conn_queue(c);

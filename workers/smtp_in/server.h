@@ -18,6 +18,7 @@
 #include "workers/smtp_in/limits.h"
 #include "workers/smtp_in/listener.h"
 #include "workers/smtp_in/peername.h"
+#include "workers/smtp_in/screen.h"
 #include "workers/smtp_in/session.h"
 #include "workers/tables/client.h"
 
@@ -28,9 +29,10 @@ struct conn {
 	struct server *server;
 	struct loop_fd lf;
 	struct twheel_node timer;
-	struct client *client;     /* limits */
+	struct client *client;     /* limits; NULL under postscreen */
 	struct filterconn *filter; /* its connection to a before-queue filter */
 	struct peername_query *name_query;
+	struct screenconn *screen; /* postscreen has it; NULL = the session has */
 	int fd;
 	bool readable;    /* the kernel may have more */
 	bool blocked;     /* the last send was short */
@@ -92,6 +94,9 @@ struct server {
 	struct filterconn *filter_head, **filter_tail; /* without a connection yet */
 	uint32_t filter_number;
 	struct filter_gate *filter_gates; /* by listener; NULL = no listener has a filter */
+	struct screen_ops screen_ops;
+	struct screen_clients *screening;
+	uint32_t last_screen; /* serial */
 	bool draining;
 	char read_buf[SERVER_READ_BYTES];
 };
@@ -110,6 +115,7 @@ void conn_accept(struct server *sv, const struct listener *l, int fd,
 		 const struct sockaddr_storage *sa);
 void conn_step(struct conn *c); /* read, run, write as far as it goes; may free the connection */
 void conn_destroy(struct conn *c);
+void conn_greet(struct conn *c);    /* the session begins: who is the client? */
 bool conn_is_crowd(struct conn *c); /* too many of its client */
 void conn_rekey(struct conn *c);    /* c->sa is another client now: count for that one */
 void conn_timer(void *ctx, struct twheel_node *node);

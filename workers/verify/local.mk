@@ -3,7 +3,8 @@
 noinst_LIBRARIES += libph_verify.a
 libph_verify_a_SOURCES = \
 	workers/verify/cache.c workers/verify/cache.h \
-	workers/verify/core.c workers/verify/core.h
+	workers/verify/core.c workers/verify/core.h \
+	workers/verify/screened.c workers/verify/screened.h
 
 pkglibexec_PROGRAMS += workers/verify/verify
 workers_verify_verify_SOURCES = workers/verify/main.c workers/verify/submit.c workers/verify/submit.h

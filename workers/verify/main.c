@@ -3,12 +3,13 @@
  * The verify worker, Postfix's verify(8): what smtp-in workers ask about addresses it answers from
  * its cache, or it sends a probe through the queue and answers when its result comes. Who asks is
  * not trusted: it can have probes sent, of which only so many are under way, and nothing else. What
- * rewrite workers tell is believed.
+ * rewrite workers tell is believed. It also owns postscreen's cache (screened.h).
  */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "conf/screen_use.h"
 #include "conf/verify_use.h"
 #include "lib/err.h"
 #include "lib/log.h"
@@ -16,6 +17,7 @@
 #include "shm/proto.h"
 #include "workers/common/landlock.h"
 #include "workers/verify/core.h"
+#include "workers/verify/screened.h"
 #include "workers/verify/submit.h"
 
 #define TICK_MS     1000
@@ -30,8 +32,9 @@ struct asker {
 
 struct verifier {
 	struct worker *w;
-	char *path;
+	char *path, *screened_path;
 	struct verify *core;
+	struct screened *screened; /* NULL = no postscreen */
 	struct submitter *submitter;
 	struct asker *askers;
 	struct loop_timer tick;
@@ -59,6 +62,8 @@ static void tell(struct verifier *v)
 	counter_add(c, CTR_verify_undeliverable, now.undeliverable - v->told.undeliverable);
 	gauge_set(c, GAU_verify_pending, now.pending);
 	gauge_set(c, GAU_verify_records, now.records);
+	if (v->screened != NULL)
+		gauge_set(c, GAU_screen_clients, screened_count(v->screened));
 	v->told = now;
 }
 
@@ -133,6 +138,28 @@ static void on_question(struct verifier *v, struct asker *a, const void *rec, si
 		loop_timer_set(&v->tick, WAITING_MS);
 }
 
+static void on_screen(struct verifier *v, struct asker *a, const void *rec, size_t len)
+{
+	struct proto_screen_ask q;
+	struct proto_screen_answer h = { .kind = PROTO_SCREEN_ANSWER };
+
+	if (len != sizeof(q)) {
+		worker_accuse(v->w, a->peer, "malformed question about a client");
+		return;
+	}
+	memcpy(&q, rec, sizeof(q));
+	if (q.store != 0 && v->screened != NULL) {
+		counter_add(v->w->counters, CTR_screen_stored, 1);
+		screened_put(v->screened, q.addr, q.expires_s);
+	}
+	if (q.store != 0)
+		return;
+	h.session = q.session;
+	h.serial = q.serial;
+	h.found = v->screened != NULL && screened_get(v->screened, q.addr, h.expires_s);
+	worker_send(v->w, a->peer->link, &h, sizeof(h));
+}
+
 static void on_result(struct verifier *v, struct worker_peer *peer, const void *rec, size_t len)
 {
 	struct proto_verify_result r = { 0 };
@@ -156,9 +183,15 @@ static void from_peer(struct worker *w, struct worker_peer *peer, const void *re
 	struct verifier *v = w->state;
 	struct asker *a = v->askers;
 
+	uint32_t kind = 0;
+
+	if (len >= sizeof(kind))
+		memcpy(&kind, rec, sizeof(kind));
 	while (a != NULL && a->peer != peer)
 		a = a->next;
-	if (a != NULL)
+	if (a != NULL && kind == PROTO_SCREEN_ASK)
+		on_screen(v, a, rec, len);
+	else if (a != NULL)
 		on_question(v, a, rec, len);
 	else if (!submitter_record(v->submitter, peer, rec, len))
 		on_result(v, peer, rec, len);
@@ -203,30 +236,55 @@ static void on_tick(void *ctx)
 	struct verifier *v = ctx;
 
 	verify_tick(v->core);
+	if (v->screened != NULL)
+		screened_tick(v->screened);
 	tell(v);
 	loop_timer_set(&v->tick, verify_has_waiters(v->core) ? WAITING_MS : TICK_MS);
+}
+
+static void keep_directory(const char *path)
+{
+	if (path == NULL)
+		return;
+	const char *slash = strrchr(path, '/');
+	char *dir = xstrndup(path, slash == path ? 1 : (size_t)(slash - path));
+
+	landlock_also_keep(dir);
+	free(dir);
+}
+
+/* Where the caches are: of what is used. */
+static int find_caches(struct verifier *v, struct worker *w)
+{
+	const struct params *screen = screen_params(w->conf);
+	const char *why;
+
+	if (verify_is_used(w->conf) && verify_cache_path(w->params, &v->path, &why) != 0) {
+		log_error("address_verify_map = %s: %s", w->params->address_verify_map, why);
+		return E_CONFIG;
+	}
+	if (screen_has_cache(w->conf) &&
+	    conf_cache_path(screen->postscreen_cache_map, &v->screened_path, &why) != 0) {
+		log_error("postscreen_cache_map = %s: %s", screen->postscreen_cache_map, why);
+		return E_CONFIG;
+	}
+	return 0;
 }
 
 static int init(struct worker *w)
 {
 	struct verifier *v = &the_verifier;
-	const char *why;
 
 	tzset();
 	v->w = w;
 	w->state = v;
-	if (verify_cache_path(w->params, &v->path, &why) != 0) {
-		log_error("address_verify_map = %s: %s", w->params->address_verify_map, why);
-		return E_CONFIG;
-	}
-	if (v->path != NULL && !w->check_only) {
-		const char *slash = strrchr(v->path, '/');
-		char *dir = xstrndup(v->path, slash == v->path ? 1 : (size_t)(slash - v->path));
+	int err = find_caches(v, w);
 
-		landlock_also_keep(dir);
-		free(dir);
+	if (err == 0 && !w->check_only) {
+		keep_directory(v->path);
+		keep_directory(v->screened_path);
 	}
-	return 0;
+	return err;
 }
 
 static int start(struct worker *w)
@@ -249,6 +307,8 @@ static int start(struct worker *w)
 
 	if (err != 0)
 		return err;
+	if (screen_has_cache(w->conf))
+		v->screened = screened_open(v->screened_path, screen_params(w->conf));
 	v->core = verify_new(&conf, cache_open("address_verify_map", v->path, RECORDS_MAX, &times),
 			     &core_ops);
 	loop_timer_init(w->loop, &v->tick, on_tick, v);
@@ -275,6 +335,7 @@ static void drain(struct worker *w)
 		verify_forget(v->core, a);
 	submitter_free(&v->submitter);
 	verify_free(&v->core);
+	screened_close(&v->screened);
 	worker_exit(w);
 }
 

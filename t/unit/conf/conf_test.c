@@ -388,9 +388,19 @@ static void test_services(void)
 	is_int(conf_listener_count(c), 1, "postscreen's line is a listener");
 	is_str(conf_listener(c, 0)->host, "127.0.0.1", "at its address");
 	ok(conf_listener(c, 0)->service->params->soft_bounce, "with the options of smtpd/pass");
-	ok(strstr(problems(), "DIR/master.cf, line 1: [127.0.0.1]:25: postscreen is not there") !=
-		   NULL,
-	   "and a warning");
+	is_str(conf_listener(c, 0)->screen->name, "[127.0.0.1]:25",
+	       "behind that line's postscreen");
+	is_str(problems(), "", "without a warning");
+	conf_free(&c);
+	c = load("smtpd_service_name = inner\npostscreen_dnsbl_ttl = 5m\n",
+		 "[127.0.0.1]:25 inet n - n - 1 postscreen\n"
+		 "smtpd pass - - n - - smtpd -o soft_bounce=yes\n",
+		 &err);
+	ok(!conf_listener(c, 0)->service->params->soft_bounce, "smtpd_service_name is another");
+	ok(strstr(problems(), "there is no service inner of type pass behind postscreen") != NULL,
+	   "that is not there, as a warning says");
+	is_int(conf_params(c)->postscreen_dnsbl_max_ttl, 300000,
+	       "a unit before the default's unit");
 	conf_free(&c);
 	test_disabled();
 	c = load("local_destination_recipient_limit = x\nsmtp_destination_rate_delay = -1\n", NULL,

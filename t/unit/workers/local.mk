@@ -61,3 +61,7 @@ check_PROGRAMS += t/unit/workers/verify_test
 UNIT_TESTS += t/unit/workers/verify_test
 t_unit_workers_verify_test_SOURCES = t/unit/workers/verify_test.c
 t_unit_workers_verify_test_LDADD = libph_verify.a $(WORKER_LIBS)
+check_PROGRAMS += t/unit/workers/screened_test
+UNIT_TESTS += t/unit/workers/screened_test
+t_unit_workers_screened_test_SOURCES = t/unit/workers/screened_test.c t/unit/workers/testconf.h
+t_unit_workers_screened_test_LDADD = libph_verify.a $(WORKER_LIBS)

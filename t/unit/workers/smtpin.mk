@@ -69,3 +69,7 @@ UNIT_TESTS += t/unit/workers/screentalk_test
 t_unit_workers_screentalk_test_SOURCES = t/unit/workers/screentalk_test.c \
 	t/unit/workers/screentalk_rig.h t/unit/workers/tls_rig.h
 t_unit_workers_screentalk_test_LDADD = $(SMTPIN_LIBS)
+check_PROGRAMS += t/unit/workers/screen_test
+UNIT_TESTS += t/unit/workers/screen_test
+t_unit_workers_screen_test_SOURCES = t/unit/workers/screen_test.c t/unit/workers/testconf.h
+t_unit_workers_screen_test_LDADD = $(SMTPIN_LIBS)
