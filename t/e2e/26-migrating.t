@@ -73,7 +73,7 @@ relay unix - - y - - smtp
 anvil unix - - y - 1 anvil
 scache unix - - y - 1 scache
 postlog unix-dgram n - n - 1 postlogd
-628 inet n - n - - qmqpd
+grey unix - n n - 0 greyd
 EOF
 spew("$dir/site/main.cf", $main);
 run_ok('openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-subj', '/CN=mx.site.test',
@@ -87,7 +87,7 @@ like $out, qr/^\Q$dir\E\/site: 28 parameters are set: \d+ act, \d+ are accepted,
 	'... counts what acts' or diag $out;
 like $out, qr/nothing is lost.*:\n    max_use qmgr_message_active_limit readme_directory\n/, '... names what has no effect';
 unlike $out, qr/TLS is not there/, '... TLS is';
-like $out, qr/^  there is no QMQP server:\n    628 \(master\.cf:15\)\n/m, '... services too';
+like $out, qr/^  there is no such program:\n    grey \(master\.cf:15\)\n/m, '... services too';
 unlike $out, qr/pickup|qmgr \(|tlsmgr/, '... but not those that have a counterpart';
 my $lines = () = $out =~ /\n/g;
 cmp_ok $lines, '<', 25, '... on one screen';
