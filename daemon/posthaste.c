@@ -106,8 +106,9 @@ static pid_t running(const struct app *a)
  * -1 = our standard error. */
 static bool check_workers(const struct app *a, int snap_fd, int err_fd)
 {
-	static const char *const programs[] = { "smtpd",  "rewrite", "deliver", "local", "stats",
-						"pickup", "lookup",  "spawn",   "auth" };
+	static const char *const programs[] = { "smtpd", "rewrite",   "deliver", "local",
+						"stats", "pickup",    "lookup",  "spawn",
+						"auth",  "saslclient" };
 	bool ok = true;
 
 	for (size_t i = 0; i < ARRAY_LEN(programs); i++) {

@@ -263,6 +263,9 @@ like $stats, qr/"deliver_login_failures":\s*[1-9]/, '... and failures';
 like $stats, qr/"deliver_logins_not_tried":\s*[1-9]/, '... and what was not tried';
 unlike $stats, qr/secret-/, 'no password in the statistics';
 
+$mta->configure(%main, smtp_sasl_auth_cache_name => "btree:$dir/refused");
+my ($rc, $out) = $mta->command('posthaste', 'check');
+ok $rc && $out =~ /SASL authentication cache name "btree:\S+" must start with "proxy:"/, 'a mistake is told before anything starts' or diag $out;
 is join("\n", grep { !/saslclient pid $asked->{pid} killed by signal 9/ } split /\n/, $mta->crashes), '', 'nothing crashed';
 $mta->stop;
 $tls_hop->stop if $tls_hop;
