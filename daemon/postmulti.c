@@ -28,6 +28,8 @@ struct choice {
 	struct life_options life;
 };
 
+#define ONE_MODE "Specify exactly one of '-e', '-l', '-p', '-x'"
+
 static NORETURN void usage(void)
 {
 	command_fatal("usage: postmulti -l|-p|-x [-aRv] [-g group] [-i name] [command "
@@ -147,7 +149,7 @@ int instance_run(const struct instance *in, const char *path, char *const *argv)
 	if (pid == 0) {
 		export_instance(in);
 		execvp(path, argv);
-		fprintf(stderr, "postmulti: fatal: execute %s: %s\n", path, strerror(errno));
+		fprintf(stderr, "postmulti: fatal: execvp %s: %s\n", path, strerror(errno));
 		_exit(EXIT_FAILURE);
 	}
 	while (waitpid(pid, &status, 0) < 0) {
@@ -157,12 +159,13 @@ int instance_run(const struct instance *in, const char *path, char *const *argv)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : EX_SOFTWARE;
 }
 
-/* A command of `posthaste`. What is not enabled is checked, not started, and otherwise left alone.
+/* A command of `postfix`, in its words. What is not enabled is checked, not started, and otherwise
+ * left alone.
  */
 static int run_system(const struct instances *all, const struct instance *in, int argc, char **argv)
 {
-	static char name[] = "posthaste", c[] = "-c", check[] = "check";
-	char *path = xasprintf("%s/posthaste", in->command_dir);
+	static char name[] = "postfix", c[] = "-c", check[] = "check";
+	char *path = xasprintf("%s/postfix", in->command_dir);
 	char *list[4] = { name, c, in->dir, argv[0] };
 	char **args = xcalloc((size_t)argc + 4, sizeof(*args));
 	int status = 0;
@@ -206,16 +209,15 @@ static int iterate(const struct choice *ch, const struct instances *list, int ar
 			status = run_system(list, in, argc, argv);
 		else
 			status = instance_run(in, argv[0], argv);
-		result = status != 0 ? status : result;
+		result = status != 0 ? EXIT_FAILURE : result;
 		/* of a group, what comes later may need what has failed */
 		if (status != 0 && ch->group != NULL && ch->mode == MODE_SYSTEM &&
 		    matchlist_word_in(list->start_commands, argv[0]))
 			break;
 	}
-	if (!any)
-		command_fatal("no instance is called %s", ch->name != NULL    ? ch->name
-							  : ch->group != NULL ? ch->group
-									      : "so");
+	/* a list may be empty */
+	if (!any && ch->mode != MODE_LIST)
+		command_fatal("No matching instances");
 	return result;
 }
 
@@ -224,7 +226,7 @@ static int iterate(const struct choice *ch, const struct instances *list, int ar
 static void set_mode(struct choice *ch, enum mode mode)
 {
 	if (ch->mode != MODE_NONE)
-		usage();
+		command_fatal(ONE_MODE);
 	ch->mode = mode;
 }
 
@@ -285,8 +287,14 @@ int main(int argc, char **argv)
 	argv += optind;
 	bool wants_command = ch.mode == MODE_SYSTEM || ch.mode == MODE_COMMAND;
 
-	if (ch.mode == MODE_NONE || wants_command != (argc > 0 && ch.mode != MODE_LIFE))
-		usage();
+	if (ch.mode == MODE_NONE)
+		command_fatal(ONE_MODE);
+	if (wants_command && argc == 0)
+		command_fatal("Command required with '-p' or '-x' option");
+	if (ch.mode == MODE_LIST && argc > 0)
+		command_fatal("Command not allowed with '-l'");
+	if (ch.name != NULL && ch.group != NULL)
+		command_fatal("Specify no more than one of '-a', '-g', '-i'");
 	if (dir == NULL)
 		dir = getenv("MAIL_CONFIG") != NULL ? getenv("MAIL_CONFIG") : PH_CONFIG_DIR;
 	instances_load(&list, dir);

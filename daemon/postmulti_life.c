@@ -18,6 +18,7 @@
 #include "lib/err.h"
 #include "lib/io.h"
 
+#define NAME_CHARS     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
 #define FILE_MAX_BYTES ((size_t)16 << 20)
 
 /* ---- changing main.cf ---- */
@@ -53,19 +54,14 @@ static void set_directories(const struct instances *list, const char *with, cons
 	buf_fini(&b);
 }
 
-static bool name_is_good(const char *name)
-{
-	return (strncmp(name, "posthaste-", 10) == 0 || strncmp(name, "postfix-", 8) == 0) &&
-	       strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") ==
-		       strlen(name);
-}
-
 static void check_fresh_name(const struct instances *list, const char *name)
 {
 	if (name == NULL || name[0] == '\0')
 		return;
-	if (!name_is_good(name))
-		command_fatal("instance name must begin with posthaste- or postfix-: %s", name);
+	if (strncmp(name, "posthaste-", 10) != 0 && strncmp(name, "postfix-", 8) != 0)
+		command_fatal("New instance name must start with 'postfix-' or 'posthaste-'");
+	if (name[strspn(name, NAME_CHARS)] != '\0')
+		command_fatal("Unsafe characters in new instance name: '%s'", name);
 	if (instances_find(list, name) != NULL)
 		command_fatal("there is an instance of this name: %s", name);
 }
@@ -185,11 +181,11 @@ static void act_import(const struct instances *list, const struct life_options *
 static const struct instance *chosen(const struct instances *list, const struct life_options *o)
 {
 	if (o->chosen == NULL)
-		command_fatal("this action needs -i name");
+		command_fatal("Select an instance via '-i name'");
 	const struct instance *in = instances_find(list, o->chosen);
 
 	if (in == NULL)
-		command_fatal("no instance is called %s", o->chosen);
+		command_fatal("No instance named %s", o->chosen);
 	return in;
 }
 
@@ -198,7 +194,7 @@ static const struct instance *secondary(const struct instances *list, const stru
 	const struct instance *in = chosen(list, o);
 
 	if (in->primary)
-		command_fatal("not for the primary instance");
+		command_fatal("Cannot do this to the primary instance");
 	return in;
 }
 
@@ -344,11 +340,13 @@ int life_action(const struct instances *list, const char *action, const struct l
 				      "-e init comes first");
 		for (unsigned k = 0; k < o->setting_count; k++) {
 			if (strchr(o->settings[k], '=') == NULL)
-				command_fatal("expected name=value, found: %s", o->settings[k]);
+				command_fatal("Malformed parameter setting '%s'", o->settings[k]);
 		}
 		check_fresh_name(list, o->name);
 		actions[i].run(list, o);
 		return EX_OK;
 	}
-	command_fatal("unknown action: %s", action);
+	command_fatal("Invalid '-e' edit action '%s'. Specify 'create', 'destroy', 'import', "
+		      "'deport', 'enable', 'disable', 'assign' or 'init'",
+		      action);
 }
