@@ -253,6 +253,7 @@ const char *map_remote_refusal(const char *param_name)
 		{ "postscreen_discard_ehlo_keyword_address_maps", each_reply },
 		{ "postscreen_forbidden_commands", each_reply },
 		{ "postscreen_reject_footer_maps", each_reply },
+		{ "postscreen_tls_loglevel_maps", handshake },
 		{ "smtp_body_checks", each_line },
 		{ "smtp_delivery_status_filter", each_reply },
 		{ "smtp_discard_ehlo_keyword_address_maps", each_reply },

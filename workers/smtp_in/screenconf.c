@@ -325,6 +325,7 @@ static struct params *tls_params_of(const struct params *p)
 	t->smtpd_tls_fingerprint_digest = p->postscreen_tls_fingerprint_digest;
 	t->smtpd_tls_key_file = p->postscreen_tls_key_file;
 	t->smtpd_tls_loglevel = p->postscreen_tls_loglevel;
+	t->smtpd_tls_loglevel_maps = p->postscreen_tls_loglevel_maps;
 	t->smtpd_tls_mandatory_ciphers = p->postscreen_tls_mandatory_ciphers;
 	t->smtpd_tls_mandatory_exclude_ciphers = p->postscreen_tls_mandatory_exclude_ciphers;
 	t->smtpd_tls_mandatory_protocols = p->postscreen_tls_mandatory_protocols;
