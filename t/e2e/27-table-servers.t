@@ -78,8 +78,12 @@ if (my $s = $server{memcached}) {
 			'0 down@backup.test', 'memcache: while it is down the backup answers';
 		unlink "$dir/db/b.db";
 		like query('other@x.test', $b), qr/^1 .*lookup error: backup: /s, 'memcache: a backup that cannot be asked';
-		like query('x', table('hashed', 'memcache', %both, backup => "hash:$dir/x")), qr/^1 .*backup: only a remote table/s,
-			'memcache: no backup in the process';
+		Posthaste::spew("$dir/kept", "kept\@x.test of\@file.test\n");
+		my $file = table('file', 'memcache', %both, backup => "texthash:$dir/kept");
+		is query('kept@x.test', $file), '0 of@file.test', 'memcache: a backup that is a file';
+		is query('none@x.test', $file), '1 ', 'memcache: what the file does not have';
+		Posthaste::spew("$dir/kept", '');
+		is query('kept@x.test', $file), '0 of@file.test', 'memcache: and has itself from then on';
 	}
 }
 if (my $s = $server{redis}) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* memcache_table(5), for reading: "get KEY" in the text protocol. What is not there, or cannot be
- * asked for, is asked of the `backup`, another remote table, and put there. Listed in
+ * asked for, is asked of the `backup`, another table, and put there. Listed in
  * workers/lookup/table.c. */
 #include <pthread.h>
 #include <stdlib.h>
@@ -19,8 +19,9 @@ struct memcache {
 	size_t line_max, data_max;
 	int64_t timeout_ms, ttl_s, flags;
 	unsigned tries;
-	struct table *backup;  /* NULL = none */
-	pthread_mutex_t admit; /* table_admits() of the backup is for one thread at a time */
+	struct table *backup;  /* NULL = none, or not a remote one */
+	struct map *local;     /* a backup that answers at once; NULL = none */
+	pthread_mutex_t admit; /* table_admits() of the backup, and `local`: one thread at a time */
 };
 
 struct connection {
@@ -41,10 +42,11 @@ static int open_backup(struct table *t, struct memcache *m, const char *spec)
 		return E_CONFIG;
 	}
 	conf_diag_init(&d);
-	int err = table_open(t->conf, spec, &m->backup, &d);
+	int err = table_type_is_remote(spec) ? table_open(t->conf, spec, &m->backup, &d)
+					     : map_open(t->conf, spec, &m->local, &d);
 
 	if (err != 0)
-		options_complain(t->options, "backup: only a remote table can be one: %.200s",
+		options_complain(t->options, "backup: %.200s",
 				 d.text.len > 0 ? buf_cstr(&d.text) : err_str(err));
 	conf_diag_fini(&d);
 	return err;
@@ -79,6 +81,7 @@ static void memcache_close(struct table *t)
 	struct memcache *m = t->source_state;
 
 	table_close(&m->backup);
+	map_close(&m->local);
 	pthread_mutex_destroy(&m->admit);
 	free(m->where);
 	free(m->key_format);
@@ -228,6 +231,14 @@ static void ask_backup(const struct memcache *m, struct connection *c, struct sv
 {
 	pthread_mutex_t *admit = (pthread_mutex_t *)(uintptr_t)&m->admit;
 
+	if (m->local != NULL) {
+		pthread_mutex_lock(admit);
+		a->status = map_get(m->local, key, &a->value);
+		pthread_mutex_unlock(admit);
+		if (a->status == MAP_ERROR)
+			table_fail(a, "%s cannot be asked", map_spec(m->local));
+		return;
+	}
 	pthread_mutex_lock(admit);
 	int admitted = table_admits(c->backup, key);
 
@@ -251,7 +262,7 @@ static void memcache_ask(const struct table *t, void *connection, struct sv key,
 		key_is_plain(buf_sv(&name));
 	if (plain)
 		err = get(m, &c->stream, buf_sv(&name), &found, &value);
-	if (!found && c->backup != NULL) {
+	if (!found && (c->backup != NULL || m->local != NULL)) {
 		struct table_answer b = { .status = MAP_NOT_FOUND };
 
 		ask_backup(m, c, key, &b);

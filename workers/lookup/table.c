@@ -67,6 +67,13 @@ static int common_options(struct table *t, struct conf_diag *d)
 	return matchlist_open(t->conf, domains, "domain", MATCHLIST_STRING, &t->domains, d);
 }
 
+bool table_type_is_remote(const char *spec)
+{
+	const char *colon = strchr(spec, ':');
+
+	return colon != NULL && find_source((struct sv){ spec, (size_t)(colon - spec) }) != NULL;
+}
+
 int table_open(const struct conf *c, const char *spec, struct table **t_r, struct conf_diag *d)
 {
 	const char *colon = strchr(spec, ':');

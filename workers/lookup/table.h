@@ -64,6 +64,8 @@ struct table {
 /* "type:name". On failure the diagnostics say why. */
 int table_open(const struct conf *c, const char *spec, struct table **t_r, struct conf_diag *d);
 void table_close(struct table **t);
+/* Is "type:name" a table that this worker asks? */
+bool table_type_is_remote(const char *spec);
 /* Can the key be in the table at all? 1, 0, negative when a table of `domain` cannot be asked. Not
  * for several threads at once. */
 int table_admits(const struct table *t, struct sv key);

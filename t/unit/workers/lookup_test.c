@@ -149,10 +149,10 @@ static void test_open(void)
 		{ "memcache", "memcache = inet:x:1\nkey_format = a%s\ntimeout = 5\n", "" },
 		{ "memcache", "timeout = soon\n", "timeout: expected a number" },
 		{ "memcache", "backup = socketmap:unix:/no:map\nttl = 5\n", "" },
-		{ "memcache", "backup = hash:/no\n", "backup: only a remote table can be one" },
+		{ "memcache", "backup = inline:{a=b}\n", "" },
+		{ "memcache", "backup = nosuch:/no\n", "backup: " },
 		{ "memcache", "backup = memcache:/no\n", "backup: cannot be a memcache table" },
-		{ "memcache", "backup = proxy:sqlite:/no/such\n",
-		  "only a remote table can be one" },
+		{ "memcache", "backup = proxy:sqlite:/no/such\n", "backup: " },
 		{ "memcache", "timeout = 0\n", "timeout: expected a number" },
 		{ "memcache", "key_format = %q\n", "key_format: invalid" },
 
