@@ -164,7 +164,19 @@ like greeted('203.0.113.1', 4002), qr/^(?:OLD|NEW waited)$/, 'clients are served
 is $mta->stop, 0, 'stops';
 my (undef, $table) = $mta->command('postmap', '-s', "btree:$file");
 like $table, qr/^203\.0\.113\.1\s+\d{9,};\d{9,};[01];[01];[01]$/m, 'the file has what Postfix writes';
+# mailcow's access list is a table on a server
+my $tables = free_port();
+spew("$dir/access", "203.0.113.30\tpermit\n203.0.113.31\treject\n203.0.113.32\t=TEMP no\n");
+Posthaste::spawn("$dir/tables.out", $^X, "$FindBin::Bin/lib/tableserver.pl", $tables, "$dir/access", 'tcp');
+$mta->{opt}{master} =~ s/(greet_wait=60s\n)/$1  -o postscreen_access_list=tcp:127.0.0.1:$tables -o postscreen_denylist_action=drop\n/;
+$mta->configure(postscreen_cache_map => "btree:$file");
 $mta->launch;
+like connect_as($ours{slow}, '203.0.113.30', 25)->reply, qr/^220 mx/, 'a server knows who is let through';
+like connect_as($ours{slow}, '203.0.113.31', 25)->reply, qr/^521 5\.3\.2 Service currently unavailable/, 'and who is not';
+my $unsure = connect_as($ours{slow}, '203.0.113.32', 25);
+ok $mta->wait_log(qr/postscreen\[\d+\]: warning: postscreen_access_list: tcp:127\.0\.0\.1:$tables: table lookup error -- ignoring the remainder/, 20),
+	'when it does not say';
+is scalar readline $unsure->{sock}, "220-mx ESMTP\r\n", 'the client is tested';
 is greeted('203.0.113.1', 4003), 'OLD', 'known after a restart';
 $mta->advance(3 * 86400);
 is greeted('203.0.113.1', 4004), 'OLD waited', 'its results expire';
