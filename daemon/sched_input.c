@@ -783,6 +783,8 @@ int sched_input(struct sched *s, enum worker_class class_id, unsigned slot, uint
 		return in_file_closed(s, w, rec, len);
 	if (kind == PROTO_RESULT && p != &s->rewrite)
 		return in_result(s, w, rec, len);
+	if (kind == PROTO_NOTICE && p == &s->deliver)
+		return work_notice(s, w, rec, len);
 	if (p != &s->rewrite || kind >= PROTO_KIND_COUNT)
 		return E_PEER;
 	if (kind == PROTO_COPIED)

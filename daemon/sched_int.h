@@ -195,9 +195,10 @@ struct sched_worker {
 	/* rewrite: */
 	struct local_dest *dests;
 	uint32_t dest_cap;
-	size_t dest_bytes; /* of their names */
-	int64_t open_ms;   /* when the message that is announced in part began */
-	int64_t files_ms;  /* files_left: grants it may ask for now; at files_ms it was so */
+	size_t dest_bytes;    /* of their names */
+	int64_t open_ms;      /* when the message that is announced in part began */
+	int64_t notice_at_ms; /* deliver: its allowance of notices is used up to here */
+	int64_t files_ms;     /* files_left: grants it may ask for now; at files_ms it was so */
 	int64_t files_left;
 	uint8_t owed[SPOOL_JOURNAL + 1]; /* by kind: asked for, and there was no number */
 	unsigned complaints;             /* lines of the log that were about it */
@@ -377,6 +378,8 @@ void dest_timer_fired(struct sdest *d);
 /* sched_job.c, sched_work.c: hand out; true = budget used up */
 bool jobs_turn(struct sched *s);
 bool work_turn(struct sched *s);
+/* A delivery worker has something for the postmaster. */
+int work_notice(struct sched *s, struct sched_worker *w, const void *rec, size_t len);
 void work_copy_tick(struct sched *s);
 int work_copied(struct sched *s, struct sched_worker *w, unsigned slot, const void *rec,
 		size_t len);

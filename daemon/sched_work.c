@@ -114,6 +114,37 @@ bool work_turn(struct sched *s)
 	return budget == 0;
 }
 
+/* ---- notices about servers ---- */
+
+#define NOTICE_BURST 10
+#define NOTICE_MS    60000 /* one more each */
+
+static bool room_any(const struct sched_worker *w UNUSED)
+{
+	return true;
+}
+
+/* Servers decide how many there are: beyond the allowance they are lost. */
+int work_notice(struct sched *s, struct sched_worker *w, const void *rec, size_t len)
+{
+	struct proto_notice n;
+	struct sched_worker *to;
+
+	if (len < sizeof(n))
+		return E_PEER;
+	memcpy(&n, rec, sizeof(n));
+	if (n.peer_len == 0 || n.peer_len > 2 * PROTO_NAME_MAX || n.text_len > PROTO_NOTICE_MAX ||
+	    n.lmtp > 1 || len != sizeof(n) + n.peer_len + n.text_len)
+		return E_PEER;
+	if (w->notice_at_ms < s->now_ms)
+		w->notice_at_ms = s->now_ms;
+	if (w->notice_at_ms - s->now_ms > (NOTICE_BURST - 1) * NOTICE_MS ||
+	    (to = pick(&s->rewrite, room_any)) == NULL || send_to(s, to, rec, len) != 0)
+		return 0;
+	w->notice_at_ms += NOTICE_MS;
+	return 0;
+}
+
 /* ---- copy-forward ---- */
 
 /* A message whose entries are all in our hands; then nobody reads its old place. */

@@ -63,6 +63,8 @@ enum proto_kind {
 	PROTO_AUTH_ANSWER,
 	/* rewrite -> verify */
 	PROTO_VERIFY_RESULT,
+	/* deliver -> supervisor -> rewrite */
+	PROTO_NOTICE,
 	/* deliver <-> saslclient */
 	PROTO_SASL_ASK,
 	PROTO_SASL_ANSWER,
@@ -324,6 +326,19 @@ struct proto_result {
 struct proto_dest_idle {
 	uint32_t kind;
 	uint32_t dest;
+};
+
+/* ---- deliver -> supervisor -> rewrite ---- */
+
+#define PROTO_NOTICE_MAX 8192u /* bytes of a transcript */
+
+struct proto_notice { /* the postmaster is told of a session with a server; may be lost */
+	uint32_t kind;
+	uint16_t lmtp;
+	uint16_t peer_len; /* "host[ip]:port" */
+	uint32_t text_len; /* transcript: lines, each with a line feed */
+	uint32_t pad;
+	/* peer, transcript */
 };
 
 /* ---- any <-> resolver ---- */

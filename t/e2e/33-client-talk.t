@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 # SPDX-License-Identifier: GPL-3.0-or-later
 # What is said with servers and clients, beside Debian's Postfix: the work-arounds for PIX firewalls (smtp_pix_workarounds), the log of
-# sessions with peers of debug_peer_list, ports by the names of known_tcp_ports.
+# sessions with peers of debug_peer_list, ports by the names of known_tcp_ports, notices about servers (notify_classes = protocol).
 use strict;
 use warnings;
 use FindBin;
@@ -34,13 +34,14 @@ while (my @l = $select->can_read) {
 		my $s = $l->accept or next;
 		next if fork;
 		my $port = $s->sockport == $masked ? 'masked' : 'plain';
-		my ($heard, $data, $at) = ('', 0, 0);
+		my ($heard, $content, $data, $at) = ('', '', 0, 0);
 		syswrite $s, "$banner{$s->sockport}\r\n";
 		while (sysread $s, my $in, 65536) {
 			if ($data) {
 				# a packet that is all dot, a second or more after what was before it
 				my $alone = $in eq ".\r\n" && time - $at >= 0.7 ? ' alone' : '';
 				$at = time;
+				$content .= $in;
 				next unless $in =~ /(?:^|\r\n)\.\r\n\z/;
 				$data = 0;
 				$heard .= "dot$alone\n";
@@ -52,8 +53,11 @@ while (my @l = $select->can_read) {
 				$data = $line eq 'DATA';
 				$at = time;
 				my $to = $heard =~ /RCPT TO:<(\w+)/ ? $1 : '?';
-				syswrite $s, $data ? "354 go\r\n" : $line =~ /^EHLO/ ? "250-hop\r\n250 8BITMIME\r\n" : $line eq 'QUIT' ? "221 bye\r\n" : "250 2.1.0 well $to\r\n";
-				print $s->sockhost, " $port $to: ", $heard =~ s/\n/|/gr, "\n" and exit if $line eq 'QUIT';
+				syswrite $s, $data ? "354 go\r\n" : $line =~ /^EHLO/ ? "250-hop\r\n250 8BITMIME\r\n" : $line eq 'QUIT' ? "221 bye\r\n" : $line =~ /^RCPT TO:<bad/ ? "502 5.5.1 unknown command\r\n" : "250 2.1.0 well $to\r\n";
+				next if $line ne 'QUIT';
+				print $heard =~ /RCPT TO:<errors/ ? ('NOTICE ', $content =~ s/^(?:Received|Date|Message-I[dD]):.*\n(?:[ \t].*\n)*//mgr =~ s/\r?\n/|/gr)
+					: ($s->sockhost, " $port $to: ", $heard =~ s/\n/|/gr), "\n";
+				exit;
 			}
 		}
 		print $s->sockhost, " $port: lost: ", $heard =~ s/\n/|/gr, "\n";
@@ -71,12 +75,16 @@ my %main = (
 	debug_peer_list => '127.0.1.0/24, 127.0.0.9, byhop.test',
 	known_tcp_ports => "masked = $masked, smtp = hop-port = $plain",
 	smtpd_peername_lookup => 'no',
+	notify_classes => 'protocol',
+	error_notice_recipient => 'errors@notice.test',
+	mail_name => 'Mail',
 	smtpd_banner => 'mx ESMTP',
 	smtp_connection_cache_on_demand => 'no',
 	smtp_pix_workaround_delay_time => '1s',
 	smtp_pix_workaround_maps => 'inline:{ { 127.0.0.4 = delay_dotcrlf, nonsense } }',
 	transport_maps => 'inline:{ ' . join(', ', '{ young.test = smtp:[127.0.0.2]:masked }', '{ old.test = old:[127.0.0.3]:masked }', '{ map.test = old:[127.0.0.4]:masked }',
-		'{ off.test = off:[127.0.0.5]:masked }', '{ debug.test = smtp:[127.0.1.6]:hop-port }', '{ quiet.test = smtp:[127.0.0.7]:hop-port }') . ' }',
+		'{ off.test = off:[127.0.0.5]:masked }', '{ debug.test = smtp:[127.0.1.6]:hop-port }', '{ quiet.test = smtp:[127.0.0.7]:hop-port }',
+		'{ bad.test = smtp:[127.0.0.8]:hop-port }', '{ notice.test = smtp:[127.0.0.10]:hop-port }', '{ gone.test = discard: }') . ' }',
 );
 my $old = 'old unix - - n - - smtp -o smtp_pix_workaround_threshold_time=0';
 my $off = 'off unix - - n - - smtp -o smtp_pix_workarounds=';
@@ -93,12 +101,12 @@ sub play {
 	}
 	my $c = Posthaste::Client->new($mta->{port});
 	$c->ok('HELO quiet.client');
-	for my $domain (qw(young old map off debug quiet)) {
-		like $c->mail('s@x.test', "$domain\@$domain.test", "Subject: $domain\n\nbody\n.dot"), qr/^250/, "$who: $domain: taken";
+	for my $domain (qw(young old map off debug quiet bad)) {
+		like $c->mail('s@gone.test', "$domain\@$domain.test", "Subject: $domain\n\nbody\n.dot"), qr/^250/, "$who: $domain: taken";
 	}
 	$c->quit;
-	my $heard = sub { [ sort split /\n/, substr slurp("$dir/hop.out"), $before ] };
-	ok wait_until(sub { @{ $heard->() } >= 6 }, 40), "$who: all sessions are over" or diag @{ $heard->() }, $mta->log;
+	my $heard = sub { [ sort grep { !/^NOTICE .*SMTP server: / } split /\n/, substr slurp("$dir/hop.out"), $before ] };
+	ok wait_until(sub { @{ $heard->() } >= 8 }, 40), "$who: all sessions are over" or diag @{ $heard->() }, $mta->log;
 	$c = Posthaste::Client->new($mta->{port}, '127.0.0.9');
 	$c->cmd($_) for 'HELO loud.client', 'NOOP', 'MAIL FROM:<s@x.test>', 'RCPT TO:<nobody>', 'BAD command', 'QUIT';
 	my $log = sub {
@@ -124,11 +132,14 @@ sub play {
 my $ours = play('posthaste');
 is scalar(grep { /dot alone/ } @{ $ours->{heard} }), 2, 'two dots came alone and late' or diag explain $ours->{heard};
 is scalar(grep { /^127\.0\.0\.[235] masked \w+: HELO/ } @{ $ours->{heard} }), 2, 'two were greeted with HELO';
+is scalar(grep { /^NOTICE .*SMTP client: errors from 127\.0\.0\.8\[127\.0\.0\.8\]:\d+.*\| In:  502 5\.5\.1 unknown command\|/ } @{ $ours->{heard} }), 1,
+	'the postmaster hears of a server that does not understand';
 my $why = Peers::obstacle();
 SKIP: {
 	skip $why, 1 if $why;
 	my $theirs = play('postfix');
-	s/\[127\.0\.0\.1\]:\d+/[127.0.0.1]:PORT/g for map { @$_ } map { ($_->{heard}, values %{ $_->{log} }) } $ours, $theirs;
+	# Postfix takes back what was begun before it says QUIT
+	s/\|RSET\|QUIT/|QUIT/, s/\| Out: RSET\| In:  250 [^|]*//g for @{ $theirs->{heard} };
 	is_deeply $ours, $theirs, 'the same as from Postfix' or diag explain $ours, $theirs;
 }
 Posthaste::end_child($hop);

@@ -93,9 +93,13 @@ const char *client_joined_reply(struct client *c)
 
 struct client_fault client_fault_reply(struct client *c)
 {
-	bool permanent = c->parser.code >= 500;
+	unsigned code = c->parser.code;
+	bool permanent = code >= 500;
 	struct client_fault f = { .permanent = permanent, .dsn = { permanent ? 5 : 4, 0, 0 } };
 
+	/* our mistake, or the server's: syntax, unknown or unexpected commands */
+	if (code < 400 || (code >= 500 && code < 510) || code == 555)
+		c->trouble |= CLIENT_TROUBLE_PROTOCOL;
 	if (c->parser.dsn[0] == f.dsn[0])
 		memcpy(f.dsn, c->parser.dsn, 3);
 	f.diag = sv_from(client_joined_reply(c));
@@ -243,6 +247,7 @@ static void protocol_error(struct client *c, const char *what)
 {
 	struct client_fault f;
 
+	c->trouble |= CLIENT_TROUBLE_PROTOCOL;
 	buf_reset(&c->text);
 	buf_printf(&c->text, "host %s broke the protocol: %s while %s", c->namaddr, what, doing(c));
 	f = client_fault_text(c, false, 5, 0);
@@ -706,6 +711,19 @@ static void take_reply(struct client *c)
 	descs[x.kind].on_reply(c, x.rcpt);
 }
 
+void client_spoke_early(struct client *c)
+{
+	struct client_fault f;
+
+	log_warn("server %s violates %s policy", c->namaddr, c->conf->block_early);
+	c->early = true;
+	buf_reset(&c->text);
+	buf_add_str(&c->text, "unexpected server message");
+	f = client_fault_text(c, false, 7, 0);
+	f.site = true;
+	client_dead(c, &f);
+}
+
 void client_input(struct client *c, const char *data, size_t len)
 {
 	/* what comes with the go-ahead for TLS was said by somebody on the way */
@@ -717,6 +735,7 @@ void client_input(struct client *c, const char *data, size_t len)
 		if (got == 0)
 			return;
 		if (got == E_AGAIN) {
+			c->trouble |= CLIENT_TROUBLE_DATA;
 			buf_reset(&c->reply);
 			buf_printf(&c->reply, "local data error while talking to %s", c->namaddr);
 			client_broken(c, buf_cstr(&c->reply));
@@ -730,6 +749,11 @@ void client_input(struct client *c, const char *data, size_t len)
 		len -= used;
 		take_reply(c);
 		smtp_reply_parser_reset(&c->parser);
+		if (len > 0 && c->state == CLIENT_IDLE && c->by_starttls && c->finished == 0 &&
+		    c->conf->block_early != NULL) {
+			client_spoke_early(c);
+			return;
+		}
 	}
 }
 

@@ -71,7 +71,8 @@ struct client_conf { /* of one transport */
 	unsigned discard;       /* CLIENT_F_*: smtp_discard_ehlo_keywords */
 	const char *helo_name;
 	const char *myhostname;
-	bool note_starttls; /* smtp_tls_note_starttls_offer */
+	bool note_starttls;      /* smtp_tls_note_starttls_offer */
+	const char *block_early; /* smtp_tls_block_early_mail_reply, its name; NULL = no */
 	int64_t connect_ms, helo_ms, starttls_ms, xforward_ms, mail_ms, rcpt_ms, data_init_ms,
 		data_xfer_ms, data_done_ms, rset_ms, quit_ms;
 };
@@ -214,6 +215,11 @@ struct client_ops {
 	unsigned (*pix)(void *ctx);
 };
 
+enum { /* in the way of notify_classes */
+       CLIENT_TROUBLE_PROTOCOL = 1,
+       CLIENT_TROUBLE_DATA = 2,
+};
+
 enum { /* smtp_pix_workarounds */
        CLIENT_PIX_NO_ESMTP = 1,
        CLIENT_PIX_DELAY_DOT = 2, /* the caller's: the end of a message goes out alone, and later */
@@ -243,12 +249,15 @@ struct client {
 	bool loop_check;     /* port 25: a server with our own name is ourselves */
 	enum client_tls tls; /* set by the caller right after client_init() */
 	bool secured;        /* TLS is on */
+	bool by_starttls;    /* ... after STARTTLS */
+	bool early;          /* client_spoke_early() ended it */
 	bool verified;       /* ... with the server that is meant; set before client_secured() */
 	/* Who logs in, if the server offers it: set right after client_init(); NULL = nobody. */
 	struct client_login *login;
 	enum client_state state;
 	unsigned features;
 	unsigned pix;
+	unsigned trouble;    /* CLIENT_TROUBLE_*: what the postmaster may want to hear of */
 	unsigned discard;    /* client_conf's, or what is said of this server */
 	uint64_t size_limit; /* 0 = none announced */
 	uint64_t progress;   /* replies taken, and contents written to their end */
@@ -283,6 +292,10 @@ void client_login_said(struct client *c, enum client_login_said what, struct sv 
 void client_secured(struct client *c);
 /* In CLIENT_TLS: the mail is deferred with this text. */
 void client_tls_failed(struct client *c, const char *why);
+
+/* block_early: before the first MAIL after STARTTLS the server has said more than it was asked for.
+ * The session ends: it may answer somebody who spoke before us (CVE-2009-3555). */
+void client_spoke_early(struct client *c);
 
 /* Bytes from the server. */
 void client_input(struct client *c, const char *data, size_t len);

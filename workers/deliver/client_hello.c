@@ -152,6 +152,7 @@ void client_on_starttls(struct client *c, unsigned rcpt UNUSED)
 {
 	if (c->parser.code / 100 == 2) {
 		c->state = CLIENT_TLS;
+		c->by_starttls = true;
 		c->ops->starttls(c->ctx);
 	} else if (c->tls == CLIENT_TLS_MUST) {
 		refused_tls(c);

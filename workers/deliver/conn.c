@@ -188,8 +188,10 @@ void conn_close_socket(struct conn *c)
 	conn_tls_close(c);
 	loop_fd_del(c->d->loop, &c->lf);
 	io_close(&c->fd);
-	if (c->client_on)
+	if (c->client_on) {
+		conn_talk_end(c);
 		client_fini(&c->client);
+	}
 	conn_login_close(c);
 	c->client_on = false;
 	c->dead = false;
@@ -237,6 +239,7 @@ static void on_begin(void *ctx, struct client_tx *tx)
 	int64_t now = clock_now_wall().us;
 
 	c->uses++;
+	conn_talk_of(c, j);
 	if (c->uses > 1) {
 		j->handshake_ok = true;
 		if (j->start_us == 0)
@@ -346,7 +349,7 @@ static void on_dead(void *ctx, const struct client_fault *f)
 		counter_add(c->d->counters, CTR_deliver_login_failures, 1);
 	if (c->job == NULL || f == NULL)
 		return;
-	if (c->encrypts && conn_tls_may_go_plain(c)) {
+	if (c->encrypts && !c->client.early && conn_tls_may_go_plain(c)) {
 		c->plain_again = true;
 		return;
 	}
@@ -580,6 +583,7 @@ static void flush(struct conn *c)
 		} else if (n == DAMAGED) {
 			client_broken(k, "queue record is damaged");
 		} else if (n == NO_TABLE) {
+			k->trouble |= CLIENT_TROUBLE_DATA;
 			buf_reset(&c->d->scratch);
 			buf_printf(&c->d->scratch, "local data error while talking to %s",
 				   c->namaddr);
@@ -676,6 +680,9 @@ static void after_engine(struct conn *c)
 
 	if (c->encrypts)
 		conn_tls_step(c);
+	if (!c->dead && c->job != NULL && c->uses == 0 && client_can_start(&c->client) &&
+	    conn_tls_is_early(c))
+		client_spoke_early(&c->client);
 	while (!c->dead && client_can_start(&c->client)) {
 		j = c->job;
 		c->job = NULL;

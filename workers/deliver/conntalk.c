@@ -3,10 +3,12 @@
 #include "workers/deliver/conntalk.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/log.h"
+#include "lib/mailaddr.h"
 #include "lib/util.h"
 
 #define LOGGED_BYTES 900u
@@ -17,7 +19,69 @@ bool conn_talk_is_secret(const struct conn *c)
 	return c->client.login != NULL && c->client.state == CLIENT_HELLO;
 }
 
-/* ---- debug_peer_list ---- */
+/* ---- the transcript ---- */
+
+struct conn_talk {
+	struct buf text;
+	bool of_ours; /* the mail is a notification itself: nobody is told */
+};
+
+/* What is oldest goes when there is too much, in whole lines. */
+static void note(const struct conn *c, const char *direction, struct sv line, const char *more)
+{
+	struct buf *t = &c->talk->text;
+
+	buf_printf(t, "%s%.*s%s\n", direction, (int)size_min(line.len, LOGGED_BYTES), line.p, more);
+	while (t->len > PROTO_NOTICE_MAX) {
+		const char *nl = memchr(t->p + t->len / 2, '\n', t->len - t->len / 2);
+
+		buf_consume(t, nl != NULL ? (size_t)(nl + 1 - t->p) : t->len);
+	}
+}
+
+void conn_talk_of(struct conn *c, const struct job *j)
+{
+	const struct tconf *t = c->dest->t;
+	struct sv sender = j->env.sender, local, domain;
+	const char *own = t->double_bounce;
+
+	if (c->talk == NULL)
+		return;
+	c->talk->of_ours =
+		sender.len == 0 || sv_eq_nocase(sender, sv_from(own)) ||
+		(mail_addr_split(sender, &local, &domain) && sv_eq_nocase(local, sv_from(own)) &&
+		 sv_eq_nocase(domain, sv_from(t->myorigin)));
+}
+
+static void send_notice(struct conn *c)
+{
+	struct sv peer = sv_from(c->relay), text = buf_sv(&c->talk->text);
+	struct proto_notice n = { .kind = PROTO_NOTICE,
+				  .lmtp = c->dest->t->client.lmtp,
+				  .peer_len = (uint16_t)peer.len,
+				  .text_len = (uint32_t)text.len };
+	struct buf rec = BUF_INIT;
+
+	buf_add(&rec, &n, sizeof(n));
+	buf_add_sv(&rec, peer);
+	buf_add_sv(&rec, text);
+	worker_send(c->d->w, &c->d->w->super, rec.p, rec.len);
+	counter_add(c->d->counters, CTR_deliver_notices, 1);
+	buf_fini(&rec);
+}
+
+void conn_talk_end(struct conn *c)
+{
+	if (c->talk == NULL)
+		return;
+	if ((c->client.trouble & c->dest->t->notify) != 0 && !c->talk->of_ours)
+		send_notice(c);
+	buf_fini(&c->talk->text);
+	free(c->talk);
+	c->talk = NULL;
+}
+
+/* ---- lines ---- */
 
 static bool begins(struct sv line, const char *verb)
 {
@@ -26,51 +90,55 @@ static bool begins(struct sv line, const char *verb)
 	return line.len >= n && sv_eq_nocase((struct sv){ line.p, n }, sv_from(verb));
 }
 
-static void log_line(const struct conn *c, char mark, struct sv line, const char *more)
+static void keep_line(const struct conn *c, char mark, struct sv line, const char *more)
 {
-	log_as(c->dest->t->program, LOG_LEVEL_INFO, "%c %s: %.*s%s", mark, c->relay,
-	       (int)size_min(line.len, LOGGED_BYTES), line.p, more);
+	if (c->verbose)
+		log_as(c->dest->t->program, LOG_LEVEL_INFO, "%c %s: %.*s%s", mark, c->relay,
+		       (int)size_min(line.len, LOGGED_BYTES), line.p, more);
+	if (c->talk != NULL)
+		note(c, mark == '>' ? "Out: " : "In:  ", line, more);
 }
 
 /* While a login goes on: only what begins like a command of the greeting is no password. */
-static void log_command(const struct conn *c, struct sv line)
+static void keep_command(const struct conn *c, struct sv line)
 {
 	static const char *const open[] = { "EHLO ", "LHLO ", "HELO ", "STARTTLS", "QUIT" };
 	const char *blank;
 
 	if (!conn_talk_is_secret(c)) {
-		log_line(c, '>', line, "");
+		keep_line(c, '>', line, "");
 		return;
 	}
 	for (size_t i = 0; i < ARRAY_LEN(open); i++) {
 		if (begins(line, open[i])) {
-			log_line(c, '>', line, "");
+			keep_line(c, '>', line, "");
 			return;
 		}
 	}
 	if (!begins(line, "AUTH ")) {
-		log_line(c, '>', SV(""), "***");
+		keep_line(c, '>', SV(""), "***");
 		return;
 	}
 	blank = line.len > 5 ? memchr(line.p + 5, ' ', line.len - 5) : NULL;
-	log_line(c, '>', (struct sv){ line.p, blank != NULL ? (size_t)(blank - line.p) : line.len },
-		 blank != NULL ? " ***" : "");
+	keep_line(c, '>',
+		  (struct sv){ line.p, blank != NULL ? (size_t)(blank - line.p) : line.len },
+		  blank != NULL ? " ***" : "");
 }
 
-static void log_commands(const struct conn *c, struct sv text)
+static void keep_commands(const struct conn *c, struct sv text)
 {
 	while (text.len > 0) {
 		struct sv line = sv_trim(sv_next_part(&text, '\n'));
 
 		if (line.len > 0) /* it ends the content */
-			log_command(c, line);
+			keep_command(c, line);
 	}
 }
 
 void conn_talk_said(const struct conn *c, struct sv line)
 {
-	if (c->verbose)
-		log_line(c, '>', line, "");
+	if (c->verbose || c->talk != NULL)
+		keep_line(c, '>', line, "");
 }
 
 void conn_talk_wrote(const struct conn *c, size_t n)
@@ -79,13 +147,13 @@ void conn_talk_wrote(const struct conn *c, size_t n)
 	size_t part = size_min(n, k->head.len);
 	uint64_t content;
 
-	if (!c->verbose)
+	if (!c->verbose && c->talk == NULL)
 		return;
-	log_commands(c, (struct sv){ k->head.p, part });
+	keep_commands(c, (struct sv){ k->head.p, part });
 	n -= part;
 	content = k->content != NULL ? k->content->content_len - k->content_off : 0;
 	if (n > content)
-		log_commands(c, (struct sv){ k->tail.p, n - (size_t)content });
+		keep_commands(c, (struct sv){ k->tail.p, n - (size_t)content });
 }
 
 /* ---- replies ---- */
@@ -106,6 +174,10 @@ static int filter_reply(struct conn *c, struct buf *line)
 			log_as(c->dest->t->program, LOG_LEVEL_INFO,
 			       "%s: replacing server reply \"%s\" with \"%s\"", c->relay,
 			       buf_cstr(line), buf_cstr(value));
+		if (c->talk != NULL) {
+			note(c, "Replaced-by: ", SV(""), "");
+			note(c, "     ", buf_sv(value), "");
+		}
 		buf_reset(line);
 		buf_add_sv(line,
 			   (struct sv){ value->p, size_min(value->len, SMTP_REPLY_LINE_MAX) });
@@ -117,10 +189,10 @@ static int hear(void *ctx, struct buf *line)
 {
 	struct conn *c = ctx;
 
-	if (c->verbose && conn_talk_is_secret(c) && begins(buf_sv(line), "334"))
-		log_line(c, '<', SV("334"), " ***");
-	else if (c->verbose)
-		log_line(c, '<', buf_sv(line), "");
+	if (conn_talk_is_secret(c) && begins(buf_sv(line), "334"))
+		keep_line(c, '<', SV("334"), " ***");
+	else
+		keep_line(c, '<', buf_sv(line), "");
 	return map_list_is_empty(c->dest->t->reply_filter) ? 0 : filter_reply(c, line);
 }
 
@@ -156,7 +228,11 @@ void conn_talk_begin(struct conn *c)
 	c->verbose = t->debug_peers != NULL &&
 		     (matchlist_has_client(t->debug_peers, sv_from(c->host), c->ip) > 0 ||
 		      matchlist_has_client(t->debug_peers, dest_nexthop(c->dest), "noaddr") > 0);
-	if (c->verbose || !map_list_is_empty(t->reply_filter)) {
+	if (t->notify != 0 && c->talk == NULL)
+		c->talk = xcalloc(1, sizeof(*c->talk));
+	if (c->job != NULL)
+		conn_talk_of(c, c->job);
+	if (c->verbose || c->talk != NULL || !map_list_is_empty(t->reply_filter)) {
 		c->client.parser.filter = hear;
 		c->client.parser.filter_ctx = c;
 	}

@@ -2,8 +2,8 @@
 /*
  * What is said with a server, apart from what it means: smtp_reply_filter and
  * smtp_discard_ehlo_keyword_address_maps before the engine hears it, the log of it for
- * debug_peer_list, work-arounds for firewalls that reveal themselves by their greeting. Called by
- * conn.c.
+ * debug_peer_list, the transcript of it for the postmaster (notify_classes: protocol, data),
+ * work-arounds for firewalls that reveal themselves by their greeting. Called by conn.c.
  */
 #ifndef PH_WORKERS_DELIVER_CONNTALK_H
 #define PH_WORKERS_DELIVER_CONNTALK_H
@@ -12,6 +12,10 @@
 
 /* The client is initialised. */
 void conn_talk_begin(struct conn *c);
+/* It carries mail of this job now. */
+void conn_talk_of(struct conn *c, const struct job *j);
+/* The session is over: the postmaster hears of it if there was trouble. */
+void conn_talk_end(struct conn *c);
 /* client_ops.pix */
 unsigned conn_talk_pix(void *ctx);
 /* n bytes of what the client has to say are out; before client_wrote(). */

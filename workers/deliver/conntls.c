@@ -457,6 +457,14 @@ bool conn_tls_may_go_plain(const struct conn *c)
 	       (int64_t)j->pj.active_us - j->env.arrival_us >= c->dest->t->min_backoff_ms * 1000;
 }
 
+bool conn_tls_is_early(const struct conn *c)
+{
+	char byte;
+
+	return c->client.conf->block_early != NULL && c->client.by_starttls && c->encrypts &&
+	       (tls_waiting(c->tls->t) > 0 || recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0);
+}
+
 /* ---- bytes ---- */
 
 void conn_tls_input(struct conn *c, const char *data, size_t len)

@@ -33,6 +33,8 @@ ssize_t conn_tls_send(struct conn *c, const struct msghdr *msg);
 int conn_tls_flush(struct conn *c);
 /* TLS has failed, and the mail may go to the same server without. */
 bool conn_tls_may_go_plain(const struct conn *c);
+/* smtp_tls_block_early_mail_reply: there is more to read than the server was asked for. */
+bool conn_tls_is_early(const struct conn *c);
 void conn_tls_close(struct conn *c);
 
 #endif

@@ -228,6 +228,7 @@ struct conn {
 	struct client client;
 	bool client_on;                     /* client is initialised */
 	struct changed *changed;            /* changed.h; NULL: content goes out as it is */
+	struct conn_talk *talk;             /* conntalk.h; NULL: nobody wants a notice */
 	struct conn_tls *tls;               /* conntls.h; NULL: none */
 	struct conn_login *login;           /* connlogin.h; NULL: none, or not looked up */
 	struct tls_site *site;              /* the policy that it follows; NULL: there is none */

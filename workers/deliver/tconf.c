@@ -43,6 +43,9 @@ static void read_bind(const char *name, const char *text, union net_addr *a, boo
 		t->client.connect_ms = p->prefix##_connect_timeout;                                \
 		t->client.starttls_ms = p->prefix##_starttls_timeout;                              \
 		t->client.note_starttls = p->prefix##_tls_note_starttls_offer;                     \
+		t->client.block_early = p->prefix##_tls_block_early_mail_reply ? #prefix           \
+						"_tls_block_early_mail_reply"                      \
+									       : NULL;             \
 		t->client.xforward_ms = p->prefix##_xforward_timeout;                              \
 		t->send_xforward = p->prefix##_send_xforward_command;                              \
 		t->client.mail_ms = p->prefix##_mail_timeout;                                      \
@@ -90,6 +93,22 @@ static void read_port(struct tconf *t, const char *text, uint16_t fallback)
 		log_warn("transport %s: unknown port \"%s\"", t->name, text);
 }
 
+/* Words of notify_classes that are about sessions with servers. */
+static unsigned read_classes(const char *text)
+{
+	unsigned mask = 0;
+
+	for (size_t n; text += strspn(text, ", \t\r\n"), *text != '\0'; text += n) {
+		struct sv word = { text, n = strcspn(text, ", \t\r\n") };
+
+		if (sv_eq_nocase(word, SV("protocol")))
+			mask |= CLIENT_TROUBLE_PROTOCOL;
+		else if (sv_eq_nocase(word, SV("data")))
+			mask |= CLIENT_TROUBLE_DATA;
+	}
+	return mask;
+}
+
 void tconf_load(struct tconf *t, const struct conf *c UNUSED, const struct conf_transport *ct)
 {
 	const struct params *p = ct->params;
@@ -124,6 +143,9 @@ void tconf_load(struct tconf *t, const struct conf *c UNUSED, const struct conf_
 		read_port(t, port, 25);
 	}
 	t->best_mx = t->kind == TRANSPORT_SMTP ? p->best_mx_transport : "";
+	t->notify = read_classes(p->notify_classes);
+	t->double_bounce = p->double_bounce_sender;
+	t->myorigin = p->myorigin;
 	t->service = port;
 	t->srv_fallback = p->allow_srv_lookup_fallback;
 	t->srv_ignore_error = p->ignore_srv_lookup_error;

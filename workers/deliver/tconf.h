@@ -58,6 +58,8 @@ struct tconf {
 	struct map_list *pix_maps;     /* smtp_pix_workaround_maps */
 	const char *pix_words;         /* smtp_pix_workarounds */
 	int64_t pix_delay_ms, pix_threshold_ms;
+	unsigned notify; /* notify_classes: CLIENT_TROUBLE_* */
+	const char *double_bounce, *myorigin;
 	struct matchlist *debug_peers; /* debug_peer_list; NULL: empty */
 	struct convert_conf *convert;  /* convert.h: how content is changed on its way out */
 	bool bind4_set, bind6_set;

@@ -8,5 +8,6 @@ libph_mail_a_SOURCES = \
 	workers/mail/envelope.c workers/mail/envelope.h \
 	workers/mail/mime.c workers/mail/mime.h \
 	workers/mail/probeaddr.c workers/mail/probeaddr.h \
+	workers/mail/transcript.c workers/mail/transcript.h \
 	workers/mail/verp.c workers/mail/verp.h \
 	workers/mail/xtext.c workers/mail/xtext.h

@@ -233,6 +233,10 @@ void commit_done(void *ctx, void *cookie, int err, const struct proto_place *pla
 			message_committed(r, p, place);
 		notify_committed(r, p, err);
 		break;
+	case PENDING_TOLD:
+		if (err == 0)
+			message_committed(r, p, place);
+		break;
 	case PENDING_COPY:
 		copy_committed(r, p, err, place);
 		break;

@@ -28,7 +28,7 @@ workers_rewrite_rewrite_SOURCES = \
 	workers/rewrite/filter.c workers/rewrite/filter.h \
 	workers/rewrite/filter_edit.c workers/rewrite/filter_macro.c \
 	workers/rewrite/filters.c workers/rewrite/filters.h \
-	workers/rewrite/notify.c workers/rewrite/ownmail.c workers/rewrite/probed.c \
+	workers/rewrite/notify.c workers/rewrite/ownmail.c workers/rewrite/peernotice.c workers/rewrite/probed.c \
 	workers/rewrite/queue.c \
 	workers/rewrite/rewrite.c workers/rewrite/rewrite.h \
 	workers/rewrite/submit.c workers/rewrite/submit.h workers/rewrite/submit_tx.c

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Messages of our own that checks and milters are to see (internal_mail_filter_classes). They go
+ * Messages of our own that checks and milters are to see (internal_mail_filter_classes), and
+ * notices about servers (peernotice.c). They go
  * the way of other mail from message_feed() on, but nobody waits for the answer except notify.c:
  * what is refused is tried again like a notification for which there was no room, what is discarded
  * is told.
@@ -82,7 +83,9 @@ static const struct message_verdict *take(struct ownmail *o, const struct envelo
 	int err = env_encode(env, &encoded);
 
 	if (err == 0)
-		err = message_begin_shown(m, qid, buf_sv(&encoded));
+		err = o->pending->kind == PENDING_TOLD
+			      ? message_begin(m, qid, buf_sv(&encoded))
+			      : message_begin_shown(m, qid, buf_sv(&encoded));
 	buf_fini(&encoded);
 	if (err == 0)
 		err = message_feed(m, content->p, content->len, &body);
@@ -94,7 +97,7 @@ static const struct message_verdict *take(struct ownmail *o, const struct envelo
 		return &verdict_write_error;
 	if (v->verdict != SUBMIT_OK)
 		return v;
-	if (r->filters.client != NULL && (env->flags & ENVF_NO_MILTERS) == 0 &&
+	if (m->is_shown && r->filters.client != NULL && (env->flags & ENVF_NO_MILTERS) == 0 &&
 	    filters_of_mail(&r->filters, env->cleanup)->list.count > 0)
 		v = filter_message(r, NULL, &o->tx);
 	return v;

@@ -193,10 +193,8 @@ static int rewrite_start(struct worker *w)
 typedef void (*super_fn)(struct rewrite *r, const void *rec, size_t len);
 
 static const super_fn super_kinds[PROTO_KIND_COUNT] = {
-	[PROTO_LOAD] = queue_load,
-	[PROTO_BOUNCE] = notify_bounce,
-	[PROTO_COPY] = queue_copy,
-	[PROTO_FILE_GRANT] = granted,
+	[PROTO_LOAD] = queue_load,       [PROTO_BOUNCE] = notify_bounce, [PROTO_COPY] = queue_copy,
+	[PROTO_NOTICE] = notify_of_peer, [PROTO_FILE_GRANT] = granted,
 };
 
 static void rewrite_from_super(struct worker *w, const void *rec, size_t len)

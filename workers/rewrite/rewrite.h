@@ -22,7 +22,12 @@
 
 struct peer;
 
-enum pending_kind { PENDING_SUBMIT, PENDING_COPY, PENDING_NOTICE };
+enum pending_kind {
+	PENDING_SUBMIT,
+	PENDING_COPY,
+	PENDING_NOTICE,
+	PENDING_TOLD, /* a notice that nobody waits for */
+};
 
 /* A record that was appended and waits for its commit. */
 struct pending {
@@ -124,6 +129,8 @@ void queue_copy(struct rewrite *r, const void *rec, size_t len);
 
 /* ---- notify.c ---- */
 void notify_bounce(struct rewrite *r, const void *rec, size_t len);
+/* PROTO_NOTICE (peernotice.c) */
+void notify_of_peer(struct rewrite *r, const void *rec, size_t len);
 /* Answers that waited for a journal file. */
 void notify_resume(struct rewrite *r);
 /* The notification is on disk (err 0) or not. */

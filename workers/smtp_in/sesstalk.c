@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "lib/log.h"
+#include "workers/mail/transcript.h"
 #include "workers/smtp_in/session.h"
 
 #define TALK_BYTES   16384u /* beyond, what is oldest goes */
@@ -179,34 +180,6 @@ void session_talk_out(struct session *s, struct sv reply)
 
 /* ---- the notice ---- */
 
-static void add_wrapped(struct buf *out, struct sv line)
-{
-	size_t room = WRAP_COLUMN;
-
-	buf_add_c(out, ' ');
-	while (line.len > room) {
-		size_t n = room;
-
-		while (n > 0 && line.p[n] != ' ')
-			n--;
-		if (n == 0) { /* one long word */
-			while (n < line.len && line.p[n] != ' ')
-				n++;
-			n = size_min(n, 900);
-		}
-		buf_add(out, line.p, n);
-		line = (struct sv){ line.p + n, line.len - n };
-		while (line.len > 0 && line.p[0] == ' ')
-			line = (struct sv){ line.p + 1, line.len - 1 };
-		if (line.len == 0)
-			break;
-		buf_printf(out, "\r\n%*s", (int)WRAP_INDENT + 1, "");
-		room = WRAP_COLUMN - WRAP_INDENT;
-	}
-	buf_add_sv(out, line);
-	buf_add(out, "\r\n", 2);
-}
-
 static void add_head(const struct session *s, struct buf *out)
 {
 	const struct params *p = s->listener->p;
@@ -236,7 +209,7 @@ static void send_notice(struct session *s)
 	if (t->cut)
 		buf_add_str(&out, " ...\r\n");
 	while (rest.len > 0)
-		add_wrapped(&out, sv_next_part(&rest, '\n'));
+		transcript_add(&out, sv_next_part(&rest, '\n'));
 	buf_add_str(&out, "\r\n");
 	if (t->reason != NULL)
 		buf_printf(&out, "Session aborted, reason: %s\r\n", t->reason);

@@ -311,6 +311,31 @@ static void test_best_mx(void)
 	world_fini(&w);
 }
 
+/* What delivery workers have for the postmaster goes to a rewrite worker as it is, within limits.
+ */
+static void test_notices(void)
+{
+	struct world w;
+	struct {
+		struct proto_notice n;
+		char text[8];
+	} r = { .n = { .kind = PROTO_NOTICE, .peer_len = 4, .text_len = 4 }, .text = "hostIn:\n" };
+	unsigned passed = 0;
+
+	begin(&w, "");
+	is_int(sched_input(w.s, CLASS_DELIVER, 0, DW, &r, sizeof(r.n) + 7), E_PEER, "too short");
+	is_int(sched_input(w.s, CLASS_REWRITE, 0, RW, &r, sizeof(r)), E_PEER, "of no other class");
+	for (int i = 0; i < 30; i++)
+		is_int(sched_input(w.s, CLASS_DELIVER, 0, DW, &r, sizeof(r)), 0, "a notice");
+	for (struct sent_rec *b; (b = world_next(&w)) != NULL;)
+		passed += b->class_id == CLASS_REWRITE && b->u.kind == PROTO_NOTICE &&
+			  memcmp(b->u.bytes, &r, sizeof(r)) == 0;
+	is_int(passed, 10, "ten at once");
+	r.n.text_len = PROTO_NOTICE_MAX + 1;
+	is_int(sched_input(w.s, CLASS_DELIVER, 0, DW, &r, sizeof(r)), E_PEER, "too long");
+	world_fini(&w);
+}
+
 static void test_notify_fails(void)
 {
 	struct world w;
@@ -496,6 +521,7 @@ int main(void)
 	test_cleared();
 	test_mixed();
 	test_best_mx();
+	test_notices();
 	test_notify_fails();
 	test_load_answers();
 	test_clock_jumps();

@@ -55,6 +55,34 @@ static void test_starttls(void)
 	close_world(&w);
 }
 
+/* smtp_tls_block_early_mail_reply */
+static void test_early(void)
+{
+	struct world w;
+
+	for (int i = 0; i < 2; i++) {
+		open_tls(&w, CLIENT_TLS_MAY);
+		w.conf.block_early = i == 0 ? "early" : NULL;
+		say(&w, OFFER);
+		wire(&w);
+		say(&w, "220 go\r\n");
+		client_secured(&w.c);
+		wire(&w);
+		say(&w, "250-h\r\n250 8BITMIME\r\n250 2.1.0 ok\r\n");
+		is_str(events(&w),
+		       i == 0 ? "starttls;ready;dead site temp 4.7.0(unexpected server message);"
+			      : "starttls;ready;dead;",
+		       "a reply before MAIL, %s", i == 0 ? "looked for" : "not looked for");
+		is_int(w.c.early, i == 0, "... which is no reason to go without TLS");
+		close_world(&w);
+	}
+	open_world(&w, false);
+	w.conf.block_early = "early";
+	say(&w, "220 hi ESMTP\r\n250-h\r\n");
+	ok(!w.c.early, "in the clear it does not matter");
+	close_world(&w);
+}
+
 static void test_must(void)
 {
 	static const struct {
@@ -147,6 +175,7 @@ static void test_wrapped(void)
 int main(void)
 {
 	test_starttls();
+	test_early();
 	test_must();
 	test_handshake_fails();
 	test_wrapped();

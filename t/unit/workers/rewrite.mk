@@ -37,7 +37,7 @@ UNIT_TESTS += t/unit/workers/rewrite_test
 REWRITE_RIG = t/unit/workers/rewrite_rig.h t/unit/workers/testconf.h workers/rewrite/commit.c \
 	workers/rewrite/filter.c workers/rewrite/filter_edit.c workers/rewrite/filter_macro.c \
 	workers/rewrite/filters.c \
-	workers/rewrite/notify.c workers/rewrite/ownmail.c workers/rewrite/probed.c workers/rewrite/queue.c workers/rewrite/submit.c \
+	workers/rewrite/notify.c workers/rewrite/ownmail.c workers/rewrite/peernotice.c workers/rewrite/probed.c workers/rewrite/queue.c workers/rewrite/submit.c \
 	workers/rewrite/submit_tx.c
 t_unit_workers_rewrite_test_SOURCES = t/unit/workers/rewrite_test.c $(REWRITE_RIG)
 t_unit_workers_rewrite_test_LDADD = $(REWRITE_LIBS)

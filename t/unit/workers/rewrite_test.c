@@ -663,6 +663,38 @@ static void test_bounces(void)
 	buf_fini(&text);
 }
 
+/* The postmaster hears of a session with a server. */
+static void test_peer_notice(void)
+{
+	static const char peer[] = "mx.x[192.0.2.1]:25", talk[] = "Out: WHAT \x01\nIn:  500 no\n";
+	struct proto_notice n = { .kind = PROTO_NOTICE,
+				  .peer_len = sizeof(peer) - 1,
+				  .text_len = sizeof(talk) - 1 };
+	struct buf rec = BUF_INIT, text = BUF_INIT;
+
+	buf_add(&rec, &n, sizeof(n));
+	buf_add_str(&rec, peer);
+	buf_add_str(&rec, talk);
+	rig.count = 0;
+	notify_of_peer(&rig.r, rec.p, rec.len);
+	rig_settle();
+	ok(take_new(), "a message");
+	ok((new_msg.flags & (MSGF_DOUBLE_BOUNCE | MSGF_INTERNAL)) ==
+		   (MSGF_DOUBLE_BOUNCE | MSGF_INTERNAL),
+	   "of ours, which never bounces");
+	content_of(&new_msg, &text);
+	ok(has(&text, "SMTP client: errors from mx.x[192.0.2.1]:25\r\n") &&
+		   has(&text, "\r\nUnexpected response from mx.x[192.0.2.1]:25.\r\n") &&
+		   has(&text, "\r\n Out: WHAT ?\r\n In:  500 no\r\n"),
+	   "says what was said");
+	rig.count = 0;
+	notify_of_peer(&rig.r, rec.p, rec.len - 1);
+	rig_settle();
+	ok(find(PROTO_NEW) == NULL, "a damaged record is no notice");
+	buf_fini(&rec);
+	buf_fini(&text);
+}
+
 static void test_no_bounce(void)
 {
 	const struct proto_bounced *d;
@@ -721,6 +753,7 @@ int main(void)
 	test_copy(2000);
 	test_copy(900000);
 	test_bounces();
+	test_peer_notice();
 	test_no_bounce();
 	rig_detach();
 	rig_close();
