@@ -176,21 +176,15 @@ for my $whose (qw(theirs ours)) {
 my %idle = (theirs => sub { !glob "$queue{theirs}/active/*" }, ours => sub { ($mta->command('postqueue', '-p'))[1] !~ /^\w+\*/m });
 wait_until($idle{$_}, 20) for qw(theirs ours);
 
-# ---- the queue ----
+# ---- the queue: mailq, postqueue, postcat, postsuper ----
 
 both(['mailq'], [ 'sendmail', '-bp' ], [ 'mailq', '-Ac' ], [ 'postqueue', '-p' ], [ 'postqueue', '-j' ], [ 'newaliases', '-bp' ],
 	['postqueue'], [ 'postqueue', '-z' ], [ 'postqueue', '-p', 'x' ], [ 'postqueue', '-p', '-j' ], [ 'postqueue', '-f', '-p' ], [ 'postqueue', '-i' ],
 	[ 'postqueue', '-i', 'x/y' ], [ 'postqueue', '-i', '' ], [ 'postqueue', '-i', 'ABC123' ], [ 'postqueue', '-s', '' ], [ 'postqueue', '-s', 'a b' ],
-	[ 'postqueue', '-s', 'u@dom.test' ], [ 'postqueue', '-c', '/nonexistent', '-p' ], [ 'postqueue', '-c', 'nonexistent', '-p' ], [ 'mailq', 'x' ]);
-
-# ---- postcat ----
-
-both(map { [ 'postcat', @$_, 'ID1' ] } [ '-qh' ], [ '-qb' ], [ '-qbh' ]);
-both([ 'postcat', '-q', 'NOSUCH' ], [ 'postcat', '-q', '../x' ], [ 'postcat', '/nonexistent' ], [ 'postcat', '-c', '/nonexistent', '-q', 'ID1' ]);
-
-# ---- postsuper ----
-
-both(['postsuper'], [ 'postsuper', '-c', 'conf' ], [ 'postsuper', '-c', '/nonexistent', '-s' ], [ 'postsuper', '-d' ], [ 'postsuper', '-d', 'NOSUCH' ],
+	[ 'postqueue', '-s', 'u@dom.test' ], [ 'postqueue', '-c', '/nonexistent', '-p' ], [ 'postqueue', '-c', 'nonexistent', '-p' ], [ 'mailq', 'x' ],
+	(map { [ 'postcat', @$_, 'ID1' ] } [ '-qh' ], [ '-qb' ], [ '-qbh' ]),
+	[ 'postcat', '-q', 'NOSUCH' ], [ 'postcat', '-q', '../x' ], [ 'postcat', '/nonexistent' ], [ 'postcat', '-c', '/nonexistent', '-q', 'ID1' ],
+	['postsuper'], [ 'postsuper', '-c', 'conf' ], [ 'postsuper', '-c', '/nonexistent', '-s' ], [ 'postsuper', '-d' ], [ 'postsuper', '-d', 'NOSUCH' ],
 	[ 'postsuper', '-d', '../x' ], [ 'postsuper', '-d', '' ], [ 'postsuper', '-d', 'ALL', 'nosuch' ], [ 'postsuper', '-z' ], [ 'postsuper', '-h', 'all' ],
 	[ 'user=daemon', 'postsuper', '-s' ], [ 'user=daemon', 'postsuper', '-d', 'ALL' ]);
 in_turn([ 'postsuper', '-h', 'ID1' ], [ 'postsuper', '-h', 'ID1' ], [ 'postsuper', '-H', 'ID1' ],
@@ -201,14 +195,21 @@ in_turn([ 'postsuper', '-d', 'ALL', 'hold' ], [ 'postsuper', '-d', 'ALL' ], ['ma
 # ---- sendmail ----
 
 my $text = "Subject: x\n\nbody\n";
+in_turn(['newaliases']);
 together(map({ [ $text, 'sendmail', @$_ ] } [], [ '-t', '-bv' ], [ '-bx' ], [ '-bt' ], [ '-b' ], [ '-B', 'foo', 'a@far.test' ], [ '-oA', 'a@far.test' ], [ '-V' ], [ '-XVxx', 'a@far.test' ],
 	[ '-Xz', 'a@far.test' ], [ '-qS', 'x' ], [ '-qS' ], [ '-qI' ], [ '-qR' ], [ '-qfoo' ], [ '-q', 'x@y' ], [ '-bs', 'x@y' ], [ '-bp', 'x@y' ], [ '-bi', 'x' ], [ '-bd', 'x' ], [ '-t', '-bs' ],
 	[ '-I', 'x' ], [ '-f' ], [ '-Z', 'a@far.test' ], [ '-n', 'a@far.test' ], [ '-s', 'x', 'a@far.test' ], [ '-C', '/nonexistent', 'a@far.test' ], [ '-bl' ]),
 	map({ [ $text, 'sendmail', @$_, 'a@far.test' ] } [ '-R', 'foo' ], [ '-V', '' ], [ '-V', 'a b' ], [ '-V', 'x' x 101 ], [ '-XV' ], [ '-oAfoo' ], [ '-O', 'foo' ], [ '-f', 'a@b.test, c@d.test' ], [ '-f', 'a b' ], [ '-C', 'CONF/main.cf' ],
 	[ '-bv' ], [ 'a@x.test b@x.test' ], [ '-oem', '-odq', '-G', '-h', '9', '-L', 't', '-p', 'x', '-A', 'c' ]),
 	[ "To: \n\nx\n", 'sendmail', '-t' ], [ "To: a\@x.test b\@x.test\n\nx\n", 'sendmail', '-t' ], [ '', 'sendmail', '-bs' ],
-	[ "EHLO me\r\nMAIL FROM:<a\@x.test>\r\nRCPT TO:<b\@x.test>\r\nRSET\r\nQUIT\r\n", 'sendmail', '-bs' ]);
-both([ 'newaliases', 'x' ], ['newaliases'], [ 'newaliases', '-C', '/nonexistent' ], [ 'newaliases', '-z' ], [ 'mailq', '-z' ], [ 'mailq', '-bs' ]);
+	[ "EHLO me\r\nMAIL FROM:<a\@x.test>\r\nRCPT TO:<b\@x.test>\r\nRSET\r\nQUIT\r\n", 'sendmail', '-bs' ],
+	map({ [ undef, @$_ ] } [ 'newaliases', 'x' ], [ 'newaliases', '-C', '/nonexistent' ], [ 'newaliases', '-z' ], [ 'mailq', '-z' ], [ 'mailq', '-bs' ],
+	[ 'postalias', '-q', 'root', 'hash:CONF/aliases' ], [ 'postalias', '-b', '-q', '-', 'hash:CONF/aliases' ], [ 'postalias', '-z' ], ['postalias'],
+	[ 'postalias', 'CONF/nosuch' ], [ 'postalias', 'bad:CONF/aliases' ],
+	(map { [ 'postmap', @$_ ] } [], [ '-z' ], [ 'regexp:CONF/aliases' ], [ 'bad:CONF/aliases' ], [ '-d', 'x', 'regexp:CONF/aliases' ], [ '-d', 'x', 'inline:{a=b}' ],
+	[ '-q', 'x', 'bad:y' ], [ '-q', 'a', 'inline:{a=b}', '/nonexistent' ], [ '-s', 'static:x' ], [ '-s', 'inline:{{a = b c}}' ], [ '-s', 'texthash:CONF/aliases.one' ],
+	[ '-c', '/nonexistent', '-q', 'a', 'static:x' ])),
+	[ "root\njoe\nnone\n", 'postalias', '-q', '-', 'hash:CONF/aliases' ]);
 my %rcpts;
 for my $whose (qw(theirs ours)) { # what the senders and words above have become
 	my $log = $log{$whose};
@@ -223,13 +224,6 @@ for my $whose (qw(theirs ours)) { # what the senders and words above have become
 	$rcpts{$whose} = join "\n", sort keys %said;
 }
 is $rcpts{ours}, $rcpts{theirs}, 'the same senders and recipients';
-both([ 'postsuper', '-d', 'NOSUCH' ], [ 'postalias', '-q', 'root', 'hash:CONF/aliases' ], [ 'postalias', '-b', '-q', '-', 'hash:CONF/aliases' ], [ 'postalias', '-z' ], ['postalias'],
-	[ 'postalias', 'CONF/nosuch' ], [ 'postalias', 'bad:CONF/aliases' ]);
-together([ "root\njoe\nnone\n", 'postalias', '-q', '-', 'hash:CONF/aliases' ]);
-both(map { [ 'postmap', @$_ ] } [], [ '-z' ], [ 'regexp:CONF/aliases' ], [ 'bad:CONF/aliases' ], [ '-d', 'x', 'regexp:CONF/aliases' ], [ '-d', 'x', 'inline:{a=b}' ],
-	[ '-q', 'x', 'bad:y' ], [ '-q', 'a', 'inline:{a=b}', '/nonexistent' ], [ '-s', 'static:x' ], [ '-s', 'inline:{{a = b c}}' ], [ '-s', 'texthash:CONF/aliases.one' ],
-	[ '-c', '/nonexistent', '-q', 'a', 'static:x' ]);
-
 # ---- who may ----
 
 for my $list ('root', 'static:any') {
@@ -246,7 +240,8 @@ my $box = "$dir/mbox";
 both([ 'tty', 'postlog', 'hello' ], [ 'tty', 'postlog', '-p', 'warn', 'a', 'b' ], [ 'tty', 'postlog', '-t', 'foo', 'x' ], [ 'tty', 'postlog', '-p', 'loud', 'x' ],
 	['postlock'], [ 'postlock', $box ], [ 'postlock', '-l', 'bad', $box, 'true' ], [ 'postlock', $box, 'sh', '-c', 'exit 3' ], [ 'postlock', $box, '/nonexistent' ],
 	[ 'postlock', $box, 'sh', '-c', 'kill -9 $$' ], [ 'postlock', '-z' ], [ 'postlock', '-c', '/nonexistent', $box, 'true' ],
-	['postkick'], [ 'postkick', 'a', 'b' ], [ 'postkick', 'public', 'qmgr', 'D' ], [ 'postkick', 'private', 'smtp', 'x' ], [ 'postdrop', '-z' ], [ 'postdrop', '-c', '/nonexistent' ]);
+	['postkick'], [ 'postkick', 'a', 'b' ], [ 'postkick', 'public', 'qmgr', 'D' ], [ 'postkick', 'private', 'smtp', 'x' ], [ 'postdrop', '-z' ], [ 'postdrop', '-c', '/nonexistent' ],
+	map { [ 'tty', 'postfix', @$_ ] } [], [ '-z', 'start' ], [ '-c', 'conf', 'status' ], ['status'], [ 'status', 'x' ], ['nonsense']);
 for my $value ('foo', '10240000') { # what is told of it differs
 	result(run($_, undef, 'postconf', '-e', "message_size_limit=$value")) for qw(theirs ours);
 	last if $value ne 'foo';
@@ -261,7 +256,6 @@ both([ 'qshape', 'hold' ], [ 'qshape', '-b', '3', '-t', '7', '-s', 'hold' ], [ '
 
 # ---- postfix, and everything when it is down ----
 
-both(map { [ 'tty', 'postfix', @$_ ] } [], [ '-z', 'start' ], [ '-c', 'conf', 'status' ], ['status'], [ 'status', 'x' ], ['nonsense']);
 in_turn(map { [ 'tty', 'postfix', @$_ ] } ['flush'], ['reload'], ['stop']);
 delete $mta->{running};
 both(map { [ 'tty', @$_ ] } [qw(postfix status)], [qw(postfix stop)], [qw(postfix reload)], [qw(postfix flush)], [qw(postqueue -f)], [qw(postqueue -i ABC)], [qw(postqueue -i ID1)],
