@@ -157,10 +157,17 @@ sub play {
 	return (\%said, \%logged);
 }
 
+# Somebody listens on all of them; a connection to find that out would be in the log.
+sub all_listen {
+	my %open = map { /^\s*\d+: \w+:(\w+) \w+:0000 0A/ ? (hex($1) => 1) : () } split /\n/, slurp('/proc/net/tcp');
+	return !grep { !$open{$_} } @_;
+}
+
 my %ours = map { $_ => free_port() } @order;
 my %theirs = map { $_ => free_port() } @order;
 my $postfix = Peers->postfix(home => 'home.test', next => free_port(), master => master(\%theirs),
 	main => join '', map { "$_ = $main{$_}\n" } sort keys %main) or die "Postfix does not run\n";
+wait_until(sub { all_listen(values %theirs) }, 20);
 my ($their_words, $their_log) = play(\%theirs, sub { $postfix->log });
 $postfix->stop;
 my $mta = Posthaste->prepare(master => master(\%ours) . "127.0.0.1:9 inet n - n - - smtpd\n");
