@@ -786,6 +786,7 @@ void session_tables_answered(struct session *s)
 
 void session_wake(struct session *s)
 {
+	log_speak_as(s->listener->log_name);
 	if (s->state != SESSION_GREETING) {
 		wake(s);
 		return;
@@ -796,6 +797,7 @@ void session_wake(struct session *s)
 
 void session_room(struct session *s)
 {
+	log_speak_as(s->listener->log_name);
 	if (s->wait == WAIT_ROOM)
 		wake(s);
 }
