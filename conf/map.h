@@ -37,6 +37,9 @@ int map_open(const struct conf *c, const char *spec, struct map **map_r, struct 
 int map_open_strict(const struct conf *c, const char *spec, struct map **map_r,
 		    struct conf_diag *d);
 void map_close(struct map **m);
+/* From here on this process cannot open files: unix: tables have what they read when they were
+ * opened, and do not try. */
+void map_no_more_files(void);
 const char *map_spec(const struct map *m); /* "hash:/etc/postfix/access" */
 /* Look at the files of all open tables and read changed ones again. A table that can no longer be
  * read (a sandbox, a mistake in the new file) keeps answering from what it has. `changed` (may be

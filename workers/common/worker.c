@@ -10,6 +10,7 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -710,6 +711,8 @@ int worker_main(int argc, char **argv, const struct worker_ops *ops)
 	start_loop(w);
 	if (ops->start != NULL)
 		must(ops->start(w), "start-up");
+	if (sandbox_verdict(ops->class_id, SYS_openat) != SANDBOX_ALLOWED)
+		map_no_more_files(); /* a look at /etc/passwd would be a refused call */
 	sandbox_enter(ops->class_id);
 	log_set_sink(last_words, w);
 	/* a worker that is ready and nobody knows of it would be waited for */

@@ -181,6 +181,11 @@ static void test_simple(void)
 	m = open_ok("unix:group.byname", NULL);
 	is_int(map_get(m, SV("root"), &out), MAP_FOUND, "group root exists");
 	map_close(&m);
+	m = open_ok("unix:passwd.byname", NULL);
+	map_no_more_files();
+	is_int(map_get(m, SV("root"), &out), MAP_FOUND, "without files: what was read");
+	get_is(m, "no.such user", NULL);
+	map_close(&m);
 	open_fails("unix:hosts", "known are");
 	open_fails("nis:mail.aliases", "unsupported dictionary type");
 	is_int(map_open(NULL, "nis:mail.aliases", &m, NULL), 0,
