@@ -282,6 +282,8 @@ void rcpt_make_header(const struct rcpt_job *r, bool is_mbox, struct sv delivere
 
 	if (delivered.len == 0)
 		h.flags &= ~(unsigned)COPY_DELIVERED_TO;
+	if (!j->transport->params->enable_original_recipient)
+		h.flags &= ~(unsigned)COPY_ORIGINAL_TO;
 	copy_add_head(&h, out);
 }
 

@@ -50,6 +50,8 @@ static int make_input(struct job *j, const struct piped *p)
 	struct buf head = BUF_INIT;
 	int err = 0;
 
+	if (!j->transport->params->enable_original_recipient)
+		h.flags &= ~(unsigned)COPY_ORIGINAL_TO;
 	j->pipe.input_fd = memfd_create("mail", MFD_CLOEXEC);
 	if (j->pipe.input_fd < 0)
 		return err_errno();
