@@ -17,11 +17,13 @@ struct changed {
 	bool whole;
 };
 
-struct changed *changed_new(const struct convert_conf *cc, struct qid qid, bool downgrade)
+struct changed *changed_new(const struct convert_conf *cc, struct qid qid, bool downgrade,
+			    struct sv head)
 {
 	struct changed *ch = xcalloc(1, sizeof(*ch));
 
 	qid_format(qid, ch->qid);
+	buf_add_sv(&ch->out, head);
 	convert_begin(&ch->cv, cc, ch->qid, downgrade, &ch->out);
 	return ch;
 }

@@ -15,7 +15,9 @@
 
 struct changed;
 
-struct changed *changed_new(const struct convert_conf *cc, struct qid qid, bool downgrade);
+/* `head`: what stands in front of it, as it is. */
+struct changed *changed_new(const struct convert_conf *cc, struct qid qid, bool downgrade,
+			    struct sv head);
 void changed_free(struct changed **ch);
 /* Is there so little to write that more should be read? */
 bool changed_wants(const struct changed *ch);

@@ -29,6 +29,7 @@
 #include "workers/deliver/conntalk.h"
 #include "workers/deliver/conntls.h"
 #include "workers/deliver/deliver.h"
+#include "workers/deliver/headflags.h"
 
 #define READ_ROUNDS  8     /* per event; the rest is read in the next turn */
 #define TAIL_BY_COPY 4096u /* large content ends in one piece with its dot, to see its line end */
@@ -516,9 +517,15 @@ static void begin_changed(struct conn *c)
 	struct job *j = k->content->ctx;
 	bool downgrade = client_downgrades(k->content, k->features);
 
-	if (j->t->convert == NULL || !convert_is_needed(j->t->convert, downgrade, j->env.longest))
+	if (j->t->convert == NULL ||
+	    (!convert_is_needed(j->t->convert, downgrade, j->env.longest) &&
+	     (j->t->head_flags & HEAD_LINES) == 0))
 		return;
-	c->changed = changed_new(j->t->convert, j->qid, downgrade);
+	struct buf head = BUF_INIT;
+
+	job_put_head(j, &head);
+	c->changed = changed_new(j->t->convert, j->qid, downgrade, buf_sv(&head));
+	buf_fini(&head);
 	k->content->content_len = UINT64_MAX;
 	counter_add(c->d->counters, CTR_deliver_converted, 1);
 }

@@ -139,6 +139,10 @@ void job_drop_unbegun(struct deliver *d);
 /* Fill in j->tx with the recipients that are not done. */
 void job_tx_prepare(struct job *j);
 bool job_has_todo(const struct job *j);
+/* Headers that flags= of its transport puts in front of the content, in wire form. */
+void job_put_head(const struct job *j, struct buf *out);
+/* flags=D: has it come here before? */
+bool job_is_loop(struct job *j);
 void job_rcpt_sent(struct job *j, unsigned tx_rcpt, struct sv relay, unsigned conn_use,
 		   struct sv reply, bool dsn_relayed);
 void job_rcpt_failed(struct job *j, unsigned tx_rcpt, struct sv relay, unsigned conn_use,

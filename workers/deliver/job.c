@@ -17,6 +17,7 @@
 #include "workers/common/statusfilter.h"
 #include "workers/deliver/convert.h"
 #include "workers/deliver/deliver.h"
+#include "workers/deliver/headflags.h"
 #include "workers/mail/verp.h"
 #include "workers/tables/client.h"
 
@@ -438,8 +439,9 @@ bool job_has_more_hosts(const struct job *j)
 static bool content_is_plain(const struct job *j)
 {
 	const struct buf *b = &j->content;
-	bool as_it_is =
-		j->t->convert == NULL || !convert_is_needed(j->t->convert, false, j->env.longest);
+	bool as_it_is = j->t->convert == NULL ||
+			(!convert_is_needed(j->t->convert, false, j->env.longest) &&
+			 (j->t->head_flags & HEAD_LINES) == 0);
 
 	return j->t->client.in_flight > 1 && as_it_is && b->len >= 2 &&
 	       b->len == j->hdr.content_len && b->p[0] != '.' &&
@@ -871,6 +873,11 @@ static void dispatch(struct job *j)
 		discard(j);
 	else if (j->t->kind != TRANSPORT_SMTP && j->t->kind != TRANSPORT_LMTP)
 		refuse_text(j, false, 3, 5, "transport is not for this kind of worker");
+	else if (job_is_loop(j))
+		refuse_text(j, true, 4, 6,
+			    arena_printf(&j->arena, "mail forwarding loop for %.*s",
+					 (int)j->client_rcpts[0].addr.len,
+					 j->client_rcpts[0].addr.p));
 	else if (!answers_are_there(j))
 		return;
 	else if (!envelope_is_mapped(j))

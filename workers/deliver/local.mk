@@ -17,7 +17,7 @@ workers_deliver_deliver_SOURCES = $(DELIVER_ENGINE) workers/deliver/changed.c wo
 	workers/deliver/connect.c workers/deliver/convert.c workers/deliver/convert.h \
 	workers/deliver/convert_act.c workers/deliver/convert_int.h \
 	workers/deliver/deliver.h workers/deliver/pass.c workers/deliver/generic.c workers/deliver/generic.h \
-	workers/deliver/dest.c workers/deliver/job.c workers/deliver/main.c \
+	workers/deliver/dest.c workers/deliver/headflags.c workers/deliver/headflags.h workers/deliver/job.c workers/deliver/jobhead.c workers/deliver/main.c \
 	workers/deliver/nexthop.c workers/deliver/nexthop.h workers/deliver/route.c \
 	workers/deliver/route.h workers/deliver/tconf.c workers/deliver/tconf.h \
 	$(DELIVER_TLS) $(DELIVER_LOGIN)

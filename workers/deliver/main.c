@@ -14,6 +14,7 @@
 #include "workers/common/statusfilter.h"
 #include "workers/deliver/convert.h"
 #include "workers/deliver/deliver.h"
+#include "workers/deliver/headflags.h"
 #include "workers/deliver/login.h"
 #include "workers/deliver/sasllink.h"
 #include "workers/deliver/tlsclient.h"
@@ -125,6 +126,11 @@ static int load_tconfs(struct deliver *d, struct worker *w)
 		if (err == 0)
 			err = convert_conf_open(w->conf, conf_transport(w->conf, i),
 						&d->tconfs[i].convert, &diag);
+		if (err == 0)
+			err = headflags_read(w->conf, conf_transport(w->conf, i),
+					     &d->tconfs[i].head_flags, &diag);
+		if ((d->tconfs[i].head_flags & HEAD_FINAL) != 0)
+			d->tconfs[i].assume_final = true;
 		if (err == 0)
 			err = status_filter_open(w->conf, conf_transport(w->conf, i),
 						 &d->tconfs[i].status, &diag);

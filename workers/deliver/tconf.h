@@ -29,10 +29,11 @@ struct tconf {
 	bool randomize;           /* smtp_randomize_addresses */
 	bool defer_no_mx_address; /* smtp_defer_if_no_mx_address_found */
 	bool ignore_mx_error;     /* ignore_mx_lookup_error */
-	bool assume_final;        /* lmtp_assume_final: what is sent is delivered, not relayed */
-	bool want4, want6;        /* inet_protocols */
-	bool idna2003;            /* enable_idna2003_compatibility */
-	const char *service;      /* smtp_tcp_port as written */
+	bool assume_final;   /* lmtp_assume_final or flags=X: what is sent is delivered, not relayed
+			      */
+	bool want4, want6;   /* inet_protocols */
+	bool idna2003;       /* enable_idna2003_compatibility */
+	const char *service; /* smtp_tcp_port as written */
 	struct matchlist *srv; /* use_srv_lookup: services; NULL = the DNS is not asked for any */
 	bool srv_fallback;     /* allow_srv_lookup_fallback */
 	bool srv_ignore_error; /* ignore_srv_lookup_error */
@@ -62,6 +63,7 @@ struct tconf {
 	const char *double_bounce, *myorigin;
 	struct matchlist *debug_peers; /* debug_peer_list; NULL: empty */
 	struct convert_conf *convert;  /* convert.h: how content is changed on its way out */
+	unsigned head_flags;           /* flags= of its line: HEAD_* of headflags.h */
 	bool bind4_set, bind6_set;
 	bool send_xforward; /* smtp_send_xforward_command */
 	bool bind_enforce;  /* smtp_bind_address_enforce: defer rather than use another address */

@@ -24,7 +24,7 @@ check_PROGRAMS += t/unit/workers/deliver_test
 UNIT_TESTS += t/unit/workers/deliver_test
 t_unit_workers_deliver_test_SOURCES = t/unit/workers/deliver_test.c $(DELIVER_ENGINE) \
 	workers/deliver/changed.c workers/deliver/conn.c workers/deliver/conntalk.c workers/deliver/connect.c \
-	workers/deliver/convert.c workers/deliver/convert_act.c workers/deliver/dest.c workers/deliver/generic.c workers/deliver/job.c workers/deliver/pass.c \
+	workers/deliver/convert.c workers/deliver/convert_act.c workers/deliver/dest.c workers/deliver/generic.c workers/deliver/headflags.c workers/deliver/job.c workers/deliver/jobhead.c workers/deliver/pass.c \
 	workers/deliver/nexthop.c workers/deliver/route.c workers/deliver/tconf.c $(DELIVER_TLS) $(DELIVER_LOGIN)
 t_unit_workers_deliver_test_LDADD = libph_tls.a $(WORKER_LIBS) $(WOLFSSL_LIBS)
 check_PROGRAMS += t/unit/workers/convert_test
@@ -71,3 +71,8 @@ t_unit_workers_saslmech_test_LDADD = $(LIB_LIBS) $(WOLFSSL_LIBS)
 t_unit_workers_login_test_SOURCES = t/unit/workers/login_test.c t/unit/workers/testconf.h \
 	workers/deliver/login.c workers/deliver/saslmech.c
 t_unit_workers_login_test_LDADD = $(WORKER_LIBS) $(WOLFSSL_LIBS)
+check_PROGRAMS += t/unit/workers/headflags_test
+UNIT_TESTS += t/unit/workers/headflags_test
+t_unit_workers_headflags_test_SOURCES = t/unit/workers/headflags_test.c workers/deliver/headflags.c \
+	workers/deliver/headflags.h
+t_unit_workers_headflags_test_LDADD = $(WORKER_LIBS)
