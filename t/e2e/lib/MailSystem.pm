@@ -23,6 +23,7 @@ use Certs;
 use File::Basename qw(dirname);
 use File::Path qw(make_path);
 use IO::Socket::INET;
+use IO::Socket::IP;
 use IO::Socket::UNIX;
 use POSIX ();
 use Posthaste qw(slurp spew spawn wait_until run_ok);
@@ -86,8 +87,8 @@ sub in_world {
 	return wantarray ? @result : $result[0];
 }
 
-# Whether an address is the world's.
-sub outside { my ($address) = @_; return $address =~ /^(?:203\.0\.113|198\.51\.100)\.|^\[?2001:db8:1:/ }
+# Whether an address is the world's; 192.0.2.1 is, too, a neighbour in the machine's own network.
+sub outside { my ($address) = @_; return $address =~ /^(?:203\.0\.113|198\.51\.100)\.|^192\.0\.2\.1(?:$|:)|^\[?2001:db8:1:/ }
 
 # The network and the files; once.
 sub settle {
@@ -163,7 +164,6 @@ sub new {
 sub own {
 	my ($self) = @_;
 	my %own = (
-		daemon_directory => Posthaste::prefix() . '/libexec/posthaste', command_directory => Posthaste::prefix() . '/sbin',
 		maillog_file => "$self->{dir}/log", stats_listen => "127.0.0.1:$self->{stats}",
 		resolver_trust_anchor_file => '', # zones of tests are not signed from the root
 		%{ $self->{opt}{own} || {} });
@@ -277,7 +277,25 @@ sub hop {
 	my $begin = sub { $self->script('recorder', $where, $file, 'whole', @args) };
 	my $pid = outside($where) ? in_world($begin) : $begin->();
 	wait_until(sub { -e "$file.ready" }, 30) or croak "nothing listens at $where";
-	return bless { pid => $pid, file => $file }, 'MailSystem::Hop';
+	return bless { pid => $pid, file => $file, at => $where =~ s/^([\d.]+):/[$1]:/r }, 'MailSystem::Hop';
+}
+
+# Next hops of the world that want logins: "ADDRESS:PORT=MECHANISMS" (saslhop.pl).
+sub login_hop {
+	my ($self, @where) = @_;
+	my $ready = "$self->{dir}/loginhop" . ++$self->{count};
+	in_world(sub { $self->script('saslhop', $ready, @where) });
+	wait_until(sub { -e $ready }, 30) or croak 'no hop with logins';
+	return;
+}
+
+# A port of 127.0.0.1 that leads to another one behind $text, as haproxy's do.
+sub proxied {
+	my ($self, $to, $text) = @_;
+	my ($port, $ready) = (Posthaste::free_port(), "$self->{dir}/proxy" . ++$self->{count});
+	$self->script('proxy', $port, $to, $text, $ready);
+	wait_until(sub { -e $ready }, 30) or croak 'no proxy';
+	return $port;
 }
 
 # A content filter: takes mail at ADDRESS:PORT and gives it to $back with a header of its name (filter.pl).
@@ -320,6 +338,64 @@ sub newcomer {
 	return bless { sock => $s }, 'MailSystem::Client';
 }
 
+# Whether postscreen is in front of port 25.
+sub is_screened {
+	my ($self) = @_;
+	$self->{screened} //= ($self->command('posthaste', 'check'))[1] =~ /postscreen is not there|there is no postscreen/ ? 0 : 1;
+	return $self->{screened};
+}
+
+# Lets these clients pass postscreen's first look, all at once, so that it knows them from then on.
+sub pass_screen {
+	my ($self, @from) = @_;
+	my @c = map { my $at = $_; in_world(sub { IO::Socket::IP->new(PeerHost => '192.0.2.25', PeerPort => 25, LocalHost => $at, Timeout => 20) }) } @from;
+	my %seen = map { $_ => '' } @c;
+	my $tries = 0;
+	wait_until(sub {
+		for my $s (@c) {
+			my $bits = '';
+			vec($bits, fileno $s, 1) = 1;
+			sysread $s, $seen{$s}, 4096, length $seen{$s} if select $bits, undef, undef, 0.05;
+		}
+		return 1 if !grep { $seen{$_} !~ /^220 .*\n/m } @c;
+		$self->advance(4) if ++$tries > 5;
+		return 0;
+	}) or croak 'postscreen lets nobody pass';
+	for my $s (@c) { syswrite $s, "QUIT\r\n"; sysread $s, my $bye, 4096; close $s }
+	return;
+}
+
+# The reply to the last of these lines, in a session of its own as client() begins it; login: a user, whose password is "good".
+sub last_reply {
+	my ($self, $opt, @lines) = @_;
+	my $c = $self->client(%$opt) or return '';
+	my $reply = $c->{banner};
+	$reply = $c->login($opt->{login}, $opt->{password} // 'good') if defined $opt->{login};
+	for my $line (@lines) { $reply = $c->cmd($line) // '' }
+	$c->quit;
+	return $reply;
+}
+
+# One message in such a session: the reply to it, or the first that refuses. $to: one address, or a list of them.
+sub give {
+	my ($self, $opt, $from, $to, $text) = @_;
+	my $c = $self->client(%$opt) or return '';
+	$c->cmd('EHLO ' . ($opt->{helo} // 'client.test'));
+	$c->login($opt->{login}, $opt->{password} // 'good') if defined $opt->{login};
+	my $reply = eval { $c->mail($from, $to, $text) } // $@;
+	$c->quit;
+	return $reply;
+}
+
+# A Posthaste out in the world: "ADDRESS:PORT inet n - n - - smtpd" and more in $master; its mail goes to $hop, of hop().
+sub far {
+	my ($self, $hop, $master, %main) = @_;
+	my $far = Posthaste->prepare(master => $master, main => { relayhost => $hop->{at}, mynetworks => '0.0.0.0/0',
+		inet_interfaces => 'all', %main });
+	in_world(sub { $far->launch });
+	return $far;
+}
+
 # The log's lines of the message with this queue id or reply.
 sub lines_of {
 	my ($self, $id) = @_;
@@ -355,13 +431,23 @@ sub saw {
 	my ($self, $names, $got, @rest) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my ($pattern, $what) = @rest > 1 ? @rest : (undef, @rest);
-	my $fine = defined $pattern ? Test::More::like($got, $pattern, $what) : Test::More::ok($got, $what);
+	my $fine = Test::More::ok(defined $pattern ? defined $got && $got =~ $pattern : $got, $what);
+	# logs are long
+	Test::More::diag("$names: ", join "\n", grep({ defined } (split /\n/, $got // 'undef')[-12 .. -1]), 'does not match', $pattern) if !$fine && defined $pattern;
 	$self->{known} //= { map { $_ => 1 } $self->settings };
 	for my $name (split ' ', $names) {
 		croak "$self->{name} does not set $name" unless $self->{known}{$name};
 		$self->{seen}{$name}++;
 	}
 	return $fine;
+}
+
+# The same of the log, which is waited for.
+sub saw_log {
+	my ($self, $names, $pattern, $what) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	wait_until(sub { $self->log =~ $pattern }, 10);
+	return $self->saw($names, $self->log, $pattern, $what);
 }
 
 # Settings that nothing can be seen of, each with its reason.
@@ -388,12 +474,20 @@ sub stop { my ($self) = @_; return Posthaste::end_child(delete $self->{pid}) }
 
 sub messages {
 	my ($self) = @_;
-	my @all;
-	for my $part (split /(?=^MAIL FROM)/mi, $self->got =~ s/\r//gr) {
-		my ($envelope, $rest) = $part =~ /\A(MAIL FROM.*?)^DATA\n(.*)/msi or next;
-		my ($text) = $rest =~ /\A(.*?)^\.\n/ms or next;
-		my ($from) = $envelope =~ /\AMAIL FROM:<([^>]*)>/i;
-		push @all, { from => $from, to => [ $envelope =~ /^RCPT TO:<([^>]*)>/mig ], text => $text =~ s/^\.//mgr, dialogue => $envelope };
+	my (@all, $m, $in_text);
+	for my $line (split /^/, $self->got =~ s/\r//gr) {
+		if ($in_text && $line eq ".\n") {
+			push @all, $m;
+			$m = $in_text = undef;
+		} elsif ($in_text) {
+			$m->{text} .= $line =~ s/^\.//r;
+		} elsif ($line =~ /^MAIL FROM:<([^>]*)>/i) {
+			$m = { from => $1, to => [], dialogue => $line, text => '' };
+		} elsif ($m) {
+			$m->{dialogue} .= $line;
+			push @{ $m->{to} }, $1 if $line =~ /^RCPT TO:<([^>]*)>/i;
+			$in_text = $line =~ /^DATA/i;
+		}
 	}
 	return @all;
 }
@@ -412,8 +506,8 @@ our @ISA = ('Posthaste::Client');
 
 sub plain {
 	my ($class, %opt) = @_;
-	my $s = IO::Socket::INET->new(PeerAddr => "$opt{to}:$opt{port}", Timeout => 20, $opt{from} ? (LocalAddr => $opt{from}) : ())
-		or return;
+	my $s = IO::Socket::IP->new(PeerHost => $opt{to} =~ s/^\[(.*)\]$/$1/r, PeerPort => $opt{port}, Timeout => 20,
+		$opt{from} ? (LocalHost => $opt{from}) : ()) or return;
 	$s->autoflush(1);
 	print {$s} $opt{first} if defined $opt{first}; # before the banner
 	my $self = bless { sock => $s }, $class;

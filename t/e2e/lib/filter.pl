@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 # SPDX-License-Identifier: GPL-3.0-or-later
 # A content filter for tests, of the kind that stands between two services of one mail system: takes mail by SMTP (with
-# XFORWARD and DSN), puts the header "X-Filter: NAME" in front and gives it back, and answers with what it was told there.
+# XFORWARD and DSN; TLS is offered and not there), puts the header "X-Filter: NAME" in front and gives it back, and answers with what it was told there.
 # A message with a line "X-Virus: yes" is refused. Every line of the way in is written to FILE.
 # usage: filter.pl [ADDRESS:]PORT BACK-ADDRESS:PORT FILE NAME
 use strict;
@@ -34,7 +34,13 @@ sub give_back {
 	my ($forward, $envelope, $text) = @_;
 	my $s = IO::Socket::INET->new(PeerAddr => $back, Timeout => 20) or return "451 4.3.0 nobody listens at $back\r\n";
 	my $reply = reply_of($s);
-	for my $line ("EHLO $name.test\r\n", @$forward, @$envelope, "DATA\r\n", "X-Filter: $name\r\n$text.\r\n") {
+	if ($reply =~ /^220/) {
+		print {$s} "EHLO $name.test\r\n";
+		$reply = reply_of($s);
+	}
+	my $may_forward = $reply =~ /^250[- ]XFORWARD/m;
+	my @lines = $reply =~ /^250[- ]DSN/m ? @$envelope : map { s/ (?:NOTIFY|ORCPT|RET|ENVID)=\S+//gr } @$envelope;
+	for my $line ($may_forward ? @$forward : (), @lines, "DATA\r\n", "X-Filter: $name\r\n$text.\r\n") {
 		return $reply if $reply !~ /^[23]/;
 		print {$s} $line;
 		$reply = reply_of($s);
@@ -51,7 +57,7 @@ sub talk {
 	while (my $line = <$c>) {
 		$held .= $line;
 		if ($line =~ /^EHLO/i) {
-			print {$c} "250-$name\r\n250-8BITMIME\r\n250-DSN\r\n250-XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE\r\n250 SIZE\r\n";
+			print {$c} "250-$name\r\n250-8BITMIME\r\n250-STARTTLS\r\n250-DSN\r\n250-XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE\r\n250 SIZE\r\n";
 		} elsif ($line =~ /^XFORWARD/i) {
 			push @forward, $line;
 			print {$c} "250 2.5.0 Ok\r\n";
@@ -71,6 +77,8 @@ sub talk {
 			$held = '';
 			print {$c} $text =~ /^X-Virus: yes/m ? "554 5.7.0 Reject, it is infected\r\n" : give_back(\@forward, \@envelope, $text);
 			@forward = ();
+		} elsif ($line =~ /^STARTTLS/i) {
+			print {$c} "454 4.7.0 not now\r\n";
 		} elsif ($line =~ /^QUIT/i) {
 			print {$c} "221 2.0.0 Bye\r\n";
 			last;

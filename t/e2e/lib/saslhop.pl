@@ -4,7 +4,7 @@
 # The password of every user is "secret-" and the user, but: "later" is told to come later, "bare" gets a refusal without
 # an enhanced code, "echo" one that repeats what it said, "junk" gets nonsense for a challenge, "loop" challenges without
 # end, "drop" loses the connection. With SCRAM "liar" hears a signature that is none, "hasty" no signature at all.
-# usage: saslhop.pl READY PORT=MECHANISMS...   (the file READY appears when all ports are open)
+# usage: saslhop.pl READY [ADDRESS:]PORT=MECHANISMS...   (the file READY appears when all ports are open)
 use strict;
 use warnings;
 use Digest::MD5 qw(md5 md5_hex);
@@ -17,10 +17,10 @@ my ($ready, @ports) = @ARGV;
 my %mechs;
 my $select = IO::Select->new;
 for (@ports) {
-	my ($port, $mechs) = split /=/, $_, 2;
-	$mechs{$port} = $mechs;
-	$select->add(IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 100, ReuseAddr => 1)
-			or die "$port: $!");
+	my ($where, $mechs) = split /=/, $_, 2;
+	$where = "127.0.0.1:$where" if $where !~ /:/;
+	$mechs{$where} = $mechs;
+	$select->add(IO::Socket::INET->new(LocalAddr => $where, Listen => 100, ReuseAddr => 1) or die "$where: $!");
 }
 open my $fh, '>', $ready or die $!;
 close $fh;
@@ -138,7 +138,7 @@ while (kill 0, getppid) {
 	for my $server ($select->can_read(1)) {
 		$c = $server->accept or next;
 		if (!fork) {
-			session($mechs{ $server->sockport });
+			session($mechs{ $server->sockhost . ':' . $server->sockport });
 			exit 0;
 		}
 		close $c;

@@ -37,7 +37,7 @@ sub saslauthd {
 sub dovecot {
 	my ($c) = @_;
 	$c->autoflush(1);
-	print $c "VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nMECH\tLOGIN\tplaintext\nMECH\tSECRET\tprivate\nSPID\t1\nCUID\t1\nDONE\n";
+	print $c "VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nMECH\tLOGIN\tplaintext\nMECH\tSECRET\tprivate\nMECH\tANONYMOUS\tanonymous\nSPID\t1\nCUID\t1\nDONE\n";
 	while (my $line = <$c>) {
 		chomp $line;
 		my ($word, $id, @rest) = split /\t/, $line;
