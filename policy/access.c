@@ -556,19 +556,20 @@ enum policy_verdict rs_client_access(struct policy_run *r, const struct policy_i
 	return s.v;
 }
 
-/* The certificate first, then the key in it. */
+/* The certificate first, then the key in it; or as search_order says. */
 enum policy_verdict rs_ccert_access(struct policy_run *r, const struct policy_item *it)
 {
 	const struct policy_tls *tls = r->view->tls;
+	unsigned order = it->number != 0 ? it->number : POLICY_BY_CERT | POLICY_BY_KEY << 2;
 
 	if (tls == NULL || !tls->has_cert)
 		return POLICY_DUNNO;
 	struct search s = search_for(r, it, r->view->namaddr, "Client certificate");
 
-	s.datum = tls->fingerprint;
-	if (!try_key(&s, sv_from(tls->fingerprint), false)) {
-		s.datum = tls->key_fingerprint;
-		try_key(&s, sv_from(tls->key_fingerprint), false);
+	for (; order != 0; order >>= 2) {
+		s.datum = (order & 3) == POLICY_BY_CERT ? tls->fingerprint : tls->key_fingerprint;
+		if (s.datum[0] != '\0' && try_key(&s, sv_from(s.datum), false))
+			break;
 	}
 	return s.v;
 }

@@ -127,6 +127,65 @@ static void open_map(struct compiler *c, const char *spec, struct map **map_r)
 		conf_diag_fini(&own);
 }
 
+/* Without the braces around it; false when there are none. */
+static bool take_braces(struct sv *s)
+{
+	if (s->len < 2 || s->p[0] != '{' || s->p[s->len - 1] != '}')
+		return false;
+	*s = sv_trim((struct sv){ s->p + 1, s->len - 2 });
+	return true;
+}
+
+/* "search_order = NAME, ...": what a certificate is looked up by, two bits each, first lowest. */
+static bool read_search_order(struct sv text, unsigned *order_r)
+{
+	const char *equals = text.len > 0 ? memchr(text.p, '=', text.len) : NULL;
+	unsigned shift = 0;
+	bool good =
+		equals != NULL && sv_eq(sv_trim((struct sv){ text.p, (size_t)(equals - text.p) }),
+					SV("search_order"));
+	char *list = good ? xstrndup(equals + 1, text.len - (size_t)(equals + 1 - text.p)) : NULL;
+	const char *at = list;
+	struct sv word;
+
+	*order_r = 0;
+	while (good && next_word(&at, &word)) {
+		unsigned by = sv_eq_nocase(word, SV("cert_fingerprint"))     ? POLICY_BY_CERT
+			      : sv_eq_nocase(word, SV("pubkey_fingerprint")) ? POLICY_BY_KEY
+									     : 0;
+
+		good = by != 0 && shift < 8;
+		*order_r |= by << shift;
+		shift += 2;
+	}
+	free(list);
+	return good && shift > 0;
+}
+
+/* "{ type:table, { search_order = ... } }" */
+static void read_cert_table(struct compiler *c, struct policy_item *it, struct sv word)
+{
+	char *inner = take_braces(&word) ? xstrndup(word.p, word.len) : NULL;
+	const char *at = inner;
+	struct sv spec = { "", 0 }, options;
+	bool good = inner != NULL && next_word(&at, &spec);
+
+	if (good && next_word(&at, &options))
+		good = take_braces(&options) && read_search_order(options, &it->number) &&
+		       !next_word(&at, &options);
+	if (!good || memchr(spec.p, ':', spec.len) == NULL) {
+		complain(c, true,
+			 "restriction \"%s\" must be followed by type:table or { type:table, { "
+			 "search_order = cert_fingerprint, pubkey_fingerprint } }, not \"%s\"",
+			 it->row->name, it->text);
+	} else {
+		free(it->text);
+		it->text = xstrndup(spec.p, spec.len);
+		open_map(c, it->text, &it->map);
+	}
+	free(inner);
+}
+
 static void read_service(struct compiler *c, struct policy_item *it)
 {
 	char why[POLICY_SPEC_WHY_SIZE];
@@ -160,6 +219,8 @@ static void read_argument(struct compiler *c, struct policy_item *it, const char
 				 it->row->name, it->text);
 		else
 			it->number = (unsigned)n;
+	} else if (it->row->fn == rs_ccert_access && word.p[0] == '{') {
+		read_cert_table(c, it, word);
 	} else if (it->row->arg == ARG_MAP) {
 		if (memchr(word.p, ':', word.len) == NULL)
 			complain(c, true,

@@ -73,13 +73,15 @@ struct policy_class {
 	struct policy_class *next;
 };
 
+enum { POLICY_BY_CERT = 1, POLICY_BY_KEY = 2 }; /* search_order of check_ccert_access */
+
 struct policy_item { /* exactly one of row, cls is set; a bare type:table has only map */
 	const struct restriction *row;
 	const struct policy_class *cls;
 	struct map *map;
 	struct policy_spec *service;
-	unsigned number;
-	char *text; /* argument as written */
+	unsigned number; /* of check_ccert_access: the search order, 0 = the usual one */
+	char *text;      /* argument as written */
 };
 
 struct policy_lst {

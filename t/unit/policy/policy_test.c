@@ -70,6 +70,41 @@ static void resolves(const char *main_cf, const char *addr, const char *want)
 	bench_close(&b);
 }
 
+static void cert_access(const char *argument, const char *want)
+{
+	static const struct policy_tls tls = { .has_cert = true,
+					       .subject = "",
+					       .issuer = "",
+					       .fingerprint = "C1",
+					       .key_fingerprint = "K1" };
+	struct buf text = BUF_INIT;
+	struct bench b;
+
+	buf_printf(&text, "smtpd_recipient_restrictions = check_ccert_access %s, reject", argument);
+	bench_open(&b, buf_cstr(&text));
+	b.v.tls = &tls;
+	is_str(ask(&b, POLICY_ON_RCPT), want, "%s", argument);
+	bench_close(&b);
+	buf_fini(&text);
+}
+
+static void test_ccert(void)
+{
+	static const char denied[] = "554 5.7.1 " RCPT_REJECT "Access denied";
+	cert_access("inline:{C1=OK}", "OK");
+	cert_access("inline:{K1=OK}", "OK");
+	cert_access("{ inline:{K1=OK} }", "OK");
+	cert_access("{ inline:{K1=OK}, { search_order = cert_fingerprint } }", denied);
+	cert_access("{ inline:{C1=OK} { search_order = pubkey_fingerprint } }", denied);
+	cert_access("{ inline:{{C1=OK},{K1=REJECT}}, { search_order = pubkey_fingerprint, "
+		    "cert_fingerprint } }",
+		    "554 5.7.1 <mail.client.test[192.0.2.1]>: Client certificate rejected: "
+		    "Access denied");
+	cert_access("{ inline:{{C1=OK},{K1=REJECT}}, { search_order = cert_fingerprint "
+		    "pubkey_fingerprint } }",
+		    "OK");
+}
+
 static void test_resolve(void)
 {
 	static const char numeric[] = "resolve_numeric_domain = yes",
@@ -667,6 +702,16 @@ static void test_bad_conf(void)
 		{ "smtpd_recipient_restrictions = check_client_access", "needs an argument" },
 		{ "smtpd_recipient_restrictions = check_client_access reject",
 		  "must be followed by type:table" },
+		{ "smtpd_recipient_restrictions = check_ccert_access { static:x, { search_order = "
+		  "subject_cn } }",
+		  "must be followed by type:table or {" },
+		{ "smtpd_recipient_restrictions = check_ccert_access { static:x, { order = "
+		  "cert_fingerprint } }",
+		  "must be followed by type:table or {" },
+		{ "smtpd_recipient_restrictions = check_ccert_access { }",
+		  "must be followed by type:table or {" },
+		{ "smtpd_recipient_restrictions = check_ccert_access {",
+		  "must be followed by type:table or {" },
 		{ "smtpd_recipient_restrictions = sleep x", "must be followed by a number" },
 		{ "smtpd_recipient_restrictions = check_client_access nosuch:/x", "nosuch" },
 		{ "smtpd_data_restrictions = static:x", "specify one of" },
@@ -751,6 +796,7 @@ int main(void)
 	clock_fake_set(1000000);
 	test_fixed();
 	test_resolve();
+	test_ccert();
 	test_warn();
 	test_classes();
 	test_actions();
