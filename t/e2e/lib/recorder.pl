@@ -34,6 +34,7 @@ open my $out, '>', $file or die "$file: $!";
 $out->autoflush(1);
 open my $ready, '>', "$file.ready" or die;
 close $ready;
+$SIG{PIPE} = 'IGNORE'; # who says QUIT may not wait for the answer
 my $select = IO::Select->new($listen);
 my %conn;
 
