@@ -13,6 +13,8 @@ use IO::Socket::INET;
 use IO::Socket::UNIX;
 use IO::Select;
 
+$SIG{PIPE} = 'IGNORE'; # who has said QUIT may be gone
+
 my ($port, $file, @rest) = @ARGV;
 my @caps = qw(PIPELINING 8BITMIME DSN SIZE);
 my @rules;
