@@ -50,7 +50,7 @@ my %files = (
 	"$tables/aliases" => "root: joe\@box.test\n", "$tables/body_checks" => "/^buy now/ REJECT no trade\n", "$tables/header_checks" => "/^X-Bad:/ REJECT not with that\n/^X-Hide:/ IGNORE\n",
 	"$tables/smtpd_command_filter" => "/^(RCPT\\s+TO:\\s*<)'([^[:space:]]+)'(>.*)/ \$1\$2\$3\n",
 	"$tables/helo_access" => "/^(localhost)\$/ REJECT no such name (\$1)\n", "$tables/sender_access" => "/^spam\@/ REJECT known for that\n",
-	"$tables/access_cidr" => "203.0.113.66 reject\n203.0.113.9 permit\n203.0.113.10 permit\n", "$tables/dnsbl_reply" => "zen.spamhaus.org blocked.test\n",
+	"$tables/access_cidr" => "203.0.113.66 reject\n203.0.113.9 permit\n203.0.113.10 permit\n127.0.0.2 permit\n::1 permit\n", "$tables/dnsbl_reply" => "zen.spamhaus.org blocked.test\n",
 	'/usr/lib/dovecot/deliver' => [ $deliver, 0755 ], '/usr/bin/mlmmj-amime-receive' => [ $deliver, 0755 ],
 );
 my $zone = <<'EOT';
