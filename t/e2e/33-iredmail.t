@@ -95,6 +95,8 @@ sub boxes {
 	return @found;
 }
 
+sub box { my (@found) = boxes(@_); return $found[0] }
+
 # ---- from the world ----
 
 like $sys->give(\%from, 'a@far.test', [ 'info@box.test', 'joe+tag@box.test' ], "From: <a\@far.test>\nTo: info\@box.test\nSubject: one\nX-Hide: y\n\nhello\n"), qr/queued/, 'mail from the world';
@@ -114,12 +116,12 @@ $sys->saw_log('smtp-amavis:syslog_name', qr{postfix/amavis/smtp\[\d+\]: \w+: to=
 $sys->saw_log('127.0.0.1:10025:syslog_name', qr{postfix/10025/smtpd\[\d+\]: \w+: client=}, '... and back by its own');
 $sys->saw('127.0.0.1:10025:content_filter', 1 == (() = $m =~ /^X-Filter:/mg), '... once');
 $sys->saw_log('enable_long_queue_ids', qr/qmgr\[\d+\]: [0-9B-DF-HJ-NP-TV-Zb-df-hj-np-tv-z]{10,}z\w+: from=<a\@far\.test>/, 'long queue ids');
-for my $case ([ 'any@second.test', 'kim@second.test', 'virtual_alias_maps', 'everything of a domain' ], [ 'joe@alias.test', 'joe@box.test', 'virtual_alias_maps', 'a domain that is another' ]) {
+for my $case ([ q(any@second.test), q(kim@second.test), q(virtual_alias_maps), q(everything of a domain) ], [ q(kim@second.test), q(kim@second.test), q(virtual_mailbox_maps), q(a box) ], [ 'joe@alias.test', 'joe@box.test', 'virtual_alias_maps', 'a domain that is another' ]) {
 	my ($to, $box, $names, $what) = @$case;
 	like $sys->give(\%from, 'a@far.test', $to, "Subject: for $to\n\nx\n"), qr/queued/, "$what: accepted";
-	$sys->saw($names, (boxes(qr/^BY .* -d \Q$box\E .*^Subject: for \Q$to\E/ms))[0], qr/./, '... and in the box');
+	$sys->saw($names, box(qr/^BY .* -d \Q$box\E .*^Subject: for \Q$to\E/ms), qr/./, '... and in the box');
 }
-$sys->saw('recipient_bcc_maps', (boxes(qr/^BY .* -d keep\@box\.test .*^Subject: for any\@second/ms))[0], qr/./, 'a copy of what a user gets');
+$sys->saw('recipient_bcc_maps', box(qr/^BY .* -d keep\@box\.test .*^Subject: for kim\@second/ms), qr/./, 'a copy of what a user gets');
 like $sys->give(\%from, 'a@far.test', 'team@box.test', "Subject: to the list\n\nx\n"), qr/queued/, 'a list';
 my ($list) = boxes(qr/^Subject: to the list/m);
 $sys->saw('transport_maps', $list, qr{^BY mlmmj /usr/bin/mlmmj-amime-receive -L /var/vmail/mlmmj/box\.test/team$}m, '... by mlmmj');
@@ -197,7 +199,7 @@ $sys->saw('submission:smtpd_tls_security_level', $sys->last_reply({ %from, port 
 $sys->saw('465:smtpd_tls_wrappermode', do { my $s = $sys->client(%from, port => 465, first => "EHLO x\r\n"); !$s || ($s->{banner} // '') !~ /^220/ }, 'TLS from the first byte at 465');
 like $sys->give({ %joe, login => 'eve@box.test' }, 'eve@box.test', 'x@far.test', "Subject: of eve\n\nx\n"), qr/queued/, 'a user';
 $sys->saw('sender_dependent_relayhost_maps', $sys->wait_log(qr/(to=<x\@far\.test>, relay=203\.0\.113\.26\[203\.0\.113\.26\]:25, .*status=sent)/), qr/./, '... with a relay of her own');
-$sys->saw('sender_bcc_maps', (boxes(qr/^BY .* -d keep\@box\.test .*^Subject: of eve/ms))[0], qr/./, '... of whose mail a copy is kept');
+$sys->saw('sender_bcc_maps', box(qr/^BY .* -d keep\@box\.test .*^Subject: of eve/ms), qr/./, '... of whose mail a copy is kept');
 $sys->saw_log('smtp_tls_CApath smtp_tls_loglevel smtp_tls_security_level', qr/Trusted TLS connection established to mx\.far\.test\[203\.0\.113\.25\]:25: TLSv1\.3/, 'by TLS, trusted by what is in CApath');
 $sys->saw('mynetworks', $sys->last_reply({}, 'EHLO client.test', 'MAIL FROM:<joe@box.test>', 'RCPT TO:<x@elsewhere.test>'), qr/^250/, 'the machine itself may send anywhere');
 $sys->saw('mynetworks', $sys->last_reply({ from => '127.0.0.2' }, 'EHLO client.test', 'MAIL FROM:<joe@box.test>', 'RCPT TO:<x@elsewhere.test>'), qr/^[45]54 /, '... from that address only');
