@@ -98,7 +98,8 @@ sub main_cf {
 		smtp_tls_fingerprint_digest => 'sha256',
 		smtp_tls_policy_maps => 'inline:{ ' . join(', ', map { "{ [$case{$_}[4]]:$port = $case{$_}[2] }" } grep { !/^sts/ } @names) .
 			" }, socketmap:inet:127.0.0.1:$sts:tls",
-		transport_maps => 'inline:{ ' . join(', ', map { "{ $_.test = " . ($case{$_}[3] // 'smtp') . ":[$case{$_}[4]]:$port }" } @names) . ' }',
+		transport_maps => 'inline:{ ' . join(', ', map { "{ $_.test = " . ($case{$_}[3] // 'smtp') . ":[$case{$_}[4]]:$port }" } @names) .
+			", { again.test = once:[$case{secure}[4]]:$port } }",
 	);
 	return %main;
 }
@@ -107,6 +108,8 @@ wrap unix - - n - - smtp
   -o smtp_tls_wrappermode=yes
 certified unix - - n - - smtp
   -o smtp_tls_chain_files=$dir/certs/client.pem
+once unix - - n - - smtp
+  -o smtp_connection_cache_on_demand=no
 EOF
 
 # What becomes of each recipient: dsn, status and text.
@@ -178,6 +181,18 @@ $c->quit;
 ok wait_until(sub { 2 == (() = $mta->log =~ /to=<big\@secure\.test>.*status=sent/g) }, 60), 'large and small mail goes through TLS';
 ok wait_until(sub { 2 == (() = $server->log =~ /to=<big\@secure\.test>/g) }, 30), '... and arrives';
 ok wait_until(sub { $server->log =~ /size=27\d{5}, nrcpt=1/ }, 30), '... whole';
+
+# connection after connection goes on with a session; such a server sends no new ticket to who came with one
+my $resumed = sub { $mta->http('/metrics') =~ /^posthaste_deliver_tls_resumed\S* (\d+)$/m ? $1 : 0 };
+my $before = $resumed->();
+for my $i (1 .. 5) {
+	my $once = Posthaste::Client->new($own_port);
+	$once->cmd($_) for 'EHLO client.test', 'MAIL FROM:<joe@client.test>', "RCPT TO:<no$i\@again.test>", 'DATA', "Subject: x\r\n\r\nx\r\n.";
+	$once->quit;
+	wait_until(sub { $mta->log =~ /to=<no$i\@again\.test>/ }, 30) or last;
+}
+is scalar(() = $mta->log =~ /to=<no\d\@again\.test>.*status=sent/g), 5, 'one message after the other goes through TLS';
+ok wait_until(sub { $resumed->() - $before >= 4 }, 30), '... with one session' or diag $resumed->() - $before;
 
 $mta->stop;
 $_->stop for $peer, $server;

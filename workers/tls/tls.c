@@ -13,6 +13,7 @@
 #define RECORD_BYTES  16384u /* of plain text, at most (RFC 8446 5.1) */
 #define LIBRARY_BYTES 60000u /* what a session of the library holds, roughly */
 #define SESSION_BYTES 65536u /* a saved one, at most */
+#define TICKET_BYTES  16384u /* of one; the session of a longer one is saved once only */
 
 struct tls {
 	struct tls_ctx *ctx;
@@ -22,7 +23,8 @@ struct tls {
 	size_t in_at; /* used so far */
 	struct buf out;
 	struct tls_hello hello;
-	char *name; /* clients: for SNI */
+	char *name;        /* clients: for SNI */
+	struct buf ticket; /* of the session that was restored */
 	struct buf chain_der;
 	struct sv chain[TLS_CHAIN_MAX];
 	size_t chain_count;
@@ -120,6 +122,7 @@ void tls_free(struct tls **tp)
 	buf_fini(&t->in);
 	buf_fini(&t->out);
 	buf_fini(&t->chain_der);
+	buf_fini(&t->ticket);
 	free(t->name);
 	free(t);
 	*tp = NULL;
@@ -457,14 +460,39 @@ static bool take_block(struct sv *in, struct sv *block_r)
 	return true;
 }
 
+static void get_ticket(struct tls *t, struct buf *ticket)
+{
+	word32 n = TICKET_BYTES;
+	char *room = buf_reserve(ticket, n);
+
+	if (wolfSSL_get_SessionTicket(t->ssl, (unsigned char *)room, &n) == WOLFSSL_SUCCESS)
+		ticket->len += n;
+}
+
+/* A server need not send a new ticket to who came with one. The library's session has the secrets
+ * of this handshake then, and the ticket of the one before: no server takes such a pair. */
+static bool has_new_ticket(struct tls *t)
+{
+	struct buf now = BUF_INIT;
+
+	if (!t->resumed)
+		return true;
+	get_ticket(t, &now);
+	bool differs = now.len > 0 && !sv_eq(buf_sv(&now), buf_sv(&t->ticket));
+
+	buf_fini(&now);
+	return differs;
+}
+
 int tls_session_save(struct tls *t, struct buf *blob)
 {
 	unsigned char *der = NULL;
 	uint32_t magic = BLOB_MAGIC;
 	/* in 1.2 the library takes every answer to a ticket for a yes, and fails after a no */
 	bool is_13 = t->done && wolfSSL_version(t->ssl) == TLS1_3_VERSION;
-	WOLFSSL_SESSION *s =
-		is_13 && !t->ctx->setup.is_server ? wolfSSL_get1_session(t->ssl) : NULL;
+	WOLFSSL_SESSION *s = is_13 && !t->ctx->setup.is_server && has_new_ticket(t)
+				     ? wolfSSL_get1_session(t->ssl)
+				     : NULL;
 	int n = s != NULL && wolfSSL_SESSION_is_resumable(s) == 1 ? wolfSSL_i2d_SSL_SESSION(s, &der)
 								  : 0;
 
@@ -518,7 +546,9 @@ int tls_session_restore(struct tls *t, struct sv blob)
 
 	wolfSSL_SESSION_free(s);
 	t->chain_is_old = true;
-	if (!ok)
+	if (ok)
+		get_ticket(t, &t->ticket);
+	else
 		forget_chain(t);
 	return ok ? 0 : E_CORRUPT;
 }

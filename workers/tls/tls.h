@@ -162,7 +162,8 @@ void tls_info_get(const struct tls *t, struct tls_info *info_r);
 void tls_info_add_signatures(const struct tls_info *info, const char *fold, struct buf *out);
 
 /* Clients: what to keep for tls_session_restore(): the session and the peer's chain, some kB. It is
- * there after the first tls_read() that followed the handshake, and with 1.3 only. 0 or E_NOENT. */
+ * there after the first tls_read() that followed the handshake, and with 1.3 only. 0 or E_NOENT:
+ * there is none, or it is the one that was restored, which then goes on to be of use. */
 int tls_session_save(struct tls *t, struct buf *blob);
 /* RFC 9266 (1.3) or RFC 5929 tls-unique of 1.2 is not offered: 0 or E_NOENT. */
 int tls_exporter(struct tls *t, uint8_t out[32]);
