@@ -114,6 +114,18 @@ static void load_conf(const struct options *o)
 	conf_diag_fini(&d); /* its warnings are the business of `postconf` and `check` */
 }
 
+/* Tables are built while main.cf is being edited: it is read when it decides something only. */
+static void check_conf_dir(const char *dir)
+{
+	char *path = xasprintf("%s/main.cf", dir);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		fatal("open %s: %s", path, strerror(errno));
+	close(fd);
+	free(path);
+}
+
 struct table {
 	char *type;
 	char *name;
@@ -693,7 +705,7 @@ int main(int argc, char **argv)
 	if (optind == argc)
 		usage(&o);
 	if (o.conf_dir != NULL)
-		load_conf(&o);
+		check_conf_dir(o.conf_dir);
 	if (o.query != NULL) {
 		query(&o, argv + optind, argc - optind);
 		optind = argc;
