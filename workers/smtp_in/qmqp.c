@@ -439,6 +439,11 @@ static size_t text_input(struct session *s, const char *data, size_t len)
 	struct buf *to = q->stage == STAGE_CONTENT ? &q->content : &q->item;
 	size_t n = size_min(len, (size_t)q->length - to->len);
 
+	if (to == &q->content && content_held + n > QMQP_MEMORY) {
+		/* others have sent theirs since this one was let in */
+		refuse(s, 'Z', true, "Error: too much mail at a time");
+		return len;
+	}
 	if (n > 0) {
 		buf_add(to, data, n);
 		if (to == &q->content)

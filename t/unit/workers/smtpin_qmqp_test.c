@@ -8,25 +8,30 @@
 static struct fake f;
 static struct buf packet;
 
-static void begin_with(const char *main_cf, const char *client)
+static void begin_in(struct fake *in, const char *main_cf, const char *client)
 {
 	struct conf_diag d;
 	const struct conf_service *service = NULL;
 
-	if (f.conf != NULL)
-		fake_fini(&f);
-	fake_conf(&f, main_cf, NULL);
-	for (unsigned i = 0; i < conf_service_count(f.conf); i++) {
-		if (strcmp(conf_service(f.conf, i)->program, "qmqpd") == 0)
-			service = conf_service(f.conf, i);
+	fake_conf(in, main_cf, NULL);
+	for (unsigned i = 0; i < conf_service_count(in->conf); i++) {
+		if (strcmp(conf_service(in->conf, i)->program, "qmqpd") == 0)
+			service = conf_service(in->conf, i);
 	}
 	conf_diag_init(&d);
-	listener_fini(&f.listener);
-	if (!ok(service != NULL && listener_init(&f.listener, f.conf, service, &d) == 0,
+	listener_fini(&in->listener);
+	if (!ok(service != NULL && listener_init(&in->listener, in->conf, service, &d) == 0,
 		"a QMQP listener"))
 		printf("# %s", buf_cstr(&d.text));
 	conf_diag_fini(&d);
-	fake_connect(&f, client);
+	fake_connect(in, client);
+}
+
+static void begin_with(const char *main_cf, const char *client)
+{
+	if (f.conf != NULL)
+		fake_fini(&f);
+	begin_in(&f, main_cf, client);
 }
 
 #define AUTHORIZED "qmqpd_authorized_clients = 192.0.2.0/24\nmessage_size_limit = 2000\n"
@@ -337,6 +342,30 @@ static void test_memory(void)
 	ok(session_memory(&f.s) < 20000, "what was promised takes no memory");
 }
 
+/* Each was let in while there was room for it. */
+static void test_memory_of_all(void)
+{
+	static const char conf[] = "qmqpd_authorized_clients = 192.0.2.1\nmessage_size_limit = 0\n";
+	static char much[1 << 20];
+	static struct fake other;
+
+	memset(much, 'x', sizeof(much));
+	begin_in(&other, conf, "192.0.2.1");
+	begin_with(conf, "192.0.2.1");
+	buf_reset(&packet);
+	buf_printf(&packet, "999999999:%u:", QMQP_MEMORY - 5);
+	send_packet(1000);
+	session_input(&other.s, packet.p, packet.len);
+	for (size_t left = QMQP_MEMORY - 6; left > 0; left -= size_min(left, sizeof(much)))
+		session_input(&other.s, much, size_min(left, sizeof(much)));
+	is_int(other.s.wait, WAIT_NONE, "one sends what it said");
+	buf_reset(&packet);
+	buf_add_str(&packet, "0123456789");
+	ok(strstr(send_packet(1000), ":ZError: too much mail at a time") != NULL,
+	   "then there is no room for the other's");
+	fake_fini(&other);
+}
+
 int main(void)
 {
 	clock_fake_set(1700000000000);
@@ -347,6 +376,7 @@ int main(void)
 	test_room();
 	test_gone();
 	test_memory();
+	test_memory_of_all();
 	fake_fini(&f);
 	buf_fini(&packet);
 	return tap_done();
