@@ -109,7 +109,7 @@ $mta->configure(transport_maps => "texthash:$mta->{dir}/transport", smtpd_delay_
 	smtpd_client_restrictions => 'reject_rbl_client bl.test, permit_dnswl_client wl.test, reject',
 	smtpd_log_access_permit_actions => 'permit_dnswl_client');
 spew("$mta->{dir}/conf/master.cf", slurp("$mta->{dir}/conf/master.cf")
-	. "best unix - - n - - smtp -o best_mx_transport=discard:taken\nround unix - - n - - smtp -o best_mx_transport=round\n");
+	. "best unix - - n - - smtp -o best_mx_transport=discard:taken\nround unix - - n - - smtp -o best_mx_transport=round:Own.Test\n");
 $mta->launch;
 my $smtp = $mta->smtp;
 $smtp->ok('EHLO client.test');

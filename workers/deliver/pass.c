@@ -28,7 +28,8 @@ static bool goes_round(const struct job *j, struct sv name, struct sv nexthop)
 		return false;
 	if (to->best_mx[0] != '\0' && strcmp(to->best_mx, j->t->best_mx) != 0)
 		return true;
-	return to == j->t && (nexthop.len == 0 || sv_eq(nexthop, j->nexthop));
+	/* names of hosts are in small letters by then */
+	return to == j->t && (nexthop.len == 0 || sv_eq_nocase(nexthop, j->nexthop));
 }
 
 bool job_pass(struct job *j, const struct client_fault *f)
@@ -39,13 +40,13 @@ bool job_pass(struct job *j, const struct client_fault *f)
 
 	if (name.len == 0 || goes_round(j, name, sv_trim(nexthop)))
 		return false;
-	for (unsigned i = 0; i < j->rcpt_count; i++) {
-		if (j->rcpts[i].state == JOB_DEFERRED) /* one result for all of them */
-			return false;
-	}
 	later.permanent = false;
 	later.dsn[0] = 4;
 	job_failed(j, SV("none"), &later); /* the reason, should we be interrupted */
+	for (unsigned i = 0; i < j->rcpt_count; i++) {
+		if (j->rcpts[i].state == JOB_DEFERRED) /* one result for all: not this time */
+			return true;
+	}
 	qid_format(j->qid, id);
 	for (unsigned i = 0; i < j->rcpt_count; i++) {
 		struct sv to = j->client_rcpts[i].addr;
