@@ -288,6 +288,11 @@ void client_login_recalled(struct client *c, struct sv dsn, struct sv reply);
 /* text: what to say (base64), or why not. LOGIN_SAID_NOTHING: start() should have been false. */
 void client_login_said(struct client *c, enum client_login_said what, struct sv mechanism,
 		       struct sv text);
+/* What of a line that is sent while a login goes on may be shown, and what is to be shown behind.
+ */
+struct sv client_login_shown(struct sv line, const char **more_r);
+/* A server that repeats what it was told must not bring it into the log. */
+void client_login_mask(const struct client *c, struct buf *text);
 /* In CLIENT_TLS: the server's certificate is as it must be, go on. What was said before is void. */
 void client_secured(struct client *c);
 /* In CLIENT_TLS: the mail is deferred with this text. */

@@ -295,18 +295,44 @@ static void mask(struct buf *text, struct sv secret)
 	}
 }
 
-/* A server that repeats what it was told must not bring it into the log. */
-static void mask_reply(struct client *c)
+void client_login_mask(const struct client *c, struct buf *text)
 {
-	struct client_login *l = c->login;
+	const struct client_login *l = c->login;
 	struct buf again = BUF_INIT;
 
-	mask(&c->reply, buf_sv(&l->response));
-	mask(&c->reply, buf_sv(&l->password));
+	mask(text, buf_sv(&l->response));
+	mask(text, buf_sv(&l->password));
 	(void)buf_reserve(&again, l->password.len * 2 + 4);
 	(void)base64_encode(buf_sv(&l->password), &again);
-	mask(&c->reply, buf_sv(&again));
+	mask(text, buf_sv(&again));
 	sasl_wipe(&again);
+}
+
+static bool begins(struct sv line, struct sv word)
+{
+	return line.len >= word.len && memcmp(line.p, word.p, word.len) == 0;
+}
+
+/* A response in base64 may begin with letters that look like a command ("QUIt" is "AB-"), but it
+ * has no blanks, and no text is one of the whole words. */
+struct sv client_login_shown(struct sv line, const char **more_r)
+{
+	static const struct sv open[] = { { "EHLO ", 5 }, { "LHLO ", 5 }, { "HELO ", 5 } };
+	const char *blank;
+
+	*more_r = "";
+	if (sv_eq(line, SV("STARTTLS")) || sv_eq(line, SV("QUIT")))
+		return line;
+	for (size_t i = 0; i < ARRAY_LEN(open); i++) {
+		if (begins(line, open[i]))
+			return line;
+	}
+	*more_r = "***";
+	if (!begins(line, SV("AUTH ")))
+		return SV("");
+	blank = memchr(line.p + 5, ' ', line.len - 5);
+	*more_r = blank != NULL ? " ***" : "";
+	return (struct sv){ line.p, blank != NULL ? (size_t)(blank - line.p) : line.len };
 }
 
 /* The password is not needed any more. */
@@ -335,7 +361,7 @@ static void refused(struct client *c)
 {
 	struct client_fault f = client_fault_reply(c);
 
-	mask_reply(c);
+	client_login_mask(c, &c->reply);
 	if (c->parser.code == 535)
 		remember(c, &f);
 	if (f.permanent && c->login->conf->soft_bounce) {

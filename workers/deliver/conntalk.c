@@ -99,30 +99,13 @@ static void keep_line(const struct conn *c, char mark, struct sv line, const cha
 		note(c, mark == '>' ? "Out: " : "In:  ", line, more);
 }
 
-/* While a login goes on: only what begins like a command of the greeting is no password. */
 static void keep_command(const struct conn *c, struct sv line)
 {
-	static const char *const open[] = { "EHLO ", "LHLO ", "HELO ", "STARTTLS", "QUIT" };
-	const char *blank;
+	const char *more = "";
 
-	if (!conn_talk_is_secret(c)) {
-		keep_line(c, '>', line, "");
-		return;
-	}
-	for (size_t i = 0; i < ARRAY_LEN(open); i++) {
-		if (begins(line, open[i])) {
-			keep_line(c, '>', line, "");
-			return;
-		}
-	}
-	if (!begins(line, "AUTH ")) {
-		keep_line(c, '>', SV(""), "***");
-		return;
-	}
-	blank = line.len > 5 ? memchr(line.p + 5, ' ', line.len - 5) : NULL;
-	keep_line(c, '>',
-		  (struct sv){ line.p, blank != NULL ? (size_t)(blank - line.p) : line.len },
-		  blank != NULL ? " ***" : "");
+	if (conn_talk_is_secret(c))
+		line = client_login_shown(line, &more);
+	keep_line(c, '>', line, more);
 }
 
 static void keep_commands(const struct conn *c, struct sv text)
@@ -188,11 +171,18 @@ static int filter_reply(struct conn *c, struct buf *line)
 static int hear(void *ctx, struct buf *line)
 {
 	struct conn *c = ctx;
+	struct buf *shown = &c->d->scratch;
 
-	if (conn_talk_is_secret(c) && begins(buf_sv(line), "334"))
-		keep_line(c, '<', SV("334"), " ***");
-	else
+	if (!conn_talk_is_secret(c)) {
 		keep_line(c, '<', buf_sv(line), "");
+	} else if (begins(buf_sv(line), "334")) {
+		keep_line(c, '<', SV("334"), " ***");
+	} else {
+		buf_reset(shown);
+		buf_add_sv(shown, buf_sv(line));
+		client_login_mask(&c->client, shown);
+		keep_line(c, '<', buf_sv(shown), "");
+	}
 	return map_list_is_empty(c->dest->t->reply_filter) ? 0 : filter_reply(c, line);
 }
 

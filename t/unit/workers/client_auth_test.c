@@ -428,10 +428,51 @@ static void test_memory(void)
 	buf_fini(&asked);
 }
 
+/* In transcripts and logs nothing is seen of a password. */
+static void test_shown(void)
+{
+	static const char *const lines[][2] = {
+		{ "EHLO me.test", "EHLO me.test" },
+		{ "STARTTLS", "STARTTLS" },
+		{ "QUIT", "QUIT" },
+		{ "AUTH LOGIN", "AUTH LOGIN" },
+		{ "AUTH PLAIN AGEAYg==", "AUTH PLAIN ***" },
+		{ "c2VzYW1l", "***" },
+		{ "QUItc2VzYW1l", "***" }, /* AB-sesame */
+		{ "quit", "***" },
+		{ "StARtTLsAAAA", "***" },
+	};
+	struct buf text = BUF_INIT;
+	struct world w;
+
+	for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
+		const char *more;
+		struct sv shown = client_login_shown(sv_from(lines[i][0]), &more);
+
+		buf_reset(&text);
+		buf_printf(&text, "%.*s%s", (int)shown.len, shown.p, more);
+		is_str(buf_cstr(&text), lines[i][1], "of %s", lines[i][0]);
+	}
+	lconf = (struct client_login_conf){ 0 };
+	remembers = knows = false;
+	open_asking(&w, "PLAIN");
+	asked_for();
+	wire(&w);
+	buf_reset(&text);
+	buf_add_str(&text, "535-" PLAIN_SECRET " sesame-open?");
+	client_login_mask(&w.c, &text);
+	ok(strstr(buf_cstr(&text), "sesame") == NULL && strstr(buf_cstr(&text), "535-") != NULL &&
+		   strstr(buf_cstr(&text), PLAIN_SECRET) == NULL,
+	   "nor of what a server repeats: %s", buf_cstr(&text));
+	close_login(&w);
+	buf_fini(&text);
+}
+
 int main(void)
 {
 	log_set_sink(sink, NULL);
 	test_library();
+	test_shown();
 	test_memory();
 	test_logins();
 	test_deferred();
