@@ -531,11 +531,12 @@ struct proto_sasl_ask {
 };
 
 enum sasl_said {
-	SASL_SAID_MECHS,   /* unasked, first: the mechanisms there are, with blanks; dialogue 0 */
-	SASL_SAID_MORE,    /* mechanism, what to say (base64; "" = nothing) */
-	SASL_SAID_DONE,    /* the same, and the mechanism has what it wants of the server */
-	SASL_SAID_FAILED,  /* "", why; the dialogue is over */
-	SASL_SAID_KNOWN,   /* to FIND: "dsn", the server's reply */
+	SASL_SAID_MECHS,  /* unasked, first: the mechanisms there are, with blanks; dialogue 0 */
+	SASL_SAID_MORE,   /* mechanism, what to say (base64; "" = nothing) */
+	SASL_SAID_DONE,   /* the same, and the mechanism has what it wants of the server: it is over
+			   */
+	SASL_SAID_FAILED, /* "", why; the dialogue is over */
+	SASL_SAID_KNOWN,  /* to FIND: "dsn", the server's reply */
 	SASL_SAID_UNKNOWN, /* to FIND */
 	SASL_SAID_COUNT
 };

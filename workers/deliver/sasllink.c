@@ -291,6 +291,16 @@ static bool take_strings(struct sv rest, struct sv s[3])
 	return rest.len == 0;
 }
 
+/* It goes to a server as it is: no other command may be in it. */
+static bool is_word(struct sv s)
+{
+	for (size_t i = 0; i < s.len; i++) {
+		if ((unsigned char)s.p[i] <= ' ' || (unsigned char)s.p[i] >= 127)
+			return false;
+	}
+	return true;
+}
+
 int sasl_link_record(struct sasl_link *l, const void *rec, size_t len)
 {
 	struct proto_sasl_answer h;
@@ -301,7 +311,9 @@ int sasl_link_record(struct sasl_link *l, const void *rec, size_t len)
 	memcpy(&h, rec, sizeof(h));
 	if (h.kind != PROTO_SASL_ANSWER || h.what >= SASL_SAID_COUNT ||
 	    h.text_len != len - sizeof(h) ||
-	    !take_strings((struct sv){ (const char *)rec + sizeof(h), h.text_len }, s))
+	    !take_strings((struct sv){ (const char *)rec + sizeof(h), h.text_len }, s) ||
+	    ((h.what == SASL_SAID_MORE || h.what == SASL_SAID_DONE) &&
+	     (!is_word(s[0]) || !is_word(s[1]))))
 		return E_PEER;
 	if (h.what == SASL_SAID_MECHS) {
 		on_mechanisms(l, s[1]);
@@ -313,7 +325,7 @@ int sasl_link_record(struct sasl_link *l, const void *rec, size_t len)
 		a = a->next;
 	if (a == &l->list) /* nobody waits for it any more */
 		return 0;
-	if (h.what != SASL_SAID_MORE && h.what != SASL_SAID_DONE)
+	if (h.what != SASL_SAID_MORE)
 		a->number = 0;
 	tell(a, &(struct sasl_said_text){ (enum sasl_said)h.what, s[0], s[1], s[2] });
 	return 0;

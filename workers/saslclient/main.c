@@ -108,17 +108,16 @@ static void step_done(void *ctx, struct dialogue *d)
 		drop_orphan(cw, d);
 		return;
 	}
-	bool over = d->status != AUTH_MORE && d->status != AUTH_DONE;
-
 	answer(cw, to, d->number,
-	       over                     ? SASL_SAID_FAILED
+	       d->status == AUTH_MORE   ? SASL_SAID_MORE
 	       : d->status == AUTH_DONE ? SASL_SAID_DONE
-					: SASL_SAID_MORE,
+					: SASL_SAID_FAILED,
 	       (const struct sv[3]){ sv_from(d->mechanism), buf_sv(&d->text), buf_sv(&d->lines) });
 	buf_reset(&d->lines);
 	dialogue_wipe(&d->text);
-	if (!over)
+	if (d->status == AUTH_MORE)
 		return;
+	/* connections live longer than logins: their passwords need not */
 	strmap_remove(to->dialogues, key_of(&d->number));
 	cyrus_client_free(d);
 }
@@ -149,9 +148,12 @@ static void run_step(struct client_worker *cw, struct dialogue *d)
 static int on_start(struct client_worker *cw, struct asker *from, const struct proto_sasl_ask *h,
 		    struct sv strings)
 {
-	if (h->dialogue == 0 || strmap_get(from->dialogues, key_of(&h->dialogue)) != NULL ||
-	    strmap_count(from->dialogues) >= PROTO_SASL_ASKED_MAX)
+	if (h->dialogue == 0 || strmap_get(from->dialogues, key_of(&h->dialogue)) != NULL)
 		return E_PEER;
+	if (strmap_count(from->dialogues) >= PROTO_SASL_ASKED_MAX) {
+		fail(cw, from, h->dialogue, "too many logins at a time");
+		return 0;
+	}
 	struct dialogue *d = cyrus_client_new(strings, h->options, h->authzid != 0);
 
 	if (d == NULL)
@@ -168,8 +170,10 @@ static int on_step(struct client_worker *cw, struct asker *from, const struct pr
 {
 	struct dialogue *d = strmap_get(from->dialogues, key_of(&h->dialogue));
 
-	if (d == NULL) /* it is over by now: it took too long */
+	if (d == NULL) { /* it took too long, or another life had it */
+		fail(cw, from, h->dialogue, "authentication takes too long");
 		return 0;
+	}
 	if (d->state != DIALOGUE_IDLE || line.len == 0 || line.p[line.len - 1] != '\0')
 		return E_PEER;
 	dialogue_take_step(d, (struct sv){ line.p, strlen(line.p) });

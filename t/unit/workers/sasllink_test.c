@@ -135,6 +135,16 @@ static void test_dialogue(void)
 	is_str(taken(&said), "", "... for anybody");
 	sasl_link_end(l, &a);
 	is_str(taken(&sent), "", "no end twice");
+	ok(start(&a, "SCRAM-X"), "one more");
+	taken(&sent);
+	is_int(HEAR(last_dialogue, SASL_SAID_DONE, "SCRAM-X\0abc\0"), 0, "its whole answer");
+	is_str(taken(&said), "2 SCRAM-X abc ;", "... is heard");
+	sasl_link_end(l, &a);
+	is_str(taken(&sent), "", "it was over, though the connection lives on");
+	sasl_link_step(l, &a, SV("Y2g="));
+	is_str(taken(&sent), "", "there is no next step");
+	sasl_link_tick(l);
+	is_str(taken(&said), "3  Connection lost to authentication server ;", "... as is told");
 }
 
 static void test_lives(void)
@@ -197,6 +207,8 @@ static void test_nonsense(void)
 	is_int(hear(1, SASL_SAID_MORE, "a\0b\0c\0d", 8), E_PEER, "four");
 	is_int(hear(1, SASL_SAID_MORE, "a\0b\0c", 5), E_PEER, "one without an end");
 	is_int(sasl_link_record(l, none, 3), E_PEER, "less than a record");
+	is_int(HEAR(77, SASL_SAID_MORE, "X\0YQ==\r\nMAIL FROM:<x>\0"), E_PEER, "commands");
+	is_int(HEAR(77, SASL_SAID_DONE, "X =\r\nQUIT\0\0"), E_PEER, "... as a mechanism");
 	is_int(HEAR(77, SASL_SAID_MORE, "a\0b\0"), 0, "nobody's answer");
 }
 
