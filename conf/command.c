@@ -2,7 +2,6 @@
 /* Start of commands; see conf/command.h. */
 #include "conf/command.h"
 
-#include <fcntl.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -17,6 +16,7 @@
 #include "conf/map.h"
 #include "lib/clock.h"
 #include "lib/err.h"
+#include "lib/io.h"
 #include "lib/log.h"
 
 static const char *program = "command";
@@ -37,14 +37,7 @@ static bool is_setgid(void)
 static void shed_caller(void)
 {
 	static const int ignored[] = { SIGHUP, SIGXFSZ, SIGALRM, SIGVTALRM, SIGPROF };
-	int fd;
 
-	/* descriptors 0 to 2 exist, so that no file we open becomes one of them */
-	do
-		fd = open("/dev/null", O_RDWR);
-	while (fd >= 0 && fd <= 2);
-	if (fd < 0)
-		_exit(EX_OSERR);
 	close_range(3, ~0u, 0);
 	clearenv();
 	setenv("PATH", "/usr/bin:/bin", 1);
@@ -55,12 +48,16 @@ static void shed_caller(void)
 
 void command_start(const char *name, int status)
 {
+	bool have_std = io_have_std();
+
 	program = name;
 	failure = status;
 	if (is_setgid()) {
 		const char *dir = getenv("MAIL_CONFIG");
 		char *keep = dir != NULL ? xstrdup(dir) : NULL;
 
+		if (!have_std)
+			_exit(EX_OSERR);
 		shed_caller();
 		if (keep != NULL)
 			setenv("MAIL_CONFIG", keep, 1); /* judged in command_conf() */

@@ -14,9 +14,10 @@
 
 /* First thing in main(): messages begin with "PROGRAM: ", and everything that goes wrong ends in
  * the exit status `failure`, the one that Postfix's program of this name has for all of it: callers
- * decide by it whether to try again. When the program has rights its caller lacks (set-gid), the
- * environment is dropped, foreign descriptors are closed, and nothing the caller has set (umask,
- * signals, limits of files) can make it leave half of its work. */
+ * decide by it whether to try again. Standard input, output and error exist afterwards. When the
+ * program has rights its caller lacks (set-gid), the environment is dropped, foreign descriptors
+ * are closed, and nothing the caller has set (umask, signals, limits of files) can make it leave
+ * half of its work. */
 void command_start(const char *program, int failure);
 /* "PROGRAM: fatal: text" on standard error; exits with `failure`. */
 void command_fatal(const char *fmt, ...) PRINTF_LIKE(1, 2) NORETURN;

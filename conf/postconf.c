@@ -10,6 +10,7 @@
 #include "conf/bounce_text.h"
 #include "conf/map.h"
 #include "lib/err.h"
+#include "lib/io.h"
 #include "lib/log.h"
 
 /* "postconf: warning: text", without the process id that log lines have. */
@@ -369,6 +370,7 @@ int main(int argc, char **argv)
 	static struct postconf pc; /* static: what options point to is never freed */
 	int status = -1;
 
+	io_have_std();
 	pc.dir = getenv("MAIL_CONFIG");
 	log_set_program("postconf");
 	log_set_sink(to_stderr, NULL);

@@ -657,6 +657,7 @@ int main(int argc, char **argv)
 	struct app a = { .conf_path = own_path };
 	int opt;
 
+	io_have_std();
 	log_set_program("posthaste");
 	speak_as(argv[0]);
 	clock_init();

@@ -29,6 +29,11 @@ static bool is_one_of(const char *name, const char *const *list, size_t count)
 	return false;
 }
 
+static NORETURN void usage(void)
+{
+	command_fatal("usage: postkick [-c config_dir] [-v] class service request");
+}
+
 int main(int argc, char **argv)
 {
 	static const char *const classes[] = { "public", "private" };
@@ -44,10 +49,10 @@ int main(int argc, char **argv)
 		if (opt == 'c')
 			dir = optarg;
 		else if (opt == '?')
-			optind = argc + 1;
+			usage();
 	}
 	if (argc - optind != 3)
-		command_fatal("usage: postkick [-c config_dir] [-v] class service request");
+		usage();
 	const char *class_name = argv[optind], *service = argv[optind + 1],
 		   *request = argv[optind + 2];
 	struct conf *c = command_conf(dir);

@@ -696,6 +696,7 @@ int main(int argc, char **argv)
 {
 	struct options o = { .alias = false };
 
+	io_have_std();
 	program = basename(argv[0]);
 	o.alias = strcmp(program, "postalias") == 0;
 	umask(022);

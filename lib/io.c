@@ -114,6 +114,18 @@ void io_eventfd_drain(int fd)
 		return;
 }
 
+bool io_have_std(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
 int io_set_nonblock(int fd)
 {
 	int flags = fcntl(fd, F_GETFL);

@@ -3,6 +3,7 @@
 #ifndef PH_LIB_IO_H
 #define PH_LIB_IO_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -15,6 +16,10 @@ int io_pread_all(int fd, void *data, size_t len, off_t off);
 /* The rest of the file, at most `limit` bytes (E_LIMIT beyond). */
 int io_read_to_buf(int fd, size_t limit, struct buf *out);
 int io_read_file(const char *path, size_t limit, struct buf *out);
+/* Descriptors 0 to 2 exist afterwards, /dev/null where there was none: so that no file we open
+ * becomes one of them, and what is told on standard error goes into it. False: they do not. First
+ * thing in a program that others start. */
+bool io_have_std(void);
 int io_set_nonblock(int fd);
 /* Sets an eventfd back to 0. Does not wait, even when another process that has it took O_NONBLOCK
  * away. */

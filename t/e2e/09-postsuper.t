@@ -100,6 +100,16 @@ is_deeply [ sort keys %{ queue() } ], [ sort @rest[1, 2] ], 'deleted stays delet
 $mta->command('postqueue', '-f');
 ok returned($rest[1]), 'expired: returned';
 
+# ---- without standard error: what is told must not go into a socket or a file of the spool ----
+
+sub mute { return (run_ok('sh', '-c', 'exec "$@" 2>&-', 'sh', Posthaste::prefix() . '/sbin/postsuper', '-c', "$dir/conf", @_))[0] }
+is mute('-h', $rest[2], '-H', $rest[2], '-h', $rest[2]), 0, 'no standard error';
+is_deeply queue(), { $rest[2] => '!' }, '... all of it is done';
+$mta->stop;
+is mute('-H', $rest[2], '-h', $rest[2], '-H', $rest[2]), 0, '... nor when stopped';
+is_deeply queue(), { $rest[2] => '' }, '... done, too';
+$mta->launch;
+
 # ---- wrong ones ----
 
 is super('-d', '../x', '-d', 'NOTTHERE'), "0 postsuper: warning: invalid mail queue id: ../x\npostsuper: Deleted: 0 messages\n", 'unknown ids';

@@ -66,6 +66,9 @@ is(($mta->command('posthaste', 'stop'))[0], 0, 'and stops: the directories exist
 ($rc, $out) = sendmail("Subject: stopped\n\nThe daemon is down.\n", 'a@x.test');
 is $rc, 0, 'a message is taken while the system is stopped' or diag $out;
 my @files = files('maildrop');
+is system('sh', '-c', 'exec "$@" <&- >&- 2>&-', 'sh', "$sbin/sendmail", '-C', "$mta->{dir}/conf", '-v', 'a@x.test'), 0,
+	'a caller may have closed everything: an empty message';
+unlink grep { $_ ne $files[0] } files('maildrop');
 is scalar(@files), 1, 'it lies in the maildrop';
 is sprintf('%o', (stat $files[0])[2] & 07777), '444', '... readable, done, by its directory out of reach';
 copy($files[0], "$mta->{dir}/sample");

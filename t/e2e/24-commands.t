@@ -60,6 +60,7 @@ $mta->launch;
 is(($mta->command('postkick', 'public', 'pickup', 'W'))[0], 0, 'pickup needs no waking');
 is(($mta->command('postkick', 'public', 'nothing', 'W'))[0], 1, 'an unknown service');
 is(($mta->command('postkick', 'public', 'qmgr'))[0], 1, 'wrong usage');
+is((run_ok('env', '-i', "$sbin/postkick", '-x'))[0], 1, '... and in an empty environment');
 for my $n (1 .. 3) {
 	($rc) = sh("Subject: $n\n\nx\n", "$sbin/sendmail", '-C', "$dir/conf", '-f', "s\@from$n.test", "a\@one.test", "b\@sub.two.test");
 	is $rc, 0, "message $n";

@@ -245,6 +245,8 @@ int main(int argc, char **argv)
 {
 	struct options o = { 0 };
 	struct spool_dirs dirs;
+
+	io_have_std();
 	int first = parse(argc, argv, &o);
 
 	log_set_sink(log_line, NULL);
