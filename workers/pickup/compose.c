@@ -43,12 +43,14 @@ static bool is_from_line(struct sv s)
 	return s.len - skip >= 5 && memcmp(s.p + skip, "From ", 5) == 0;
 }
 
-static bool belongs_to_header(const struct compose *c, struct sv line)
+static bool belongs_to_header(struct compose *c, struct sv line)
 {
 	size_t name, colon;
 
-	if (c->header.len + line.len > COMPOSE_HEADER_MAX)
+	if (c->header.len + line.len > COMPOSE_HEADER_MAX) {
+		c->header_cut = true;
 		return false;
+	}
 	if (c->mid_line)
 		return true;
 	if (line.p[0] == ' ' || line.p[0] == '\t')

@@ -22,6 +22,7 @@ struct compose {
 	bool begun, strip_cr; /* the first line has been seen; CR before LF goes */
 	bool from_lines;      /* still in front of the first line that is no "From " */
 	bool mid_line, done, header_done;
+	bool header_cut;         /* COMPOSE_HEADER_MAX ended it: recipients may follow */
 	struct buf line;         /* an incomplete one */
 	struct buf header, body; /* results; the caller may empty body at any time */
 };

@@ -178,6 +178,8 @@ static void make_envelope(struct sending *se)
 			command_fatal("bad recipient address: %s", s->rcpts[i]);
 	}
 	if (s->extract) {
+		if (se->text.header_cut)
+			command_fatal("message header is too large for -t");
 		compose_recipients(buf_sv(&se->text.header), add_extracted, se);
 		if (se->env.rcpt_count == 0)
 			command_fatal("%s(%u): No recipient addresses found in message header",
@@ -270,7 +272,8 @@ int sendmail_send(const struct sendmail *s)
 	while (more && !se.text.header_done)
 		more = read_more(&se);
 	make_envelope(&se);
-	env_encode(&se.env, &env);
+	if (env_encode(&se.env, &env) != 0)
+		command_fatal("the envelope is too large");
 	int err = droppipe_start(&se.pipe, s->p, s->conf_dir, buf_sv(&env));
 
 	if (err != 0)

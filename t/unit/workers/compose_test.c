@@ -93,6 +93,24 @@ static void test_long_lines(void)
 	free(text);
 }
 
+static void test_large_header(void)
+{
+	struct compose c;
+	char line[1000];
+
+	memset(line, 'x', sizeof(line));
+	line[1] = ':';
+	line[sizeof(line) - 1] = '\n';
+	compose_init(&c, false, LINE_ENDINGS_ALWAYS);
+	while (c.header.len + sizeof(line) <= COMPOSE_HEADER_MAX)
+		compose_feed(&c, line, sizeof(line));
+	ok(!c.header_done && !c.header_cut, "a large header");
+	compose_feed(&c, line, sizeof(line));
+	ok(c.header_done && c.header_cut, "one that is too large is not taken for a whole one");
+	is_int(c.body.len, sizeof(line), "... and no line of it is lost");
+	compose_fini(&c);
+}
+
 static void add(void *ctx, struct sv addr)
 {
 	struct buf *b = ctx;
@@ -133,6 +151,7 @@ int main(void)
 {
 	test_text();
 	test_long_lines();
+	test_large_header();
 	test_recipients();
 	return tap_done();
 }
