@@ -428,9 +428,12 @@ sub settings {
 
 # One look that shows what the settings in $names say: a test like like(), or like ok() without a pattern.
 sub saw {
-	my ($self, $names, $got, @rest) = @_;
+	my ($self, $names, @look) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my ($pattern, $what) = @rest > 1 ? @rest : (undef, @rest);
+	my $what = pop @look;
+	my $pattern = ref $look[-1] eq 'Regexp' ? pop @look : undef;
+	croak "not one look at $names" if @look > 1 || !defined $what || ref $what;
+	my ($got) = @look; # none: an expression in list context that has found nothing
 	my $fine = Test::More::ok(defined $pattern ? defined $got && $got =~ $pattern : $got, $what);
 	# logs are long
 	Test::More::diag("$names: ", join "\n", grep({ defined } (split /\n/, $got // 'undef')[-12 .. -1]), 'does not match', $pattern) if !$fine && defined $pattern;
