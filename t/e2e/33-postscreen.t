@@ -47,7 +47,7 @@ my %clients = (
 my $zone = join '', map { my ($ip, $list, $a) = split; join('.', reverse split /\./, $ip) . ".$list A $a\n" } (
 	'203.0.113.5 bl.test 127.0.0.2', '203.0.113.6 bl.test 127.0.0.2', '203.0.113.7 bl.test 127.0.0.3', '203.0.113.8 two.test 127.0.0.4',
 	'203.0.113.9 secret.test 127.0.0.9', '203.0.113.9 secret.test 127.0.0.10', '203.0.113.9 two.test 127.0.0.3',
-	'203.0.113.10 wl.test 127.0.0.1', '203.0.113.10 bl.test 127.0.0.2', '203.0.113.11 wl.test 127.0.0.1', '203.0.113.12 two.test 127.0.0.5',
+	(map { "203.0.113.99 $_.test 127.0.0.4" } qw(bl two secret wl)), '203.0.113.10 wl.test 127.0.0.1', '203.0.113.10 bl.test 127.0.0.2', '203.0.113.11 wl.test 127.0.0.1', '203.0.113.12 two.test 127.0.0.5',
 );
 my %main = (myhostname => 'mx.here.test', mydestination => '', relay_domains => 'here.test', relay_recipient_maps => '', mynetworks => '198.51.100.200',
 	smtpd_banner => 'mx ESMTP', smtpd_recipient_restrictions => 'reject', smtpd_forbid_unauth_pipelining => 'no',
@@ -55,7 +55,7 @@ my %main = (myhostname => 'mx.here.test', mydestination => '', relay_domains => 
 	postscreen_upstream_proxy_protocol => 'haproxy', postscreen_allowlist_interfaces => '!127.0.0.26 static:all',
 	postscreen_dnsbl_sites => 'bl.test*2, two.test=127.0.0.[2..4], secret.test=127.0.0.9*2 wl.test*-3', postscreen_dnsbl_threshold => 2,
 	postscreen_dnsbl_allowlist_threshold => -2, postscreen_dnsbl_reply_map => 'inline:{{secret.test=shown.test}}',
-	postscreen_greet_wait => '1s', postscreen_dnsbl_min_ttl => '1d', postscreen_dnsbl_max_ttl => '2d', postscreen_reject_footer => '\c; ask $server_name');
+	postscreen_greet_wait => '2s', postscreen_dnsbl_min_ttl => '1d', postscreen_dnsbl_max_ttl => '2d', postscreen_reject_footer => '\c; ask $server_name');
 my @listeners = qw(drop enforce ignore talk slow);
 
 sub master {
@@ -138,6 +138,11 @@ my $mta = Posthaste->prepare(master => master(%ours), main => { %main, resolver_
 my $file = "$mta->{dir}/data/postscreen_cache";
 $mta->configure(postscreen_cache_map => "btree:$file");
 $mta->launch;
+# Postfix starts who asks the lists when somebody is to be looked up, and lets a client through whom they have not found in
+# time: they are to be there when it counts
+my @first = map { connect_as($port{$_}, '203.0.113.99', 25) } @listeners;
+ok wait_until(sub { my $log = $postfix->log; !grep { $log !~ /addr 203\.0\.113\.99 listed by domain $_\.test/ } qw(bl two secret wl) }, 20),
+	'Postfix asks the lists';
 my ($theirs, $mine) = (play($postfix, %port), play($mta, %ours));
 is_deeply $mine->{$_}, $theirs->{$_}, "$_ hears the same" or diag explain [ $mine->{$_}, $theirs->{$_} ] for sort keys %$theirs;
 my ($log_theirs, $log_mine) = (said_of($postfix->log), said_of($mta->log));
