@@ -30,7 +30,7 @@ FUZZ_TARGETS += t/fuzz/tableanswer_fuzz
 FUZZ_TARGETS += t/fuzz/milter_fuzz
 FUZZ_TARGETS += t/fuzz/proxyfilter_fuzz
 FUZZ_TARGETS += t/fuzz/dovecot_fuzz t/fuzz/smtpauth_fuzz
-FUZZ_TARGETS += t/fuzz/screentalk_fuzz
+FUZZ_TARGETS += t/fuzz/screen_fuzz t/fuzz/screentalk_fuzz
 FUZZ_TARGETS += t/fuzz/tls_fuzz
 EXTRA_DIST += t/fuzz/corpus t/fuzz/patch.h t/fuzz/spool_image.h
 
@@ -53,6 +53,8 @@ t_fuzz_dovecot_fuzz_SOURCES = t/fuzz/dovecot_fuzz.c
 t_fuzz_dovecot_fuzz_LDADD = $(FUZZ_MAIN) libph_auth.a $(WORKER_LIBS)
 t_fuzz_smtpauth_fuzz_SOURCES = t/fuzz/smtpauth_fuzz.c t/unit/workers/smtpin_fake.h
 t_fuzz_smtpauth_fuzz_LDADD = $(FUZZ_MAIN) libph_smtpin.a libph_tls.a $(WORKER_LIBS) $(WOLFSSL_LIBS)
+t_fuzz_screen_fuzz_SOURCES = t/fuzz/screen_fuzz.c t/unit/workers/testconf.h
+t_fuzz_screen_fuzz_LDADD = $(FUZZ_MAIN) libph_smtpin.a libph_tls.a $(WORKER_LIBS) $(WOLFSSL_LIBS)
 t_fuzz_screentalk_fuzz_SOURCES = t/fuzz/screentalk_fuzz.c t/unit/workers/screentalk_rig.h
 t_fuzz_screentalk_fuzz_LDADD = $(FUZZ_MAIN) libph_smtpin.a libph_tls.a $(WORKER_LIBS) $(WOLFSSL_LIBS)
 t_fuzz_tls_fuzz_SOURCES = t/fuzz/tls_fuzz.c t/unit/workers/tls_rig.h
