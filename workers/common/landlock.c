@@ -60,8 +60,7 @@ enum {
 #define MAILBOX_FILES (READ_DIR | WRITE_FILE | MAKE_REG | MAKE_DIR | REMOVE_FILE | REFER | TRUNCATE)
 #define MAX_PLACES    5
 #define MAX_ALSO      64 /* directories of tables */
-#define MAX_KEEP      2
-#define VERSION_MIN   2 /* the first that lets a segment be renamed from spare/ to seg/ */
+#define VERSION_MIN   2  /* the first that lets a segment be renamed from spare/ to seg/ */
 
 struct ruleset_attr {
 	uint64_t fs, net, scoped;
@@ -193,13 +192,17 @@ void landlock_also_connect(void)
 
 static char *also_read[MAX_ALSO];
 static size_t also_count;
-static char *also_keep[MAX_KEEP]; /* directories */
+static char **also_keep; /* directories */
 static size_t keep_count;
 
+/* There is no limit: each transport may have a cache of its own. */
 void landlock_also_keep(const char *directory)
 {
-	if (keep_count == MAX_KEEP)
-		die("file rules: more than %d directories of caches", MAX_KEEP);
+	for (size_t i = 0; i < keep_count; i++) {
+		if (strcmp(also_keep[i], directory) == 0)
+			return;
+	}
+	also_keep = xrealloc(also_keep, (keep_count + 1) * sizeof(*also_keep));
 	also_keep[keep_count++] = xstrdup(directory);
 }
 

@@ -160,6 +160,43 @@ static void try(unsigned class_id, int limit, int expected, const char *what)
 		abort();
 }
 
+/* Caches of as many transports as there are, most of them in one directory. */
+static void test_keep(int version)
+{
+	static const char *const dirs[] = { "seg", "spare", "spare", "journal", "corrupt" };
+	char command[300];
+	int status;
+
+	make_spool();
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		bool all = true;
+
+		prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+		log_set_sink(take_line, NULL);
+		for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
+			char path[200];
+
+			snprintf(path, sizeof(path), "%s/%s", base, dirs[i]);
+			landlock_also_keep(path);
+		}
+		enter(CLASS_SASL_CLIENT, version);
+		for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
+			char name[32];
+
+			snprintf(name, sizeof(name), "%s/cache", dirs[i]);
+			all = opens(name, O_RDWR | O_CREAT) && all;
+		}
+		_exit(all && !opens("state", O_RDONLY) ? 0 : 1);
+	}
+	waitpid(pid, &status, 0);
+	is_int(status, 0, "five caches, and nothing else");
+	snprintf(command, sizeof(command), "rm -rf %s", base);
+	if (system(command) != 0)
+		abort();
+}
+
 /* What a class can do under all rules there are. */
 static const struct {
 	unsigned class_id;
@@ -230,5 +267,7 @@ int main(void)
 		for (size_t i = 0; i < ARRAY_LEN(classes); i++)
 			try(classes[i].class_id, v, expected(classes[i].can, v), classes[i].name);
 	}
+	if (version >= 2)
+		test_keep(version < VERSIONS ? version : VERSIONS);
 	return tap_done();
 }
