@@ -4,11 +4,17 @@
 
 const struct params *screen_params(const struct conf *c)
 {
+	const struct params *first = NULL;
+
 	for (unsigned i = 0; i < conf_listener_count(c); i++) {
-		if (conf_listener(c, i)->screen != NULL)
-			return conf_listener(c, i)->screen->params;
+		const struct conf_service *s = conf_listener(c, i)->screen;
+
+		if (s != NULL && s->params->postscreen_cache_map[0] != '\0')
+			return s->params;
+		if (s != NULL && first == NULL)
+			first = s->params;
 	}
-	return NULL;
+	return first;
 }
 
 bool screen_has_cache(const struct conf *c)

@@ -8,10 +8,10 @@
 
 #include "conf/conf.h"
 
-/* The parameters of the first postscreen of master.cf, whose cache all of them share; NULL: there
- * is none. */
+/* The parameters of the first postscreen of master.cf that has a cache, which all that have one
+ * share; of the first when none has; NULL: there is none. */
 const struct params *screen_params(const struct conf *c);
-/* Has it a cache? */
+/* Has one of them a cache? */
 bool screen_has_cache(const struct conf *c);
 
 #endif

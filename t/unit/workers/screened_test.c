@@ -3,8 +3,10 @@
  * cleaning, and what outlives a process. */
 #include <inttypes.h>
 #include <kclangc.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "conf/screen_use.h"
 #include "lib/clock.h"
 #include "lib/log.h"
 #include "t/unit/tap.h"
@@ -96,6 +98,35 @@ static void test_cleaning(const char *path, const struct params *p)
 	screened_close(&s);
 }
 
+/* Which of several lines it is that has the cache. */
+static void test_lines(void)
+{
+	static const char smtpd[] = "smtpd pass - - n - - smtpd\n";
+	static const struct {
+		const char *first, *second, *map;
+	} rows[] = {
+		{ "", "hash:/b", "hash:/b" },
+		{ "hash:/a", "", "hash:/a" },
+		{ "hash:/a", "hash:/b", "hash:/a" },
+		{ "", "", "" },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		char text[300];
+
+		snprintf(text, sizeof(text),
+			 "25 inet n - n - 1 postscreen\n -o postscreen_cache_map=%s\n"
+			 "26 inet n - n - 1 postscreen\n -o postscreen_cache_map=%s\n%s",
+			 rows[i].first, rows[i].second, smtpd);
+		struct conf *c = test_conf_both("", text);
+
+		is_str(screen_params(c)->postscreen_cache_map, rows[i].map, "lines \"%s\", \"%s\"",
+		       rows[i].first, rows[i].second);
+		is_int(screen_has_cache(c), rows[i].map[0] != '\0', "is there one?");
+		conf_free(&c);
+	}
+}
+
 int main(void)
 {
 	struct conf *c =
@@ -114,6 +145,7 @@ int main(void)
 	screened_close(&s);
 	test_damage(path, p);
 	test_cleaning(path, p);
+	test_lines();
 	unlink(path);
 	rmdir(dir);
 	buf_fini(&logged);
