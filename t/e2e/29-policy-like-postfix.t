@@ -123,13 +123,14 @@ sub play {
 		map { $_ => $s->{main}{$_} =~ s/SERVER/inet:127.0.0.1:$port/gr } keys %{ $s->{main} });
 	my $mta = $start->(\%main, $next->{port}) or die "no $name";
 	my @replies;
+	my $sessions = $name eq 'postfix' ? 1 : 0;    # whether Postfix has started was asked by connecting
 	for my $d (@{ $s->{dialogues} }) {
 		my $c = Posthaste::Client->new($mta->{port});
 		push @replies, "$_: " . ($c->cmd($_) // '(closed)') for @$d;
+		# Postfix may notice only between sessions that the policy server has closed its connection
+		$sessions++;
+		wait_until(sub { (() = $mta->log =~ / disconnect from /g) >= $sessions }, 20);
 	}
-	# whether Postfix has started was asked by connecting
-	my $sessions = @{ $s->{dialogues} } + ($name eq 'postfix');
-	wait_until(sub { (() = $mta->log =~ / disconnect from /g) >= $sessions }, 20);
 	my $log = $mta->log;
 	$mta->stop;
 	$next->stop;
